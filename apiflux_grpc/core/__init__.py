@@ -1,0 +1,1 @@
+"""The decisions: pure, synchronous, on integer nanoseconds that the caller hands in."""

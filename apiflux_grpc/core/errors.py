@@ -1,0 +1,92 @@
+"""What can go wrong, as exceptions that name the reason.
+
+    FluxError
+      Refused                 the whole batch was refused at the door; nothing was sent
+        InvalidRequest          a field is wrong: `violations` has (field path, what is wrong)
+        BatchTooLarge           over the documented maximum
+        PoolNotFound
+        Overloaded              too many batches, calls or bytes; `retry_after` says when to come back
+        Draining                the server is shutting down
+      EngineFailed            a fault of ours ended the batch
+
+`reason` is the word that users see in ErrorInfo. This module knows no status codes: server/status.py has the
+one table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FluxError(Exception):
+    """The root of all of them."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+class Refused(FluxError):
+    """The whole batch was refused at the door; nothing was sent."""
+
+
+class InvalidRequest(Refused):
+    """One or more fields are wrong.
+
+    `violations` has (field path, description) for every fault that was found.
+    """
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{field}: {what}" for field, what in self.violations))
+
+
+class BatchTooLarge(InvalidRequest):
+    """The batch is over the documented maximum; ProcessStream has none."""
+
+    reason = "BATCH_TOO_LARGE"
+
+
+class PoolNotFound(Refused):
+    """No pool has this name."""
+
+    reason = "POOL_NOT_FOUND"
+
+    def __init__(self, pool: str, known: Sequence[str]) -> None:
+        self.pool = pool
+        super().__init__(f"there is no pool {pool!r}; pools here: {', '.join(sorted(known))}")
+
+
+class Overloaded(Refused):
+    """The queue is full.
+
+    `reason` is TOO_MANY_BATCHES, TOO_MANY_CALLS or TOO_MANY_BYTES; `retry_after` (ns) is the time the queue takes
+    to drain; `limit` is the bound that was hit.
+    """
+
+    def __init__(self, reason: str, message: str, *, limit: int, retry_after: int) -> None:
+        self.reason = reason  # type: ignore[misc]  # one class for three reasons that are told apart by it alone
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Draining(Refused):
+    """The server is shutting down; `retry_after` is in ns."""
+
+    reason = "DRAINING"
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__("the server is shutting down")
+
+
+class EngineFailed(FluxError):
+    """The engine stopped because of a fault of ours. `error_id` is in the log too; the fault's text is only there."""
+
+    def __init__(self, error_id: str) -> None:
+        self.error_id = error_id
+        super().__init__(f"internal error {error_id}")

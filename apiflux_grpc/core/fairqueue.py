@@ -1,0 +1,108 @@
+"""Whose turn it is: start-time fair queueing on two levels, callers by weight, then their batches by weight.
+
+Rule: the flow with the lowest start tag goes next and advances by size / weight; a flow that is new, or comes back
+after it had nothing to do, enters at the current virtual time, so nobody banks credit while idle and a small batch
+behind a large one gets its share at once. Source: Goyal, Vin, Cheng, "Start-time Fair Queuing" (SIGCOMM 1996).
+
+A batch takes part while it has a call that may be assigned: a due retry, or a first attempt and room for its
+result. Batches that don't are dropped from the heaps when they reach the top, and come back by `wake`.
+
+Not known here: keys, limits, time.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush, heapreplace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.model import Batch
+
+
+class _Caller:
+    """A flow of the upper level, and the heap of the lower one."""
+
+    __slots__ = ("batches", "finish", "queued", "virtual", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.finish = 0.0
+        self.virtual = 0.0
+        self.queued = False
+        self.batches: list[tuple[float, int, Batch]] = []
+
+
+class FairQueue:
+    """The waiting batches of one pool, in the order of their turns."""
+
+    __slots__ = ("_callers", "_heap", "_open", "_sequence", "_virtual")
+
+    def __init__(self) -> None:
+        self._callers: dict[str, _Caller] = {}
+        self._open: dict[str, int] = {}  # batches of each caller, so that an idle caller is forgotten
+        self._heap: list[tuple[float, int, _Caller]] = []
+        self._virtual = 0.0
+        self._sequence = 0
+
+    def add(self, batch: Batch, caller_weight: float = 1.0) -> None:
+        """A new batch. The weight of a caller is that of its latest batch."""
+        name = batch.caller
+        if name in self._callers:
+            self._callers[name].weight = caller_weight
+            self._open[name] += 1
+        else:
+            self._callers[name] = _Caller(caller_weight)
+            self._open[name] = 1
+        self.wake(batch)
+
+    def remove(self, batch: Batch) -> None:
+        """A batch that is over; it must have nothing left to assign."""
+        name = batch.caller
+        self._open[name] -= 1
+        if not self._open[name]:
+            del self._open[name], self._callers[name]
+
+    def wake(self, batch: Batch) -> None:
+        """A batch has something to assign (again)."""
+        if batch.queued:
+            return
+        caller = self._callers[batch.caller]
+        self._sequence += 1
+        batch.queued = True
+        start = max(caller.virtual, batch.finish)
+        batch.finish = start
+        heappush(caller.batches, (start, self._sequence, batch))
+        if not caller.queued:
+            caller.queued = True
+            caller.finish = max(self._virtual, caller.finish)
+            heappush(self._heap, (caller.finish, self._sequence, caller))
+
+    def head(self) -> Batch | None:
+        """The batch whose turn it is; None: nobody has anything to assign."""
+        heap = self._heap
+        while heap:
+            batches = heap[0][2].batches
+            while batches:
+                batch = batches[0][2]
+                if batch.again or (batch.room > 0 and batch.next_index < batch.total):
+                    return batch
+                heappop(batches)
+                batch.queued = False
+            heappop(heap)[2].queued = False
+        return None
+
+    def charge(self, size: float) -> None:
+        """The batch that `head` named got one call of this size."""
+        start, _, caller = self._heap[0]
+        self._virtual = start
+        batches = caller.batches
+        batch_start, _, batch = batches[0]
+        caller.virtual = batch_start
+        self._sequence = sequence = self._sequence + 1
+        batch.finish = finish = batch_start + size / batch.weight
+        heapreplace(batches, (finish, sequence, batch))
+        caller.finish = finish = start + size / caller.weight
+        heapreplace(self._heap, (finish, sequence, caller))
+
+    def __repr__(self) -> str:
+        return f"<FairQueue of {len(self._callers)} callers, {sum(self._open.values())} batches>"

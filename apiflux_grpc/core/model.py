@@ -1,0 +1,306 @@
+"""The nouns: what is configured (Pool, Key, Limit), what is asked (Call, Batch), what comes of it (Outcome, Result).
+
+Rule: one noun per concept, here and everywhere. Times are integer nanoseconds of one monotonic clock, lengths of
+time too. A secret never shows in a repr. Configuration and outcomes are frozen; Batch and Permit are changed by
+the scheduler that owns them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from apiflux_grpc.core.budget import Flight
+    from apiflux_grpc.core.scheduler import KeyState
+
+MICROSECOND: Final = 1_000
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+
+
+class Counts(Enum):
+    """What a limit counts."""
+
+    CALLS = "calls"
+    COST = "cost"
+
+
+class Kind(Enum):
+    """How a limit is meant by the upstream."""
+
+    WINDOW = "window"  # at most max in any window of length per
+    BUCKET = "bucket"  # a token bucket of depth burst, refilled at max / per
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `max` per `per` (ns). `burst`: the most at once; None: `max`."""
+
+    max: int
+    per: int
+    counts: Counts = Counts.CALLS
+    kind: Kind = Kind.WINDOW
+    burst: int | None = None
+
+    @property
+    def depth(self) -> int:
+        """The most at once."""
+        return self.max if self.burst is None else self.burst
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One API credential. Everything outside adapters knows it by its label alone."""
+
+    label: str
+    secret: str = field(repr=False)
+    limits: tuple[Limit, ...]
+    max_in_flight: int | None = None
+
+
+class Reason(Enum):
+    """Why an attempt failed; the words that users see in ErrorInfo.reason and in the summary."""
+
+    NOT_SENT = "NOT_SENT"  # certainly not executed
+    TIMEOUT = "TIMEOUT"  # no whole answer in time; may have been executed
+    UNKNOWN = "UNKNOWN"  # the connection ended before an answer; may have been executed
+    BODY_CUT = "BODY_CUT"  # an answer began and was cut
+    HTTP_1XX = "HTTP_1XX"
+    HTTP_2XX = "HTTP_2XX"  # only where the pool counts a 2xx as no success
+    HTTP_3XX = "HTTP_3XX"
+    HTTP_4XX = "HTTP_4XX"
+    HTTP_429 = "HTTP_429"
+    HTTP_5XX = "HTTP_5XX"
+    DRAINING = "DRAINING"  # never sent, the server shut down
+    INTERNAL = "INTERNAL"  # a fault of ours
+
+
+RETRY_REASONS: Final = frozenset(
+    {Reason.NOT_SENT, Reason.HTTP_429, Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed attempt is made again. Backoffs are ns."""
+
+    max_attempts: int = 3
+    initial_backoff: int = 200 * MILLISECOND
+    max_backoff: int = 10 * SECOND
+    reasons: frozenset[Reason] = RETRY_REASONS
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The keys of one upstream, and what holds for all of them."""
+
+    name: str
+    keys: tuple[Key, ...]
+    arrival_jitter: int = 250 * MILLISECOND
+    timeout: int = 30 * SECOND
+    retry: RetryPolicy = RetryPolicy()
+    max_connections: int = 1000
+    allow_repeat: bool = False
+    # Inclusive ranges of HTTP status codes.
+    success: tuple[tuple[int, int], ...] = ((200, 299),)
+    # Path prefixes that calls may use; empty: all.
+    allow_paths: tuple[str, ...] = ()
+    # Request headers that a call may not set, in lower case: the key's own above all.
+    reserved_headers: frozenset[str] = frozenset()
+    # The query parameter that carries the key, which a call may not set.
+    reserved_query: str | None = None
+    # For GetInfo: "simulated" or "http", and where calls go.
+    upstream: str = "simulated"
+    base_url: str = ""
+
+    def is_success(self, status: int) -> bool:
+        return any(low <= status <= high for low, high in self.success)
+
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One outbound request. `timeout` is ns; None: the pool's."""
+
+    method: str = "GET"
+    path: str = "/"
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    timeout: int | None = None
+    idempotent: bool = True
+    id: str = ""
+
+
+# -- outcomes ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole, valid head came. `fault` says if the body didn't; `answered_at` is when the status came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    answered_at: int
+    truncated: bool = False
+    fault: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Not one byte reached the kernel: certainly not executed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Bytes may have gone out and no answer came: it may have been executed."""
+
+    detail: str
+    reason: Reason = Reason.UNKNOWN
+
+
+Outcome = Answer | NotSent | Unknown
+
+
+@dataclass(slots=True)
+class Result:
+    """The final word on a call.
+
+    `outcome` None means that the call was never attempted (DRAINING). `key` is the label of the last attempt's key
+    or "". `queue_time` and `latency` are ns; `ended_at` is on the engine's clock. `failure` is None for a success.
+    """
+
+    index: int
+    outcome: Outcome | None
+    failure: Reason | None
+    key: str
+    attempts: int
+    queue_time: int
+    latency: int
+    ended_at: int
+
+    @property
+    def size(self) -> int:
+        """Bytes this result is counted as: body, headers and an allowance for the rest."""
+        outcome = self.outcome
+        if not isinstance(outcome, Answer):
+            return 256
+        return 256 + len(outcome.body) + 32 * len(outcome.headers)
+
+
+# -- work ----------------------------------------------------------------------------------------
+
+
+class Permit:
+    """The right to make one call with one key now. Made by the scheduler alone, charged before it is handed out."""
+
+    __slots__ = ("batch", "cost", "flight", "index", "key", "number", "queue_time", "taken_at")
+
+    def __init__(
+        self, key: KeyState, batch: Batch, index: int, number: int, cost: int, taken_at: int, queue_time: int
+    ) -> None:
+        self.key = key
+        self.batch = batch
+        self.index = index
+        self.number = number  # 1 for the first attempt
+        self.cost = cost
+        self.taken_at = taken_at
+        self.queue_time = queue_time
+        self.flight: Flight | None = None  # set when it was sent
+
+    def __repr__(self) -> str:
+        return f"<Permit {self.key.key.label} call {self.index} attempt {self.number} of {self.batch!r}>"
+
+
+@dataclass(slots=True)
+class Again:
+    """A call that waits to be attempted again."""
+
+    index: int
+    number: int
+    queue_time: int
+
+
+class Batch:
+    """The calls of one Process request, as the scheduler sees them.
+
+    `costs` is None where every call costs 1. `room` is how many first attempts may still be assigned before the
+    reader has taken results; its outbox keeps it up to date. Calls are known by index only: the request message
+    stays packed until a call's turn comes.
+    """
+
+    __slots__ = (
+        "admitted_at",
+        "again",
+        "caller",
+        "costs",
+        "done",
+        "finish",
+        "id",
+        "in_flight",
+        "next_index",
+        "queued",
+        "retrying",
+        "room",
+        "total",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        caller: str,
+        total: int,
+        *,
+        admitted_at: int,
+        weight: float = 1.0,
+        costs: Sequence[int] | None = None,
+        room: int = 1 << 60,
+    ) -> None:
+        self.id = id
+        self.caller = caller
+        self.total = total
+        self.admitted_at = admitted_at
+        self.weight = weight
+        self.costs = costs
+        self.room = room
+        self.next_index = 0
+        self.in_flight = 0
+        self.done = 0
+        self.again: deque[Again] = deque()  # retries that are due
+        self.retrying = 0  # retries that are not due yet
+        # Written by the fair queue alone:
+        self.queued = False
+        self.finish = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Calls without a permit and without a result, retries included."""
+        return self.total - self.next_index + len(self.again) + self.retrying
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id} of {self.caller}: {self.done}/{self.total} done, {self.in_flight} in flight>"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a batch's calls so far; the summary's figures. Times are ns."""
+
+    total: int
+    succeeded: int = 0
+    cancelled: int = 0
+    retries: int = 0
+    time_waiting: int = 0
+    time_in_calls: int = 0
+    failed: dict[Reason, int] = field(default_factory=dict)
+    calls_by_key: dict[str, int] = field(default_factory=dict)

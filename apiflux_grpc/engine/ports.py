@@ -1,0 +1,75 @@
+"""What the engine asks of the outside: an Upstream that makes attempts, an Observer that is told.
+
+Rule: signatures and contract prose only. Everything here is called on the engine's loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apiflux_grpc.core.model import Call, Key, Outcome, Permit
+
+    Clock = Callable[[], int]  # monotonic, integer nanoseconds
+
+
+class Attempt:
+    """One try of a call. The pump makes it; the upstream says `sent` and `done` of it.
+
+    `timeout` (ns) runs from the permit to the last byte of the answer. `handle` is the upstream's to use.
+    """
+
+    __slots__ = ("_done", "_sent", "call", "handle", "key", "permit", "timeout")
+
+    def __init__(
+        self,
+        permit: Permit,
+        call: Call,
+        timeout: int,
+        sent: Callable[[Attempt, int], None],
+        done: Callable[[Attempt, Outcome], None],
+    ) -> None:
+        self.permit = permit
+        self.key: Key = permit.key.key
+        self.call = call
+        self.timeout = timeout
+        self.handle: object = None
+        self._sent = sent
+        self._done = done
+
+    def sent(self, at: int) -> None:
+        """The request's bytes went to the socket at `at`; said at the write and at most once."""
+        self._sent(self, at)
+
+    def done(self, outcome: Outcome) -> None:
+        """The attempt is over; said exactly once, never before `begin` has returned."""
+        self._done(self, outcome)
+
+
+class Upstream(Protocol):
+    """Where the calls of one pool go.
+
+    Nothing is ever sent twice: a failed attempt is `done`, and the engine decides about another one. Where an
+    upstream can't say whether bytes went out, it is Unknown and not NotSent.
+    """
+
+    def begin(self, attempt: Attempt) -> None:
+        """Start. Returns at once; never raises for what the call or the network brings."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Stop it. It is still `done`, soon and once: NotSent if nothing went out, else Unknown. Idempotent."""
+
+    async def close(self) -> None:
+        """Cancel what is open, and return when all of it is `done` and every connection is closed."""
+
+
+class Observer(Protocol):
+    """Is told what happens; must be quick and must not raise."""
+
+    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
+        """The upstream told one key to wait."""
+
+    def crashed(self, error: BaseException, error_id: str) -> None:
+        """A fault of ours stopped the engine."""
