@@ -154,8 +154,31 @@ class Scheduler:
 
     # -- the decision -------------------------------------------------------------------------
 
-    def assign(self, now: int) -> tuple[list[Permit], int | None]:
-        """The permits for now, and when to ask again (None: only after add, retry, sent or settle)."""
+    def assign(self, now: int, most: int = FAR) -> tuple[list[Permit], int | None]:
+        """Up to `most` permits for now, and when to ask again (None: only after add, retry, sent or settle)."""
+        self.advance(now)
+        permits: list[Permit] = []
+        head = self.queue.head
+        room = self.pool.max_connections - self.in_flight
+        starved = False
+        while room > 0 and (batch := head()) is not None:
+            if len(permits) >= most:
+                return permits, now
+            permit = self._pair(batch, now)
+            if permit is None:
+                starved = True
+                break
+            permits.append(permit)
+            room -= 1
+        wake_at = FAR
+        if starved and self._wakes:
+            wake_at = self._wakes[0][0]
+        if self._retries and self._retries[0][0] < wake_at:
+            wake_at = self._retries[0][0]
+        return permits, None if wake_at == FAR else wake_at
+
+    def advance(self, now: int) -> None:
+        """Let happen what happens by itself until `now`: retries fall due, slots come back, blocks end."""
         retries = self._retries
         while retries and retries[0][0] <= now:
             _, _, owner, again = heappop(retries)
@@ -168,23 +191,6 @@ class Scheduler:
             if at == key.wake:
                 key.wake = FAR
                 self._refresh(key, now)
-        permits: list[Permit] = []
-        head = self.queue.head
-        room = self.pool.max_connections - self.in_flight
-        starved = False
-        while room > 0 and (batch := head()) is not None:
-            permit = self._pair(batch, now)
-            if permit is None:
-                starved = True
-                break
-            permits.append(permit)
-            room -= 1
-        wake_at = FAR
-        if starved and wakes:
-            wake_at = wakes[0][0]
-        if retries and retries[0][0] < wake_at:
-            wake_at = retries[0][0]
-        return permits, None if wake_at == FAR else wake_at
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""

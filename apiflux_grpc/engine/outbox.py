@@ -1,0 +1,269 @@
+"""The door out: a bounded channel per batch from the engine to the stream that reads it.
+
+Rule: a slow reader bounds its own batch. Per batch, places = free + in flight + waiting for a retry + kept + lent;
+a place is taken when a call is first assigned and comes back by Credit, after the write of its result has
+returned. A first attempt is assigned only if a place is free and `held bytes + in flight * expect < the bound`;
+the strict `<` lets an empty outbox always start one call. `expect` rises to the largest result and falls by an
+eighth towards the mean with each. A retry needs no new room, or ordered batches would deadlock.
+
+Flush: the first and the last result at once; else at `count` results or 256 KiB; else after 1 ms for each open
+batch, at least 5 and at most 100 ms. One timer serves all outboxes, oldest first.
+
+Owner: the engine's loop. A list of results is the server's once it was posted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.model import MILLISECOND, Batch, Tally
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from apiflux_grpc.core.model import Result
+    from apiflux_grpc.engine.control import Snapshot
+    from apiflux_grpc.engine.intake import BatchSpec, Inbound
+    from apiflux_grpc.engine.mailbox import Mailbox
+    from apiflux_grpc.engine.ports import Attempt, Clock
+
+PLACES: Final = 10_000
+BYTES: Final = 8 << 20
+FLUSH_BYTES: Final = 256 << 10
+FIRST_EXPECT: Final = 1024
+
+
+class Ending(Enum):
+    """Why a batch ended."""
+
+    COMPLETE = "complete"
+    CANCELLED = "cancelled"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The batch's last word: why it ended, and the figures of its summary."""
+
+    ending: Ending
+    tally: Tally
+    elapsed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a batch stands; `eta` is ns, None: not known."""
+
+    done: int
+    in_flight: int
+    eta: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Some results of one batch (or none, for its standing alone). `over` comes with the last, and only then."""
+
+    id: int
+    items: list[Result]
+    size: int
+    standing: Standing
+    over: Over | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The engine is ready; its own mailbox."""
+
+    inbox: Mailbox[Inbound]
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The answer to a Beat."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The engine's last word. `error_id` None: it was stopped."""
+
+    error_id: str | None
+
+
+Outbound = Results | Up | Echo | Down
+
+
+class Outbox:
+    """One open batch on the engine's side: its results on their way, and its attempts."""
+
+    __slots__ = (
+        "attempts",
+        "batch",
+        "bytes_bound",
+        "draining",
+        "due",
+        "ending",
+        "eta",
+        "expect",
+        "held",
+        "kept",
+        "next_index",
+        "places",
+        "posted_at",
+        "queued",
+        "ready",
+        "ready_size",
+        "spec",
+        "stored",
+        "tally",
+        "total_size",
+    )
+
+    def __init__(self, id: int, spec: BatchSpec, now: int, *, places: int = PLACES, bytes_bound: int = BYTES) -> None:
+        self.spec = spec
+        self.batch = Batch(
+            id,
+            spec.caller,
+            len(spec.calls),
+            admitted_at=now,
+            weight=spec.weight,
+            costs=spec.costs,
+        )
+        self.tally = Tally(self.batch.total)
+        self.attempts: set[Attempt] = set()
+        self.ending: Ending | None = None  # set when it was cancelled or drained: nothing more is assigned
+        self.places = places
+        self.bytes_bound = bytes_bound
+        self.stored = 0  # results kept, ready or lent
+        self.held = 0  # their bytes
+        self.total_size = 0
+        self.expect = FIRST_EXPECT
+        self.ready: list[Result] = []
+        self.ready_size = 0
+        self.kept: dict[int, Result] = {}  # ordered: results whose turn has not come
+        self.next_index = 0
+        self.posted_at = 0  # 0: nothing yet
+        self.queued = False
+        self.due = 0
+        self.eta: int | None = None
+        self._make_room()
+
+    @property
+    def finished(self) -> bool:
+        """Every call has its result, or the batch was cancelled and nothing is in flight any more."""
+        if self.ending is Ending.CANCELLED:
+            return not self.attempts
+        return self.batch.done == self.batch.total
+
+    def put(self, result: Result) -> None:
+        """The result of one call."""
+        size = result.size
+        self.batch.done += 1
+        self.stored += 1
+        self.held += size
+        self.total_size += size
+        mean = self.total_size / self.batch.done
+        self.expect = max(size, int(self.expect - (self.expect - mean) / 8), 1)
+        if self.spec.ordered:
+            self.kept[result.index] = result
+            while (kept := self.kept.pop(self.next_index, None)) is not None:
+                self.next_index += 1
+                self.ready.append(kept)
+                self.ready_size += kept.size
+        else:
+            self.ready.append(result)
+            self.ready_size += size
+        self._make_room()
+
+    def credit(self, results: int, size: int) -> None:
+        """The reader has taken so many."""
+        self.stored -= results
+        self.held -= size
+        self._make_room()
+
+    def _make_room(self) -> None:
+        batch = self.batch
+        started = batch.next_index - batch.done  # in flight, or waiting for a retry
+        by_bytes = -(-(self.bytes_bound - self.held) // self.expect) - started
+        by_places = self.places - started - self.stored
+        batch.room = by_places if by_places < by_bytes else by_bytes
+
+    def standing(self) -> Standing:
+        return Standing(self.batch.done, self.batch.in_flight, self.eta)
+
+    def __repr__(self) -> str:
+        return f"<Outbox of {self.batch!r}: {len(self.ready)} ready, {self.stored} stored, {self.held} bytes>"
+
+
+class Flusher:
+    """Posts results when it is time. `streams` is the number of open batches."""
+
+    def __init__(
+        self,
+        post: Callable[[Outbound], None],
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        guard: Callable[[Callable[[], None]], Callable[[], None]],
+        count: int = 100,
+    ) -> None:
+        self._post = post
+        self._loop = loop
+        self._clock = clock
+        self._count = count
+        self._waiting: deque[Outbox] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_timer = guard(self._flush_due)
+        self.streams = 0
+
+    def offer(self, outbox: Outbox, now: int) -> None:
+        """The outbox has something new: post it now or later."""
+        if outbox.finished:
+            self._flush(outbox, now)
+        elif not outbox.ready:
+            return
+        elif not outbox.posted_at or len(outbox.ready) >= self._count or outbox.ready_size >= FLUSH_BYTES:
+            self._flush(outbox, now)
+        elif not outbox.queued:
+            outbox.queued = True
+            outbox.due = now + min(max(self.streams, 5), 100) * MILLISECOND
+            self._waiting.append(outbox)
+            if self._timer is None:
+                self._arm(outbox.due - now)
+
+    def tell(self, outbox: Outbox, now: int) -> None:
+        """Post what there is, and how the batch stands."""
+        self._flush(outbox, now)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _flush(self, outbox: Outbox, now: int) -> None:
+        over = None
+        if outbox.finished:
+            ending = outbox.ending or Ending.COMPLETE
+            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at)
+        items, size = outbox.ready, outbox.ready_size
+        outbox.ready, outbox.ready_size = [], 0
+        outbox.posted_at = now
+        self._post(Results(outbox.batch.id, items, size, outbox.standing(), over))
+
+    def _arm(self, delay: int) -> None:
+        self._timer = self._loop.call_later(max(delay, MILLISECOND) / 1e9, self._on_timer)
+
+    def _flush_due(self) -> None:
+        self._timer = None
+        now = self._clock()
+        waiting = self._waiting
+        while waiting and waiting[0].due <= now:
+            outbox = waiting.popleft()
+            outbox.queued = False
+            if outbox.ready and not outbox.finished:
+                self._flush(outbox, now)
+        if waiting:
+            self._arm(waiting[0].due - now)

@@ -1,0 +1,1 @@
+"""The gRPC server: the only place on the server side that imports grpc."""

@@ -1,0 +1,112 @@
+"""Start, serve, drain, stop.
+
+Rule: health says SERVING once everything works and NOT_SERVING before anything stops. A drain goes: NOT_SERVING,
+refuse new batches, let calls in flight finish (at most the grace), end the streams, stop the server, stop the
+engine. The server object is held here: one that nobody refers to is collected and refuses connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from apiflux_grpc.server import reflection
+from apiflux_grpc.server.interceptors import CanonicalLine
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+
+if TYPE_CHECKING:
+    from apiflux_grpc.engine.runtime import Engine
+    from apiflux_grpc.server.health import Health
+    from apiflux_grpc.server.service import FluxService
+
+_log = logging.getLogger("apiflux.server")
+
+# One connection can open so many streams at once; the next waits. More lets one client's resets starve others.
+MAX_STREAMS: Final = 400
+GRACE: Final = 15.0  # seconds
+
+
+class PortInUse(OSError):
+    """Somebody else listens on this address."""
+
+
+class Server:
+    """The gRPC server over an engine. `port` is the one it listens on, once started."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        service: FluxService,
+        health: Health,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        max_batch_bytes: int = 32 << 20,
+        with_reflection: bool = True,
+        grace: float = GRACE,
+    ) -> None:
+        self.engine = engine
+        self.health = health
+        self.host = host
+        self.port = port
+        self._grace = grace
+        self._server = grpc.aio.server(
+            interceptors=[CanonicalLine()],
+            options=[
+                # A second server on the port must fail, not share it in silence.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                # Above our own maximum, so that a batch over it gets our error and not the transport's.
+                ("grpc.max_receive_message_length", 2 * max_batch_bytes),
+                ("grpc.max_send_message_length", -1),
+                # Clients may ping an idle connection every 20 s; grpc's default punishes under 5 min.
+                ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        apiflux_pb2_grpc.add_FluxServiceServicer_to_server(service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
+        if with_reflection:
+            reflection.enable(self._server)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT, with brackets where the host needs them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, then start the engine; returns when health says SERVING. Raises PortInUse, EngineFailed."""
+        try:
+            self.port = self._server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise PortInUse(f"can't listen on {self.address}: is something else using it?") from error
+        await self.health.set(False)
+        await self.engine.start()
+        await self._server.start()
+        await self.health.set(True)
+
+    async def stop(self) -> None:
+        """Drain, then stop. At most the grace and a few seconds."""
+        await self.health.drain()
+        if self.engine.failure is None:
+            self.engine.drain(int(self._grace * 1e9))
+            idle = await self.engine.wait_idle(self._grace + 2)
+            if not idle:
+                _log.warning("some batches did not end within the grace of %.0f s", self._grace)
+        # The last messages of the streams are on their way; a reader that stalls is cut.
+        await self._server.stop(2.0)
+        await self.engine.stop()
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set or the engine is down, then stop."""
+        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self.engine.down.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await self.stop()

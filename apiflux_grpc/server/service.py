@@ -1,0 +1,204 @@
+"""FluxService: one short method per RPC.
+
+Rule: one writer per stream. Results come out of the batch's ticket, and only the handler writes them; its `finally`
+cancels the ticket, which never waits. An error of ours is one of core/errors.py, and server/status.py says what the
+caller sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from grpc_status import rpc_status
+
+from apiflux_grpc import __version__
+from apiflux_grpc.core.errors import Draining, FluxError, InvalidRequest, PoolNotFound
+from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.engine.outbox import FLUSH_BYTES, Ending
+from apiflux_grpc.server import status, wire
+from apiflux_grpc.server.interceptors import caller_of, note
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apiflux_grpc.core.model import Key, Pool, Result
+    from apiflux_grpc.engine.control import KeySnapshot, PoolSnapshot
+    from apiflux_grpc.engine.outbox import Results
+    from apiflux_grpc.engine.runtime import Engine, Ticket
+
+PROGRESS_EVERY: Final = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the service tells and applies by itself."""
+
+    mode: str = "test"
+    repeat_count: int = 50
+    max_batch_calls: int = 50_000
+    max_batch_bytes: int = 32 << 20
+    batch_size: int = 100  # results per message at most
+
+
+class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
+    """The servicer, over an engine."""
+
+    def __init__(self, engine: Engine, defaults: Defaults) -> None:
+        self._engine = engine
+        self._defaults = defaults
+
+    async def Process(  # type: ignore[override]  # the stub knows generators only; this form writes by itself
+        self, request: pb.ProcessRequest, context: Any
+    ) -> None:
+        correlation_id = request.correlation_id or uuid.uuid4().hex
+        note(correlation_id=correlation_id[:128], pool=request.pool or "default")
+        try:
+            ticket = await self._admit(request, context)
+            try:
+                await _Stream(ticket, request, context, correlation_id, self._defaults.batch_size).run()
+            finally:
+                ticket.cancel()
+        except FluxError as error:
+            await _abort(context, error)
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
+        state = await self._engine.look()
+        defaults, admission = self._defaults, self._engine.admission
+        response = pb.GetInfoResponse(
+            mode=defaults.mode,
+            version=__version__,
+            default_repeat_count=defaults.repeat_count,
+            max_batch_calls=defaults.max_batch_calls,
+            max_batch_bytes=defaults.max_batch_bytes,
+            max_results_per_message=defaults.batch_size,
+            open_batches=admission.batches,
+            open_calls=admission.calls,
+        )
+        for name, pool in sorted(self._engine.pools.items()):
+            _put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
+        return response
+
+    async def _admit(self, request: pb.ProcessRequest, context: Any) -> Ticket:
+        """Check the batch and hand it over; raises Refused."""
+        engine, defaults = self._engine, self._defaults
+        if engine.draining:
+            raise Draining(5 * SECOND)  # before anything is said of the request: it may be fine elsewhere
+        name = request.pool or "default"
+        pool = engine.pools.get(name)
+        if pool is None:
+            raise PoolNotFound(name[:64], list(engine.pools))
+        checking = wire.Checking(
+            request,
+            pool,
+            caller_of(context.peer()),
+            default_repeat=defaults.repeat_count,
+            max_calls=defaults.max_batch_calls,
+            max_bytes=defaults.max_batch_bytes,
+        )
+        for _ in checking.slices():
+            await asyncio.sleep(0)
+        spec = checking.spec
+        note(calls=len(spec.calls))
+        return engine.submit(spec)
+
+
+class _Stream:
+    """One batch's way back to its caller."""
+
+    def __init__(
+        self, ticket: Ticket, request: pb.ProcessRequest, context: Any, correlation_id: str, batch_size: int
+    ) -> None:
+        self._ticket = ticket
+        self._request = request
+        self._context = context
+        self._correlation_id = correlation_id
+        self._batch_size = batch_size
+        self._progress_at = 0.0
+
+    async def run(self) -> None:
+        """Write until the batch is over. Raises Draining where it ended because of that."""
+        offset = wire.wall_offset()
+        while True:
+            message = await self._ticket.next(self._batch_size)
+            for last, results, size in _pieces(message, self._batch_size):
+                response = wire.encode(results, self._request, offset)
+                self._tell(response, message, last)
+                await self._context.write(response)
+                self._ticket.credit(len(results), size)
+            if message.over is not None:
+                note(results=self._ticket.received, ending=message.over.ending.value)
+                if message.over.ending is Ending.DRAINING:
+                    raise Draining(5 * SECOND)
+                return
+
+    def _tell(self, response: pb.ProcessResponse, message: Results, last: bool) -> None:
+        """Progress where it is due, and the summary with the last piece of the last message."""
+        now = time.monotonic()
+        over = message.over if last else None
+        if over is not None or now - self._progress_at >= PROGRESS_EVERY:
+            self._progress_at = now
+            wire.put_progress(response, message.standing, self._ticket.total)
+        if over is not None:
+            wire.put_summary(response, over, self._correlation_id)
+
+
+def _pieces(message: Results, most: int) -> Iterator[tuple[bool, list[Result], int]]:
+    """(is it the last, results, bytes): one message's results in pieces of at most `most` and about FLUSH_BYTES."""
+    items = message.items
+    if len(items) <= most and message.size <= FLUSH_BYTES:
+        yield True, items, message.size
+        return
+    piece: list[Result] = []
+    size = 0
+    for item in items:
+        if piece and (len(piece) == most or size + item.size > FLUSH_BYTES):
+            yield False, piece, size
+            piece, size = [], 0
+        piece.append(item)
+        size += item.size
+    yield True, piece, size
+
+
+async def _abort(context: Any, error: FluxError) -> None:
+    note(reason=error.reason)
+    if isinstance(error, InvalidRequest):
+        note(violations=len(error.violations))
+    await context.abort_with_status(rpc_status.to_status(status.status_of(error)))
+
+
+def _put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:
+    message.name = pool.name
+    message.upstream = pool.upstream
+    message.base_url = pool.base_url
+    message.key_count = len(pool.keys)
+    message.arrival_jitter.FromNanoseconds(pool.arrival_jitter)
+    message.timeout.FromNanoseconds(pool.timeout)
+    message.max_attempts = pool.retry.max_attempts
+    for place, key in enumerate(pool.keys):
+        _put_key(message.keys.add(), key, None if state is None else state.keys[place])
+    if state is not None:
+        message.waiting = state.waiting
+        message.in_flight = state.in_flight
+        if state.drain_time is not None:
+            message.drain_time.FromNanoseconds(state.drain_time)
+
+
+def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
+    message.label = key.label
+    for limit in key.limits:
+        row = message.limits.add(max=limit.max, counts=limit.counts.value, kind=limit.kind.value, burst=limit.depth)
+        row.per.FromNanoseconds(limit.per)
+    if key.max_in_flight is not None:
+        message.max_in_flight = key.max_in_flight
+    if state is not None:
+        message.headroom = state.headroom
+        message.in_flight = state.in_flight
+        message.attempts = state.attempts
+        if state.blocked_for:
+            message.blocked_for.FromNanoseconds(state.blocked_for)

@@ -1,0 +1,125 @@
+"""The one table from an error to what the caller sees: a status code, a reason and details.
+
+Rule: every status carries an ErrorInfo, so that programs can tell errors apart without reading their text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+
+from apiflux_grpc.core.errors import (
+    Draining,
+    EngineFailed,
+    FluxError,
+    InvalidRequest,
+    Overloaded,
+    PoolNotFound,
+)
+from apiflux_grpc.core.model import Answer, NotSent, Reason
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from apiflux_grpc.core.model import Result
+
+DOMAIN: Final = "apiflux.v1"
+# Status details travel in the trailers, which clients cap at 8 KiB.
+MOST_VIOLATIONS: Final = 20
+
+_CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
+    (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (PoolNotFound, grpc.StatusCode.NOT_FOUND),
+    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (Draining, grpc.StatusCode.UNAVAILABLE),
+    (EngineFailed, grpc.StatusCode.INTERNAL),
+)
+
+# A call's error: the code a gRPC client would expect for what became of the call.
+_RESULT_CODES: Final = {
+    Reason.NOT_SENT: grpc.StatusCode.UNAVAILABLE,
+    Reason.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.UNKNOWN: grpc.StatusCode.UNKNOWN,
+    Reason.BODY_CUT: grpc.StatusCode.DATA_LOSS,
+    Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+
+def code_of(error: FluxError) -> grpc.StatusCode:
+    """The status code of an error of the whole request."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return grpc.StatusCode.INTERNAL
+
+
+def status_of(error: FluxError) -> status_pb2.Status:
+    """The whole status, with its details."""
+    details: list[Message] = []
+    metadata: dict[str, str] = {}
+    message = str(error)
+    if isinstance(error, InvalidRequest):
+        shown = error.violations[:MOST_VIOLATIONS]
+        more = len(error.violations) - len(shown)
+        message = "; ".join(f"{field}: {what}" for field, what in shown[:3])
+        if len(error.violations) > 3:
+            message += f"; and {len(error.violations) - 3} more"
+        if more:
+            metadata["violations_not_shown"] = str(more)
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=field, description=what) for field, what in shown
+                ]
+            )
+        )
+    if isinstance(error, Overloaded):
+        metadata["limit"] = str(error.limit)
+        violation = error_details_pb2.QuotaFailure.Violation(subject="server", description=str(error))
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
+    if isinstance(error, Overloaded | Draining):
+        info = error_details_pb2.RetryInfo()
+        info.retry_delay.FromNanoseconds(error.retry_after)
+        details.append(info)
+    if isinstance(error, EngineFailed):
+        metadata["error_id"] = error.error_id
+    return _status(code_of(error), error.reason, message, metadata, details)
+
+
+def internal(error_id: str) -> status_pb2.Status:
+    """A fault of ours; its text is only in the log, under this id."""
+    return status_of(EngineFailed(error_id))
+
+
+def result_error(result: Result) -> status_pb2.Status:
+    """The error of one call that has no response."""
+    outcome, reason = result.outcome, result.failure or Reason.INTERNAL
+    if outcome is None:
+        message = "the server shut down before this call was sent"
+        if result.attempts:
+            message = "the server shut down before this call could be tried again"
+    elif isinstance(outcome, Answer):
+        message = f"HTTP {outcome.status} came, but its body did not come whole"
+    else:
+        message = outcome.detail
+    certainly_not = isinstance(outcome, NotSent) or (outcome is None and not result.attempts)
+    metadata = {"may_have_run": "false" if certainly_not else "true"}
+    if isinstance(outcome, Answer):
+        metadata["http_status"] = str(outcome.status)
+    return _status(_RESULT_CODES[reason], reason.value, message, metadata, [])
+
+
+def _status(
+    code: grpc.StatusCode, reason: str, message: str, metadata: dict[str, str], details: list[Message]
+) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+    for detail in (info, *details):
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status

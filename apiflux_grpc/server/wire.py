@@ -1,0 +1,425 @@
+"""Between protobuf and core: validation on the way in, encoding in place on the way out.
+
+Rule: a request is checked as a whole before anything is sent, and every fault is named by its field path; what is
+wrong is refused, never mended. The request message is kept, and a call is unpacked when its turn comes: a queued
+call costs what its bytes cost. Durations are checked and turned into integer nanoseconds here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, overload
+
+from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
+from apiflux_grpc.core.model import (
+    MILLISECOND,
+    RETRY_REASONS,
+    SAFE_METHODS,
+    SECOND,
+    Answer,
+    Call,
+    Counts,
+    RetryPolicy,
+)
+from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.server.status import result_error
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from apiflux_grpc.core.model import Pool, Result
+    from apiflux_grpc.engine.outbox import Over, Standing
+
+SLICE: Final = 2_000  # calls checked without giving the loop a turn
+LONGEST_BACKOFF: Final = 60 * SECOND
+
+# RFC 3986, section 3.3: pchar and "/"; a percent sign must begin a whole escape.
+_PATH: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*").fullmatch
+_DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE).search
+_METHOD: Final = re.compile(r"[A-Z]{1,20}").fullmatch
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+").fullmatch  # RFC 9110, section 5.6.2
+_VALUE: Final = re.compile(r"[\t\x20-\x7e]*").fullmatch
+_CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
+
+# Headers that are ours to set: of the connection, of the framing, of the destination.
+OUR_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class _Calls(Sequence[Call]):
+    """The calls of a request message, each unpacked when it is asked for."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: pb.ProcessRequest) -> None:
+        self._message = message
+
+    def __len__(self) -> int:
+        return len(self._message.calls)
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Call]: ...
+    def __getitem__(self, index: int | slice) -> Call | Sequence[Call]:
+        if isinstance(index, slice):
+            return [_call(call) for call in self._message.calls[index]]
+        return _call(self._message.calls[index])
+
+
+class _Repeated(Sequence[Call]):
+    """One call, many times."""
+
+    __slots__ = ("_call", "_count")
+
+    def __init__(self, call: Call, count: int) -> None:
+        self._call = call
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Call]: ...
+    def __getitem__(self, index: int | slice) -> Call | Sequence[Call]:
+        if isinstance(index, slice):
+            return [self._call] * len(range(*index.indices(self._count)))
+        return self._call
+
+
+def _call(message: pb.Call) -> Call:
+    method = message.method or "GET"
+    return Call(
+        method=method,
+        path=message.path or "/",
+        query=dict(message.query) if message.query else {},
+        headers=dict(message.headers) if message.headers else {},
+        body=message.body,
+        timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
+        idempotent=message.idempotent if message.HasField("idempotent") else method in SAFE_METHODS,
+        id=message.id,
+    )
+
+
+def _nanoseconds(duration: Duration) -> int:
+    return duration.seconds * SECOND + duration.nanos
+
+
+class Checking:
+    """One request on its way to a BatchSpec.
+
+    `slices()` does the work a slice at a time, so that the server's loop gets a turn in between; then `spec` is
+    the batch. Raises InvalidRequest with every violation found, BatchTooLarge where it is over the maximum.
+    """
+
+    def __init__(
+        self,
+        request: pb.ProcessRequest,
+        pool: Pool,
+        caller: str,
+        *,
+        default_repeat: int,
+        max_calls: int,
+        max_bytes: int,
+    ) -> None:
+        self._request = request
+        self._pool = pool
+        self._caller = caller
+        self._default_repeat = default_repeat
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._faults: list[tuple[str, str]] = []
+        self._ids: set[str] = set()
+        self._costs: list[int] | None = None
+        self._reserved = OUR_HEADERS | pool.reserved_headers
+        self._max_cost = _max_cost(pool)
+
+    def slices(self) -> Iterator[None]:
+        """Check everything; yields where the loop may take a turn."""
+        request = self._request
+        total = len(request.calls)
+        size = request.ByteSize()
+        if total > self._max_calls or size > self._max_bytes:
+            self._refuse_large(total, size)
+        if request.HasField("repeat"):
+            self._repeat(request.repeat)
+        elif not total:
+            self._fault("calls", "is empty, and there is no repeat; a batch has at least one call")
+        for start in range(0, total, SLICE):
+            for index in range(start, min(start + SLICE, total)):
+                self._check(f"calls[{index}]", request.calls[index], index)
+            yield
+        if request.priority < -3 or request.priority > 3:
+            self._fault("priority", f"is {request.priority}; it goes from -3 to 3")
+        if request.correlation_id and not _CORRELATION(request.correlation_id):
+            self._fault("correlation_id", "takes up to 128 printable ASCII characters without spaces")
+        self._policy = self._retry(request)
+        if self._faults:
+            raise InvalidRequest(self._faults)
+
+    @property
+    def spec(self) -> BatchSpec:
+        """The batch; only after `slices` has run to its end."""
+        request = self._request
+        calls: Sequence[Call] = _Calls(request)
+        size = request.ByteSize()
+        costs: Sequence[int] | None = self._costs
+        if request.HasField("repeat"):
+            count = request.repeat.count or self._default_repeat
+            calls = _Repeated(_call(request.repeat.template), count)
+            if request.repeat.template.HasField("cost"):
+                costs = _Same(request.repeat.template.cost, count)
+        return BatchSpec(
+            pool=self._pool.name,
+            caller=self._caller,
+            calls=calls,
+            retry=self._policy,
+            size=size,
+            costs=costs,
+            weight=2.0**request.priority,
+            ordered=request.ordered,
+        )
+
+    def _fault(self, field: str, what: str) -> None:
+        self._faults.append((field, what))
+
+    def _refuse_large(self, total: int, size: int) -> None:
+        faults = []
+        if total > self._max_calls:
+            faults.append(("calls", f"has {total} calls; a batch has at most {self._max_calls}"))
+        if size > self._max_bytes:
+            faults.append(("calls", f"makes a request of {size} bytes; a batch has at most {self._max_bytes}"))
+        field, what = faults[-1]
+        faults[-1] = (field, f"{what}. Split it, or use ProcessStream, which takes a batch of any length")
+        raise BatchTooLarge(faults)
+
+    def _repeat(self, repeat: pb.RepeatedCall) -> None:
+        if self._request.calls:
+            self._fault("repeat", "and calls exclude each other")
+        if not self._pool.allow_repeat:
+            self._fault(
+                "repeat", f"is for synthetic load, and pool {self._pool.name!r} doesn't allow it (allow_repeat)"
+            )
+        if repeat.count < 0:
+            self._fault("repeat.count", f"is {repeat.count}; it is 0 (the default) or more")
+        if repeat.count > self._max_calls:
+            raise BatchTooLarge([("repeat.count", f"is {repeat.count}; a batch has at most {self._max_calls} calls")])
+        if repeat.template.id:
+            self._fault("repeat.template.id", "must be empty: ids are unique in a batch")
+        self._check("repeat.template", repeat.template, 0)
+        self._costs = None
+
+    def _check(self, where: str, call: pb.Call, index: int) -> None:
+        """One call. The usual one passes through a handful of tests; `where` is its field path."""
+        if (id := call.id) and where[0] == "c":
+            if len(id) > 256:
+                self._fault(f"{where}.id", "is longer than 256 characters")
+            elif id in self._ids:
+                self._fault(f"{where}.id", f"{id[:64]!r} is used twice in this batch")
+            self._ids.add(id)
+        method = call.method
+        if method and method not in SAFE_METHODS and (not _METHOD(method) or method in ("CONNECT", "TRACE")):
+            self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent")
+        self._path(where, call.path)
+        if call.headers:
+            self._headers(where, call)
+        if call.query and self._pool.reserved_query in call.query:
+            self._fault(f"{where}.query", f"has {self._pool.reserved_query!r}, which carries the pool's key")
+        if call.HasField("timeout"):
+            timeout = _nanoseconds(call.timeout)
+            if not 0 < timeout <= self._pool.timeout:
+                longest = self._pool.timeout / SECOND
+                self._fault(f"{where}.timeout", f"is {timeout / SECOND:g} s; it is above 0 and at most {longest:g} s")
+        if call.HasField("cost"):
+            self._cost(where, call.cost, index)
+
+    def _path(self, where: str, path: str) -> None:
+        if not _PATH(path):
+            what = "has a character that must be percent-encoded, or a bad percent sign"
+            if "?" in path or "#" in path:
+                what = 'has "?" or "#": parameters go into `query`, fragments are never sent'
+            self._fault(f"{where}.path", what)
+        elif path.startswith("//"):
+            self._fault(f"{where}.path", 'begins with "//", which names a host; a path is relative to the pool')
+        elif ":" in path.split("/", 1)[0]:
+            self._fault(f"{where}.path", "looks like a whole URL; a path is relative to the pool's base URL")
+        elif ("." in path or "%2" in path) and _DOTS(path):
+            self._fault(f"{where}.path", 'has a "." or ".." segment')
+        elif self._pool.allow_paths:
+            full = path if path.startswith("/") else f"/{path}"
+            if not full.startswith(self._pool.allow_paths):
+                self._fault(f"{where}.path", f"pool {self._pool.name!r} allows {', '.join(self._pool.allow_paths)}")
+
+    def _headers(self, where: str, call: pb.Call) -> None:
+        seen: set[str] = set()
+        for name, value in call.headers.items():
+            lower = name.lower()
+            place = f"{where}.headers[{name[:64]!r}]"
+            if not _TOKEN(name):
+                self._fault(place, "is not a header name")
+            elif lower in self._reserved:
+                self._fault(place, "is set by the service")
+            elif lower in seen:
+                self._fault(place, "stands twice, in different case")
+            if not _VALUE(value):
+                self._fault(place, "has a character that a header can't carry (CR, LF, NUL, other controls, non-ASCII)")
+            seen.add(lower)
+
+    def _cost(self, where: str, cost: int, index: int) -> None:
+        if cost < 0:
+            self._fault(f"{where}.cost", f"is {cost}; it is 0 or more")
+        elif self._max_cost is not None and cost > self._max_cost:
+            self._fault(f"{where}.cost", f"is {cost}; no key of this pool takes more than {self._max_cost} at once")
+        if self._costs is None:
+            self._costs = [1] * len(self._request.calls)
+        if index < len(self._costs):
+            self._costs[index] = cost
+
+    def _retry(self, request: pb.ProcessRequest) -> RetryPolicy:
+        own = self._pool.retry
+        if not request.HasField("retry"):
+            return own
+        asked = request.retry
+        most = asked.max_attempts or own.max_attempts
+        if not 1 <= most <= own.max_attempts:
+            self._fault("retry.max_attempts", f"is {most}; this pool allows 1 to {own.max_attempts}")
+        first = _nanoseconds(asked.initial_backoff) if asked.HasField("initial_backoff") else own.initial_backoff
+        if not MILLISECOND <= first <= LONGEST_BACKOFF:
+            self._fault("retry.initial_backoff", f"is {first / SECOND:g} s; it is 0.001 to 60 s")
+        last = _nanoseconds(asked.max_backoff) if asked.HasField("max_backoff") else max(own.max_backoff, first)
+        if not first <= last <= LONGEST_BACKOFF:
+            self._fault("retry.max_backoff", f"is {last / SECOND:g} s; it is {first / SECOND:g} (initial) to 60 s")
+        reasons = own.reasons
+        if asked.reasons:
+            words = {reason.value: reason for reason in RETRY_REASONS}
+            for place, word in enumerate(asked.reasons):
+                if word not in words:
+                    known = ", ".join(sorted(words))
+                    self._fault(f"retry.reasons[{place}]", f"{word[:32]!r} is not one of {known}")
+            reasons = own.reasons & {words[word] for word in asked.reasons if word in words}
+        return RetryPolicy(most, first, last, reasons)
+
+
+class _Same(Sequence[int]):
+    """One cost, many times."""
+
+    __slots__ = ("_cost", "_count")
+
+    def __init__(self, cost: int, count: int) -> None:
+        self._cost = cost
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if isinstance(index, slice):
+            return [self._cost] * len(range(*index.indices(self._count)))
+        return self._cost
+
+
+def _max_cost(pool: Pool) -> int | None:
+    """The largest cost that some key could ever take; None: any."""
+    best = 0
+    for key in pool.keys:
+        own = [limit.depth for limit in key.limits if limit.counts is Counts.COST]
+        if not own:
+            return None
+        best = max(best, min(own))
+    return best
+
+
+# -- out -------------------------------------------------------------------------------------------
+
+
+def wall_offset() -> int:
+    """What to add (ns) to the engine's clock to get the time of day."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+def encode(results: Sequence[Result], request: pb.ProcessRequest, offset: int) -> pb.ProcessResponse:
+    """A response message with these results; ids come from the request. `offset` is wall_offset()."""
+    response = pb.ProcessResponse()
+    add = response.results.add
+    calls = request.calls
+    for result in results:
+        message = add()
+        index = result.index
+        message.index = index
+        if calls and (id := calls[index].id):
+            message.id = id
+        outcome = result.outcome
+        if isinstance(outcome, Answer) and outcome.fault is None:
+            answer = message.response
+            answer.status_code = outcome.status
+            answer.body = outcome.body
+            if outcome.headers:
+                answer.headers.update(outcome.headers)
+            if outcome.truncated:
+                answer.truncated = True
+        else:
+            message.error.CopyFrom(result_error(result))
+        if result.attempts:
+            message.key_label = result.key
+            message.attempts = result.attempts
+            length = message.latency
+            length.seconds, length.nanos = divmod(result.latency, SECOND)
+        length = message.queue_time
+        length.seconds, length.nanos = divmod(result.queue_time, SECOND)
+        at = message.completed_at
+        at.seconds, at.nanos = divmod(result.ended_at + offset, SECOND)
+    return response
+
+
+def put_progress(response: pb.ProcessResponse, standing: Standing, total: int) -> None:
+    """How the batch stands, into a response."""
+    progress = response.progress
+    progress.done = standing.done
+    progress.total = total
+    progress.in_flight = standing.in_flight
+    if standing.eta is not None:
+        progress.eta.FromNanoseconds(standing.eta)
+
+
+def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -> None:
+    """The batch's figures, into the last response."""
+    tally, summary = over.tally, response.summary
+    summary.total = tally.total
+    summary.succeeded = tally.succeeded
+    summary.cancelled = tally.cancelled
+    summary.failed = sum(tally.failed.values())
+    for reason, count in tally.failed.items():
+        summary.failed_by_reason[reason.value] = count
+    summary.retries = tally.retries
+    summary.elapsed.FromNanoseconds(over.elapsed)
+    summary.calls_by_key.update(tally.calls_by_key)
+    summary.time_waiting.FromNanoseconds(tally.time_waiting)
+    summary.time_in_calls.FromNanoseconds(tally.time_in_calls)
+    summary.correlation_id = correlation_id
