@@ -1,0 +1,38 @@
+"""The typed Python client: `Client` (async) and `SyncClient`, their calls, results and errors."""
+
+from apiflux_grpc.client.aio import Client, Stream
+from apiflux_grpc.client.errors import (
+    ApifluxError,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    PoolNotFound,
+    Unavailable,
+)
+from apiflux_grpc.client.sync import SyncClient, SyncStream
+from apiflux_grpc.client.types import Call, CallError, Info, Key, Pool, Progress, Response, Result, Retry, Summary
+
+__all__ = [
+    "ApifluxError",
+    "Call",
+    "CallError",
+    "Client",
+    "DeadlineExceeded",
+    "Info",
+    "InternalError",
+    "InvalidRequest",
+    "Key",
+    "Overloaded",
+    "Pool",
+    "PoolNotFound",
+    "Progress",
+    "Response",
+    "Result",
+    "Retry",
+    "Stream",
+    "Summary",
+    "SyncClient",
+    "SyncStream",
+    "Unavailable",
+]

@@ -1,0 +1,174 @@
+"""The asynchronous client.
+
+Rule: whoever stops reading stops the work. A stream that is closed, cancelled, or simply dropped after a `break`
+cancels its RPC; grpc alone would not tell the server. Nothing is sent again by itself: a broken stream is an
+exception, and what came before it is good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from apiflux_grpc.client.errors import error_from
+from apiflux_grpc.client.types import Call, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from types import TracebackType
+
+CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    # The service runs beside its callers; a web proxy from the environment is not on the way.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Stream:
+    """The results of one batch, as they complete: `async for result in stream`.
+
+    `summary` is set after the last result, `progress` about once a second. Leaving the loop, the `async with`
+    block, or dropping the object cancels the batch.
+    """
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]) -> None:
+        self._call = call
+        self._messages = self._read()
+        self._results: list[Result] = []
+        self.progress: Progress | None = None
+        self.summary: Summary | None = None
+
+    def __aiter__(self) -> AsyncIterator[Result]:
+        return self
+
+    async def __anext__(self) -> Result:
+        """The next result. Raises ApifluxError where the request failed as a whole."""
+        while not self._results:
+            message = await anext(self._messages, None)
+            if message is None:
+                raise StopAsyncIteration
+            self._take(message)
+        return self._results.pop()
+
+    async def messages(self) -> AsyncIterator[tuple[Sequence[Result], Progress | None]]:
+        """The same, a message at a time: (results, the progress that came with them). For progress displays."""
+        async for message in self._messages:
+            self._take(message)
+            results, self._results = self._results, []
+            results.reverse()
+            yield results, Progress.of(message.progress) if message.HasField("progress") else None
+
+    async def raw(self) -> AsyncIterator[pb.ProcessResponse]:
+        """The same, as messages of the contract."""
+        async for message in self._messages:
+            self._take(message, keep=False)
+            yield message
+
+    def cancel(self) -> None:
+        """Stop the batch: unsent calls are dropped, the others stopped."""
+        self._call.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel, if it isn't over."""
+        self.cancel()
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at interpreter shutdown nothing is certain
+            self._call.cancel()
+
+    def _take(self, message: pb.ProcessResponse, keep: bool = True) -> None:
+        if keep:
+            self._results = [Result.of(result) for result in reversed(message.results)]
+        if message.HasField("progress"):
+            self.progress = Progress.of(message.progress)
+        if message.HasField("summary"):
+            self.summary = Summary.of(message.summary)
+
+    async def _read(self) -> AsyncIterator[pb.ProcessResponse]:
+        try:
+            async for message in self._call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from None
+
+
+class Client:
+    """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`."""
+
+    def __init__(self, target: str, *, options: Sequence[tuple[str, Any]] = ()) -> None:
+        self._target = target
+        self._options = [*CHANNEL_OPTIONS, *options]
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Client:
+        self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    def process(
+        self,
+        calls: Iterable[Call | pb.Call],
+        *,
+        pool: str = "",
+        priority: int = 0,
+        correlation_id: str = "",
+        retry: Retry | None = None,
+        ordered: bool = False,
+        timeout: float | None = None,
+    ) -> Stream:
+        """Run one batch. `timeout` (seconds) is the deadline of the whole; None: none.
+
+        Errors come out of the iteration, as ApifluxError: InvalidRequest, PoolNotFound, Overloaded, Unavailable,
+        DeadlineExceeded, InternalError.
+        """
+        request = process_request(
+            calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
+        )
+        return self.send(request, timeout=timeout)
+
+    def repeat(
+        self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
+    ) -> Stream:
+        """Synthetic load: one call `count` times (0: the server's default)."""
+        repeat = pb.RepeatedCall(count=count, template=None if template is None else template.to_message())
+        return self.send(pb.ProcessRequest(pool=pool, repeat=repeat), timeout=timeout)
+
+    def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
+        """Run one batch, given as the message of the contract."""
+        return Stream(self._stub.Process(request, timeout=timeout))
+
+    async def info(self, *, timeout: float = 10.0) -> Info:
+        """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
+        try:
+            return Info.of(await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout))
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from None
+
+    async def wait_ready(self, timeout: float = 10.0) -> None:
+        """Wait until the server answers. Raises Unavailable or DeadlineExceeded after `timeout` seconds."""
+        try:
+            await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, wait_for_ready=True)
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from None
+
+    @property
+    def _stub(self) -> apiflux_pb2_grpc.FluxServiceAsyncStub:
+        if self._channel is None:
+            raise RuntimeError("use the client as `async with Client(target) as client`")
+        return apiflux_pb2_grpc.FluxServiceStub(self._channel)

@@ -1,0 +1,113 @@
+"""What a whole request can fail with.
+
+    ApifluxError              code, reason, message, retry_delay, metadata
+      InvalidRequest            a field is wrong: `violations` has (field path, what is wrong)
+      PoolNotFound
+      Overloaded                the server's queue is full: come back after `retry_delay`
+      Unavailable               not there, or shutting down; `retry_delay` where the server said one
+      DeadlineExceeded          the timeout passed
+      InternalError             a fault of the server's; metadata["error_id"] is in its log
+
+Rule: a failed *call* is no exception but a Result with an `error`; these are for the request as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class ApifluxError(Exception):
+    """The request failed as a whole.
+
+    `code` is the gRPC status code, `reason` the word of ErrorInfo ("" where the server gave none), `retry_delay`
+    seconds (None: the server named none).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        retry_delay: float | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.reason = reason
+        self.retry_delay = retry_delay
+        self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
+
+    def __str__(self) -> str:
+        return f"{self.reason or self.code.name}: {self.message}"
+
+
+class InvalidRequest(ApifluxError):
+    """A field is wrong; nothing was sent."""
+
+
+class PoolNotFound(ApifluxError):
+    """The server has no pool of this name."""
+
+
+class Overloaded(ApifluxError):
+    """The server's queue is full; nothing was sent."""
+
+
+class Unavailable(ApifluxError):
+    """The server isn't there, or is shutting down."""
+
+
+class DeadlineExceeded(ApifluxError):
+    """The timeout passed; results that came before it are good."""
+
+
+class InternalError(ApifluxError):
+    """A fault of the server's."""
+
+
+_CLASSES = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: PoolNotFound,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.INTERNAL: InternalError,
+}
+
+
+def error_from(error: Any) -> ApifluxError:
+    """The exception for an RpcError of grpc's, blocking or asynchronous."""
+    metadata = error.trailing_metadata() or ()
+    details = next((value for key, value in metadata if key == "grpc-status-details-bin"), None)
+    return _error_of(error.code(), error.details() or "", details)
+
+
+def _error_of(code: grpc.StatusCode, message: str, details: bytes | None) -> ApifluxError:
+    """The exception for a status; `details` is the serialized google.rpc.Status of the trailers."""
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    bad = error_details_pb2.BadRequest()
+    delay: float | None = None
+    for any_detail in status_pb2.Status.FromString(details or b"").details:
+        any_detail.Unpack(info)
+        any_detail.Unpack(bad)
+        if any_detail.Unpack(retry):
+            delay = retry.retry_delay.ToNanoseconds() / 1e9
+    return _CLASSES.get(code, ApifluxError)(
+        message,
+        code=code,
+        reason=info.reason,
+        retry_delay=delay,
+        violations=[(violation.field, violation.description) for violation in bad.field_violations],
+        metadata=dict(info.metadata),
+    )

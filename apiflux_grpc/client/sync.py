@@ -1,0 +1,99 @@
+"""The synchronous client: the same calls, results and errors over grpc's blocking channel.
+
+Rule: thin. Closing, or dropping, a stream cancels its RPC, as in the asynchronous client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from apiflux_grpc.client.aio import CHANNEL_OPTIONS
+from apiflux_grpc.client.errors import error_from
+from apiflux_grpc.client.types import Call, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class SyncStream:
+    """The results of one batch, as they complete: `for result in stream`. Dropping it cancels the batch."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._results: list[Result] = []
+        self.progress: Progress | None = None
+        self.summary: Summary | None = None
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        """The next result. Raises ApifluxError where the request failed as a whole."""
+        while not self._results:
+            try:
+                message: pb.ProcessResponse = next(self._call)
+            except grpc.RpcError as error:
+                raise error_from(error) from None
+            self._results = [Result.of(result) for result in reversed(message.results)]
+            if message.HasField("progress"):
+                self.progress = Progress.of(message.progress)
+            if message.HasField("summary"):
+                self.summary = Summary.of(message.summary)
+        return self._results.pop()
+
+    def cancel(self) -> None:
+        """Stop the batch."""
+        self._call.cancel()
+
+    def __enter__(self) -> SyncStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._call.cancel()
+
+
+class SyncClient:
+    """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`."""
+
+    def __init__(self, target: str, *, options: Sequence[tuple[str, Any]] = ()) -> None:
+        self._channel = grpc.insecure_channel(target, options=[*CHANNEL_OPTIONS, *options])
+        self._stub = apiflux_pb2_grpc.FluxServiceStub(self._channel)
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def process(
+        self,
+        calls: Iterable[Call | pb.Call],
+        *,
+        pool: str = "",
+        priority: int = 0,
+        correlation_id: str = "",
+        retry: Retry | None = None,
+        ordered: bool = False,
+        timeout: float | None = None,
+    ) -> SyncStream:
+        """Run one batch; see Client.process."""
+        request = process_request(
+            calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
+        )
+        return SyncStream(self._stub.Process(request, timeout=timeout))
+
+    def info(self, *, timeout: float = 10.0) -> Info:
+        """What the server is. Raises ApifluxError."""
+        try:
+            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout))
+        except grpc.RpcError as error:
+            raise error_from(error) from None
