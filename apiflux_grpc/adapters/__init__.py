@@ -1,0 +1,1 @@
+"""Pacers and upstreams: the only places that know aiolimiter and aiohttp."""

@@ -1,0 +1,49 @@
+"""Logs: one line per event, for people (console) or for machines (json), on standard error.
+
+Rule: a line is a message and fields; fields are what the code names explicitly, so no secret can slip in with an
+object's repr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Final
+
+_log = logging.getLogger("apiflux.engine")
+_KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class LogObserver:
+    """The engine's Observer that logs."""
+
+    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
+        _log.warning("key blocked", extra={"pool": pool, "key": key, "seconds": round(seconds, 3), "status": status})
+
+    def crashed(self, error: BaseException, error_id: str) -> None:
+        _log.critical("the engine stopped", exc_info=error, extra={"error_id": error_id})
+
+
+class _Line(logging.Formatter):
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in _KNOWN}
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        if self._json:
+            line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+            return json.dumps({**line, **fields, **({"trace": trace} if trace else {})}, default=str)
+        pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+        return f"{at} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip() + (f"\n{trace}" if trace else "")
+
+
+def configure(level: str, style: str) -> None:
+    """Log to standard error. `level` as in logging, `style` "console" or "json"."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line(style == "json"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
