@@ -1,1 +1,1 @@
-"""Pacers and upstreams: the only places that know aiolimiter and aiohttp."""
+"""The outside world behind the engine's ports: pacers and ways upstream. Each library is known by one file here."""

@@ -1,52 +1,76 @@
-"""aiolimiter behind the core's Pacer: the only place that knows it.
+"""aiolimiter behind the core's Pacer: a leaky bucket that decides without ever waiting.
 
-Rule: never wait inside it. There is no try-acquire and no "when", so `has_capacity` asks, one step of `acquire`
-takes (it never suspends where there is room), and the level kept beside it says when to ask again. At the computed
-instant a limiter can still lack an ulp, so an answer always lies after `now`: by 1 us, or by 1 ms on uvloop, whose
-clock is cut to milliseconds. Nothing can be given back to it.
+Rule: aiolimiter alone decides whether there is room; the level kept beside it only says when to ask again, which
+aiolimiter can't tell. Nothing waits inside the limiter: its waiters are ordered by amount, so a large one would
+starve there. Not known here: keys, windows, who asks.
+
+Two clocks meet: `now` is the engine's, the limiter reads its loop's `time()`. Both must run at one rate, and the
+loop's may lag: uvloop cuts it to milliseconds and keeps it for a whole pass. Hence the least wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND
+from apiflux_grpc.core.model import MICROSECOND, MILLISECOND
+
+_UVLOOP: Final = "uvloop"
 
 
 class AiolimiterPacer:
-    """One AsyncLimiter that lets `burst` pass at once and refills `burst` in `seconds`. Made on its loop."""
+    """Lets `burst` pass at once and refills `burst` in `seconds`. Fulfils Pacer, and its class PacerFactory.
 
-    __slots__ = ("_burst", "_level", "_limiter", "_loop", "_rate", "_step", "_when")
+    Made on the loop that it serves, and of no use on another. Raises RuntimeError without a running loop,
+    ValueError unless burst and seconds are above 0.
+    """
+
+    __slots__ = ("_asked", "_at", "_burst", "_least_wait", "_level", "_limiter", "_rate")
 
     def __init__(self, burst: float, seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
+        if not (burst > 0 and seconds > 0):
+            raise ValueError(f"a pacer needs a burst and seconds above 0, not {burst:g} and {seconds:g}")
+        loop = asyncio.get_running_loop()
         self._limiter = AsyncLimiter(burst, seconds)
         self._burst = burst
-        self._rate = burst / seconds
-        self._level = 0.0  # what the limiter holds, as of `_when` on the loop's clock
-        self._when = self._loop.time()
-        self._step: Final = MILLISECOND if type(self._loop).__module__.startswith("uvloop") else MICROSECOND
+        self._rate = burst / seconds / 1e9  # per ns
+        # In one case of three the limiter still has no room at the computed instant, by a rounding or its clock.
+        self._least_wait = MILLISECOND if type(loop).__module__.startswith(_UVLOOP) else MICROSECOND
+        self._level = 0.0  # as of `_at`
+        self._at = 0
+        self._asked = 0
 
     def ready_at(self, amount: int, now: int) -> int:
-        """`now`: there is room. Else a later instant at which it is worth asking again."""
+        """`now`: there is room. Else a later instant at which it is worth asking again.
+
+        Raises ValueError for an amount above the burst, which would never fit.
+        """
+        self._asked = now
         if self._limiter.has_capacity(amount):
             return now
-        level = self._level - (self._loop.time() - self._when) * self._rate
-        missing = level + amount - self._burst
-        return now + self._step + max(0, int(missing / self._rate * SECOND))
+        if amount > self._burst:
+            raise ValueError(f"{amount} never fits into a burst of {self._burst:g}")
+        excess = self._level_at(now) + amount - self._burst
+        wait = math.ceil(excess / self._rate) if excess > 0 else 0
+        return now + max(wait, self._least_wait)
 
     def take(self, amount: int) -> None:
-        """Take `amount`; only right after ready_at said that there is room. Raises RuntimeError otherwise."""
-        taking = self._limiter.acquire(amount)
+        """Take `amount`; only right after `ready_at` said that there is room. Raises RuntimeError if there is none."""
+        acquiring = self._limiter.acquire(amount)
         try:
-            taking.send(None)
+            acquiring.send(None)
         except StopIteration:
-            when = self._loop.time()
-            self._level = max(0.0, self._level - (when - self._when) * self._rate) + amount
-            self._when = when
-            return
-        taking.close()
-        raise RuntimeError("a pacer was asked for more than it has")
+            self._level = self._level_at(self._asked) + amount
+            self._at = self._asked
+        else:
+            acquiring.close()
+            raise RuntimeError("taken from a pacer that has no room")
+
+    def _level_at(self, now: int) -> float:
+        return max(0.0, self._level - (now - self._at) * self._rate)
+
+    def __repr__(self) -> str:
+        return f"<AiolimiterPacer {self._level:.1f}/{self._burst:g}, {self._rate * 1e9:g} per s>"

@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 from grpc_status import rpc_status
 
 from apiflux_grpc import __version__
@@ -83,6 +84,15 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         for name, pool in sorted(self._engine.pools.items()):
             _put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
         return response
+
+    async def ProcessStream(  # type: ignore[override]  # as Process
+        self, request_iterator: Any, context: Any
+    ) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ProcessStream is not in this version; use Process")
+
+    async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Estimate is not in this version; see Progress.eta")
+        raise AssertionError("abort raises")
 
     async def _admit(self, request: pb.ProcessRequest, context: Any) -> Ticket:
         """Check the batch and hand it over; raises Refused."""

@@ -248,8 +248,8 @@ class _Connection(asyncio.Protocol):
     """One client connection: answers leave in the order of the requests, however long each one takes."""
 
     __slots__ = (
-        "_attempt", "_call_id", "_choked", "_closing", "_head_size", "_judge", "_key", "_key_header", "_parser",
-        "_ready", "_size", "_stamp", "_started", "_status", "_transport", "_url", "_wait_ns", "_waiting",
+        "_attempt", "_call_id", "_choked", "_closing", "_head_size", "_in_head", "_judge", "_key", "_key_header",
+        "_parser", "_ready", "_size", "_stamp", "_started", "_status", "_transport", "_url", "_wait_ns", "_waiting",
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
@@ -258,8 +258,8 @@ class _Connection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._ready: list[bytes] = []  # to be written when the chunk is parsed
         self._waiting: deque[bytes] = deque()  # to be written one per timer
-        self._choked = self._closing = False
-        self._head_size = self._stamp = self._started = 0
+        self._choked = self._closing = self._in_head = False
+        self._head_size = self._stamp = 0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -282,6 +282,8 @@ class _Connection(asyncio.Protocol):
         self._stamp = self._judge.clock()
         if self._closing or self._parser is None:
             return
+        # A head that begins in this chunk starts from 0 again: what is before it isn't its own.
+        self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -290,11 +292,8 @@ class _Connection(asyncio.Protocol):
             raise  # a fault of ours
         except httptools.HttpParserError:
             self._refuse(400, "bad HTTP")
-        if self._head_size >= 0 and self._started != self._stamp:
-            # Not the chunk it began in, which may be full of what came before.
-            self._head_size += len(data)
-            if self._head_size > HEAD_CAP:
-                self._refuse(431, "head too large")
+        if self._in_head and self._head_size > HEAD_CAP:
+            self._refuse(431, "head too large")
         self._flush()
 
     def eof_received(self) -> bool:
@@ -305,6 +304,7 @@ class _Connection(asyncio.Protocol):
         self._started = self._stamp
         self._url = self._key = self._call_id = self._attempt = b""
         self._size = self._head_size = 0
+        self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -319,8 +319,8 @@ class _Connection(asyncio.Protocol):
             self._attempt = value
 
     def on_headers_complete(self) -> None:
-        self._head_size = -1
-        self._status = 0
+        self._in_head = False
+        self._status = 0  # of a control request, until it is asked
         if self._closing or self._url.startswith(b"/_judge/"):
             return
         key, target = self._take_key()

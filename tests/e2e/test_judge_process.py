@@ -108,7 +108,7 @@ def test_a_taken_port_is_said(judge: JudgeProcess) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_its_report(signum: signal.Signals) -> None:
-    """At SIGTERM or SIGINT the report is a table on stderr, with labels; stdout had one line, as soon as it listened."""
+    """At SIGTERM or SIGINT the report is a table on stderr, with labels; stdout had one line when it listened."""
     program = f"""
 import sys
 from apiflux_grpc.tools.judge import JudgeOptions, Limit, run_judge

@@ -95,6 +95,15 @@ def test_a_window_apart_is_not_in_one_window() -> None:
     assert ledger.arrive("c", SECRET, 1, MINUTE).status == 200
 
 
+@pytest.mark.parametrize(("late", "status"), [(90, 200), (91, 429), (109, 429), (110, 200), (190, 200), (191, 429)])
+def test_a_late_arrival_is_judged_on_both_sides(late: int, status: int) -> None:
+    """An arrival told late is rejected if it shares a window with an accepted one before it or behind it."""
+    ledger = ledger_of(Limit(1, 10))
+    for now in (100, 200):
+        ledger.arrive(f"at {now}", SECRET, 1, now)
+    assert ledger.arrive("late", SECRET, 1, late).status == status
+
+
 def test_keys_do_not_share_a_limit() -> None:
     """Each key has every limit to itself."""
     ledger = Ledger({"a": "1", "b": "2"}, [Limit(1, MINUTE)])
@@ -401,7 +410,7 @@ async def test_control_endpoints_are_not_recorded() -> None:
 async def test_head_has_no_body() -> None:
     """HEAD is answered with the head that GET would get, and nothing behind it."""
     wire = Wire()
-    wire.send(request("/a", method="HEAD"))
+    wire.connection.data_received(request("/a", method="HEAD"))
     assert wire.sent.startswith(b"HTTP/1.1 200 ")
     assert wire.sent.endswith(b"\r\n\r\n")
 
@@ -410,7 +419,7 @@ async def test_head_has_no_body() -> None:
     "data",
     [
         request("/a", "Connection: close"),
-        request("/a").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        request("/a", "Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"),
         request("/a", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"),
         request("x:1", method="CONNECT"),
     ],
@@ -430,8 +439,7 @@ async def test_bad_http_is_refused() -> None:
     """What isn't HTTP gets a 400, is no arrival, and is cut off a moment later."""
     wire = Wire()
     assert statuses(wire.send(b"\x16\x03\x01\x02\x00 hello")) == [400]
-    assert wire.half_closed
-    assert not wire.aborted
+    assert (wire.half_closed, wire.aborted) == (True, False)
     await asyncio.sleep(2)
     assert wire.aborted
     assert wire.judge.report().arrivals == 0
@@ -472,6 +480,15 @@ async def test_latency_keeps_the_order() -> None:
 
 
 @pytest.mark.looptime
+async def test_nothing_overtakes_a_waiting_answer() -> None:
+    """A control request or bad HTTP behind a call isn't answered before the call is."""
+    wire = Wire(latency_ns=(10_000_000, 10_000_000))
+    assert wire.send(request("/a", key="wrong") + request("/_judge/nothing") + b"bad HTTP\r\n\r\n") == []
+    await asyncio.sleep(0.02)
+    assert statuses(wire.answers()) == [401, 404, 400]
+
+
+@pytest.mark.looptime
 async def test_a_lost_connection_is_no_longer_in_flight() -> None:
     """When a client goes, its waiting answers go with it."""
     wire = Wire(latency_ns=(10_000_000, 10_000_000))
@@ -498,14 +515,16 @@ async def test_a_half_closed_client_gets_its_answer() -> None:
 async def test_a_client_that_reads_nothing_is_not_read() -> None:
     """Too many waiting answers, or a full transport, stop the reading until there is room again."""
     wire = Wire(latency_ns=(10_000_000, 10_000_000))
+    seen = []
     wire.send(request("/a") * PIPELINE_CAP)
-    assert wire.paused
+    seen.append(wire.paused)
     await asyncio.sleep(0.02)
-    assert not wire.paused
+    seen.append(wire.paused)
     wire.connection.pause_writing()
-    assert wire.paused
+    seen.append(wire.paused)
     wire.connection.resume_writing()
-    assert not wire.paused
+    seen.append(wire.paused)
+    assert seen == [True, False, True, False]
 
 
 def test_lag_is_the_worst_lateness() -> None:

@@ -1,0 +1,196 @@
+"""The command line: serve, process, stress, judge, check-config. Thin: one function each.
+
+Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 fine;
+1 a fault of ours; 2 usage, configuration, bad input, port in use; 3 some calls failed, or the judge found a
+violation; 4 cut short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from apiflux_grpc import __version__
+from apiflux_grpc.settings import Settings, SettingsError, load
+
+app = typer.Typer(
+    name="apiflux",
+    help="Spreads batches of calls over a pool of rate-limited API keys, and never exceeds a limit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class LogFormat(StrEnum):
+    console = "console"
+    json = "json"
+
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]
+TargetOption = Annotated[str, typer.Option("--target", help="HOST:PORT of the server.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"apiflux {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.info,
+    log_format: Annotated[LogFormat, typer.Option(help="For people or for machines.")] = LogFormat.console,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Spreads batches of calls over a pool of rate-limited API keys, and never exceeds a limit."""
+    from apiflux_grpc.tools.logs import configure
+
+    configure(log_level.value, log_format.value)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    bind: Annotated[str | None, typer.Option("--bind", help="HOST:PORT; port 0 picks one.")] = None,
+) -> None:
+    """Serve until SIGTERM. Without a configuration: pool `default` on the simulator."""
+    from apiflux_grpc.bootstrap import serve as run
+    from apiflux_grpc.core.errors import EngineFailed
+    from apiflux_grpc.server.lifecycle import PortInUse
+
+    settings = _settings(config, bind)
+    try:
+        code = run(settings)
+    except PortInUse as error:
+        _say(str(error))
+        code = 2
+    except EngineFailed as error:
+        _say(str(error))
+        code = 1
+    raise typer.Exit(code)
+
+
+@app.command()
+def process(
+    file: Annotated[str, typer.Argument(help="JSON Lines of calls; - for standard input.")],
+    target: TargetOption = "127.0.0.1:50051",
+    pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Where results go; default: standard output.")] = None,
+    skip_bad_lines: Annotated[bool, typer.Option(help="Send the others.")] = False,
+    ordered: Annotated[bool, typer.Option(help="Results in the order of the calls.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole.", min=0.001)] = None,
+) -> None:
+    """Send a file of calls and write their results, both as JSON Lines."""
+    from apiflux_grpc.tools.job import run_job
+
+    job = run_job(
+        None if file == "-" else Path(file),
+        target=target,
+        pool=pool,
+        output=output,
+        skip_bad_lines=skip_bad_lines,
+        ordered=ordered,
+        timeout=timeout,
+    )
+    raise typer.Exit(asyncio.run(job))
+
+
+@app.command()
+def stress(
+    quick: Annotated[bool, typer.Option("--quick", help="100 requests of 50 calls: half a minute.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="100 requests of 2,000 calls: over an hour.")] = False,
+    target: Annotated[
+        str | None, typer.Option("--target", help="HOST:PORT of a server; without: a judge and a server are started.")
+    ] = None,
+) -> None:
+    """100 concurrent requests, a table, and the judge's verdict."""
+    from apiflux_grpc.tools.stress import FULL, QUICK, run_stress
+
+    if quick == full:
+        raise typer.BadParameter("say either --quick or --full")
+    settings = _settings(None, None)
+    timeout = None if target is None else settings.request_timeout / 1e9
+    plan = QUICK if quick else FULL
+    raise typer.Exit(asyncio.run(run_stress(plan, target, settings.concurrent_requests, timeout)))
+
+
+@app.command()
+def judge(
+    limit: Annotated[list[str], typer.Option("--limit", help="MAX/DURATION for every key, like 1000/60s.")],
+    key: Annotated[list[str], typer.Option("--key", help="A key, or LABEL=KEY.")],
+    bind: Annotated[str, typer.Option("--bind", help="HOST:PORT; port 0 picks one.")] = "127.0.0.1:9000",
+    key_in: Annotated[str, typer.Option(help="header:NAME, bearer or query:NAME.")] = "header:X-API-Key",
+    latency: Annotated[str, typer.Option(help="How long an answer takes, like 20ms or 10ms..50ms.")] = "0",
+) -> None:
+    """An upstream that enforces limits and tells the most arrivals of a key in any window."""
+    from apiflux_grpc.tools import judge as tool
+
+    try:
+        host, port = tool.parse_bind(bind)
+        options = tool.JudgeOptions(
+            keys=tool.parse_keys(key),
+            limits=tuple(tool.parse_limit(text) for text in limit),
+            host=host,
+            port=port,
+            key_in=tool.parse_key_in(key_in),
+            latency_ns=tool.parse_latency(latency),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(tool.run_judge(options))
+
+
+@app.command("check-config")
+def check_config(
+    file: Annotated[Path, typer.Argument(help="A TOML file.")],
+) -> None:
+    """Say every fault of a configuration with its place, or what it amounts to."""
+    settings = _settings(file, None)
+    table = Table(title=f"{file}: no fault")
+    for name in ("pool", "upstream", "key", "limits"):
+        table.add_column(name)
+    for pool in settings.pools:
+        for key in pool.pool.keys:
+            limits = ", ".join(f"{limit.max} {limit.counts.value} per {limit.per / 1e9:g} s" for limit in key.limits)
+            table.add_row(pool.pool.name, pool.base_url or "simulator", key.label, limits or "none")
+    Console().print(table)
+    for warning in settings.warnings:
+        _say(f"warning: {warning}")
+
+
+def _settings(config: Path | None, bind: str | None) -> Settings:
+    try:
+        return load(config, environ=os.environ, dotenv=Path(".env"), bind=bind)
+    except SettingsError as error:
+        for fault in error.faults:
+            _say(str(fault))
+        raise typer.Exit(2) from None
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The command `apiflux`."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(4)
