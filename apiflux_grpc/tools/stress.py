@@ -166,9 +166,7 @@ async def run_stress(plan: Plan, target: str | None, requests: int, timeout: flo
             config = config_for(judge.url, (plan.limit,), list(SECRETS))
             target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
             per = plan.limit.per_ns / 1e9
-            text = (
-                f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
-            )
+            text = f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
             console.print(text, highlight=False)
         console.print(f"{requests} concurrent requests of {plan.calls} calls", highlight=False)
         measured = Measured(requests * plan.calls)
