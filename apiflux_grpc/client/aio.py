@@ -38,7 +38,7 @@ class Stream:
 
     def __init__(self, call: grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]) -> None:
         self._call = call
-        self._messages = self._read()
+        self._messages = _read(call)  # must not hold `self`, or dropping the stream would not end it
         self._results: list[Result] = []
         self.progress: Progress | None = None
         self.summary: Summary | None = None
@@ -95,12 +95,13 @@ class Stream:
         if message.HasField("summary"):
             self.summary = Summary.of(message.summary)
 
-    async def _read(self) -> AsyncIterator[pb.ProcessResponse]:
-        try:
-            async for message in self._call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise error_from(error) from None
+
+async def _read(call: grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]) -> AsyncIterator[pb.ProcessResponse]:
+    try:
+        async for message in call:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise error_from(error) from None
 
 
 class Client:

@@ -165,7 +165,7 @@ async def run_job(
     timeout: float | None,
 ) -> int:
     """Process one file (None: standard input) and return the exit code."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     name = "<stdin>" if source is None else str(source)
     try:
         with _reading(source) as lines:

@@ -157,7 +157,7 @@ class Measured:
 
 async def run_stress(plan: Plan, target: str | None, requests: int, timeout: float | None) -> int:
     """Run it, show it, and return the exit code: 0 fine, 3 calls failed or a violation, 4 cut short."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     with ExitStack() as stack:
         judge: JudgeProcess | None = None
         if target is None:
@@ -183,7 +183,7 @@ async def run_stress(plan: Plan, target: str | None, requests: int, timeout: flo
 
 def _verdict(report: Report, measured: Measured, fine: bool) -> int:
     print_report(report, sys.stdout)
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=True)
     for violation in report.violations:
         out.print(f"violation: {violation}", style="red", markup=False)
     if report.ok:

@@ -149,7 +149,5 @@ def test_never_over_never_idle(limits: list[tuple[Limit, ...]], jitter: int, siz
                 inside = sum(1 for other in stamps[place : place + limit.max + 1] if other - at < limit.per)
                 assert inside <= limit.max
     margin = jitter + 2 * SECOND + 60 * MILLISECOND
-    slowest = max(
-        -(-sum(sizes) // limit.max) * (limit.per * 130 // 128 + margin) for own in limits for limit in own
-    )
+    slowest = max(-(-sum(sizes) // limit.max) * (limit.per * 130 // 128 + margin) for own in limits for limit in own)
     assert now <= slowest + 4 * SECOND
