@@ -98,7 +98,8 @@ async def test_sigterm_finishes_what_is_in_flight(slow_pair: Pair) -> None:
         results = [await anext(stream)]
         ended = asyncio.create_task(asyncio.to_thread(served.terminate))
         with pytest.raises(Unavailable) as caught:
-            results += [result async for result in stream]
+            async for result in stream:
+                results.append(result)
     assert caught.value.reason == "DRAINING"
     assert caught.value.retry_delay is not None
     assert sorted(result.index for result in results) == list(range(100))
