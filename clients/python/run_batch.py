@@ -9,6 +9,7 @@ Prints each result as it comes and the summary at the end; Ctrl-C cancels the ba
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -37,12 +38,12 @@ def main(target: str, paths: list[str]) -> int:
         return 4
 
 
-def explain(error: grpc.RpcError) -> None:
+def explain(error: Any) -> None:
     """The status, and when to come back if the server said so."""
     print(f"{error.code().name}: {error.details()}", file=sys.stderr)
-    metadata = dict(error.trailing_metadata() or ())
+    details = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
     retry = error_details_pb2.RetryInfo()
-    for detail in status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b"")).details:
+    for detail in status_pb2.Status.FromString(b"".join(map(bytes, details))).details:
         if detail.Unpack(retry):
             print(f"come back in {retry.retry_delay.ToTimedelta()}", file=sys.stderr)
 

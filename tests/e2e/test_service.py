@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -186,11 +187,11 @@ async def test_health_and_malformed_bytes(pair: Pair) -> None:
     """Health says SERVING for the server and the service, also after bytes that are no message."""
     _, served = pair
     async with grpc.aio.insecure_channel(served.target, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        raw = channel.unary_stream("/apiflux.v1.FluxService/Process")
+        raw: Any = channel.unary_stream("/apiflux.v1.FluxService/Process")
         with pytest.raises(grpc.aio.AioRpcError):
             async for _ in raw(b"\xff\xff\xff"):
                 pass
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stub file names no methods
         for name in ("", "apiflux.v1.FluxService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
