@@ -1,0 +1,156 @@
+"""`make bench`: the figures, as a table. Ratios are taken within one run; these machines are noisy.
+
+python -m tests.bench
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from statistics import median
+
+import aiohttp
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from apiflux_grpc.adapters.pacer import AiolimiterPacer
+from apiflux_grpc.bootstrap import loop_factory
+from apiflux_grpc.client import Client
+from apiflux_grpc.core.model import SECOND, Batch, Key, Limit, Pool
+from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
+from apiflux_grpc.tools.ledger import Limit as JudgeLimit
+from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+CALLS = 20_000
+AT_ONCE = 200
+KEYS = {"key-1": "bench-secret-1", "key-2": "bench-secret-2"}
+WIDE = JudgeLimit(1_000_000, 60 * SECOND)
+SIMULATOR = """
+[pools.default]
+limits = [{ max = 10000000, per = "60s" }]
+simulator = { latency = ["0ms", "0ms"] }
+[[pools.default.keys]]
+label = "a"
+secret = "bench-a"
+[[pools.default.keys]]
+label = "b"
+secret = "bench-b"
+"""
+
+
+def assign_cost(keys: int, paced: bool, permits: int = 40_000) -> float:
+    """Microseconds of `assign` per permit."""
+    limit = Limit(max(1_000, 2 * permits // keys), 60 * SECOND)
+    pool = Pool("default", tuple(Key(f"k{n}", "s", (limit,)) for n in range(keys)), max_connections=100)
+    scheduler = Scheduler(pool, AiolimiterPacer if paced else None)
+    scheduler.add(Batch(1, "caller", permits + 100, admitted_at=0))
+    spent, done, now = 0.0, 0, 0
+    while done < permits:
+        now += 100_000
+        start = time.perf_counter()
+        out, _ = scheduler.assign(now)
+        spent += time.perf_counter() - start
+        for permit in out:
+            scheduler.sent(permit, now)
+        for permit in out:
+            scheduler.settle(permit, now + 10_000, now + 5_000)
+        done += len(out)
+    return spent / permits * 1e6
+
+
+async def bare_loop(url: str, run: int) -> float:
+    """Microseconds of CPU per call of a bare aiohttp loop, one task per call, AT_ONCE at once."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def one(number: int) -> None:
+            async with gate, session.get(f"{url}/bare/{run}/{number}", headers={"X-API-Key": "bench-secret-1"}) as got:
+                await got.read()
+
+        start = time.process_time()
+        await asyncio.gather(*(one(number) for number in range(CALLS)))
+        return (time.process_time() - start) / CALLS * 1e6
+
+
+async def through(target: str, pid: int, requests: list[pb.ProcessRequest]) -> float:
+    """Microseconds of the server's CPU per call for these batches at once."""
+    process = psutil.Process(pid)
+
+    async def one(client: Client, request: pb.ProcessRequest) -> int:
+        count = 0
+        async for message in client.send(request).raw():
+            count += sum(1 for result in message.results if result.response.status_code == 200)
+        return count
+
+    async with Client(target) as client:
+        before = process.cpu_times()
+        done = sum(await asyncio.gather(*(one(client, request) for request in requests)))
+        after = process.cpu_times()
+    if done != CALLS:
+        raise RuntimeError(f"{done} of {CALLS} calls succeeded")
+    return (after.user + after.system - before.user - before.system) / CALLS * 1e6
+
+
+def batches(name: str, streams: int) -> list[pb.ProcessRequest]:
+    each = CALLS // streams
+    return [
+        pb.ProcessRequest(calls=[pb.Call(path=f"/{name}/{stream}/{number}") for number in range(each)])
+        for stream in range(streams)
+    ]
+
+
+async def main() -> int:
+    rows: list[tuple[str, str, str]] = []
+    gc.disable()
+    for paced, target in ((False, "3"), (True, "5")):
+        costs = [min(assign_cost(keys, paced) for _ in range(3)) for keys in (10, 1_000, 10_000)]
+        kind = "with a pacer" if paced else "windows only"
+        rows.append((f"assign per permit at 10, 1,000, 10,000 keys, {kind}, us", target, _row(costs)))
+    gc.enable()
+    with ServedProcess(SIMULATOR, {}) as served:
+        repeat = [pb.ProcessRequest(repeat=pb.RepeatedCall(count=CALLS))]
+        costs = [await through(served.target, served.pid, repeat) for _ in range(4)][1:]
+        rows.append(("service without network, CPU per call, us", "15", _row(costs)))
+    ok = True
+    with JudgeProcess(JudgeOptions(KEYS, (WIDE,))) as judge:
+        extra = f"max_connections = {AT_ONCE}"
+        config = config_for(judge.url, (WIDE,), list(KEYS), extra)
+        with ServedProcess(config, secrets_for(KEYS)) as served:
+            bare, single, many = [], [], []
+            for run in range(3):
+                bare.append(await bare_loop(judge.url, run))
+                single.append(await through(served.target, served.pid, batches(f"one-{run}", 1)))
+                many.append(await through(served.target, served.pid, batches(f"many-{run}", 100)))
+        report = judge.report()
+        ok = report.ok and not report.rejected
+        rows.append(("bare aiohttp loop, CPU per call, us", "-", _row(bare)))
+        rows.append(("server CPU per call / bare loop, one batch", "1.35", _ratios(single, bare)))
+        rows.append(("server CPU per call / bare loop, 100 streams", "1.6", _ratios(many, bare)))
+        rows.append(("worst window at the judge / limit", "1.000", f"{report.worst:.3f}"))
+    table = Table(title=f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    for name in ("figure", "target", "measured (each run, or min / median / max)"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    return 0 if ok else 3
+
+
+def _row(values: list[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in values)
+
+
+def _ratios(values: list[float], bare: list[float]) -> str:
+    ratios = sorted(value / base for value, base in zip(values, bare, strict=True))
+    return f"{ratios[0]:.2f} / {median(ratios):.2f} / {ratios[-1]:.2f}"
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        sys.exit(runner.run(main()))
