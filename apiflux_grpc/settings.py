@@ -1,70 +1,72 @@
-"""What a server is told: flags, then environment, then `.env`, then TOML.
+"""Settings: flags over environment over `.env` over TOML; frozen, or refused with every fault at once.
 
-Rule: frozen once loaded, and every fault is reported at once with its place. Unknown names are faults in TOML only
-(the environment is full of other programs' names). A fault's text never shows a value that may be a secret.
+Rule: whatever is wrong is a Fault with its place, all of them are told together, and no message shows a value,
+since any value may be a secret in the wrong place. What comes in is read by pydantic models whose fields are all
+optional: they judge each field by itself, a faulty one is cut out and the rest is judged again, so that one fault
+hides no other. What needs several fields, a file or a variable is judged after that by plain functions. What goes
+out is plain and frozen: core.model's types, integer nanoseconds, bytes.
+
+An empty variable is an unset one. `os.environ` is neither read nor changed here; `.env` is read without
+substitution, because a secret may hold a "$".
+
+Not known here: how anything is built from the settings.
 """
 
 from __future__ import annotations
 
 import difflib
+import io
+import ipaddress
+import json
 import re
 import resource
+import ssl
 import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from dotenv.parser import parse_stream
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+)
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool, Reason, RetryPolicy
+from apiflux_grpc.core.model import (
+    MICROSECOND,
+    MILLISECOND,
+    RETRY_REASONS,
+    SECOND,
+    Counts,
+    Key,
+    Kind,
+    Limit,
+    Pool,
+    Reason,
+    RetryPolicy,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+Mode = Literal["test", "production"]
 
-_UNITS: Final = {"us": 1_000, "ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)").fullmatch
-_LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+").fullmatch
-_SECRET: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?").fullmatch
-_BASE_URL: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^?#\s@]*)?").fullmatch
-_STATUS: Final = re.compile(r"([1-5])xx|([1-5]\d\d)(?:-([1-5]\d\d))?").fullmatch
-_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
-_LATER: Final = "is not supported by this version"
-
-
-def parse_duration(text: str) -> int:
-    """A length of time ("250ms", "1.5s", "60s", "1h") as ns. Raises ValueError."""
-    match = _DURATION(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a length of time; write it as 250ms, 1.5s, 60s, 5m or 1h")
-    whole, _, part = match[1].partition(".")
-    unit = _UNITS[match[2]]
-    return int(whole) * unit + (int(part) * unit // 10 ** len(part) if part else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong, and where."""
-
-    place: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
-
-
-class SettingsError(Exception):
-    """The configuration can't be used; `faults` has everything that is wrong with it."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(map(str, faults)))
+# -- what comes out ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """A pool, and what only its adapter needs. `base_url` "" is the simulator; latency is (least, most) ns."""
+    """A pool, and what only its adapter needs.
+
+    `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
+    its calls; else an upstream over HTTP. The key goes into `key_header`, after `key_prefix`, or into the parameter
+    `key_query`; one of them is None. A body longer than `body_cap` bytes is truncated.
+    """
 
     pool: Pool
     base_url: str = ""
@@ -73,7 +75,7 @@ class PoolSettings:
     key_query: str | None = None
     body_cap: int = 1 << 20
     ca_file: str | None = None
-    egress_proxy: str | None = None
+    egress_proxy: str | None = field(default=None, repr=False)  # may hold a password
     mask_secrets: bool = True
     latency: tuple[int, int] = (0, 0)
     error_rate: float = 0.0
@@ -81,12 +83,16 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a server and the stress test are told."""
+    """Everything a server and the stress test are told.
+
+    `host` has no brackets. `grace` and `request_timeout` are ns, the latter and `concurrent_requests` the stress
+    test's; `repeat_count` is that of the mode; `batch_size` is results per message. `warnings` are for people.
+    """
 
     pools: tuple[PoolSettings, ...]
     host: str = "127.0.0.1"
     port: int = 50051
-    mode: Literal["test", "production"] = "test"
+    mode: Mode = "test"
     repeat_count: int = 50
     batch_size: int = 100
     concurrent_requests: int = 100
@@ -98,517 +104,956 @@ class Settings:
     max_batch_bytes: int = 32 << 20
     grace: int = 15 * SECOND
     reflection: bool = True
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
-# -- the TOML file, as pydantic reads it ---------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong, and where: `FILE: pools.default.timeout`, `RATE_LIMIT`, `.env: RATE_LIMIT`, `--bind`."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; `faults` has every reason. As text: one fault a line."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+# -- single values -------------------------------------------------------------------------------
+
+_UNITS: Final = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLISECOND, "us": MICROSECOND}
+_DURATION: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(us|ms|s|m|h)").fullmatch
+LONGEST: Final = 366 * 24 * 3600 * SECOND  # instants stay far below core's "never"
+MOST: Final = 10**12  # of anything that is counted
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_NAME_RULE: Final = "must be 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]*").fullmatch
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}").fullmatch  # RFC 9110, section 5.6.2
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
+_PATH: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*").fullmatch
+_HOST: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}").fullmatch
+_STATUS: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?").fullmatch
+_SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+_SECRET_MOST: Final = 8192
+
+# Set by the sender, or of the connection. Authorization is ours too, and the one that may carry a key.
+_SENDER_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def parse_duration(text: str) -> int:
+    """`"250ms"`, `"1.5s"`, `"2m"`, `"1h"` or `"100us"` in nanoseconds, exactly. Raises ValueError."""
+    match = _DURATION(text)
+    if match is None:
+        raise ValueError('must be a number and one of h, m, s, ms, us, as "250ms" or "1.5s"')
+    whole, fraction, unit = match[1], match[2] or "", match[3]
+    scale: int = 10 ** len(fraction)
+    length, rest = divmod(int(whole + fraction) * _UNITS[unit], scale)
+    if rest:
+        raise ValueError("is finer than a nanosecond")
+    if length > LONGEST:
+        raise ValueError("is longer than 366 days")
+    return length
+
+
+def _shown(length: int) -> str:
+    """A length of time as parse_duration reads it."""
+    for unit in ("s", "ms", "us"):
+        if length % _UNITS[unit] == 0:
+            return f"{length // _UNITS[unit]}{unit}"
+    return f"{length / MICROSECOND:f}us"
+
+
+def _duration(low: int, high: int = LONGEST) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError('needs a unit: write a string such as "60s" or "250ms"')
+        if not isinstance(value, str):
+            raise ValueError('must be a string such as "60s" or "250ms"')
+        length = parse_duration(value)
+        if not low <= length <= high:
+            least = "above 0" if low == 1 else f"at least {_shown(low)}"
+            raise ValueError(f"must be {least}" if length < low else f"must be at most {_shown(high)}")
+        return length
+
+    return read
+
+
+def _latency(value: object) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError('must be two durations, as ["10ms", "50ms"]')
+    low, high = map(_duration(0), value)
+    if low > high:
+        raise ValueError("has the longer one first")
+    return low, high
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _bind(value: object) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        known = ":" in host and _is_address(host)
+    else:
+        known = _HOST(host) is not None
+    if not known or not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError('must be HOST:PORT, as "127.0.0.1:50051" or "[::1]:50051"')
+    return host, int(port)
+
+
+def _status_range(value: object) -> tuple[int, int]:
+    match = _STATUS(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a string such as "2xx", "404" or "200-299"')
+    if match[1]:
+        return int(match[1]) * 100, int(match[1]) * 100 + 99
+    low, high = int(match[2]), int(match[3] or match[2])
+    if low > high:
+        raise ValueError("has the higher status first")
+    return low, high
+
+
+def _url(text: str) -> SplitResult:
+    """What base_url and egress_proxy have in common."""
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("must be a URL, without spaces and in ASCII")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("must be a URL with a valid host and port") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "?" in text or "#" in text:
+        raise ValueError("can't have a query or a fragment")
+    host = parts.hostname or ""
+    if port == 0 or parts.netloc.endswith(":") or not (_HOST(host) or (":" in host and _is_address(host))):
+        raise ValueError("must name a host, and a port from 1 to 65535 if any")
+    return parts
+
+
+def _base_url(text: str) -> str:
+    parts = _url(text)
+    if "@" in parts.netloc:
+        raise ValueError("can't have user info; secrets belong to the keys")
+    path = parts.path
+    if path and (not _PATH(path) or "//" in path or {".", ".."} & set(path.split("/"))):
+        raise ValueError('has a path with "//", "." or "..", or a character that must be percent-encoded')
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError("has a bad percent sign")
+    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+
+
+def _proxy(secret: SecretStr) -> SecretStr:
+    if _url(secret.get_secret_value()).path not in ("", "/"):
+        raise ValueError("can't have a path")
+    return secret
+
+
+def _name(text: str) -> str:
+    if not _NAME(text):
+        raise ValueError(_NAME_RULE)
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE(text):
+        raise ValueError("must be the name of an environment variable")
+    return text
+
+
+def _header(text: str) -> str:
+    if not _TOKEN(text):
+        raise ValueError("is not a header name")
+    if text.lower() in _SENDER_HEADERS:
+        raise ValueError("is a header that the service sets itself")
+    return text
+
+
+def _prefix(text: str) -> str:
+    if not _PRINTABLE(text) or text.startswith(" "):
+        raise ValueError("must be printable ASCII that doesn't begin with a space")
+    return text
+
+
+def _parameter(text: str) -> str:
+    if not _PARAMETER(text):
+        raise ValueError("is not the name of a query parameter (A-Z, a-z, 0-9, dot, underscore, tilde, hyphen)")
+    return text
+
+
+def _allowed_path(text: str) -> str:
+    if not _PATH(text):
+        raise ValueError('must begin with "/" and have only characters of a path')
+    return text
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text.strip()):
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise ValueError("must be true or false (or 1, 0, yes, no, on, off)") from None
+
+
+def _secret_fault(secret: str) -> str | None:
+    """Why this can't be sent as a key."""
+    if not secret:
+        return "is empty"
+    if len(secret) > _SECRET_MOST:
+        return f"is longer than {_SECRET_MOST} characters"
+    if not _PRINTABLE(secret):
+        return "has a control character or one outside ASCII, which a header can't carry"
+    if secret != secret.strip(" "):
+        return "begins or ends with a space"
+    return None
+
+
+# -- what comes in -------------------------------------------------------------------------------
+# Absence is None or the default beside the field. A list's None is an element that was cut out: TOML has no null.
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class _Limit(_Table):
-    max: int = Field(ge=1)
-    per: str
-    counts: Literal["calls", "cost"] = "calls"
-    kind: Literal["window", "bucket"] = "window"
-    burst: int | None = Field(default=None, ge=1)
-
-
-class _KeyIn(_Table):
-    header: str | None = None
-    prefix: str = ""
-    query: str | None = None
-
-
-class _Key(_Table):
-    label: str
-    secret: SecretStr | None = None
-    secret_env: str | None = None
-    secret_file: str | None = None
-    limits: list[_Limit] | None = None
-    max_in_flight: int | None = Field(default=None, ge=1)
-
-
-class _Retry(_Table):
-    max_attempts: int = Field(default=3, ge=1, le=10)
-    on_429: bool = True
-    initial_backoff: str = "200ms"
-    max_backoff: str = "10s"
-
-
-class _Simulator(_Table):
-    latency: list[str] = Field(default=["0ms", "0ms"], min_length=2, max_length=2)
-    error_rate: float = Field(default=0.0, ge=0.0, le=1.0)
-
-
-class _Pool(_Table):
-    base_url: str | None = None
-    key_in: _KeyIn = _KeyIn(header="X-API-Key")
-    limits: list[_Limit] | None = None
-    max_in_flight: int | None = Field(default=None, ge=1)
-    timeout: str = "30s"
-    arrival_jitter: str = "250ms"
-    cost_from: dict[str, str] | None = None
-    retry: _Retry = _Retry()
-    max_connections: int | None = Field(default=None, ge=1)
-    allow_repeat: bool = False
-    success: list[str] = ["2xx"]
-    allow_paths: list[str] = []
-    egress_proxy: str | None = None
-    ca_file: str | None = None
-    mask_secrets: bool = True
-    body_cap: int = Field(default=1 << 20, ge=1)
-    simulator: _Simulator | None = None
-    keys: list[_Key] = Field(min_length=1)
-    groups: list[dict[str, Any]] | None = None
+_Count = Annotated[int, Field(ge=1, le=MOST)]
+_Length = Annotated[int, PlainValidator(_duration(1))]
+_Backoff = Annotated[int, PlainValidator(_duration(MILLISECOND, 60 * SECOND))]  # what a request may ask for, too
 
 
 class _Server(_Table):
-    bind: str = "127.0.0.1:50051"
-    state_dir: str | None = None
-    cold_start: Literal["trust", "wait"] = "trust"
+    bind: Annotated[tuple[str, int], PlainValidator(_bind)] = ("127.0.0.1", 50051)
+    mode: Mode = "test"
+    repeat_count: _Count | None = None
+    batch_size: _Count = 100
     reflection: bool = True
-    max_batches: int = Field(default=2_000, ge=1)
-    max_queued_calls: int = Field(default=2_000_000, ge=1)
-    max_queued_bytes: int = Field(default=1 << 30, ge=1)
-    max_batch_calls: int = Field(default=50_000, ge=1)
-    max_batch_bytes: int = Field(default=32 << 20, ge=1024)
-    grace: str = "15s"
+    grace: Annotated[int, PlainValidator(_duration(0))] = 15 * SECOND
+    max_batches: _Count = 2_000
+    max_queued_calls: _Count = 2_000_000
+    max_queued_bytes: _Count = 1 << 30
+    max_batch_calls: _Count = 50_000
+    # gRPC's own limit lies at twice that, and must be below 2^31.
+    max_batch_bytes: Annotated[int, Field(ge=1, lt=1 << 30)] = 32 << 20
+    state_dir: Any = None
+    cold_start: Literal["trust", "wait"] = "trust"
+
+
+class _Stress(_Table):
+    concurrent_requests: _Count = 100
+    request_timeout: _Length = 60 * SECOND
+
+
+class _Limit(_Table):
+    max: _Count | None = None
+    per: _Length | None = None
+    counts: Literal["calls", "cost"] = "calls"
+    kind: Literal["window", "bucket"] = "window"
+    burst: _Count | None = None
+
+
+class _KeyIn(_Table):
+    header: Annotated[str, AfterValidator(_header)] | None = None
+    prefix: Annotated[str, AfterValidator(_prefix)] | None = None
+    query: Annotated[str, AfterValidator(_parameter)] | None = None
+
+
+class _Key(_Table):
+    label: Annotated[str, AfterValidator(_name)] | None = None
+    secret: SecretStr | None = None
+    secret_env: Annotated[str, AfterValidator(_variable)] | None = None
+    secret_file: str | None = None
+    limits: list[_Limit | None] | None = None
+    max_in_flight: _Count | None = None
+
+
+class _Retry(_Table):
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    on_429: bool = True
+    initial_backoff: _Backoff = 200 * MILLISECOND
+    max_backoff: _Backoff = 10 * SECOND
+
+
+class _Simulator(_Table):
+    latency: Annotated[tuple[int, int], PlainValidator(_latency)] | None = None
+    error_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+
+
+class _Pool(_Table):
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    key_in: _KeyIn | None = None
+    limits: list[_Limit | None] | None = None
+    max_in_flight: _Count | None = None
+    timeout: _Length = 30 * SECOND
+    arrival_jitter: Annotated[int, PlainValidator(_duration(0))] = 250 * MILLISECOND
+    cost_from: Any = None
+    retry: _Retry = _Retry()
+    max_connections: _Count | None = None
+    allow_repeat: bool = False
+    success: list[Annotated[tuple[int, int], PlainValidator(_status_range)] | None] = [(200, 299)]
+    allow_paths: list[Annotated[str, AfterValidator(_allowed_path)] | None] | None = None
+    egress_proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
+    ca_file: str | None = None
+    mask_secrets: bool = True
+    body_cap: _Count = 1 << 20  # a result stays far below the 4 MiB that gRPC clients take by default
+    simulator: _Simulator | None = None
+    keys: list[_Key | None] = []
+    groups: Any = None
 
 
 class _File(_Table):
     server: _Server = _Server()
-    budget: dict[str, Any] | None = None
+    stress: _Stress = _Stress()
+    budget: Any = None
     pools: dict[str, _Pool] = {}
 
 
-# -- the environment --------------------------------------------------------------------------------
+_Number = BeforeValidator(_number)
+_EnvCount = Annotated[int, _Number, Field(ge=1, le=MOST)]
+_Milliseconds = AfterValidator(lambda number: number * MILLISECOND)
+_EnvLength = Annotated[int, _Number, Field(ge=0, le=LONGEST // MILLISECOND), _Milliseconds]
+_EnvTimeout = Annotated[int, _Number, Field(ge=1, le=LONGEST // MILLISECOND), _Milliseconds]
 
 
-class _Environment:
-    """The seed's names, from the environment and `.env`."""
+class _Environment(BaseModel):
+    """The seed's names. None: unset, and its default is elsewhere."""
 
-    def __init__(self, environ: Mapping[str, str], dotenv: Path | None, faults: list[Fault]) -> None:
-        self._environ = environ
-        self._file: Mapping[str, str | None] = {}
-        self._faults = faults
-        if dotenv is not None and dotenv.is_file():
-            self._file = dotenv_values(dotenv)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    def text(self, name: str) -> tuple[str, str] | None:
-        """(value, place) or None."""
-        if self._environ.get(name):
-            return self._environ[name], name
-        value = self._file.get(name)
-        return (value, f".env: {name}") if value else None
-
-    def whole(self, name: str, default: int, least: int = 1, most: int = 1 << 53) -> int:
-        found = self.text(name)
-        if found is None:
-            return default
-        value, place = found
-        if re.fullmatch(r"\d{1,16}", value.strip()) and least <= int(value) <= most:
-            return int(value)
-        self._faults.append(Fault(place, f"{value!r} is not a whole number from {least} to {most}"))
-        return default
-
-    def flag(self, name: str, default: bool) -> bool:
-        found = self.text(name)
-        if found is None:
-            return default
-        value, place = found
-        words = {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }
-        if value.strip().lower() in words:
-            return words[value.strip().lower()]
-        self._faults.append(Fault(place, f"{value!r} is neither true nor false"))
-        return default
+    PORT: Annotated[int, _Number, Field(ge=0, le=65535)] | None = None
+    TEST_MODE: Annotated[bool, BeforeValidator(_switch)] | None = None
+    TEST_REQUESTS_COUNT: _EnvCount | None = None
+    TEST_MIN_LATENCY: _EnvLength = 10 * MILLISECOND
+    TEST_MAX_LATENCY: _EnvLength = 50 * MILLISECOND
+    PROD_REQUESTS_COUNT: _EnvCount | None = None
+    PROD_MIN_LATENCY: _EnvLength = 500 * MILLISECOND
+    PROD_MAX_LATENCY: _EnvLength = 3000 * MILLISECOND
+    RATE_LIMIT: _EnvCount = 1000
+    API_KEYS: SecretStr = SecretStr("key1,key2,key3")
+    BATCH_SIZE: _EnvCount | None = None
+    CONCURRENT_REQUESTS: _EnvCount | None = None
+    REQUEST_TIMEOUT: _EnvTimeout | None = None
+    UPSTREAM_URL: Annotated[str, AfterValidator(_base_url)] | None = None
 
 
-def load(
-    config: Path | None,
-    *,
-    environ: Mapping[str, str],
-    dotenv: Path | None = None,
-    bind: str | None = None,
-) -> Settings:
-    """Read everything; `bind` is the flag. Raises SettingsError with every fault."""
-    faults: list[Fault] = []
-    warnings: list[str] = []
-    env = _Environment(environ, dotenv, faults)
-    file = _read(config, faults) if config is not None else _File()
-    name = "" if config is None else str(config)
-    test = env.flag("TEST_MODE", True)
-    prefix = "TEST" if test else "PROD"
-    repeat_count = env.whole(f"{prefix}_REQUESTS_COUNT", 50 if test else 2000, most=50_000)
-    latency = _latencies(env, prefix, (10, 50) if test else (500, 3000), faults)
-    pools = _pools(file, config, name, env, latency, faults, warnings)
-    host, port = _bind(file.server.bind, f"{name}: server.bind", faults)
-    port = env.whole("PORT", port, least=0, most=65535)
-    if bind is not None:
-        host, port = _bind(bind, "--bind", faults)
-    _refuse_later(file, name, faults)
-    settings = {
-        "grace": _time(file.server.grace, f"{name}: server.grace", faults),
-        "batch_size": env.whole("BATCH_SIZE", 100, most=10_000),
-        "concurrent_requests": env.whole("CONCURRENT_REQUESTS", 100, most=10_000),
-        "request_timeout": env.whole("REQUEST_TIMEOUT", 60_000) * MILLISECOND,
-    }
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        warnings.append(f"bound to {host}: anyone who reaches it can spend your keys; there is no TLS here")
-    if faults:
-        raise SettingsError(faults)
-    server = file.server
-    return Settings(
-        pools=tuple(pools),
-        host=host,
-        port=port,
-        mode="test" if test else "production",
-        repeat_count=repeat_count,
-        max_batches=server.max_batches,
-        max_queued_calls=server.max_queued_calls,
-        max_queued_bytes=server.max_queued_bytes,
-        max_batch_calls=server.max_batch_calls,
-        max_batch_bytes=server.max_batch_bytes,
-        reflection=server.reflection,
-        warnings=tuple(warnings),
-        **settings,
-    )
+_TABLES: Final[Mapping[str, type[_Table]]] = {
+    "server": _Server,
+    "stress": _Stress,
+    "limits": _Limit,
+    "key_in": _KeyIn,
+    "keys": _Key,
+    "retry": _Retry,
+    "simulator": _Simulator,
+}
+
+# -- faults --------------------------------------------------------------------------------------
+
+_Place = tuple[str | int, ...]  # the source ("" for the environment), then the way to the field
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_WORDS: Final[Mapping[str, str]] = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than_equal": "must be at least {ge}",
+    "int_type": "must be a whole number",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "model_type": "must be a table",
+    "string_type": "must be a string",
+    "value_error": "{error}",
+}
 
 
-def _read(config: Path, faults: list[Fault]) -> _File:
+def _part(name: str) -> str:
+    """A name as TOML writes it; a long one cut, for it may be a secret in the wrong place."""
+    name = name if len(name) <= 64 else f"{name[:61]}..."
+    return name if _NAME(name) and "." not in name else json.dumps(name)
+
+
+def _written(place: _Place) -> str:
+    source, *way = place
+    text = ""
+    for part in way:
+        text += f"[{part}]" if isinstance(part, int) else f".{_part(part)}" if text else _part(part)
+    return f"{source}: {text}" if source and text else f"{source}{text}"
+
+
+class _Faults:
+    """What was found so far. A fault that only follows from an earlier one isn't told."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+        self._places: set[_Place] = set()
+
+    def add(self, place: _Place, message: str, *involved: _Place) -> None:
+        """`involved`: the other fields that this judges; where one of them is at fault, it can't be judged."""
+        if any(one[:end] in self._places for one in (place, *involved) for end in range(1, len(one) + 1)):
+            return
+        self.excuse(place)
+        self.found.append(Fault(_written(place), message))
+
+    def excuse(self, place: _Place) -> None:
+        """From now on nothing is said of this field."""
+        self._places.add(place)
+
+
+def _meant(way: Sequence[str | int]) -> str | None:
+    """The name that was meant, perhaps, by one that its table doesn't have."""
+    *table, name = way
+    names = [part for part in table if isinstance(part, str)]
+    model: type[_Table] = _File
+    if len(names) == 2:
+        model = _Pool
+    elif names:
+        model = _TABLES[names[-1]]
+    close = difflib.get_close_matches(str(name)[:64], model.model_fields, 1)
+    return close[0] if close else None
+
+
+def _cut_out(raw: dict[str, Any], way: Sequence[str | int]) -> None:
+    node: Any = raw
+    for part in way[:-1]:
+        node = node[part]
+    if isinstance(node, dict):
+        node.pop(way[-1], None)
+    else:
+        node[way[-1]] = None
+
+
+def _judged(model: type[_Model], raw: dict[str, Any], place: Callable[[str | int], str], faults: _Faults) -> _Model:
+    """`raw` as a model, without its faulty fields, which are told. Changes `raw`."""
+    while True:
+        try:
+            return model.model_validate(raw)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+        for one in found:
+            way, context = one["loc"], one.get("ctx", {})
+            here: _Place = (place(way[0]), *way)
+            if one["type"] != "extra_forbidden":
+                faults.add(here, _WORDS.get(one["type"], one["msg"]).format(**context))
+            elif meant := _meant(way):
+                faults.add(here, f"unknown name; did you mean '{meant}'?")
+                faults.excuse((*here[:-1], meant))
+            else:
+                faults.add(here, "unknown name")
+            _cut_out(raw, way)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _read(path: Path, faults: _Faults, source: str) -> str:
     try:
-        return _File.model_validate(tomllib.loads(config.read_text(encoding="utf-8")))
-    except OSError as error:
-        faults.append(Fault(str(config), f"can't be read: {error.strerror}"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        faults.append(Fault(str(config), f"is not TOML: {error}"))
-    except ValidationError as error:
-        for fault in error.errors(include_url=False, include_input=False, include_context=False):
-            path = ""
-            for part in fault["loc"]:
-                path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-            message = fault["msg"]
-            if fault["type"] == "extra_forbidden":
-                message = _unknown(fault["loc"])
-            faults.append(Fault(f"{config}: {path}", message))
-    raise SettingsError(faults)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        faults.add((source,), "is not UTF-8")
+    except (OSError, ValueError) as error:
+        faults.add((source,), f"can't be read: {_why(error)}")
+    return ""
 
 
-def _unknown(place: tuple[int | str, ...]) -> str:
-    """An unknown name, with the known one that is meant, perhaps."""
-    table: Any = _File
-    for part in place[:-1]:
-        if isinstance(part, int) or table is None:
-            continue
-        table = {"server": _Server, "pools": _Pool, "keys": _Key, "limits": _Limit, "retry": _Retry}.get(
-            part, {"key_in": _KeyIn, "simulator": _Simulator}.get(part, table)
-        )
-    close = difflib.get_close_matches(str(place[-1]), list(table.model_fields), 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(table.model_fields)}"
-    return f"unknown name; {hint}"
+def _why(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "not a path"
 
 
-def _refuse_later(file: _File, name: str, faults: list[Fault]) -> None:
-    """Names of the contract that a later version brings: refused, never ignored."""
-    if file.budget is not None:
-        faults.append(Fault(f"{name}: budget", _LATER))
-    if file.server.state_dir is not None:
-        faults.append(Fault(f"{name}: server.state_dir", _LATER))
-    if file.server.cold_start != "trust":
-        faults.append(Fault(f"{name}: server.cold_start", f'"wait" {_LATER}'))
-    for label, pool in file.pools.items():
-        if pool.cost_from is not None:
-            faults.append(Fault(f"{name}: pools.{label}.cost_from", _LATER))
-        if pool.groups is not None:
-            faults.append(Fault(f"{name}: pools.{label}.groups", _LATER))
-
-
-def _bind(text: str, place: str, faults: list[Fault]) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        faults.append(Fault(place, f"{text!r} is not HOST:PORT"))
-        return "127.0.0.1", 0
-    return host, int(port)
-
-
-def _time(text: str, place: str, faults: list[Fault], least: int = 1) -> int:
+def _toml(path: Path, faults: _Faults) -> dict[str, Any]:
+    text = _read(path, faults, str(path))
     try:
-        value = parse_duration(text)
+        return tomllib.loads(text)
+    except RecursionError:
+        faults.add((str(path),), "is nested too deeply")
     except ValueError as error:
-        faults.append(Fault(place, str(error)))
-        return SECOND
-    if value < least:
-        faults.append(Fault(place, f"{text!r} is too short"))
-    return value
+        message, _, at = str(error).partition(" (at ")
+        line = at.rstrip(")") if at.startswith("line") else f"line {text.count(chr(10)) + 1}"
+        faults.add((f"{path}: {line}",), message)
+    return {}
 
 
-def _latencies(env: _Environment, prefix: str, default: tuple[int, int], faults: list[Fault]) -> tuple[int, int]:
-    least = env.whole(f"{prefix}_MIN_LATENCY", default[0], least=0)
-    most = env.whole(f"{prefix}_MAX_LATENCY", max(default[1], least), least=0)
-    if least > most:
-        faults.append(Fault(f"{prefix}_MIN_LATENCY", f"{least} ms is above {prefix}_MAX_LATENCY, {most} ms"))
-    return least * MILLISECOND, most * MILLISECOND
+def _dotenv(path: Path | None, faults: _Faults) -> dict[str, str]:
+    if path is None or not path.exists():
+        return {}
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(_read(path, faults, path.name))):
+        if binding.error:
+            text = binding.original.string
+            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            faults.add((f"{path.name}: line {line}",), "is not NAME=value")
+        elif binding.key is not None:
+            values[binding.key] = binding.value or ""
+    return values
 
 
-def _pools(
-    file: _File,
-    config: Path | None,
-    name: str,
-    env: _Environment,
-    latency: tuple[int, int],
-    faults: list[Fault],
-    warnings: list[str],
-) -> list[PoolSettings]:
-    pools = []
-    for label, table in file.pools.items():
-        maker = _PoolMaker(label, table, f"{name}: pools.{label}", config, env, faults, warnings)
-        pools.append(maker.make(latency))
-    if "default" not in file.pools:
-        pools.insert(0, _seed_pool(env, latency, faults))
-    return pools
-
-
-def _seed_pool(env: _Environment, latency: tuple[int, int], faults: list[Fault]) -> PoolSettings:
-    """The pool `default` by the seed's names."""
-    limit = Limit(env.whole("RATE_LIMIT", 1000), 60 * SECOND)
-    value, place = env.text("API_KEYS") or ("key1,key2,key3", "API_KEYS")
-    secrets = [secret.strip() for secret in value.split(",") if secret.strip()]
-    if not secrets:
-        faults.append(Fault(place, "names no key"))
-    for number, secret in enumerate(secrets, 1):
-        if not _SECRET(secret):
-            faults.append(Fault(place, f"key {number} has a character that a header can't carry"))
-        elif secret in secrets[: number - 1]:
-            faults.append(Fault(place, f"key {number} is there twice, which would double its limit"))
-    keys = tuple(Key(f"key-{number}", secret, (limit,)) for number, secret in enumerate(secrets, 1))
-    url, url_place = env.text("UPSTREAM_URL") or ("", "UPSTREAM_URL")
-    if url and not _BASE_URL(url):
-        faults.append(Fault(url_place, "is not http(s)://HOST[:PORT][/PATH]"))
-    pool = Pool(
-        name="default",
-        keys=keys,
-        allow_repeat=not url,
-        max_connections=_most_connections(),
-        reserved_headers=frozenset({"x-api-key"}),
-        upstream="http" if url else "simulated",
-        base_url=url,
-    )
-    return PoolSettings(pool, url, latency=latency)
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _most_connections() -> int:
-    return max(1, min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10))
+    """80 % of the descriptors that this process may open: the rest is for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(1, soft * 4 // 5)
 
 
-class _PoolMaker:
-    """One [pools.NAME] table into a PoolSettings."""
+def _idle(limits: Sequence[Limit]) -> Iterator[tuple[Limit, Limit]]:
+    """Pairs of (a limit that never binds, the one that binds before it)."""
+    for index, limit in enumerate(limits):
+        for other_index, other in enumerate(limits):
+            if index == other_index or limit.counts is not other.counts:
+                continue
+            # So many windows of `other` cover one of `limit`, and each has at most other.max.
+            least = other.max * -(-limit.per // other.per)
+            if least < limit.max or (least == limit.max and (limit != other or index > other_index)):
+                yield limit, other
+                break
 
-    def __init__(
-        self,
-        name: str,
-        table: _Pool,
-        place: str,
-        config: Path | None,
-        env: _Environment,
-        faults: list[Fault],
-        warnings: list[str],
-    ) -> None:
-        self._name = name
-        self._table = table
-        self._place = place
-        self._folder = None if config is None else config.resolve().parent
-        self._env = env
-        self._faults = faults
-        self._warnings = warnings
 
-    def _fault(self, path: str, message: str) -> None:
-        self._faults.append(Fault(f"{self._place}.{path}", message))
+def _limit_shown(limit: Limit) -> str:
+    return f"{limit.max} {limit.counts.value} per {_shown(limit.per)}"
 
-    def make(self, latency: tuple[int, int]) -> PoolSettings:
-        table = self._table
-        url = table.base_url or ""
-        if table.base_url is not None and not _BASE_URL(url):
-            self._fault("base_url", "is not http(s)://HOST[:PORT][/PATH] without user, query or fragment")
-        if table.simulator is not None:
-            if url:
-                self._fault("simulator", "and base_url exclude each other")
-            least, most = (self._time(text, "simulator.latency", 0) for text in table.simulator.latency)
-            latency = (least, most)
-            if least > most:
-                self._fault("simulator.latency", "goes from the shortest to the longest")
-        reserved, query = self._key_in()
+
+class _Reader:
+    """One load: the sources, and what is found out on the way."""
+
+    def __init__(self, config: Path | None, environ: Mapping[str, str], dotenv: Path | None) -> None:
+        self.faults = _Faults()
+        self.warnings: list[str] = []
+        self._config = config
+        self._file_name = "" if config is None else str(config)
+        self._environ = environ
+        self._dotenv = _dotenv(dotenv, self.faults)
+        self._dotenv_name = "" if dotenv is None else dotenv.name
+        self.set_names = frozenset(name for name in _Environment.model_fields if self._value(name))
+        raw = {name: self._value(name) for name in self.set_names}
+        self.env = _judged(_Environment, raw, self._source, self.faults)
+        tables = {} if config is None else _toml(config, self.faults)
+        self.file = _judged(_File, tables, lambda _: self._file_name, self.faults)
+
+    def _value(self, name: str) -> str:
+        return self._environ.get(name) or self._dotenv.get(name, "")
+
+    def _source(self, name: str | int) -> str:
+        return "" if self._environ.get(str(name)) else self._dotenv_name
+
+    def _env_place(self, name: str) -> _Place:
+        return (self._source(name), name)
+
+    def _toml_place(self, *way: str | int) -> _Place:
+        return (self._file_name, *way)
+
+    def _path(self, text: str) -> Path:
+        """A path of the TOML file: relative to its folder."""
+        return (self._config or Path()).parent / text
+
+    # -- everything but pools --------------------------------------------------------------------
+
+    def settings(self, bind: str | None) -> Settings:
+        env, file = self.env, self.file
+        mode: Mode = file.server.mode if env.TEST_MODE is None else "test" if env.TEST_MODE else "production"
+        latency = self._mode_latency(mode)
+        host, port = self._address(bind)
+        self._check_server()
+        pools = [self._pool(name, pool, latency) for name, pool in file.pools.items()]
+        pools = self._seed_pools(latency) + pools
+        self._warn_of_shared_secrets(pools)
+        return Settings(
+            pools=tuple(pools),
+            host=host,
+            port=port,
+            mode=mode,
+            repeat_count=self._repeat_count(mode),
+            batch_size=env.BATCH_SIZE or file.server.batch_size,
+            concurrent_requests=env.CONCURRENT_REQUESTS or file.stress.concurrent_requests,
+            request_timeout=env.REQUEST_TIMEOUT or file.stress.request_timeout,
+            max_batches=file.server.max_batches,
+            max_queued_calls=file.server.max_queued_calls,
+            max_queued_bytes=file.server.max_queued_bytes,
+            max_batch_calls=file.server.max_batch_calls,
+            max_batch_bytes=file.server.max_batch_bytes,
+            grace=file.server.grace,
+            reflection=file.server.reflection,
+            warnings=tuple(self.warnings),
+        )
+
+    def _mode_latency(self, mode: Mode) -> tuple[int, int]:
+        env = self.env
+        for low, high in (("TEST_MIN_LATENCY", "TEST_MAX_LATENCY"), ("PROD_MIN_LATENCY", "PROD_MAX_LATENCY")):
+            if getattr(env, low) > getattr(env, high):
+                self.faults.add(
+                    self._env_place(high if high in self.set_names else low),
+                    f"{low} is above {high}",
+                    self._env_place(low),
+                    self._env_place(high),
+                )
+        if mode == "test":
+            return env.TEST_MIN_LATENCY, env.TEST_MAX_LATENCY
+        return env.PROD_MIN_LATENCY, env.PROD_MAX_LATENCY
+
+    def _repeat_count(self, mode: Mode) -> int:
+        env, file = self.env, self.file.server
+        name, given, default = (
+            ("TEST_REQUESTS_COUNT", env.TEST_REQUESTS_COUNT, 50)
+            if mode == "test"
+            else ("PROD_REQUESTS_COUNT", env.PROD_REQUESTS_COUNT, 2000)
+        )
+        count = given or file.repeat_count or default
+        place = self._env_place(name) if given else self._toml_place("server", "repeat_count")
+        most = self._toml_place("server", "max_batch_calls")
+        if count > file.max_batch_calls:
+            place = place if given or file.repeat_count else most
+            self.faults.add(place, f"the default repeat count, {count}, is above max_batch_calls", most)
+        return count
+
+    def _address(self, bind: str | None) -> tuple[str, int]:
+        host, port = self.file.server.bind
+        port = port if self.env.PORT is None else self.env.PORT
+        if bind is not None:
+            try:
+                host, port = _bind(bind)
+            except ValueError as error:
+                self.faults.add(("", "--bind"), str(error))
+        if not _is_loopback(host):
+            self.warnings.append(f"listens on {host} without TLS: whoever reaches it can spend the keys' budgets")
+        return host, port
+
+    def _check_server(self) -> None:
+        server = self.file.server
+        if server.state_dir is not None:
+            self._unsupported("server", "state_dir")
+        if server.cold_start == "wait":
+            self._unsupported("server", "cold_start", what='"wait" ')
+        if self.file.budget is not None:
+            self._unsupported("budget")
+        for one, all_of_them in (("max_batch_calls", "max_queued_calls"), ("max_batch_bytes", "max_queued_bytes")):
+            if getattr(server, one) > getattr(server, all_of_them):
+                given = one if one in server.model_fields_set else all_of_them
+                places = [self._toml_place("server", name) for name in (one, all_of_them)]
+                self.faults.add(self._toml_place("server", given), f"{one} is above {all_of_them}", *places)
+
+    def _unsupported(self, *way: str | int, what: str = "") -> None:
+        self.faults.add(self._toml_place(*way), f"{what}is not supported by this version")
+
+    # -- the seed's pool -------------------------------------------------------------------------
+
+    def _seed_pools(self, latency: tuple[int, int]) -> list[PoolSettings]:
+        """The pool `default` of the environment, where the file has none."""
+        named = sorted(self.set_names & {"API_KEYS", "RATE_LIMIT", "UPSTREAM_URL"})
+        if "default" in self.file.pools:
+            if named:
+                self.warnings.append(f"{', '.join(named)}: not used, since {self._file_name} has a pool default")
+            return []
+        env = self.env
+        if self.file.pools and env.UPSTREAM_URL is None:
+            self.warnings.append(f"{self._file_name} has no pool default, so that pool is the simulator")
+        if env.UPSTREAM_URL is not None:
+            self._warn_of_plain_http("UPSTREAM_URL", env.UPSTREAM_URL)
+            if "API_KEYS" not in self.set_names:
+                self.warnings.append("API_KEYS: unset, so that UPSTREAM_URL gets the keys of the simulator")
         pool = Pool(
-            name=self._name,
-            keys=self._keys(),
-            arrival_jitter=self._time(table.arrival_jitter, "arrival_jitter", 0),
-            timeout=self._time(table.timeout, "timeout"),
-            retry=self._retry(),
-            max_connections=self._connections(),
-            allow_repeat=table.allow_repeat or not url,
-            success=self._success(),
-            allow_paths=self._paths(),
-            reserved_headers=reserved,
-            reserved_query=query,
-            upstream="http" if url else "simulated",
-            base_url=url,
+            name="default",
+            keys=self._seed_keys(),
+            max_connections=min(1000, _most_connections()),
+            allow_repeat=env.UPSTREAM_URL is None,
+            reserved_headers=frozenset({"authorization", "x-api-key"}),
+            upstream="simulated" if env.UPSTREAM_URL is None else "http",
+            base_url=env.UPSTREAM_URL or "",
         )
+        return [PoolSettings(pool, pool.base_url, latency=latency)]
+
+    def _seed_keys(self) -> tuple[Key, ...]:
+        secrets = [secret.strip() for secret in self.env.API_KEYS.get_secret_value().split(",")]
+        labels = [f"key-{number}" for number in range(1, len(secrets) + 1)]
+        wrong: list[str] = []
+        for number, secret in enumerate(secrets, 1):
+            first = secrets.index(secret) + 1
+            if fault := _secret_fault(secret):
+                wrong.append(f"entry {number} {fault}")
+            elif first < number:
+                wrong.append(f"entry {number} is the same as entry {first}: the same key twice would double its limit")
+            elif secret in labels:
+                wrong.append(f"entry {number} reads like a label (key-1, key-2, ...), and labels are shown")
+        if wrong:
+            self.faults.add(self._env_place("API_KEYS"), "; ".join(wrong))
+        limits = (Limit(self.env.RATE_LIMIT, 60 * SECOND),)
+        return tuple(Key(label, secret, limits) for label, secret in zip(labels, secrets, strict=True))
+
+    # -- pools of the file -----------------------------------------------------------------------
+
+    def _pool(self, name: str, pool: _Pool, latency: tuple[int, int]) -> PoolSettings:
+        here = self._toml_place("pools", name)
+        if not _NAME(name):
+            self.faults.add(here, f"the name of a pool {_NAME_RULE}")
+        for field_name in ("cost_from", "groups"):
+            if getattr(pool, field_name) is not None:
+                self._unsupported("pools", name, field_name)
+        key_in = self._key_in(here, pool.key_in or _KeyIn(header="X-API-Key"))
+        simulated = pool.base_url is None
+        core_pool = Pool(
+            name=name,
+            keys=self._keys(here, pool),
+            arrival_jitter=pool.arrival_jitter,
+            timeout=pool.timeout,
+            retry=self._retry(here, pool.retry),
+            max_connections=self._connections(here, pool.max_connections),
+            allow_repeat=pool.allow_repeat or simulated,
+            success=self._success(here, pool),
+            allow_paths=self._allow_paths(here, pool),
+            reserved_headers=frozenset({"authorization", (key_in.header or "authorization").lower()}),
+            reserved_query=key_in.query,
+            upstream="simulated" if simulated else "http",
+            base_url=pool.base_url or "",
+        )
+        simulator = self._simulator(here, pool)
         return PoolSettings(
-            pool,
-            base_url=url,
-            key_header=table.key_in.header,
-            key_prefix=table.key_in.prefix,
-            key_query=table.key_in.query,
-            body_cap=table.body_cap,
-            ca_file=self._file(table.ca_file, "ca_file"),
-            egress_proxy=table.egress_proxy,
-            mask_secrets=table.mask_secrets,
-            latency=latency,
-            error_rate=0.0 if table.simulator is None else table.simulator.error_rate,
+            pool=core_pool,
+            base_url=core_pool.base_url,
+            key_header=key_in.header,
+            key_prefix=key_in.prefix or "",
+            key_query=key_in.query,
+            body_cap=pool.body_cap,
+            ca_file=self._ca_file(here, pool),
+            egress_proxy=None if pool.egress_proxy is None else pool.egress_proxy.get_secret_value(),
+            mask_secrets=pool.mask_secrets,
+            latency=simulator.latency or latency,
+            error_rate=simulator.error_rate,
         )
 
-    def _time(self, text: str, path: str, least: int = 1) -> int:
-        return _time(text, f"{self._place}.{path}", self._faults, least)
+    def _key_in(self, here: _Place, key_in: _KeyIn) -> _KeyIn:
+        place = (*here, "key_in")
+        header, query = (*place, "header"), (*place, "query")
+        if key_in.header is None and key_in.query is None:
+            self.faults.add(header, "is missing: say header or query", query)
+        if key_in.header is not None and key_in.query is not None:
+            self.faults.add(query, "stands beside header; a key is in one of them")
+        if key_in.prefix is not None and key_in.header is None:
+            self.faults.add((*place, "prefix"), "is for a header only", header)
+        return key_in
 
-    def _key_in(self) -> tuple[frozenset[str], str | None]:
-        key_in = self._table.key_in
-        if (key_in.header is None) == (key_in.query is None):
-            self._fault("key_in", "is either { header = ... } or { query = ... }")
-        if key_in.header is not None and (not _TOKEN(key_in.header) or key_in.header.lower() in _OURS):
-            self._fault("key_in.header", f"{key_in.header!r} can't carry a key")
-        if key_in.prefix and (key_in.header is None or not re.fullmatch(r"[\x20-\x7e]+", key_in.prefix)):
-            self._fault("key_in.prefix", "goes with a header, in printable ASCII")
-        reserved = frozenset() if key_in.header is None else frozenset({key_in.header.lower()})
-        return reserved, key_in.query
+    def _retry(self, here: _Place, retry: _Retry) -> RetryPolicy:
+        places = [(*here, "retry", name) for name in ("initial_backoff", "max_backoff")]
+        if retry.initial_backoff > retry.max_backoff:
+            given = places["initial_backoff" not in retry.model_fields_set]
+            first, last = _shown(retry.initial_backoff), _shown(retry.max_backoff)
+            self.faults.add(given, f"initial_backoff ({first}) is above max_backoff ({last})", *places)
+        return RetryPolicy(
+            max_attempts=retry.max_attempts,
+            initial_backoff=retry.initial_backoff,
+            max_backoff=retry.max_backoff,
+            reasons=RETRY_REASONS if retry.on_429 else RETRY_REASONS - {Reason.HTTP_429},
+        )
 
-    def _connections(self) -> int:
-        asked, most = self._table.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 8 // 10
-        if asked is None:
-            return _most_connections()
-        if asked > most:
-            self._fault("max_connections", f"is {asked}; open files are limited, which allows {most} (ulimit -n)")
-        return asked
+    def _connections(self, here: _Place, asked: int | None) -> int:
+        most = _most_connections()
+        if asked is not None and asked > most:
+            text = f"must be at most {most}, 80 % of the files that this process may open (ulimit -n)"
+            self.faults.add((*here, "max_connections"), text)
+        return min(1000, most) if asked is None else asked
 
-    def _retry(self) -> RetryPolicy:
-        retry = self._table.retry
-        first = self._time(retry.initial_backoff, "retry.initial_backoff", MILLISECOND)
-        last = self._time(retry.max_backoff, "retry.max_backoff", MILLISECOND)
-        if first > last:
-            self._fault("retry.max_backoff", "is below initial_backoff")
-        reasons = RetryPolicy().reasons
-        if not retry.on_429:
-            reasons -= {Reason.HTTP_429}
-        return RetryPolicy(retry.max_attempts, first, last, reasons)
+    def _success(self, here: _Place, pool: _Pool) -> tuple[tuple[int, int], ...]:
+        if not pool.success:
+            self.faults.add((*here, "success"), 'is empty, so no call could succeed; leave it out for "2xx"')
+        return tuple(one for one in pool.success if one is not None)
 
-    def _success(self) -> tuple[tuple[int, int], ...]:
-        ranges = []
-        for place, text in enumerate(self._table.success):
-            match = _STATUS(text)
-            if match is None:
-                self._fault(f"success[{place}]", f'{text!r} is not like "2xx", "404" or "200-299"')
-            elif match[1]:
-                ranges.append((int(match[1]) * 100, int(match[1]) * 100 + 99))
-            else:
-                ranges.append((int(match[2]), int(match[3] or match[2])))
-        return tuple(ranges)
+    def _allow_paths(self, here: _Place, pool: _Pool) -> tuple[str, ...]:
+        if pool.allow_paths is not None and not pool.allow_paths:
+            self.faults.add((*here, "allow_paths"), "is empty, so no path would do; leave it out to allow all")
+        return tuple(one for one in pool.allow_paths or () if one is not None)
 
-    def _paths(self) -> tuple[str, ...]:
-        for place, path in enumerate(self._table.allow_paths):
-            if not path.startswith("/"):
-                self._fault(f"allow_paths[{place}]", f'{path!r} does not begin with "/"')
-        return tuple(self._table.allow_paths)
+    def _simulator(self, here: _Place, pool: _Pool) -> _Simulator:
+        if pool.base_url is not None:
+            self._warn_of_plain_http(_written((*here, "base_url")), pool.base_url)
+            if pool.simulator is not None:
+                self.faults.add((*here, "simulator"), "stands beside base_url; a pool has one upstream")
+        return pool.simulator or _Simulator()
 
-    def _keys(self) -> tuple[Key, ...]:
-        keys: list[Key] = []
-        seen: dict[str, str] = {}
-        for place, table in enumerate(self._table.keys):
-            path = f"keys[{place}]"
-            if not _LABEL(table.label):
-                self._fault(f"{path}.label", "takes 1 to 64 letters, digits, dots, dashes and underscores")
-            elif table.label in (key.label for key in keys):
-                self._fault(f"{path}.label", f"{table.label!r} is used twice")
-            secret = self._secret(table, path)
-            if secret is not None and secret in seen:
-                self._fault(path, f"has the same secret as {seen[secret]!r}, which would double its limit")
-            elif secret is not None and secret == table.label:
-                self._fault(f"{path}.label", "is the secret itself; labels are shown")
-            if secret is not None:
-                seen[secret] = table.label
-            limits = self._limits(table, path)
-            in_flight = table.max_in_flight if table.max_in_flight is not None else self._table.max_in_flight
-            keys.append(Key(table.label, secret or "", limits, in_flight))
-        return tuple(keys)
-
-    def _secret(self, table: _Key, path: str) -> str | None:
-        given = [name for name in ("secret", "secret_env", "secret_file") if getattr(table, name) is not None]
-        if len(given) != 1:
-            self._fault(path, "has exactly one of secret, secret_env and secret_file")
+    def _ca_file(self, here: _Place, pool: _Pool) -> str | None:
+        if pool.ca_file is None:
             return None
-        secret = ""
-        if table.secret is not None:
-            secret = table.secret.get_secret_value()
-        elif table.secret_env is not None:
-            found = self._env.text(table.secret_env)
-            if found is None:
-                self._fault(f"{path}.secret_env", f"the variable {table.secret_env} is not set")
-                return None
-            secret = found[0]
-        elif (file := self._file(table.secret_file, f"{path}.secret_file")) is not None:
-            with open(file, encoding="utf-8", errors="replace") as opened:
-                secret = opened.read(65536).rstrip("\r\n")
+        place, path = (*here, "ca_file"), self._path(pool.ca_file)
+        if pool.base_url and pool.base_url.startswith("http:"):
+            self.faults.add(place, "is of no use: base_url is not https")
+        try:
+            ssl.create_default_context(cafile=str(path))
+        except ssl.SSLError:
+            self.faults.add(place, "is a file without a certificate in PEM form")
+        except (OSError, ValueError) as error:
+            self.faults.add(place, f"{json.dumps(pool.ca_file)} can't be read: {_why(error)}")
+        return str(path)
+
+    # -- keys and limits -------------------------------------------------------------------------
+
+    def _keys(self, here: _Place, pool: _Pool) -> tuple[Key, ...]:
+        if not pool.keys:
+            self.faults.add((*here, "keys"), "is missing: a pool needs at least one key")
+        pool_limits = self._limits((*here, "limits"), pool.limits)
+        self._check_limits_given(here, pool)
+        keys: dict[int, Key] = {}
+        for index, one in enumerate(pool.keys):
+            if one is None:
+                continue
+            place = (*here, "keys", index)
+            limits = pool_limits if one.limits is None else self._limits((*place, "limits"), one.limits)
+            secret = self._secret(place, one)
+            in_flight = one.max_in_flight or pool.max_in_flight
+            keys[index] = Key(one.label or f"key-{index + 1}", secret, limits, in_flight)
+        self._check_unique(here, keys)
+        return tuple(keys.values())
+
+    def _check_limits_given(self, here: _Place, pool: _Pool) -> None:
+        lacking = [index for index, key in enumerate(pool.keys) if key is not None and key.limits is None]
+        if pool.limits is None and lacking:
+            text = "is missing: say the limits here or for each key; `limits = []` means none"
+            self.faults.add((*here, "limits"), text, *((*here, "keys", index, "limits") for index in lacking))
+
+    def _check_unique(self, here: _Place, keys: Mapping[int, Key]) -> None:
+        labels: dict[str, int] = {}
+        secrets: dict[str, int] = {}
+        for index, key in keys.items():
+            place = (*here, "keys", index)
+            if (first := labels.setdefault(key.label, index)) != index:
+                self.faults.add((*place, "label"), f"is the label of keys[{first}], too")
+            if key.secret and (first := secrets.setdefault(key.secret, index)) != index:
+                self.faults.add(place, f"has the secret of keys[{first}]: the same key twice would double its limit")
+        for index, key in keys.items():
+            if key.label in secrets:
+                self.faults.add((*here, "keys", index, "label"), "is a key's secret, and labels are shown")
+
+    def _secret(self, place: _Place, key: _Key) -> str:
+        """The key's secret; "" where that is at fault."""
+        names = ("secret", "secret_env", "secret_file")
+        given = [name for name in names if getattr(key, name) is not None]
+        if not given:
+            text = "is missing: say secret, secret_env or secret_file"
+            self.faults.add((*place, "secret"), text, *((*place, name) for name in names))
+            return ""
+        field_place = (*place, given[-1])
+        if len(given) > 1:
+            self.faults.add(field_place, f"stands beside {given[0]}; a key has one secret")
+            return ""
+        if key.secret is not None:
+            secret: str | None = key.secret.get_secret_value()
+        elif key.secret_env is not None:
+            secret = self._secret_of_variable(field_place, key.secret_env)
         else:
-            return None
-        if not _SECRET(secret):
-            self._fault(f"{path}.{given[0]}", "is empty, or has spaces at an end, or is not printable ASCII")
-            return None
+            secret = self._secret_of_file(field_place, key.secret_file or "")
+        if secret is not None and (fault := _secret_fault(secret)):
+            self.faults.add(field_place, fault if key.secret is not None else f"the secret that it names {fault}")
+            return ""
+        return secret or ""
+
+    def _secret_of_variable(self, place: _Place, name: str) -> str | None:
+        secret = self._environ.get(name, self._dotenv.get(name))
+        if secret is None:
+            # Anything else may be the secret itself, put here by mistake.
+            shown = name if name == name.upper() and len(name) <= 64 else "that name"
+            self.faults.add(place, f"there is no environment variable {shown}")
         return secret
 
-    def _file(self, file: str | None, path: str) -> str | None:
-        if file is None:
-            return None
-        full = file if self._folder is None else self._folder / file
+    def _secret_of_file(self, place: _Place, name: str) -> str | None:
+        path = self._path(name)
         try:
-            with open(full, "rb"):
-                return str(full)
-        except OSError as error:
-            self._fault(path, f"{file!r} can't be read: {error.strerror}")
+            with path.open("rb") as file:
+                content = file.read(_SECRET_MOST + 3)
+        except (OSError, ValueError) as error:
+            # A bare word may be the secret itself, put here by mistake.
+            shown = json.dumps(name) if "/" in name or "." in name else "that file"
+            self.faults.add(place, f"{shown} can't be read: {_why(error)}")
             return None
+        return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
 
-    def _limits(self, key: _Key, path: str) -> tuple[Limit, ...]:
-        tables, where = (key.limits, f"{path}.limits") if key.limits is not None else (self._table.limits, "limits")
-        if tables is None:
-            self._fault("limits", "is missing; write limits = [] where the upstream has none")
-            return ()
-        limits = []
-        for place, table in enumerate(tables):
-            spot = f"{where}[{place}]"
-            per = self._time(table.per, f"{spot}.per")
-            if table.kind == "bucket":
-                self._fault(f"{spot}.kind", f'"bucket" {_LATER}')
-            if table.burst is not None and table.burst > table.max:
-                self._fault(f"{spot}.burst", f"{table.burst} is above max, {table.max}")
-            limits.append(Limit(table.max, per, Counts(table.counts), Kind.WINDOW, table.burst))
-        if where != "limits" or key is self._table.keys[0]:
-            self._compare(limits, where)
-        return tuple(limits)
+    def _limits(self, place: _Place, limits: Sequence[_Limit | None] | None) -> tuple[Limit, ...]:
+        read = [self._limit((*place, index), one) for index, one in enumerate(limits or ()) if one is not None]
+        known = tuple(one for one in read if one is not None)
+        for idle, binding in _idle(known):
+            self.warnings.append(
+                f"{_written(place)}: {_limit_shown(idle)} never binds, since {_limit_shown(binding)} does before it"
+            )
+        return known
 
-    def _compare(self, limits: list[Limit], where: str) -> None:
-        """Warn where one limit can never bind because a longer one is tighter."""
-        for short in limits:
-            for long in limits:
-                if short.counts is long.counts and short.per < long.per and short.max >= long.max:
-                    text = (
-                        f"{short.max} per {short.per / SECOND:g} s never binds: {long.max} per {long.per / SECOND:g} s"
+    def _limit(self, place: _Place, limit: _Limit) -> Limit | None:
+        if limit.kind == "bucket":
+            self.faults.add((*place, "kind"), '"bucket" is not supported by this version')
+        for name in ("max", "per"):
+            if getattr(limit, name) is None:
+                self.faults.add((*place, name), "is missing")
+        if limit.max is None or limit.per is None:
+            return None
+        if limit.burst is not None and limit.burst > limit.max:
+            self.faults.add((*place, "burst"), f"is above max ({limit.max})")
+        return Limit(limit.max, limit.per, Counts(limit.counts), Kind(limit.kind), limit.burst)
+
+    # -- warnings --------------------------------------------------------------------------------
+
+    def _warn_of_plain_http(self, place: str, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            self.warnings.append(f"{place}: is not https, so keys travel in the clear")
+
+    def _warn_of_shared_secrets(self, pools: Sequence[PoolSettings]) -> None:
+        """Each pool has budgets of its own, so a key in two pools may be used up to both its limits."""
+        owners: dict[str, tuple[str, str]] = {}
+        for one in pools:
+            if not one.base_url:
+                continue
+            for key in one.pool.keys:
+                pool, label = owners.setdefault(key.secret, (one.pool.name, key.label))
+                if key.secret and pool != one.pool.name:
+                    self.warnings.append(
+                        f"pools {pool} and {one.pool.name} share a secret ({label}, {key.label}): "
+                        "each counts it for itself"
                     )
-                    self._warnings.append(f"{self._place}.{where}: {text} does")
+
+
+def load(
+    config: Path | None, *, environ: Mapping[str, str], dotenv: Path | None = None, bind: str | None = None
+) -> Settings:
+    """The settings of these sources; `bind` ("HOST:PORT") is the flag. Raises SettingsError, which has every fault.
+
+    `config` must exist; a `dotenv` that doesn't is as none. A secret that `secret_env` names is looked for in
+    `environ`, then in `.env`.
+    """
+    reader = _Reader(config, environ, dotenv)
+    settings = reader.settings(bind)
+    if reader.faults.found:
+        raise SettingsError(reader.faults.found)
+    return settings

@@ -341,10 +341,11 @@ async def test_the_watchdog_notices_silence() -> None:
     await bench.engine.start(own_thread=False)
     inbox, bench.engine._inbox = bench.engine._inbox, None
     await bench.turn(4)
-    assert bench.engine.healthy
+    seen = [bench.engine.healthy]
     await bench.turn(3)
-    assert not bench.engine.healthy
+    seen.append(bench.engine.healthy)
     bench.engine._inbox = inbox
     await bench.turn(2)
-    assert bench.engine.healthy
+    seen.append(bench.engine.healthy)
+    assert seen == [True, False, True]
     await bench.engine.stop()
