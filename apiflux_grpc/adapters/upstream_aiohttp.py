@@ -1,206 +1,448 @@
-"""Calls over HTTP with aiohttp.
+"""aiohttp as a way upstream.
 
-Rule: one attempt is one request on the wire, and everything that the network brings ends as an outcome. aiohttp by
-itself sends GET, HEAD, PUT and DELETE again when a kept connection was cut; a client middleware is called at every
-send, and there such an error becomes one of ours, which ends it. What went out is told when the headers are
-written. Before that a failure is NotSent, after it Unknown; a body that is cut is an Answer with a fault.
+Rule: one send per attempt, and nothing the network brings becomes an exception. aiohttp sends GET, HEAD, PUT and
+DELETE again by itself when a connection is cut; every send passes `_Flight.send`, which turns that into an error
+of our own and so stops it. An attempt ends as
 
-No cookies, no redirects, no proxy from the environment, no connection limit of its own (the scheduler is the only
-queue). The key is added here and nowhere else; texts of exceptions, which may hold a URL with a key, stay here.
+- Answer     a whole, valid head came; `fault` says if the body didn't
+- NotSent    the request was never handed to a socket
+- Unknown    it was, and no head came
+
+Rule: no text of aiohttp's leaves this file. Its exceptions hold URLs, and a URL may hold the key: details are
+made from an exception's class and errno alone.
+
+One task per attempt. It only works out what became of it; its done callback tells, for a task cancelled before its
+first step runs none of its own code. Everything lives on the loop of the first `begin`, where the session is made.
+Not here: retries, limits, redirects, cookies, a queue (the scheduler is the only one).
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import ssl
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
-from apiflux_grpc.core.model import SECOND, Answer, NotSent, Reason, Unknown
+from apiflux_grpc.adapters.masking import Mask
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
-    from types import SimpleNamespace
+    from collections.abc import Mapping
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
 
     from apiflux_grpc.core.model import Call, Key, Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-CONNECT_TIMEOUT: Final = 10.0  # seconds
-KEEPALIVE: Final = 15.0  # seconds; below what upstreams allow
-CHUNK: Final = 64 << 10
-LEAST_MASKED: Final = 4  # characters; masking a shorter secret would eat ordinary text
+IDLE_SECONDS: Final = 15.0  # below what upstreams commonly keep an idle connection
+STALE_CONNECTIONS: Final = 100  # given up in a row before an attempt ends as NotSent
+LARGE_BODY: Final = 1 << 20  # aiohttp writes larger ones bit by bit if they come as a file
+CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})  # what aiohttp may have decoded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Where calls go and how the key is presented: by `key_header` after `key_prefix`, or by `key_query`."""
+    """Where a pool's calls go and how the key is presented: in the header `key_header` behind `key_prefix`, or, that
+    being None, in the query parameter `key_query`. Raises ValueError for what can't be used.
+    """
 
     base_url: str
     key_header: str | None = "X-API-Key"
     key_prefix: str = ""
     key_query: str | None = None
-    body_cap: int = 1 << 20
-    ca_file: str | None = None
+    user_agent: str = "apiflux"  # of calls that don't name their own
+    body_cap: int = 8 << 20  # bytes of an answer's body that are kept, after decompression
+    connect_timeout: int = 10 * SECOND  # ns: name, connect and TLS
+    ca_file: str | None = None  # None: the system's
     egress_proxy: str | None = None
     mask_secrets: bool = True
-    user_agent: str = "apiflux"
 
-
-class _Cut(Exception):
-    """The connection ended before an answer."""
-
-
-async def _stop_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await handler(request)
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        if isinstance(error, aiohttp.ClientConnectorError):
-            raise
-        raise _Cut from None
-
-
-class _Exchange:
-    """What is known of one attempt while it runs."""
-
-    __slots__ = ("answer", "attempt", "sent", "task")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.sent = False
-        self.answer: tuple[int, dict[str, str], int] | None = None  # status, headers, instant
-        self.task: asyncio.Task[Outcome] | None = None
+    def __post_init__(self) -> None:
+        url = URL(self.base_url)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("base_url must be http://... or https://... with a host")
+        if url.user is not None or url.password is not None:
+            raise ValueError("base_url must not hold credentials")
+        if url.query_string or url.fragment:
+            raise ValueError("base_url must not have a query or a fragment")
+        if (self.key_header is None) == (self.key_query is None):
+            raise ValueError("the key goes into a header or into a query parameter: set one of the two")
 
 
 class AiohttpUpstream:
-    """One pool's upstream. Made on the engine's loop."""
+    """The calls of one pool over HTTP/1.1. Fulfils Upstream.
 
-    def __init__(self, settings: HttpSettings, *, clock: Clock = time.monotonic_ns) -> None:
+    Raises OSError or ssl.SSLError where `ca_file` can't be read. Instants are those of `clock`.
+    """
+
+    def __init__(self, settings: HttpSettings, clock: Clock = time.monotonic_ns) -> None:
         self._settings = settings
         self._clock = clock
         self._base = settings.base_url.rstrip("/")
-        self._open: set[_Exchange] = set()
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(self._on_headers_sent)
-        tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=True,
-            middlewares=(_stop_resend,),
-            trace_configs=[trace],
-            skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-        )
+        self._ssl = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
+        self._masks: dict[str, Mask] = {}  # by secret: a label keeps its name when its secret is changed
+        self._open: set[_Flight] = set()
+        self._connections: dict[ResponseHandler, _Flight | None] = {}  # open ones, and who is on them
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     def begin(self, attempt: Attempt) -> None:
-        exchange = _Exchange(attempt)
-        attempt.handle = exchange
-        exchange.task = asyncio.get_running_loop().create_task(self._run(exchange))
-        self._open.add(exchange)
-        exchange.task.add_done_callback(lambda task: self._ended(exchange, task))
+        flight = _Flight(self, attempt)
+        attempt.handle = flight
+        self._open.add(flight)
+        flight.start(asyncio.get_running_loop())
 
     def cancel(self, attempt: Attempt) -> None:
-        exchange = attempt.handle
-        if isinstance(exchange, _Exchange) and exchange.task is not None:
-            exchange.task.cancel()
+        if isinstance(attempt.handle, _Flight):
+            attempt.handle.stop(Reason.UNKNOWN)
 
     async def close(self) -> None:
-        tasks = [exchange.task for exchange in self._open if exchange.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # the done callbacks account for them
-        await self._session.close()
+        self._closed = True
+        while self._open:
+            flights = list(self._open)
+            for flight in flights:
+                flight.stop(Reason.UNKNOWN)
+            await asyncio.wait([flight.task for flight in flights])
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    def _ended(self, exchange: _Exchange, task: asyncio.Task[Outcome]) -> None:
-        self._open.discard(exchange)
-        outcome = self._failed(exchange, "cancelled") if task.cancelled() else task.result()
-        exchange.attempt.done(outcome)
+    # -- for its flights ----------------------------------------------------------------------
 
-    async def _run(self, exchange: _Exchange) -> Outcome:
-        try:
-            async with asyncio.timeout(exchange.attempt.timeout / SECOND):
-                return await self._exchange(exchange)
-        except TimeoutError:
-            return self._failed(exchange, "no whole answer within the timeout", Reason.TIMEOUT)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-            return self._failed(exchange, "TLS handshake failed")
-        except aiohttp.ClientConnectorError as error:
-            return self._failed(exchange, f"could not connect: {error.os_error.strerror or 'connection failed'}")
-        except Exception as error:
-            # By class alone: the text of an exception may hold the URL, and with it a key.
-            return self._failed(exchange, f"the connection failed ({type(error).__name__.strip('_')})")
+    def session(self) -> aiohttp.ClientSession:
+        """Made when it is first needed; raises _Failed once closed."""
+        if self._closed:
+            raise _Failed("the upstream is closed")
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, ssl=self._ssl)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=_Request,
+                raise_for_status=False,
+                skip_auto_headers=("Content-Type",),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout / SECOND),
+                trust_env=False,
+                proxy=self._settings.egress_proxy,
+            )
+        return self._session
 
-    def _failed(self, exchange: _Exchange, detail: str, reason: Reason = Reason.UNKNOWN) -> Outcome:
-        if exchange.answer is not None:
-            status, headers, at = exchange.answer
-            fault = Reason.TIMEOUT if reason is Reason.TIMEOUT else Reason.BODY_CUT
-            return Answer(status, headers, b"", at, fault=fault)
-        if exchange.sent:
-            return Unknown(detail, reason)
-        return NotSent(detail)
-
-    async def _exchange(self, exchange: _Exchange) -> Outcome:
-        call, key, settings = exchange.attempt.call, exchange.attempt.key, self._settings
-        async with self._session.request(
-            call.method,
-            self._url(call, key),
-            headers=self._headers(call, key),
-            data=call.body or None,
-            allow_redirects=False,
-            proxy=settings.egress_proxy,
-            trace_request_ctx=exchange,
-        ) as response:
-            at = self._clock()
-            headers: dict[str, str] = {}
-            for name, value in response.headers.items():
-                lower = name.lower()
-                headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-            if settings.mask_secrets and len(key.secret) >= LEAST_MASKED:
-                headers = {name: value.replace(key.secret, "***") for name, value in headers.items()}
-            exchange.answer = (response.status, headers, at)
-            body, truncated = await self._body(response)
-            if settings.mask_secrets and len(key.secret) >= LEAST_MASKED:
-                body = body.replace(key.secret.encode(), b"***")
-            return Answer(response.status, headers, body, at, truncated)
-
-    async def _body(self, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-        cap = self._settings.body_cap
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_chunked(CHUNK):
-            parts.append(part)
-            size += len(part)
-            if size > cap:
-                response.close()  # the rest is not wanted, and the connection is of no more use
-                return b"".join(parts)[:cap], True
-        return b"".join(parts), False
-
-    def _url(self, call: Call, key: Key) -> URL:
+    def url_of(self, call: Call, key: Key) -> URL:
+        """Base URL, path as the caller encoded it, query encoded here, once."""
         path = call.path if call.path.startswith("/") else f"/{call.path}"
-        query = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in call.query.items()]
+        query = dict(call.query)
         if self._settings.key_query is not None:
-            query.append(f"{quote(self._settings.key_query, safe='')}={quote(key.secret, safe='')}")
-        text = f"{self._base}{path}?{'&'.join(query)}" if query else f"{self._base}{path}"
+            query[self._settings.key_query] = key.secret
+        text = f"{self._base}{path}"
+        if query:
+            text = f"{text}?{urlencode(query, quote_via=quote, safe='')}"
         return URL(text, encoded=True)
 
-    def _headers(self, call: Call, key: Key) -> dict[str, str]:
-        headers = {"User-Agent": self._settings.user_agent, "Accept-Encoding": "identity"}
-        if call.headers:
-            if any(name.lower() == "user-agent" for name in call.headers):
-                del headers["User-Agent"]
-            headers.update(call.headers)
+    def headers_of(self, call: Call, key: Key) -> CIMultiDict[str]:
+        """The call's own, with ours over them."""
+        headers = CIMultiDict(call.headers)
+        headers.setdefault("User-Agent", self._settings.user_agent)
+        headers["Accept-Encoding"] = "identity"
         if self._settings.key_header is not None:
             headers[self._settings.key_header] = self._settings.key_prefix + key.secret
         return headers
 
-    async def _on_headers_sent(self, session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
-        exchange = context.trace_request_ctx
-        if isinstance(exchange, _Exchange) and not exchange.sent:
-            exchange.sent = True
-            exchange.attempt.sent(self._clock())
+    def mask_of(self, key: Key) -> Mask:
+        mask = self._masks.get(key.secret)
+        if mask is None:
+            mask = self._masks[key.secret] = Mask(key.secret if self._settings.mask_secrets else "")
+        return mask
+
+    @property
+    def body_cap(self) -> int:
+        return self._settings.body_cap
+
+    def now(self) -> int:
+        return self._clock()
+
+    def over(self, flight: _Flight) -> None:
+        self._open.discard(flight)
+        protocol = flight.protocol
+        if protocol is not None and self._connections.get(protocol) is flight:
+            self._connections[protocol] = None
+
+    def on(self, protocol: ResponseHandler, flight: _Flight) -> None:
+        """The flight is on this connection now, and hears of its end.
+
+        aiohttp forgets to end a body in which garbage came: its reader would wait until the attempt's time is up.
+        """
+        flight.protocol = protocol
+        if protocol not in self._connections:
+            closed = protocol.closed
+            if closed is None:
+                return
+            closed.add_done_callback(lambda future: self._lost(protocol, future))
+        self._connections[protocol] = flight
+
+    def _lost(self, protocol: ResponseHandler, closed: asyncio.Future[None]) -> None:
+        if not closed.cancelled():
+            closed.exception()  # or asyncio would log that nobody asked
+        flight = self._connections.pop(protocol, None)
+        if flight is not None:
+            flight.connection_lost()
+
+    def __repr__(self) -> str:
+        return f"<AiohttpUpstream {self._base}: {len(self._open)} open>"
+
+
+class _Failed(Exception):
+    """An attempt that came to nothing; its text is safe to show."""
+
+
+class _Stale(Exception):
+    """A connection that can't be used any more, seen before anything was written."""
+
+
+class _Flight:
+    """One attempt on its way: what is known of it so far, and what that makes of its end."""
+
+    __slots__ = (
+        "_answered_at",
+        "_attempt",
+        "_body",
+        "_content",
+        "_gone",
+        "_head",
+        "_home",
+        "_mask",
+        "_out",
+        "_stopped",
+        "_timer",
+        "protocol",
+        "task",
+    )
+
+    def __init__(self, home: AiohttpUpstream, attempt: Attempt) -> None:
+        self._home = home
+        self._attempt = attempt
+        self._mask = home.mask_of(attempt.key)
+        self._out = False  # the request was handed to a socket
+        self._stopped: Reason | None = None  # TIMEOUT; UNKNOWN: cancelled
+        self._head: tuple[int, dict[str, str]] | None = None
+        self._answered_at = 0
+        self._body = bytearray()
+        self._content: aiohttp.StreamReader | None = None
+        self._gone = False  # its connection is
+        self._timer: asyncio.TimerHandle | None = None
+        self.protocol: ResponseHandler | None = None  # of the last connection it was handed to
+        self.task: asyncio.Task[Outcome]
+
+    @property
+    def has_body(self) -> bool:
+        return bool(self._attempt.call.body)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.task = loop.create_task(self._run())
+        self.task.add_done_callback(self._tell)
+        left = self._attempt.permit.taken_at + self._attempt.timeout - self._home.now()
+        if left <= 0:
+            self.stop(Reason.TIMEOUT)
+        else:
+            # Whole milliseconds, rounded up: uvloop cuts its clock to them.
+            self._timer = loop.call_later(-(-left // MILLISECOND) / 1_000, self.stop, Reason.TIMEOUT)
+
+    def stop(self, why: Reason) -> None:
+        if self._stopped is None and not self.task.done():
+            self._stopped = why
+            self.task.cancel()
+
+    def wrote(self) -> None:
+        """The request goes to the socket in this very step of the loop."""
+        if not self._out:
+            self._out = True
+            self._attempt.sent(self._home.now())
+
+    def connection_lost(self) -> None:
+        self._gone = True
+        content = self._content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(_Failed("the body ended in garbage"))
+
+    # -- the task -----------------------------------------------------------------------------
+
+    async def _run(self) -> Outcome:
+        call, key = self._attempt.call, self._attempt.key
+        try:
+            response = await self._home.session().request(
+                call.method,
+                self._home.url_of(call, key),
+                headers=self._home.headers_of(call, key),
+                data=io.BytesIO(call.body) if len(call.body) > LARGE_BODY else call.body or None,
+                allow_redirects=False,
+                middlewares=(self.send,),
+            )
+        except Exception as error:
+            return self._lost(_words_for(error))
+        try:
+            self._answered_at = self._home.now()
+            return await self._read(response)
+        finally:
+            response.close()  # one whose body was read to its end has gone back to the pool before
+
+    async def send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """The middleware through which every send passes; there is one per attempt."""
+        assert isinstance(request, _Request)
+        request.home, request.flight = self._home, self
+        for _ in range(STALE_CONNECTIONS):
+            try:
+                return await handler(request)
+            except _Stale:
+                continue
+            except Exception as error:
+                # Not aiohttp's own classes: those would make it send again.
+                raise _Failed(_words_for(error)) from None
+        raise _Failed("the upstream sends unasked on every connection")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Outcome:
+        headers = _joined(response.headers, self._mask)
+        self._head = (response.status, headers)
+        coding = headers.get("transfer-encoding", "chunked").strip().lower()
+        if response.status == 101 or coding != "chunked":
+            return self._answer(fault=Reason.BODY_CUT)  # what follows can't be told from a whole body
+        self._content = response.content
+        if self._gone:
+            self.connection_lost()
+        body, most = self._body, self._home.body_cap + self._mask.longest
+        try:
+            while len(body) <= most:
+                piece = await response.content.readany()
+                if not piece:
+                    break
+                body += piece
+        except Exception:
+            return self._answer(fault=Reason.BODY_CUT)
+        return self._answer(fault=Reason.BODY_CUT if self._was_reset(headers) else None)
+
+    def _was_reset(self, headers: dict[str, str]) -> bool:
+        """A body without a length ends with its connection, and aiohttp takes a reset for such an end."""
+        if not self._body or "content-length" in headers or "transfer-encoding" in headers:
+            return False
+        return self.protocol is not None and isinstance(self.protocol.exception(), OSError)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _tell(self, task: asyncio.Task[Outcome]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._home.over(self)
+        self._attempt.handle = None
+        self._attempt.done(self._outcome(task))
+
+    def _outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
+        if not task.cancelled():
+            error = task.exception()
+            return task.result() if error is None else self._lost(type(error).__name__)
+        if self._stopped is Reason.TIMEOUT:
+            if self._head is not None:
+                return self._answer(fault=Reason.TIMEOUT)
+            if self._out:
+                return Unknown("no answer in time", Reason.TIMEOUT)
+            return NotSent("not sent in time")
+        return self._lost("cancelled")
+
+    def _lost(self, detail: str) -> Outcome:
+        return Unknown(detail) if self._out else NotSent(detail)
+
+    def _answer(self, fault: Reason | None = None) -> Answer:
+        """What has come so far. The cap falls behind the mask, lest it cut a secret in two."""
+        assert self._head is not None
+        status, headers = self._head
+        cap = self._home.body_cap
+        body = self._mask.body(bytes(self._body))
+        return Answer(status, headers, body[:cap], self._answered_at, len(self._body) > cap, fault)
+
+    def __repr__(self) -> str:
+        return f"<flight of {self._attempt.permit!r}: {'sent' if self._out else 'not sent'}>"
+
+
+class _Request(aiohttp.ClientRequest):
+    """Says when it is written. aiohttp's own signals come before a body's task has even begun to write."""
+
+    home: AiohttpUpstream
+    flight: _Flight
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _Stale  # something came on it that nobody had asked for: it would be read as this call's answer
+        self.home.on(conn.protocol, self.flight)
+        response = await super().send(conn)
+        if not self.flight.has_body:
+            self.flight.wrote()
+        return response
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        self.flight.wrote()
+        await super().write_bytes(writer, conn, content_length)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def _joined(headers: Mapping[str, str], mask: Mask) -> dict[str, str]:
+    """Names in lower case, the values of one name joined; a coding that aiohttp has undone isn't named."""
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        name = _unicode(name).lower()
+        value = _unicode(mask.text(value))
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    if joined.get("content-encoding", "").strip().lower() in CODINGS:
+        del joined["content-encoding"]
+        joined.pop("content-length", None)
+    return joined
+
+
+def _unicode(text: str) -> str:
+    """aiohttp keeps bytes that aren't UTF-8 as surrogates, which nothing further on could encode."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+# The first class that fits; {why} is what the system says of the errno.
+_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "the host name was not found"),
+    (aiohttp.ClientConnectorCertificateError, "the TLS certificate is not trusted"),
+    (aiohttp.ClientConnectorSSLError, "the TLS handshake failed"),
+    (aiohttp.ClientProxyConnectionError, "the egress proxy can't be reached: {why}"),
+    (aiohttp.ClientHttpProxyError, "the egress proxy refused"),
+    (aiohttp.ClientConnectorError, "can't connect: {why}"),
+    (aiohttp.ConnectionTimeoutError, "connecting took too long"),
+    (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
+    (aiohttp.ClientOSError, "the connection was lost: {why}"),
+    (aiohttp.ClientConnectionResetError, "the connection was closed before an answer"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+    (aiohttp.InvalidURL, "not a URL"),
+    (OSError, "{why}"),
+)
+
+
+def _words_for(error: BaseException) -> str:
+    """What to say of an error; never its own text, which may hold a URL and so a key."""
+    if isinstance(error, _Failed):
+        return str(error)
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words.format(why=_why(error))
+    return type(error).__name__
+
+
+def _why(error: BaseException) -> str:
+    errno = error.errno if isinstance(error, OSError) else None
+    return os.strerror(errno).lower() if errno else "unknown reason"

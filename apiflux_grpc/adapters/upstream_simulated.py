@@ -1,98 +1,214 @@
-"""An upstream without a network: it answers after a random latency, fails as often as it is told to.
+"""An upstream without a network: it answers after a random latency, fails as often as it is told to, and may keep
+limits of its own, so that a run without a network shows whether limits are kept.
 
-Rule: it fulfils the same contract as a real one, and one timer serves all attempts: they wait in a heap by the
-instant of their answer. A timer that fires early (uvloop's do, by up to 0.9 ms) finds nothing due and is set again.
+Rule: what is due at once is answered in one callback in the next pass of the loop, all of it together; what is due
+later waits in a wheel of 1 ms ticks with one timer. Nothing is answered before it is due by `clock`: a timer that
+fires early (uvloop's do, by up to 0.9 ms) finds nothing and is set again.
+
+A call counts as sent, and as arrived, in `begin`. An attempt's `handle` says what it will end as, and is None once
+it is over or about to be. Lives on the loop of the first `begin`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import random as _random
 import time
+from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, Answer, Reason, Unknown
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Outcome
+    from collections.abc import Mapping, Sequence
+
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-_HEADERS: Final = {"content-type": "application/json"}
-_BODY: Final = b'{"ok":true}'
-_FAILED: Final = b'{"ok":false}'
+_JSON: Final = {"content-type": "application/json"}
+_OK: Final = (200, _JSON, b'{"ok":true}')
+_FAILED: Final = (500, _JSON, b'{"ok":false}')
+_LATE: Final = Unknown("no answer in time", Reason.TIMEOUT)
+_TOO_LATE: Final = NotSent("not sent in time")
+_CANCELLED: Final = Unknown("cancelled")
+_CLOSED: Final = NotSent("the upstream is closed")
+
+_Response = tuple[int, "Mapping[str, str]", bytes]
 
 
 class SimulatedUpstream:
-    """`latency` is (least, most) in ns, drawn evenly; `error_rate` is the share of calls answered 500."""
+    """`latency` is (least, most) in ns, drawn evenly; `error_rate` is the share of calls answered 500.
+
+    `limits` are (max, per in ns): a key of which `max` calls were accepted in some window (t - per, t] is answered
+    429 with Retry-After at t. Refused calls don't count. Raises ValueError for a latency or a rate that can't be.
+    """
 
     def __init__(
         self,
         latency: tuple[int, int] = (0, 0),
         error_rate: float = 0.0,
         *,
+        limits: Sequence[tuple[int, int]] = (),
         clock: Clock = time.monotonic_ns,
-        draw: random.Random | None = None,
+        random: _random.Random | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._least, self._most = latency
+        least, most = latency
+        if not 0 <= least <= most:
+            raise ValueError(f"latency goes from the least to the most, not from {least} to {most}")
+        if not 0 <= error_rate <= 1:
+            raise ValueError(f"an error rate is a share from 0 to 1, not {error_rate}")
+        self._least, self._spread = least, most - least
         self._error_rate = error_rate
+        self._limits = tuple(limits)
+        self._arrivals: dict[str, list[_Arrivals]] = {}
         self._clock = clock
-        self._draw = (draw or random.Random()).random
-        self._heap: list[tuple[int, int, Attempt, bool]] = []
-        self._open: set[Attempt] = set()
-        self._sequence = 0
-        self._timer: asyncio.Handle | None = None
+        self._draw = (random or _random.Random()).random
+        self._due: list[Attempt] = []  # answered in the next pass
+        self._ending: list[tuple[Attempt, Unknown | NotSent]] = []  # done in the next pass
+        self._pass: asyncio.Handle | None = None
+        self._wheel: dict[int, list[Attempt]] = {}
+        self._ticks: list[int] = []  # a heap of the wheel's keys, ms
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_tick = 0
+        self._closed = False
 
     def begin(self, attempt: Attempt) -> None:
         now = self._clock()
+        left = attempt.permit.taken_at + attempt.timeout - now
+        if self._closed or left <= 0:
+            self._end_soon(attempt, _CLOSED if self._closed else _TOO_LATE)
+            return
         attempt.sent(now)
-        latency = self._least + int((self._most - self._least) * self._draw())
-        self._sequence += 1
-        self._open.add(attempt)
-        late = latency > attempt.timeout
-        at = now + (attempt.timeout if late else latency)
-        heappush(self._heap, (at, self._sequence, attempt, late))
-        if self._timer is None:
-            self._arm(now)
-        elif self._heap[0][1] == self._sequence:  # it is the first to answer now
-            self._timer.cancel()
-            self._arm(now)
+        attempt.handle = self._response(attempt, now) if self._limits or self._error_rate else _OK
+        latency = self._least
+        if self._spread:
+            latency += int(self._spread * self._draw())
+        if latency > left:
+            latency = left
+            attempt.handle = _LATE
+        if latency:
+            self._put(attempt, now + latency)
+        else:
+            self._due.append(attempt)
+            if self._pass is None:
+                self._wake()
 
     def cancel(self, attempt: Attempt) -> None:
-        if attempt in self._open:
-            self._open.discard(attempt)
-            self._loop.call_soon(attempt.done, Unknown("cancelled"))
+        if attempt.handle is not None:
+            self._end_soon(attempt, _CANCELLED)
 
     async def close(self) -> None:
-        for attempt in list(self._open):
-            self.cancel(attempt)
+        self._closed = True
+        waiting = [self._due, *self._wheel.values()]
+        self._wheel.clear()
+        self._ticks.clear()
+        for attempts in waiting:
+            for attempt in attempts:
+                self.cancel(attempt)
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.sleep(0)
+            self._timer = None
+        if self._pass is not None:
+            self._pass.cancel()
+        self._answer()
 
-    def _arm(self, now: int) -> None:
-        wait = self._heap[0][0] - now
-        if wait <= 0:
-            self._timer = self._loop.call_soon(self._answer)
-        else:
-            self._timer = self._loop.call_later(-(-wait // MILLISECOND) / 1_000, self._answer)
+    # -- what it answers ----------------------------------------------------------------------
+
+    def _response(self, attempt: Attempt, now: int) -> _Response:
+        wait = self._full_until(attempt.key.label, now) - now if self._limits else 0
+        if wait > 0:
+            seconds = -(-wait // SECOND)
+            return 429, {**_JSON, "retry-after": str(seconds)}, b'{"ok":false}'
+        return _FAILED if self._error_rate and self._draw() < self._error_rate else _OK
+
+    def _full_until(self, label: str, now: int) -> int:
+        """Count an arrival where every limit has room; else count none and say when all have."""
+        counted = self._arrivals.get(label)
+        if counted is None:
+            counted = self._arrivals[label] = [_Arrivals(most, per) for most, per in self._limits]
+        until = max(arrivals.full_until(now) for arrivals in counted)
+        if until <= now:
+            for arrivals in counted:
+                arrivals.stamps.append(now)
+        return until
+
+    # -- when ---------------------------------------------------------------------------------
+
+    def _end_soon(self, attempt: Attempt, outcome: Unknown | NotSent) -> None:
+        attempt.handle = None
+        self._ending.append((attempt, outcome))
+        if self._pass is None:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._pass = asyncio.get_running_loop().call_soon(self._answer)
+
+    def _put(self, attempt: Attempt, at: int) -> None:
+        tick = -(-at // MILLISECOND)
+        slot = self._wheel.get(tick)
+        if slot is not None:
+            slot.append(attempt)
+            return
+        self._wheel[tick] = [attempt]
+        heappush(self._ticks, tick)
+        if self._timer is None or tick < self._timer_tick:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_tick = self._ticks[0]
+        wait = self._timer_tick - self._clock() // MILLISECOND
+        self._timer = asyncio.get_running_loop().call_later(max(0, wait) / 1_000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._answer()
+        if self._ticks and self._timer is None:
+            self._arm()
 
     def _answer(self) -> None:
-        self._timer = None
+        """End everything that is due."""
+        self._pass = None
         now = self._clock()
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            _, _, attempt, late = heappop(heap)
-            if attempt in self._open:
-                self._open.discard(attempt)
-                attempt.done(self._outcome(late, now))
-        if heap:
-            self._arm(now)
+        due, self._due = self._due, []
+        ending, self._ending = self._ending, []
+        while self._ticks and self._ticks[0] * MILLISECOND <= now:
+            due += self._wheel.pop(heappop(self._ticks))
+        for attempt, outcome in ending:
+            attempt.done(outcome)
+        answer = Answer(*_OK, now)  # frozen, so one does for all of them
+        for attempt in due:
+            ends_as = attempt.handle
+            if ends_as is None:
+                continue
+            attempt.handle = None
+            if ends_as is _OK:
+                attempt.done(answer)
+            elif ends_as is _LATE:
+                attempt.done(_LATE)
+            elif isinstance(ends_as, tuple):
+                status, headers, body = ends_as
+                attempt.done(Answer(status, headers, body, now))
 
-    def _outcome(self, late: bool, now: int) -> Outcome:
-        if late:
-            return Unknown("no answer within the timeout", Reason.TIMEOUT)
-        if self._error_rate and self._draw() < self._error_rate:
-            return Answer(500, _HEADERS, _FAILED, now)
-        return Answer(200, _HEADERS, _BODY, now)
+    def __repr__(self) -> str:
+        waiting = len(self._due) + sum(map(len, self._wheel.values()))
+        return f"<SimulatedUpstream: {waiting} waiting>"
+
+
+class _Arrivals:
+    """Accepted arrivals of one key, for one limit."""
+
+    __slots__ = ("_most", "_per", "stamps")
+
+    def __init__(self, most: int, per: int) -> None:
+        self._most = most
+        self._per = per
+        self.stamps: deque[int] = deque()
+
+    def full_until(self, now: int) -> int:
+        """`now` where there is room, else when the oldest arrival leaves the window."""
+        stamps = self.stamps
+        while stamps and stamps[0] <= now - self._per:
+            stamps.popleft()
+        return now if len(stamps) < self._most else stamps[0] + self._per
