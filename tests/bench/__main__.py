@@ -26,6 +26,7 @@ from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit as JudgeLimit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.bench.more import million_queued, steady_use, under_load
 
 CALLS = 20_000
 AT_ONCE = 200
@@ -133,6 +134,17 @@ async def main() -> int:
         rows.append(("server CPU per call / bare loop, one batch", "1.35", _ratios(single, bare)))
         rows.append(("server CPU per call / bare loop, 100 streams", "1.6", _ratios(many, bare)))
         rows.append(("worst window at the judge / limit", "1.000", f"{report.worst:.3f}"))
+    health, first, worst = await under_load()
+    rows.append(("health check p99 with 500 calls in flight, ms", "50", f"{health:.0f}"))
+    rows.append(("first result p99, the same, ms", "150", f"{first:.0f}"))
+    ok = ok and worst <= 1
+    memory, pause = await million_queued()
+    rows.append(("1,000,000 queued calls, MB of RSS", "400", f"{memory:.0f}"))
+    rows.append(("the same, longest pause of the collector, ms", "50", f"{pause:.0f}"))
+    share, worst = await steady_use()
+    rows.append(("steady use of N / (T + latency)", "0.99", f"{share:.4f}"))
+    rows.append(("worst window while it binds / limit", "1.000", f"{worst:.3f}"))
+    ok = ok and worst <= 1
     table = Table(title=f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
     for name in ("figure", "target", "measured (each run, or min / median / max)"):
         table.add_column(name)

@@ -1,0 +1,139 @@
+"""The figures that need a set-up of their own: latency under load, a million queued calls, steady use."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from typing import Any
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from apiflux_grpc.adapters.observe_logs import LogObserver
+from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
+from apiflux_grpc.client import Call, Client
+from apiflux_grpc.core.model import SECOND, Key, Limit, Pool
+from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.server.wire import Checking
+from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
+from apiflux_grpc.tools.ledger import Limit as JudgeLimit
+from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+KEYS = {"key-1": "bench-secret-1", "key-2": "bench-secret-2"}
+STREAMS, CALLS = 100, 200
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
+async def under_load(rounds: int = 3) -> tuple[float, float, float]:
+    """(health p99 ms, first result p99 ms, worst window / limit) with 100 streams and 500 calls in flight."""
+    limit = JudgeLimit(1_000_000, 60 * SECOND)
+    os.sched_setaffinity(0, {1})
+    options = JudgeOptions(KEYS, (limit,), latency_ns=(1_000_000, 5_000_000))
+    config = config_for("{url}", (limit,), list(KEYS), "max_connections = 500")
+    healths: list[float] = []
+    firsts: list[float] = []
+    with JudgeProcess(options, cpu=1) as judge:
+        with ServedProcess(config.replace("{url}", judge.url), secrets_for(KEYS), cpu=0) as served:
+            async with (
+                Client(served.target) as client,
+                grpc.aio.insecure_channel(served.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel,
+            ):
+                watch = asyncio.create_task(_watch_health(channel, healths))
+                for number in range(rounds):
+                    requests = [_request(number, stream) for stream in range(STREAMS)]
+                    await asyncio.gather(*(_one(client, request, firsts) for request in requests))
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+        report = judge.report()
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)))
+    if not report.ok or report.accepted != rounds * STREAMS * CALLS:
+        raise RuntimeError(f"the judge: {report.violations}, {report.accepted} calls")
+    return p99(healths) * 1000, p99(firsts) * 1000, report.worst
+
+
+def _request(number: int, stream: int) -> pb.ProcessRequest:
+    return pb.ProcessRequest(calls=[pb.Call(path=f"/{number}/{stream}/{place}") for place in range(CALLS)])
+
+
+async def _one(client: Client, request: pb.ProcessRequest, firsts: list[float]) -> None:
+    start = time.perf_counter()
+    first = True
+    async for _ in client.send(request).raw():
+        if first:
+            firsts.append(time.perf_counter() - start)
+            first = False
+
+
+async def _watch_health(channel: grpc.aio.Channel, healths: list[float]) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    while True:
+        start = time.perf_counter()
+        await health.Check(health_pb2.HealthCheckRequest())
+        healths.append(time.perf_counter() - start)
+        await asyncio.sleep(0.01)
+
+
+async def million_queued() -> tuple[float, float]:
+    """(MB of RSS above idle, longest pause of the collector in ms) with 100 batches of 10,000 calls queued."""
+    pool = Pool("default", (Key("key-1", "s", (Limit(1, 3600 * SECOND),)),))
+    engine = Engine([PoolParts(pool, lambda: SimulatedUpstream((SECOND, SECOND)), None)], LogObserver())
+    await engine.start()
+    gc.collect()
+    gc.freeze()
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    pauses: list[float] = []
+    started = 0.0
+
+    def watch(phase: str, info: dict[str, int]) -> None:
+        nonlocal started
+        if phase == "start":
+            started = time.perf_counter()
+        else:
+            pauses.append(time.perf_counter() - started)
+
+    idle = psutil.Process().memory_info().rss
+    gc.callbacks.append(watch)
+    tickets = []
+    for batch in range(100):
+        calls = [pb.Call(id=f"{batch}-{place}", path=f"/v1/things/{batch}/{place}") for place in range(10_000)]
+        sent = pb.ProcessRequest(calls=calls).SerializeToString()
+        del calls
+        request = pb.ProcessRequest.FromString(sent)
+        checking = Checking(request, pool, "c", default_repeat=1, max_calls=50_000, max_bytes=32 << 20)
+        for _ in checking.slices():
+            pass
+        tickets.append(engine.submit(checking.spec))
+        del checking, request, sent
+        await asyncio.sleep(0)
+    gc.collect()
+    gc.callbacks.remove(watch)
+    queued = psutil.Process().memory_info().rss
+    gc.set_threshold(*before)
+    await engine.stop()
+    return (queued - idle) / 1e6, max(pauses) * 1000
+
+
+async def steady_use() -> tuple[float, float]:
+    """(share of N / (T + the mean latency seen) that was used while work waited, worst window / limit)."""
+    limit = JudgeLimit(100, SECOND)
+    cycles = 15
+    options = JudgeOptions({"key-1": "bench-secret-1"}, (limit,), latency_ns=(30_000_000, 30_000_000))
+    with JudgeProcess(options) as judge:
+        keys = {"key-1": "bench-secret-1"}
+        with ServedProcess(config_for(judge.url, (limit,), ["key-1"]), secrets_for(keys)) as served:
+            async with Client(served.target) as client:
+                stream = client.process([Call(f"/{number}") for number in range(100 * cycles)])
+                results = [result async for result in stream]
+        report = judge.report()
+    times = [result.completed_at.timestamp() for result in results]
+    latency = sum(result.latency for result in results) / len(results)
+    elapsed = max(times) - min(times)
+    return (cycles - 1) * (1 + latency) / elapsed, report.worst
