@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from apiflux_grpc.settings import PoolSettings, Settings
 
 _log = logging.getLogger("apiflux.server")
+
+# How long one thread keeps the interpreter while another wants it. With Python's 5 ms the server's loop waits that
+# long, many times for each RPC, while the engine is busy: the first result's p99 was twice as long.
+SWITCH_INTERVAL = 0.0003
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -106,6 +111,7 @@ async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     server = make_server(settings)
     await server.start()
     for warning in settings.warnings:

@@ -216,7 +216,6 @@ class _Flight:
         "_attempt",
         "_body",
         "_content",
-        "_gone",
         "_head",
         "_home",
         "_mask",
@@ -237,7 +236,6 @@ class _Flight:
         self._answered_at = 0
         self._body = bytearray()
         self._content: aiohttp.StreamReader | None = None
-        self._gone = False  # its connection is
         self._timer: asyncio.TimerHandle | None = None
         self.protocol: ResponseHandler | None = None  # of the last connection it was handed to
         self.task: asyncio.Task[Outcome]
@@ -268,7 +266,6 @@ class _Flight:
             self._attempt.sent(self._home.now())
 
     def connection_lost(self) -> None:
-        self._gone = True
         content = self._content
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(_Failed("the body ended in garbage"))
@@ -315,8 +312,6 @@ class _Flight:
         if response.status == 101 or coding != "chunked":
             return self._answer(fault=Reason.BODY_CUT)  # what follows can't be told from a whole body
         self._content = response.content
-        if self._gone:
-            self.connection_lost()
         body, most = self._body, self._home.body_cap + self._mask.longest
         try:
             while len(body) <= most:

@@ -179,10 +179,7 @@ class SimulatedUpstream:
             attempt.done(outcome)
         answer = Answer(*_OK, now)  # frozen, so one does for all of them
         for attempt in due:
-            ends_as = attempt.handle
-            if ends_as is None:
-                continue
-            attempt.handle = None
+            ends_as, attempt.handle = attempt.handle, None
             if ends_as is _OK:
                 attempt.done(answer)
             elif ends_as is _LATE:

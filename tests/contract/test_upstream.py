@@ -203,6 +203,14 @@ async def test_close(hanging: Upstream) -> None:
     await hanging.close()
 
 
+async def test_close_at_once(hanging: Upstream) -> None:
+    """A close right behind the first `begin` still returns only when that is done."""
+    watch = Watch(HANGING, timeout=LONG)
+    hanging.begin(watch)
+    await hanging.close()
+    assert len(watch.outcomes) == 1
+
+
 async def test_begin_after_close(hanging: Upstream) -> None:
     """What is begun too late ends as NotSent, and not inside `begin`."""
     await hanging.close()
