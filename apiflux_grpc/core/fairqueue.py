@@ -4,6 +4,10 @@ Rule: the flow with the lowest start tag goes next and advances by size / weight
 after it had nothing to do, enters at the current virtual time, so nobody banks credit while idle and a small batch
 behind a large one gets its share at once. Source: Goyal, Vin, Cheng, "Start-time Fair Queuing" (SIGCOMM 1996).
 
+Virtual time is the lowest start tag of those who wait, not of the one served last: else one-call batches in a row,
+each a new flow, would all enter before a large batch's next call. For the same reason a caller who leaves is
+remembered until virtual time has reached its tag.
+
 A batch takes part while it has a call that may be assigned: a due retry, or a first attempt and room for its
 result. Batches that don't are dropped from the heaps when they reach the top, and come back by `wake`.
 
@@ -24,8 +28,8 @@ class _Caller:
 
     __slots__ = ("batches", "finish", "queued", "virtual", "weight")
 
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
+    def __init__(self) -> None:
+        self.weight = 1.0
         self.finish = 0.0
         self.virtual = 0.0
         self.queued = False
@@ -35,11 +39,12 @@ class _Caller:
 class FairQueue:
     """The waiting batches of one pool, in the order of their turns."""
 
-    __slots__ = ("_callers", "_heap", "_open", "_sequence", "_virtual")
+    __slots__ = ("_callers", "_gone", "_heap", "_open", "_sequence", "_virtual")
 
     def __init__(self) -> None:
         self._callers: dict[str, _Caller] = {}
-        self._open: dict[str, int] = {}  # batches of each caller, so that an idle caller is forgotten
+        self._open: dict[str, int] = {}  # batches of each caller
+        self._gone: list[tuple[float, str]] = []  # (tag, caller) of those who had no batch left
         self._heap: list[tuple[float, int, _Caller]] = []
         self._virtual = 0.0
         self._sequence = 0
@@ -47,12 +52,11 @@ class FairQueue:
     def add(self, batch: Batch, caller_weight: float = 1.0) -> None:
         """A new batch. The weight of a caller is that of its latest batch."""
         name = batch.caller
-        if name in self._callers:
-            self._callers[name].weight = caller_weight
-            self._open[name] += 1
-        else:
-            self._callers[name] = _Caller(caller_weight)
-            self._open[name] = 1
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._callers[name] = _Caller()
+        caller.weight = caller_weight
+        self._open[name] = self._open.get(name, 0) + 1
         self.wake(batch)
 
     def remove(self, batch: Batch) -> None:
@@ -60,13 +64,22 @@ class FairQueue:
         name = batch.caller
         self._open[name] -= 1
         if not self._open[name]:
-            del self._open[name], self._callers[name]
+            del self._open[name]
+            heappush(self._gone, (self._callers[name].finish, name))
+        self.head()
+        while self._gone and self._gone[0][0] <= self._virtual:
+            _, name = heappop(self._gone)
+            caller = self._callers.get(name)
+            if name not in self._open and caller is not None and caller.finish <= self._virtual:
+                del self._callers[name]
 
     def wake(self, batch: Batch) -> None:
         """A batch has something to assign (again)."""
         if batch.queued:
             return
         caller = self._callers[batch.caller]
+        self.head()  # virtual time is that of now
+        _settled(caller)
         self._sequence += 1
         batch.queued = True
         start = max(caller.virtual, batch.finish)
@@ -81,23 +94,20 @@ class FairQueue:
         """The batch whose turn it is; None: nobody has anything to assign."""
         heap = self._heap
         while heap:
-            batches = heap[0][2].batches
-            while batches:
-                batch = batches[0][2]
-                if batch.again or (batch.room > 0 and batch.next_index < batch.total):
-                    return batch
-                heappop(batches)
-                batch.queued = False
-            heappop(heap)[2].queued = False
+            start, _, caller = heap[0]
+            batch = _settled(caller)
+            if batch is not None:
+                self._virtual = start
+                return batch
+            heappop(heap)
+            caller.queued = False
         return None
 
     def charge(self, size: float) -> None:
         """The batch that `head` named got one call of this size."""
         start, _, caller = self._heap[0]
-        self._virtual = start
         batches = caller.batches
         batch_start, _, batch = batches[0]
-        caller.virtual = batch_start
         self._sequence = sequence = self._sequence + 1
         batch.finish = finish = batch_start + size / batch.weight
         heapreplace(batches, (finish, sequence, batch))
@@ -106,3 +116,16 @@ class FairQueue:
 
     def __repr__(self) -> str:
         return f"<FairQueue of {len(self._callers)} callers, {sum(self._open.values())} batches>"
+
+
+def _settled(caller: _Caller) -> Batch | None:
+    """The caller's batch whose turn it is, after those that have nothing to assign were dropped."""
+    batches = caller.batches
+    while batches:
+        start, _, batch = batches[0]
+        if batch.again or (batch.room > 0 and batch.next_index < batch.total):
+            caller.virtual = start
+            return batch
+        heappop(batches)
+        batch.queued = False
+    return None

@@ -23,10 +23,11 @@ def retry_after(value: str, wall_now: datetime) -> int | None:
     """A Retry-After header (seconds or an HTTP date, RFC 9110 section 10.2.3) as ns from now; None: unreadable."""
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(int(text[:12]) * SECOND, LONGEST_RETRY_AFTER)
+        digits = text.lstrip("0")[:12] or "0"  # int() of endless digits takes endless time
+        return min(int(digits) * SECOND, LONGEST_RETRY_AFTER)
     try:
         at = parsedate_to_datetime(text)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)

@@ -10,13 +10,14 @@ Not known here: who asks, and why.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.budget import FAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from apiflux_grpc.core.model import Batch
     from apiflux_grpc.core.scheduler import KeyState
@@ -34,15 +35,24 @@ class _Slots:
     free: int
     ends: list[tuple[int, int]]
 
-    def by(self, at: int, now: int) -> int:
-        """Permits that this window allows until `at`."""
-        period = self.period
-        total = self.free * (1 + (at - now) // period) if self.free > 0 else 0
-        for end, amount in self.ends:
-            if end > at:
-                break
-            total += amount * (1 + (at - end) // period)
-        return total
+
+def _permits(windows: Sequence[_Slots], at: int, start: int) -> int:
+    """Permits that these windows, the shortest first, allow from `start` until `at`.
+
+    What is free in a longer window goes out no faster than the shorter ones let it, and comes back as it went.
+    """
+    *shorter, window = windows
+    period = window.period
+    total = 0
+    if window.free > 0:
+        rounds, rest = divmod(at - start, period)
+        last = min(window.free, _permits(shorter, start + rest, start)) if shorter else window.free
+        total = window.free * rounds + last
+    for end, amount in window.ends:
+        if end > at:
+            break
+        total += amount * (1 + (at - max(end, start)) // period)
+    return min(total, _permits(shorter, at, start)) if shorter else total
 
 
 class Forecast:
@@ -62,6 +72,7 @@ class Forecast:
         self._supplies: list[tuple[int, list[_Slots]]] = []
         for (_, start), members in groups.items():
             windows = [_merge(column, members, now, latency) for column in range(len(members[0].budget.windows))]
+            windows.sort(key=lambda window: window.period)
             if windows:
                 self._supplies.append((start, windows))
             else:
@@ -71,7 +82,7 @@ class Forecast:
         """How many calls can have got their permit until `at`."""
         if self._unlimited:
             return FAR
-        return sum(min(window.by(at, start) for window in windows) for start, windows in self._supplies if at >= start)
+        return sum(_permits(windows, at, start) for start, windows in self._supplies if at >= start)
 
     def time_for(self, calls: int) -> int | None:
         """How long (ns) until the last of `calls` has its result; None: no key will ever have room."""
@@ -113,25 +124,48 @@ def _merge(column: int, members: list[KeyState], now: int, latency: int) -> _Slo
     return _Slots(period, sum(max(0, window.free) for window in windows), ends)
 
 
-def work_before(batches: Iterable[Batch]) -> dict[int, int]:
+def work_before(batches: Collection[Batch]) -> dict[int, int]:
     """For each batch, by id: the calls that the pool makes until the batch has made its last one.
 
-    Under fair queueing a batch with r calls left and weight w is done when every other has made min(its own, r *
-    its weight / w). Callers count alike here, each sharing its weight among its batches.
+    Fair queueing on two levels, as a fluid: a batch with r calls left and weight w is done when every other of its
+    caller has made min(its own, r * its weight / w); callers count alike, and share in the same way.
     """
-    rows = [(batch, batch.waiting) for batch in batches if batch.waiting]
-    per_caller: dict[str, float] = {}
-    for batch, _ in rows:
-        per_caller[batch.caller] = per_caller.get(batch.caller, 0.0) + batch.weight
-    turns = sorted(
-        ((left * per_caller[batch.caller] / batch.weight, batch, left) for batch, left in rows),
-        key=lambda turn: turn[0],
-    )
-    work: dict[int, int] = {}
-    finished = 0
-    rate_left = sum(batch.weight / per_caller[batch.caller] for _, batch, _ in turns)
-    for rounds, batch, left in turns:
-        work[batch.id] = max(left, int(finished + rounds * rate_left))
-        finished += left
-        rate_left -= batch.weight / per_caller[batch.caller]
-    return work
+    callers: dict[str, _Shares] = {}
+    for batch in batches:
+        if batch.waiting:
+            callers.setdefault(batch.caller, _Shares()).add(batch.waiting, batch.weight)
+    everyone = _Shares()
+    for shares in callers.values():
+        everyone.add(shares.total, 1.0)
+    return {
+        batch.id: everyone.made(callers[batch.caller].made(batch.waiting / batch.weight))
+        for batch in batches
+        if batch.waiting
+    }
+
+
+class _Shares:
+    """Flows that share by weight: how much all have made when each has got so much for each unit of its weight."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._flows: list[tuple[float, int, float]] = []
+        self._sums: list[tuple[float, int, float]] | None = None
+
+    def add(self, calls: int, weight: float) -> None:
+        self.total += calls
+        self._flows.append((calls / weight, calls, weight))
+
+    def made(self, each: float) -> int:
+        """The calls made by all when every flow has made min(its own, each * its weight)."""
+        if self._sums is None:
+            # (what the flow needs for each unit of weight, calls of those done by then, weight of those that aren't)
+            self._sums, done, weight = [], 0, sum(flow[2] for flow in self._flows)
+            for needs, calls, its_weight in sorted(self._flows):
+                self._sums.append((needs, done, weight))
+                done, weight = done + calls, weight - its_weight
+        place = bisect_left(self._sums, each, key=lambda entry: entry[0])
+        if place == len(self._sums):
+            return self.total
+        _, done, weight = self._sums[place]
+        return min(self.total, round(done + each * weight))

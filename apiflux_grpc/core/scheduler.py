@@ -81,6 +81,7 @@ class Scheduler:
         self._wakes: list[tuple[int, int, KeyState]] = []
         self._retries: list[tuple[int, int, Batch, Again]] = []
         self._sequence = 0
+        self._starved = False  # a call waits that no key could pay for
         self._call_size, self._cost_size = _sizes(pool)
         for key in self.keys:
             self._list(key)
@@ -155,27 +156,30 @@ class Scheduler:
     # -- the decision -------------------------------------------------------------------------
 
     def assign(self, now: int, most: int = FAR) -> tuple[list[Permit], int | None]:
-        """Up to `most` permits for now, and when to ask again (None: only after add, retry, sent or settle)."""
+        """Up to `most` permits for now, and when to ask again; see `wake_at`."""
         self.advance(now)
         permits: list[Permit] = []
         head = self.queue.head
         room = self.pool.max_connections - self.in_flight
-        starved = False
+        self._starved = False
         while room > 0 and (batch := head()) is not None:
             if len(permits) >= most:
                 return permits, now
             permit = self._pair(batch, now)
             if permit is None:
-                starved = True
+                self._starved = True
                 break
             permits.append(permit)
             room -= 1
-        wake_at = FAR
-        if starved and self._wakes:
-            wake_at = self._wakes[0][0]
+        return permits, self.wake_at
+
+    @property
+    def wake_at(self) -> int | None:
+        """When time alone brings something to assign; None: never. `add`, `retry`, `sent` and `settle` change it."""
+        wake_at = self._wakes[0][0] if self._starved and self._wakes else FAR
         if self._retries and self._retries[0][0] < wake_at:
             wake_at = self._retries[0][0]
-        return permits, None if wake_at == FAR else wake_at
+        return None if wake_at == FAR else wake_at
 
     def advance(self, now: int) -> None:
         """Let happen what happens by itself until `now`: retries fall due, slots come back, blocks end."""
@@ -210,12 +214,12 @@ class Scheduler:
                 permit = self._charge(batch, key, cost, now)
                 break
             heappop(ready)
-            if wait == FAR and key.budget.rank()[1] > 0:
-                passed.append(entry)  # has room, but not for this cost
-                continue
-            key.listed = False
             if wait < key.wake:
                 self._wake(key, wait)
+            if key.budget.cost_windows and key.budget.rank()[1] > 0:
+                passed.append(entry)  # has room, but not for this cost
+            else:
+                key.listed = False
         for entry in passed:
             heappush(ready, entry)
         return permit

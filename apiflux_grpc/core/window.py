@@ -7,7 +7,7 @@ round differently, and the same algorithm reads as 1.05 of its limit.
 A slot is *taken* without an end. Once the call's instant is known (its arrival, at the latest: budget.py says
 which) it joins the newest group of the log, unless that group would then span more than per/128; a group ends
 `per` after its *last* instant. That costs at most 0.8 % of the steady rate (nothing when work queues up, for then
-instants bunch) and bounds the log at 129 groups, whatever `max` is.
+instants bunch) and bounds the log at 130 groups, whatever `max` is.
 
 Not known here: keys, calls, clocks.
 """

@@ -64,6 +64,7 @@ class Pump:
         self._on_pass = guard(self._pass)
         self._on_timer = guard(self._ring)
         self._due = False
+        self._starting = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._latency = 0.0  # of answered attempts, ns, a moving mean
@@ -145,18 +146,23 @@ class Pump:
                 if not self._finish_if_done(outbox, now):
                     self._flusher.offer(outbox, now)
         permits, wake_at = self.scheduler.assign(now, STARTS)
+        self._starting = True  # what is sent at once makes one timer, not one each
         for permit in permits:
             self._start(permit)
-        if wake_at is None:
-            return
-        if wake_at <= now:
+        self._starting = False
+        if wake_at is not None and wake_at <= now:
             self._kick()
-        elif self._timer is None or wake_at != self._timer_at:
+        else:
+            self._set_timer(now)
+
+    def _set_timer(self, now: int) -> None:
+        wake_at = self.scheduler.wake_at
+        if wake_at is not None and (self._timer is None or wake_at != self._timer_at):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = wake_at
             # Whole milliseconds, rounded up: uvloop cuts its clock to them, and a shorter wait would spin.
-            delay = -(-(wake_at - now) // MILLISECOND) / 1_000
+            delay = -(-max(0, wake_at - now) // MILLISECOND) / 1_000
             self._timer = self._loop.call_later(delay, self._on_timer)
 
     def _start(self, permit: Permit) -> None:
@@ -169,6 +175,8 @@ class Pump:
 
     def _sent(self, attempt: Attempt, at: int) -> None:
         self.scheduler.sent(attempt.permit, at)
+        if not self._starting:
+            self._set_timer(at)  # its slot comes back by itself, answer or not
 
     def _done(self, attempt: Attempt, outcome: Outcome) -> None:
         self._ended.append((attempt, outcome))
@@ -274,7 +282,7 @@ class Pump:
         if not self.open:
             return
         forecast = self.forecast(now)
-        work = work_before(outbox.batch for outbox in self.open.values())
+        work = work_before([outbox.batch for outbox in self.open.values()])
         for id, outbox in self.open.items():
             outbox.eta = forecast.time_for(work.get(id, 1))
 

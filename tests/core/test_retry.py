@@ -1,51 +1,103 @@
-"""Which failures are tried again, and what a 429 says of its key."""
+"""Which failures are tried again, and when."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.feedback import LONGEST_RETRY_AFTER, retry_after
-from apiflux_grpc.core.model import SECOND, Reason, RetryPolicy
-from apiflux_grpc.core.retry import again_in
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Outcome, Pool, Reason, RetryPolicy, Unknown
+from apiflux_grpc.core.retry import again_in, backoff, failure_of
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("reason", [Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT])
-def test_what_may_have_run_is_sent_again_only_if_it_is_idempotent(reason: Reason) -> None:
-    """At most once unless safe."""
-    assert again_in(RetryPolicy(), reason, 1, idempotent=False, draw=0.5) is None
-    assert again_in(RetryPolicy(), reason, 1, idempotent=True, draw=0.5) is not None
+POOL: Final = Pool("pool", ())
+MAYBE_EXECUTED: Final = [Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT]
+NOT_EXECUTED: Final = [Reason.NOT_SENT, Reason.HTTP_429]
+FINAL: Final = sorted(set(Reason) - {*MAYBE_EXECUTED, *NOT_EXECUTED}, key=lambda reason: reason.value)
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_SENT, Reason.HTTP_429])
-def test_what_was_certainly_not_executed_is_tried_again(reason: Reason) -> None:
-    """A call that isn't idempotent too."""
-    assert again_in(RetryPolicy(), reason, 1, idempotent=False, draw=0.0) == 0
-
-
-def test_attempts_are_bounded_and_backoffs_double_up_to_their_bound() -> None:
-    """Full jitter under a bound that doubles."""
-    policy = RetryPolicy(max_attempts=4, initial_backoff=SECOND, max_backoff=3 * SECOND)
-    waits = [again_in(policy, Reason.NOT_SENT, number, idempotent=True, draw=1.0) for number in (1, 2, 3, 4)]
-    assert waits == [SECOND, 2 * SECOND, 3 * SECOND, None]
+def answer(status: int, fault: Reason | None = None) -> Answer:
+    return Answer(status, {}, b"", 0, fault=fault)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("outcome", "expected"),
     [
-        ("3", 3 * SECOND),
-        ("0", 0),
-        ("99999999999999999999", LONGEST_RETRY_AFTER),
-        ("Thu, 01 Jan 2026 00:00:07 GMT", 7 * SECOND),
-        ("Wed, 31 Dec 2025 00:00:07 GMT", 0),
-        ("soon", None),
-        ("-1", None),
-        ("", None),
+        (answer(200), None),
+        (answer(299), None),
+        (answer(199), Reason.HTTP_1XX),
+        (answer(302), Reason.HTTP_3XX),
+        (answer(400), Reason.HTTP_4XX),
+        (answer(428), Reason.HTTP_4XX),
+        (answer(429), Reason.HTTP_429),
+        (answer(499), Reason.HTTP_4XX),
+        (answer(500), Reason.HTTP_5XX),
+        (answer(503), Reason.HTTP_5XX),
+        (answer(999), Reason.HTTP_5XX),
+        (answer(0), Reason.HTTP_1XX),
+        (answer(200, Reason.BODY_CUT), Reason.BODY_CUT),
+        (answer(429, Reason.BODY_CUT), Reason.BODY_CUT),
+        (NotSent("refused"), Reason.NOT_SENT),
+        (Unknown("reset"), Reason.UNKNOWN),
+        (Unknown("slow", Reason.TIMEOUT), Reason.TIMEOUT),
     ],
 )
-def test_retry_after(text: str, expected: int | None) -> None:
-    """Seconds or an HTTP date; the far future is capped, and what can't be read is ignored."""
-    assert retry_after(text, NOW) == expected
+def test_what_an_outcome_is_called(outcome: Outcome, expected: Reason | None) -> None:
+    """Each outcome has one reason; a success has none."""
+    assert failure_of(outcome, POOL) is expected
+
+
+def test_a_pool_says_what_a_success_is() -> None:
+    """Ranges are inclusive, and 2xx, 404 or 429 are whatever the pool says."""
+    pool = Pool("pool", (), success=((200, 200), (404, 404), (429, 429)))
+    reasons = [failure_of(answer(status), pool) for status in (200, 201, 404, 429)]
+    assert reasons == [None, Reason.HTTP_2XX, None, None]
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("reason", Reason)
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_which_attempts_are_made_again(reason: Reason, idempotent: bool, number: int) -> None:
+    """At most once unless safe: what may have been executed is repeated only if idempotent, and all end at a bound."""
+    wait = again_in(RetryPolicy(max_attempts=3), reason, number, idempotent, draw=0.0)
+    allowed = reason in NOT_EXECUTED or (reason in MAYBE_EXECUTED and idempotent)
+    assert wait == (0 if allowed and number < 3 else None)
+
+
+@pytest.mark.parametrize("reason", [*MAYBE_EXECUTED, *NOT_EXECUTED])
+def test_a_policy_may_leave_a_reason_out(reason: Reason) -> None:
+    """Only the reasons of the policy are tried again, 429 among them."""
+    policy = RetryPolicy(reasons=RetryPolicy().reasons - {reason})
+    assert again_in(policy, reason, 1, idempotent=True, draw=0.5) is None
+
+
+@pytest.mark.parametrize("reason", FINAL)
+def test_no_policy_repeats_what_may_have_run(reason: Reason) -> None:
+    """A policy that names more reasons still doesn't repeat a call that isn't idempotent."""
+    policy = RetryPolicy(reasons=frozenset(Reason))
+    assert again_in(policy, reason, 1, idempotent=False, draw=0.5) is None
+    assert again_in(policy, reason, 1, idempotent=True, draw=0.5) is not None
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_one_attempt_is_one_attempt(most: int) -> None:
+    """Without a second attempt in the policy nothing is tried again."""
+    assert again_in(RetryPolicy(max_attempts=most), Reason.NOT_SENT, 1, idempotent=True, draw=0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "bound"),
+    [
+        (1, 200 * MILLISECOND),
+        (2, 400 * MILLISECOND),
+        (3, 800 * MILLISECOND),
+        (6, 6400 * MILLISECOND),
+        (7, 10 * SECOND),
+        (1000, 10 * SECOND),
+    ],
+)
+def test_backoffs_double_up_to_their_bound(number: int, bound: int) -> None:
+    """Full jitter: evenly from nothing to a bound that doubles with each attempt."""
+    policy = RetryPolicy()
+    assert backoff(policy, number, 0.0) == 0
+    assert backoff(policy, number, 0.5) == bound // 2
+    assert bound * 0.999 < backoff(policy, number, 0.9999) < bound

@@ -1,54 +1,153 @@
-"""The scheduler on virtual time: never over at the arrival side, never idle, nothing lost."""
+"""The scheduler's single decisions, as tables: which key, which call, and when to ask again."""
 
 from __future__ import annotations
 
-import random
-from heapq import heappop, heappush
+from collections import Counter
+from itertools import pairwise
+from typing import Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Key, Limit, Permit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Batch, Counts, Key, Limit, Permit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.testing import FakePacer
+
+MINUTE: Final = 60 * SECOND
+KEPT: Final = SECOND + SECOND // 10_000 + 1  # how long a slot of a one-second window is held
+COST: Final = Counts.COST
 
 
-def pool_of(*limits: tuple[Limit, ...], jitter: int = 0, most: int | None = None) -> Pool:
+def pool_of(
+    *limits: tuple[Limit, ...], jitter: int = 0, most: int | None = None, max_connections: int = 1 << 40
+) -> Pool:
     keys = tuple(Key(f"key-{place}", "secret", own, most) for place, own in enumerate(limits))
-    return Pool("default", keys, arrival_jitter=jitter, max_connections=1 << 40)
+    return Pool("default", keys, arrival_jitter=jitter, max_connections=max_connections)
+
+
+def batch_of(total: int, id: int = 1, costs: list[int] | None = None, weight: float = 1.0) -> Batch:
+    return Batch(id, f"caller-{id}", total, admitted_at=0, costs=costs, weight=weight)
+
+
+def working(pool: Pool, *batches: Batch) -> Scheduler:
+    scheduler = Scheduler(pool, None)
+    for batch in batches:
+        scheduler.add(batch)
+    return scheduler
 
 
 def labels(permits: list[Permit]) -> list[str]:
     return [permit.key.key.label for permit in permits]
 
 
+def answer(scheduler: Scheduler, permit: Permit, now: int) -> None:
+    """The call goes out and is answered at one instant."""
+    scheduler.sent(permit, now)
+    scheduler.settle(permit, now, now)
+
+
+# -- which key -----------------------------------------------------------------------------------
+
+
 def test_the_key_with_the_larger_free_share_goes_first() -> None:
     """Headroom is a share: a small fast limit isn't left idle beside a big slow one."""
-    scheduler = Scheduler(pool_of((Limit(10, SECOND),), (Limit(1000, 60 * SECOND),)), None)
-    scheduler.add(Batch(1, "a", 1010, admitted_at=0))
+    scheduler = working(pool_of((Limit(10, SECOND),), (Limit(1000, MINUTE),)), batch_of(1010))
     permits, wake_at = scheduler.assign(0)
-    assert labels(permits).count("key-0") == 10
-    assert labels(permits).count("key-1") == 1000
-    assert wake_at is None
+    shares = Counter[str]()
+    for place, label in enumerate(labels(permits[:101]), 1):
+        shares[label] += 1
+        assert abs(shares["key-0"] - place / 101) <= 1
+    assert Counter(labels(permits)) == {"key-0": 10, "key-1": 1000}
+    assert wake_at is None  # nothing was sent, so nothing comes back by itself
+
+
+def test_the_tightest_limit_speaks_for_its_key() -> None:
+    """A key with one nearly full limit stands behind one that is half free in all of them."""
+    pool = pool_of((Limit(100, SECOND), Limit(4, MINUTE)), (Limit(8, SECOND),))
+    scheduler = working(pool, batch_of(12))
+    permits, _ = scheduler.assign(0)
+    assert Counter(labels(permits)) == {"key-0": 4, "key-1": 8}
+    assert Counter(labels(permits[:6])) == {"key-0": 2, "key-1": 4}
+
+
+def test_of_equal_shares_the_key_with_more_free_calls_goes_first() -> None:
+    """Ties: more free calls, then fewer in flight, then the order of the keys."""
+    pool = pool_of((Limit(2, SECOND),), (Limit(4, SECOND),), (), (), most=None)
+    scheduler = working(pool, batch_of(5))
+    assert labels(scheduler.assign(0)[0]) == ["key-2", "key-3", "key-2", "key-3", "key-2"]
+    scheduler = working(pool_of((Limit(2, SECOND),), (Limit(4, SECOND),), (Limit(4, SECOND),)), batch_of(3))
+    assert labels(scheduler.assign(0)[0]) == ["key-1", "key-2", "key-0"]
+
+
+def test_a_key_is_used_again_as_soon_as_it_has_more_room() -> None:
+    """Slots that come back count at once in the order of the keys."""
+    scheduler = working(pool_of((Limit(4, SECOND),), (Limit(4, MINUTE),)), batch_of(9))
+    permits, _ = scheduler.assign(0, 4)
+    for permit in permits:
+        answer(scheduler, permit, 0)
+    assert Counter(labels(scheduler.assign(KEPT, 2)[0])) == {"key-0": 2}
+
+
+def test_a_cost_that_does_not_fit_the_best_key_goes_to_the_next() -> None:
+    """The best key keeps its place for the calls that fit it."""
+    pool = pool_of((Limit(10, SECOND, COST),), (Limit(100, SECOND, COST),))
+    scheduler = working(pool, batch_of(4, costs=[60, 20, 5, 5]))
+    permits, _ = scheduler.assign(0)
+    assert labels(permits) == ["key-1", "key-1", "key-0", "key-0"]
+
+
+def test_a_call_that_fits_no_key_keeps_its_turn() -> None:
+    """Nobody passes a large cost, or it would starve among small ones."""
+    scheduler = working(
+        pool_of((Limit(100, SECOND, COST),)), batch_of(2, costs=[60, 60]), batch_of(1, id=2, costs=[90])
+    )
+    permits, _ = scheduler.assign(0)
+    assert [permit.cost for permit in permits] == [60]
+    answer(scheduler, permits[0], 0)
+    scheduler.add(batch_of(5, id=3, costs=[1] * 5))
+    assert scheduler.assign(1) == ([], KEPT)
+    assert [permit.cost for permit in scheduler.assign(KEPT)[0]] == [90, 1, 1, 1, 1, 1]
+
+
+def test_a_key_whose_pacer_delays_a_large_cost_still_pays_for_a_small_one() -> None:
+    """A pacer's wait is that of one cost: a smaller call, whose turn it is now, doesn't wait for it."""
+    pool = pool_of((Limit(100, SECOND, COST),), (Limit(1, SECOND),))
+    scheduler = Scheduler(pool, FakePacer)
+    scheduler.add(batch_of(1, costs=[90]))
+    (refused,), _ = scheduler.assign(0)
+    scheduler.settle(refused, 0, None)  # its slot is given back; the pacer keeps what it counted
+    scheduler.add(batch_of(2, id=2, costs=[50, 5]))
+    assert labels(scheduler.assign(0)[0]) == ["key-1", "key-0"]
+
+
+# -- when not ------------------------------------------------------------------------------------
 
 
 def test_a_key_never_has_more_in_flight_than_it_may() -> None:
     """max_in_flight bounds a key, and a settled call makes room at once."""
-    scheduler = Scheduler(pool_of((Limit(100, SECOND),), most=2), None)
-    scheduler.add(Batch(1, "a", 5, admitted_at=0))
-    permits, _ = scheduler.assign(0)
+    scheduler = working(pool_of((Limit(100, SECOND),), most=2), batch_of(5))
+    permits, wake_at = scheduler.assign(0)
     assert len(permits) == 2
+    assert wake_at is None
+    answer(scheduler, permits[0], 10)
+    assert len(scheduler.assign(10)[0]) == 1
+    assert scheduler.keys[0].in_flight == 2
+
+
+def test_a_pool_never_has_more_connections_than_it_may() -> None:
+    """max_connections bounds the whole pool; no time frees one, so there is nothing to wake up for."""
+    scheduler = working(pool_of((Limit(9, SECOND),), (Limit(9, SECOND),), max_connections=3), batch_of(9))
+    permits, wake_at = scheduler.assign(0)
+    assert (len(permits), wake_at) == (3, None)
     scheduler.sent(permits[0], 0)
-    scheduler.settle(permits[0], 10, 10)
-    more, _ = scheduler.assign(10)
-    assert len(more) == 1
+    assert scheduler.assign(2 * SECOND) == ([], None)
+    scheduler.settle(permits[0], 2 * SECOND, 2 * SECOND)
+    assert len(scheduler.assign(2 * SECOND)[0]) == 1
 
 
 def test_a_blocked_key_waits_alone() -> None:
     """A block concerns one key, and ends by itself at the instant that was said."""
-    scheduler = Scheduler(pool_of((Limit(5, SECOND),), (Limit(5, SECOND),)), None)
+    scheduler = working(pool_of((Limit(5, SECOND),), (Limit(5, SECOND),)), batch_of(6))
     scheduler.block(scheduler.keys[0], 7 * SECOND)
-    scheduler.add(Batch(1, "a", 6, admitted_at=0))
     permits, wake_at = scheduler.assign(0)
     assert labels(permits) == ["key-1"] * 5
     assert wake_at == 7 * SECOND
@@ -56,98 +155,212 @@ def test_a_blocked_key_waits_alone() -> None:
     assert labels(scheduler.assign(7 * SECOND)[0]) == ["key-0"]
 
 
+def test_a_block_is_never_shortened() -> None:
+    """The latest instant that was said holds, whatever comes back or is given back meanwhile."""
+    scheduler = working(pool_of((Limit(2, SECOND),)), batch_of(3))
+    (first, second), _ = scheduler.assign(0)
+    scheduler.block(scheduler.keys[0], 9 * SECOND)
+    scheduler.block(scheduler.keys[0], 2 * SECOND)
+    answer(scheduler, first, 1)
+    scheduler.settle(second, 1, None)
+    for now in (1, SECOND, 2 * SECOND, 9 * SECOND - 1):
+        assert scheduler.assign(now)[0] == []
+    assert len(scheduler.assign(9 * SECOND)[0]) == 1
+
+
+def test_at_most_so_many_at_once() -> None:
+    """`most` cuts a pass short, and the next one is due at once."""
+    scheduler = working(pool_of((Limit(9, SECOND),)), batch_of(5))
+    assert [(len(permits), wake_at) for permits, wake_at in (scheduler.assign(3, 2) for _ in range(3))] == [
+        (2, 3),
+        (2, 3),
+        (1, None),
+    ]
+
+
+# -- when to ask again ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jitter", [0, 1, 250 * MILLISECOND])
+@pytest.mark.parametrize("answered", [None, 0, 100 * MILLISECOND, 400 * MILLISECOND])
+def test_wake_at_is_exact(jitter: int, answered: int | None) -> None:
+    """At wake_at there is a permit, and one ns before there is none; the instant is min(answer, sent + J)."""
+    scheduler = working(pool_of((Limit(1, SECOND),), jitter=jitter), batch_of(2))
+    (permit,), _ = scheduler.assign(0)
+    scheduler.sent(permit, 5)
+    now = 5
+    if answered is not None:
+        now += answered
+        scheduler.settle(permit, now, now)
+    _, wake_at = scheduler.assign(now)
+    assert wake_at == 5 + min(jitter, jitter if answered is None else answered) + KEPT
+    assert scheduler.assign(wake_at - 1) == ([], wake_at)
+    assert len(scheduler.assign(wake_at)[0]) == 1
+
+
+def test_nobody_waits_so_there_is_nothing_to_wake_up_for() -> None:
+    """Slots on their way back wake nobody while no call waits, and are there when one comes."""
+    scheduler = working(pool_of((Limit(1, SECOND),)), batch_of(1))
+    (permit,), _ = scheduler.assign(0)
+    answer(scheduler, permit, 0)
+    assert scheduler.assign(1) == ([], None)
+    scheduler.add(batch_of(1, id=2))
+    assert scheduler.assign(1) == ([], KEPT)
+    assert len(scheduler.assign(KEPT)[0]) == 1
+
+
+def test_a_pacer_is_asked_again_when_it_said() -> None:
+    """A burst of one spaces the calls, and the instants are the pacer's."""
+    scheduler = Scheduler(pool_of((Limit(10, SECOND, burst=1),)), FakePacer)
+    scheduler.add(batch_of(3))
+    now, instants = 0, []
+    while scheduler.waiting:
+        permits, wake_at = scheduler.assign(now)
+        instants += [now] * len(permits)
+        now = wake_at or now
+    assert instants[0] == 0
+    gaps = [later - earlier for earlier, later in pairwise(instants)]
+    assert gaps == pytest.approx([SECOND / 10 / 1.001] * 2, rel=1e-6)
+
+
 def test_a_call_that_was_not_sent_is_given_back() -> None:
     """What certainly didn't reach the upstream costs nothing."""
-    scheduler = Scheduler(pool_of((Limit(1, SECOND),)), None)
-    scheduler.add(Batch(1, "a", 2, admitted_at=0))
+    scheduler = working(pool_of((Limit(1, SECOND),)), batch_of(2))
     (permit,), _ = scheduler.assign(0)
     scheduler.settle(permit, 1, None)
     assert len(scheduler.assign(1)[0]) == 1
 
 
 def test_a_hanging_call_gives_its_slot_back_by_itself() -> None:
-    """A call that was sent and never answered ends J + per after its sending, while it still hangs."""
-    scheduler = Scheduler(pool_of((Limit(1, SECOND),), jitter=100 * MILLISECOND), None)
-    scheduler.add(Batch(1, "a", 2, admitted_at=0))
+    """The slot of a call that never answers is used again while it still hangs, and its end changes nothing."""
+    scheduler = working(pool_of((Limit(1, SECOND),), jitter=100 * MILLISECOND), batch_of(3))
+    (hanging,), _ = scheduler.assign(0)
+    scheduler.sent(hanging, 0)
+    back = 100 * MILLISECOND + KEPT
+    (second,), _ = scheduler.assign(back)
+    assert scheduler.in_flight == 2
+    scheduler.settle(hanging, back + 1, None)
+    scheduler.sent(second, back + 1)
+    assert scheduler.assign(back + 1) == ([], back + 1 + back)
+
+
+# -- retries -------------------------------------------------------------------------------------
+
+
+def test_a_retry_waits_for_its_time_and_no_longer() -> None:
+    """A call comes again when it is due, with its number and its first waiting time; others go on meanwhile."""
+    batch = batch_of(2)
+    scheduler = working(pool_of((Limit(9, SECOND),)), batch)
+    (permit,), _ = scheduler.assign(40, 1)
+    answer(scheduler, permit, 50)
+    scheduler.retry(batch, Again(0, 2, permit.queue_time), 700)
+    assert scheduler.waiting == batch.waiting == 2
+    permits, wake_at = scheduler.assign(60)
+    assert [(one.index, one.number) for one in permits] == [(1, 1)]
+    assert wake_at == 700
+    assert scheduler.assign(699) == ([], 700)
+    (again,), wake_at = scheduler.assign(700)
+    assert (again.index, again.number, again.queue_time) == (0, 2, 40)
+    assert (wake_at, scheduler.waiting) == (None, 0)
+
+
+def test_due_retries_go_before_first_attempts() -> None:
+    """Within a batch what was begun is finished first, with its own cost, in the order of falling due."""
+    batch = batch_of(5, costs=[1, 2, 3, 4, 5])
+    scheduler = working(pool_of((Limit(90, SECOND, COST),)), batch)
+    for permit in scheduler.assign(0, 3)[0]:
+        answer(scheduler, permit, 0)
+    scheduler.retry(batch, Again(0, 2, 0), 9)
+    scheduler.retry(batch, Again(2, 2, 0), 8)
+    permits, _ = scheduler.assign(10)
+    assert [(one.index, one.number, one.cost) for one in permits] == [(2, 2, 3), (0, 2, 1), (3, 1, 4), (4, 1, 5)]
+
+
+# -- cancel and end ------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_dropped_batch_is_assigned() -> None:
+    """Drop hands back the retries that waited, due or not, once, and the others go on."""
+    dropped, other = batch_of(10), batch_of(3, id=2)
+    scheduler = working(pool_of((Limit(90, SECOND),)), dropped)
+    for permit in scheduler.assign(0, 3)[0]:
+        answer(scheduler, permit, 0)
+    scheduler.retry(dropped, Again(0, 2, 0), 10)
+    scheduler.retry(dropped, Again(1, 2, 0), 500)
+    scheduler.retry(dropped, Again(2, 2, 0), 600)
+    scheduler.add(other)
+    scheduler.advance(10)
+    assert sorted(again.index for again in scheduler.drop(dropped)) == [0, 1, 2]
+    assert scheduler.drop(dropped) == []
+    assert (dropped.waiting, scheduler.waiting) == (0, 3)
+    scheduler.over(dropped)
+    permits, wake_at = scheduler.assign(10)
+    assert [permit.batch for permit in permits] == [other] * 3
+    assert wake_at is None
+    assert scheduler.assign(1000) == ([], None)
+
+
+def test_a_call_in_flight_outlives_the_drop_of_its_batch() -> None:
+    """What went out counts until it is settled and for its window after that."""
+    batch = batch_of(2)
+    scheduler = working(pool_of((Limit(1, SECOND),)), batch, batch_of(1, id=2))
     (permit,), _ = scheduler.assign(0)
-    scheduler.sent(permit, 50)
-    _, wake_at = scheduler.assign(60)
-    assert wake_at is not None
-    assert 50 + 1100 * MILLISECOND <= wake_at <= 50 + 1100 * MILLISECOND + SECOND // 5_000
-    assert len(scheduler.assign(wake_at)[0]) == 1
+    assert permit.batch is batch
+    scheduler.sent(permit, 0)
+    scheduler.drop(batch)
+    assert (scheduler.in_flight, scheduler.waiting) == (1, 1)
+    scheduler.settle(permit, 5, None)
+    scheduler.over(batch)
+    assert scheduler.assign(5) == ([], KEPT)
+    assert len(scheduler.assign(KEPT)[0]) == 1
 
 
-@pytest.mark.parametrize("weight", [1.0, 2.0, 8.0])
-def test_turns_follow_weights(weight: float) -> None:
-    """A batch gets turns in the proportion of its weight, whatever the sizes of the batches."""
-    scheduler = Scheduler(pool_of((Limit(90, SECOND),)), None)
-    scheduler.add(Batch(1, "a", 2000, admitted_at=0))
-    scheduler.add(Batch(2, "a", 2000, admitted_at=0, weight=weight))
-    permits, _ = scheduler.assign(0)
-    second = sum(1 for permit in permits if permit.batch.id == 2)
-    assert abs(second - 90 * weight / (1 + weight)) <= 1
+# -- whose call ----------------------------------------------------------------------------------
 
 
 def test_a_small_batch_does_not_wait_for_a_large_one() -> None:
     """A 10-call batch behind a 2,000-call one gets every second permit."""
-    scheduler = Scheduler(pool_of((Limit(20, SECOND),)), None)
-    scheduler.add(Batch(1, "a", 2000, admitted_at=0))
-    scheduler.add(Batch(2, "b", 10, admitted_at=0))
+    scheduler = working(pool_of((Limit(20, SECOND),)), batch_of(2000), batch_of(10, id=2))
     permits, _ = scheduler.assign(0)
-    assert sum(1 for permit in permits if permit.batch.id == 2) == 10
+    assert sum(permit.batch.id == 2 for permit in permits) == 10
 
 
-LIMITS = st.builds(Limit, st.integers(1, 30), st.sampled_from([SECOND // 2, SECOND, 7 * SECOND]))
+@pytest.mark.parametrize(("cheap", "dear"), [(1, 1), (1, 10), (5, 50)])
+def test_turns_are_weighed_by_the_dominant_share(cheap: int, dear: int) -> None:
+    """Where cost is what limits, callers share cost; where calls are, they share calls."""
+    by_cost = pool_of((Limit(10_000, SECOND), Limit(1000, SECOND, COST)))
+    scheduler = working(by_cost, batch_of(900, costs=[cheap] * 900), batch_of(900, id=2, costs=[dear] * 900))
+    spent = Counter[int]()
+    for permit in scheduler.assign(0)[0]:
+        spent[permit.batch.id] += permit.cost
+    assert abs(spent[1] - spent[2]) <= cheap + dear
+    by_calls = pool_of((Limit(100, SECOND), Limit(1_000_000, SECOND, COST)))
+    scheduler = working(by_calls, batch_of(900, costs=[cheap] * 900), batch_of(900, id=2, costs=[dear] * 900))
+    assert Counter(permit.batch.id for permit in scheduler.assign(0)[0]) == {1: 50, 2: 50}
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.lists(LIMITS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4),
-    st.sampled_from([0, 20 * MILLISECOND, 250 * MILLISECOND]),
-    st.lists(st.integers(1, 80), min_size=1, max_size=4),
-    st.integers(0, 2**32),
-)
-def test_never_over_never_idle(limits: list[tuple[Limit, ...]], jitter: int, sizes: list[int], seed: int) -> None:
-    """At the arrival side no window is ever over; every call gets its permit; and while calls wait, each is out at
-    the latest when the tightest window allows it, plus the documented margins."""
-    rng = random.Random(seed)
-    scheduler = Scheduler(pool_of(*limits, jitter=jitter), None)
-    for number, size in enumerate(sizes):
-        scheduler.add(Batch(number, f"caller-{number % 2}", size, admitted_at=0))
-    arrivals: dict[str, list[int]] = {}
-    events: list[tuple[int, int, str, Permit]] = []
-    now, sequence, handed_out = 0, 0, 0
-    for _ in range(5_000):
-        permits, wake_at = scheduler.assign(now)
-        for permit in permits:
-            handed_out += 1
-            sequence += 1
-            heappush(events, (now + rng.randrange(0, 30 * MILLISECOND), sequence, "sent", permit))
-        if not events and wake_at is None:
-            break
-        next_event = events[0][0] if events else None
-        now = min(at for at in (wake_at, next_event) if at is not None)
-        while events and events[0][0] <= now:
-            at, _, kind, permit = heappop(events)
-            sequence += 1
-            if kind == "sent":
-                scheduler.sent(permit, at)
-                latency = rng.randrange(1, 2 * SECOND if rng.random() < 0.1 else 100 * MILLISECOND)
-                arrived = at + rng.randrange(0, min(jitter, latency) + 1)
-                arrivals.setdefault(permit.key.key.label, []).append(arrived)
-                answer = "answered" if rng.random() < 0.9 else "lost"
-                heappush(events, (at + latency, sequence, answer, permit))
-            else:
-                scheduler.settle(permit, at, at if kind == "answered" else None)
-    assert handed_out == sum(sizes)
-    assert scheduler.waiting == 0
-    assert scheduler.in_flight == 0
-    for key in scheduler.keys:
-        stamps = sorted(arrivals.get(key.key.label, []))
-        for limit in key.key.limits:
-            for place, at in enumerate(stamps):
-                inside = sum(1 for other in stamps[place : place + limit.max + 1] if other - at < limit.per)
-                assert inside <= limit.max
-    margin = jitter + 2 * SECOND + 60 * MILLISECOND
-    slowest = max(-(-sum(sizes) // limit.max) * (limit.per * 130 // 128 + margin) for own in limits for limit in own)
-    assert now <= slowest + 4 * SECOND
+# -- size ----------------------------------------------------------------------------------------
+
+
+def test_stale_entries_do_not_pile_up() -> None:
+    """The heap of keys stays in proportion to the keys, and still knows the best of them."""
+    scheduler = Scheduler(pool_of(*[(Limit(50, SECOND),)] * 10), None)
+    scheduler.add(batch_of(100_000))
+    for now in range(2000):
+        (permit,), _ = scheduler.assign(now, 1)
+        scheduler.settle(permit, now, None)
+        scheduler.block(scheduler.keys[now % 10], now + 1)
+    assert len(scheduler._ready) <= 2 * 10 + 64 + 1
+    permits, _ = scheduler.assign(5000)
+    assert Counter(labels(permits)) == {f"key-{place}": 50 for place in range(10)}
+
+
+def test_no_timer_per_call() -> None:
+    """Ten thousand calls on their way leave a handful of wake-ups behind, not one each."""
+    scheduler = working(pool_of((Limit(10_000, SECOND),), jitter=MILLISECOND), batch_of(20_000))
+    permits, _ = scheduler.assign(0)
+    for place, permit in enumerate(permits):
+        scheduler.sent(permit, place)
+    for place, permit in enumerate(permits):
+        scheduler.settle(permit, 20_000 + place, 20_000 + place)
+    assert len(scheduler._wakes) <= 4

@@ -1,36 +1,176 @@
-"""The window against a naive log of every stamp."""
+"""The window against a naive log of every stamp, and its edges."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apiflux_grpc.core.window import GROUPS, Window
 
-PER = 1_000_000_000
+PER: Final = 1_000_000_000
 
 
-def test_a_slot_is_back_one_window_after_its_instant_and_not_before() -> None:
-    """Half-open: an arrival exactly `per` (and the drift margin) later is allowed, one ns earlier is not."""
-    window = Window(1, PER)
-    window.used += 1
-    end = window.record(5, 1)
-    assert end == 5 + window.kept
+def taken(window: Window, amount: int = 1) -> Window:
+    """The window with `amount` taken from it."""
+    window.used += amount
+    return window
+
+
+@pytest.mark.parametrize("per", [1, 100, 127, 128, 9_999, 10_000, PER, 86_400 * PER])
+@pytest.mark.parametrize("instant", [0, 5, 1 << 60])
+def test_a_slot_is_back_one_window_after_its_instant_and_not_before(per: int, instant: int) -> None:
+    """Half-open: a slot is free exactly `per` and the drift margin after its instant, and not one ns earlier."""
+    window = taken(Window(1, per))
+    end = window.record(instant, 1)
+    assert end == window.next_end == instant + per + per // 10_000 + 1
     window.expire(end - 1)
     assert window.free == 0
     window.expire(end)
     assert window.free == 1
+    assert window.next_end is None
 
 
-def test_the_log_stays_small() -> None:
-    """The log has at most 129 groups, however many slots are recorded."""
-    window = Window(1_000_000, PER)
-    for instant in range(0, PER, PER // 10_000):
-        window.used += 1
+def test_what_is_taken_has_no_end_of_its_own() -> None:
+    """A slot without an instant never comes back by time alone."""
+    window = taken(Window(3, PER), 2)
+    window.expire(1 << 62)
+    assert window.free == 1
+    assert window.next_end is None
+
+
+def test_a_group_ends_with_its_last_member() -> None:
+    """Instants within a 128th of the window come back together, when the last of them may."""
+    window = taken(Window(10, PER), 3)
+    window.record(0, 1)
+    window.record(PER // GROUPS, 1)
+    window.record(PER // GROUPS + 1, 1)
+    assert window.ends() == [(PER // GROUPS + window.kept, 2), (PER // GROUPS + 1 + window.kept, 1)]
+
+
+@pytest.mark.parametrize("late", [0, 1, PER // 2, PER, 10 * PER])
+def test_an_instant_that_comes_late_frees_nothing_early(late: int) -> None:
+    """An instant before those already in the log waits with the newest of them."""
+    window = taken(Window(2, PER), 2)
+    newest = 20 * PER
+    window.record(newest, 1)
+    window.record(newest - late, 1)
+    window.expire(newest + window.kept - 1)
+    assert window.free == 0
+    window.expire(newest + window.kept)
+    assert window.free == 2
+
+
+def test_amounts_come_back_whole() -> None:
+    """A cost is one amount: it comes back at one instant, and a debt below 0 is paid off the same way."""
+    window = taken(Window(10, PER), 14)
+    assert window.free == -4
+    window.record(0, 14)
+    window.expire(window.kept)
+    assert window.free == 10
+
+
+def test_a_large_limit_keeps_a_small_log() -> None:
+    """A million slots, recorded one by one, are a hundred groups and come back to the last one."""
+    window = taken(Window(1_000_000, PER), 1_000_000)
+    for instant in range(0, PER, PER // 1_000_000):
         window.record(instant, 1)
-    assert len(window.ends()) <= GROUPS + 1
+    assert window.free == 0
+    assert len(window.ends()) <= GROUPS
+    window.expire(PER + window.kept)
+    assert window.free == 1_000_000
 
 
+@pytest.mark.parametrize("per", [100, 128, PER, 86_400 * PER])
+def test_the_log_is_bounded_whatever_the_instants(per: int) -> None:
+    """The log never has more than 130 groups: here the first is as wide and the others as close as can be."""
+    window = Window(1_000_000, per)
+    window.record(0, 1)
+    window.record(window.span, 1)
+    now = window.span + 1
+    most = 0
+    while now < 3 * per:
+        window.expire(now)
+        window.record(now, 1)
+        most = max(most, len(window.ends()))
+        now += window.span + 1
+    assert most <= GROUPS + 2
+
+
+class WindowMachine(RuleBasedStateMachine):
+    """A window beside a list of every instant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = Window(1, PER)
+        self.now = 0
+        self.pending = 0
+        self.newest = 0
+        self.instants: list[tuple[int, int, int]] = []  # (instant, newest so far, amount)
+
+    @initialize(most=st.integers(1, 30), per=st.sampled_from([1, 100, 128, 1_000_003, PER, 3_600 * PER]))
+    def begin(self, most: int, per: int) -> None:
+        self.window = Window(most, per)
+
+    def used(self) -> int:
+        """By the promise: every call counts for exactly `per` from its instant."""
+        return self.pending + sum(amount for at, _, amount in self.instants if at + self.window.per > self.now)
+
+    def used_at_most(self) -> int:
+        """By what the window may be late: a group's span, the drift, and the order of what it is told."""
+        late = self.window.span + self.window.per // 10_000 + 1
+        return self.pending + sum(
+            amount for _, newest, amount in self.instants if newest + self.window.per + late > self.now
+        )
+
+    @rule(
+        thousandths=st.sampled_from([0, 1, 3, 7, 8, 9, 50, 300, 992, 999, 1000, 1001, 1010, 5000]),
+        more=st.integers(-2, 2),
+    )
+    def wait(self, thousandths: int, more: int) -> None:
+        self.now += max(0, self.window.per * thousandths // 1000 + more)
+        self.window.expire(self.now)
+
+    @precondition(lambda self: self.window.free > 0)
+    @rule(share=st.integers(1, 30))
+    def take(self, share: int) -> None:
+        amount = min(share, self.window.free)
+        assert self.used() + amount <= self.window.max
+        taken(self.window, amount)
+        self.pending += amount
+
+    @precondition(lambda self: self.pending)
+    @rule(share=st.integers(1, 30), late=st.sampled_from([0, 0, 0, 1, 500, 5000]))
+    def record(self, share: int, late: int) -> None:
+        amount = min(share, self.pending)
+        instant = max(0, self.now - self.window.per * late // 1000)
+        self.newest = max(self.newest, instant)
+        self.window.record(instant, amount)
+        self.pending -= amount
+        self.instants.append((instant, self.newest, amount))
+
+    @precondition(lambda self: self.pending)
+    @rule()
+    def give_back(self) -> None:
+        taken(self.window, -1)
+        self.pending -= 1
+
+    @invariant()
+    def is_safe_and_not_late(self) -> None:
+        """It never allows what the list doesn't, and withholds nothing for longer than its rule says."""
+        self.window.expire(self.now)
+        assert self.used() <= self.window.max - self.window.free <= self.used_at_most()
+        assert len(self.window.ends()) <= GROUPS + 1
+
+
+TestWindowMachine: Any = WindowMachine.TestCase
+TestWindowMachine.settings = settings(deadline=None, max_examples=100, stateful_step_count=40, print_blob=True)
+
+
+@settings(deadline=None, print_blob=True)
 @given(
     st.integers(1, 20),
     st.lists(st.tuples(st.integers(0, PER // 3), st.booleans()), min_size=1, max_size=200),
@@ -48,8 +188,7 @@ def test_no_window_holds_more_than_the_limit(most: int, steps: list[tuple[int, b
         late = sum(1 for at in arrivals if now - at < window.kept + window.span)
         assert naive <= most - window.free <= late
         if wants and window.free > 0:
-            window.used += 1
-            window.record(now, 1)
+            taken(window).record(now, 1)
             arrivals.append(now)
     for place, at in enumerate(arrivals):
         assert sum(1 for other in arrivals[place:] if other - at < PER) <= most

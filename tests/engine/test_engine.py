@@ -108,6 +108,27 @@ async def test_every_call_gets_one_result_and_counts_come_back(bench: Bench) -> 
     assert (bench.engine.admission.batches, bench.engine.admission.calls, bench.engine.admission.size) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("dial", [0.0, 0.5])
+async def test_calls_that_hang_leave_no_capacity_idle(dial: float) -> None:
+    """A slot comes back when its call must have arrived, answered or not: the pump wakes up for it by itself."""
+    bench = Bench(Limit(10, SECOND))
+    await bench.engine.start(own_thread=False)
+    begin = bench.upstream.begin
+
+    def begin_and_send(attempt: Attempt) -> None:
+        begin(attempt)
+        if dial:
+            asyncio.get_running_loop().call_later(dial, bench.upstream.send, attempt)
+        else:
+            bench.upstream.send(attempt)
+
+    bench.upstream.begin = begin_and_send  # type: ignore[method-assign]
+    bench.submit(100)
+    await asyncio.sleep(5.5 + 5 * dial)
+    assert len(bench.upstream.begun) == 60
+    await bench.engine.stop()
+
+
 async def test_a_reader_that_takes_nothing_bounds_its_batch(bench: Bench) -> None:
     """Places: no more calls are begun than the outbox has places; credit lets as many more begin."""
     ticket = bench.submit(PLACES + 5000)

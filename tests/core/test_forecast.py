@@ -1,0 +1,218 @@
+"""How long work will take, against the real scheduler at work on virtual time."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Final
+
+import pytest
+
+from apiflux_grpc.core.forecast import Forecast, work_before
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Key, Limit, Permit, Pool
+from apiflux_grpc.core.scheduler import Scheduler
+
+MINUTE: Final = 60 * SECOND
+LATENCY: Final = 80 * MILLISECOND
+PLENTY: Final = 1 << 40
+
+
+def pool_of(*limits: tuple[Limit, ...], slots: int = PLENTY) -> Pool:
+    keys = tuple(Key(f"key-{place}", "secret", own) for place, own in enumerate(limits))
+    return Pool("default", keys, max_connections=slots)
+
+
+def batch_of(total: int, id: int = 1, caller: str = "a", weight: float = 1.0) -> Batch:
+    return Batch(id, caller, total, admitted_at=0, weight=weight)
+
+
+def forecast(scheduler: Scheduler, now: int, latency: int = LATENCY) -> Forecast:
+    return Forecast(scheduler.keys, now, latency, scheduler.pool.max_connections)
+
+
+class Run:
+    """A scheduler whose calls go out at once and are answered after the latency."""
+
+    def __init__(self, pool: Pool, latency: int = LATENCY) -> None:
+        self.scheduler = Scheduler(pool, None)
+        self.now = 0
+        self.made: dict[int, int] = {}  # calls of each batch that have got their permit
+        self.made_before: dict[int, int] = {}  # for each batch: the calls of all until its last permit
+        self._latency = latency
+        self._flying: list[tuple[int, int, Permit]] = []
+
+    def until(self, at: int | None = None) -> int:
+        """Go on to `at`, else until the last call has its result; returns that instant."""
+        done = self.now
+        while True:
+            permits, _ = self.scheduler.assign(self.now)
+            for permit in permits:
+                self._begin(permit)
+            wake_at = self.scheduler.wake_at  # what was sent just now comes back too
+            if not self._flying and wake_at is None:
+                return done
+            ends = self._flying[0][0] if self._flying else PLENTY << 20
+            then = ends if wake_at is None else min(ends, wake_at)
+            if at is not None and then > at:
+                self.now = at
+                return done
+            self.now = then
+            while self._flying and self._flying[0][0] <= then:
+                done, _, permit = heappop(self._flying)
+                self.scheduler.settle(permit, then, then)
+
+    def _begin(self, permit: Permit) -> None:
+        batch = permit.batch
+        self.made[batch.id] = self.made.get(batch.id, 0) + 1
+        if self.made[batch.id] == batch.total:
+            self.made_before[batch.id] = sum(self.made.values())
+        self.scheduler.sent(permit, self.now)
+        heappush(self._flying, (self.now + self._latency, sum(self.made.values()), permit))
+
+
+# -- time_for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latency", [0, LATENCY, 2 * SECOND])
+@pytest.mark.parametrize(
+    ("pool", "calls"),
+    [
+        (pool_of((Limit(10, SECOND),)), 1),
+        (pool_of((Limit(10, SECOND),)), 10),
+        (pool_of((Limit(10, SECOND),)), 11),
+        (pool_of((Limit(10, SECOND),)), 995),
+        (pool_of(*[(Limit(100, MINUTE),)] * 5), 4321),
+        (pool_of((Limit(10, SECOND),), (Limit(1000, MINUTE),)), 5000),
+        (pool_of((Limit(1, SECOND),), (Limit(7, 10 * SECOND),), (Limit(90, MINUTE),)), 777),
+        (pool_of((Limit(100, SECOND), Limit(10, SECOND))), 300),
+        (pool_of((Limit(5, SECOND),), slots=3), 200),
+        (pool_of((Limit(1000, SECOND),), slots=3), 200),
+    ],
+)
+def test_time_for_is_what_it_takes(pool: Pool, calls: int, latency: int) -> None:
+    """From a fresh start the estimate is within 5 % of what the scheduler then needs."""
+    run = Run(pool, latency)
+    estimate = forecast(run.scheduler, 0, latency).time_for(calls)
+    run.scheduler.add(batch_of(calls))
+    assert estimate == pytest.approx(run.until(), rel=0.05, abs=2 * MILLISECOND)
+
+
+@pytest.mark.parametrize("calls", [150, 200, 250, 1000])
+def test_time_for_under_two_limits_that_bind_in_turn(calls: int) -> None:
+    """Where a short limit shapes the calls of a long one, they come back as slowly as they went."""
+    run = Run(pool_of((Limit(10, SECOND), Limit(100, MINUTE))))
+    estimate = forecast(run.scheduler, 0).time_for(calls)
+    run.scheduler.add(batch_of(calls))
+    assert estimate == pytest.approx(run.until(), rel=0.05)
+
+
+@pytest.mark.parametrize("at", [0, SECOND, 20 * SECOND, 59 * SECOND])
+def test_time_for_from_the_middle_of_work(at: int) -> None:
+    """What is spent, and what is on its way, is part of the estimate."""
+    run = Run(pool_of((Limit(10, SECOND),), (Limit(100, MINUTE),)))
+    batch = batch_of(900)
+    run.scheduler.add(batch)
+    run.until(at)
+    estimate = forecast(run.scheduler, at).time_for(batch.waiting)
+    assert estimate == pytest.approx(run.until() - at, rel=0.05)
+
+
+@pytest.mark.parametrize("spent", [False, True])
+@pytest.mark.parametrize("calls", [5, 50, 95])
+def test_time_for_with_a_blocked_key(calls: int, spent: bool) -> None:
+    """A blocked key counts from the end of its block, whatever comes back to it before."""
+    run = Run(pool_of((Limit(10, 10 * SECOND),)))
+    if spent:
+        run.scheduler.add(batch_of(10))
+        run.until()
+    run.scheduler.block(run.scheduler.keys[0], MINUTE)
+    start = run.now
+    estimate = forecast(run.scheduler, start).time_for(calls)
+    run.scheduler.add(batch_of(calls, id=2))
+    assert estimate == pytest.approx(run.until() - start, rel=0.05)
+
+
+def test_one_blocked_key_does_not_stop_the_others() -> None:
+    """The others work on, and the blocked one joins them."""
+    run = Run(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)))
+    run.scheduler.block(run.scheduler.keys[1], 30 * SECOND)
+    estimate = forecast(run.scheduler, 0).time_for(900)
+    run.scheduler.add(batch_of(900))
+    assert estimate == pytest.approx(run.until(), rel=0.05)
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(PLENTY, 1), (100, 10), (1, 1000)])
+def test_keys_without_limits_are_bound_by_slots_alone(slots: int, expected: int) -> None:
+    """An unlimited key makes as many calls at a time as there are slots."""
+    scheduler = Scheduler(pool_of((), (Limit(1, MINUTE),), slots=slots), None)
+    assert forecast(scheduler, 0).time_for(1000) == expected * LATENCY
+
+
+def test_no_calls_take_no_time() -> None:
+    """Nothing to do is done."""
+    assert forecast(Scheduler(pool_of((Limit(1, SECOND),)), None), 0).time_for(0) == 0
+
+
+def test_without_keys_it_takes_for_ever() -> None:
+    """None says that no key will ever have room."""
+    assert forecast(Scheduler(pool_of(), None), 0).time_for(1) is None
+
+
+def test_permits_are_counted_from_now() -> None:
+    """What is free goes at once, and again one period later, to the ns."""
+    supply = forecast(Scheduler(pool_of((Limit(10, SECOND),)), None), 7)
+    period = SECOND + SECOND // 10_000 + 1 + LATENCY
+    instants = [7, 7 + period - 1, 7 + period, 7 + 3 * period]
+    assert [supply.permits_by(at) for at in instants] == [10, 10, 20, 40]
+
+
+def test_many_different_ends_are_merged_and_never_early() -> None:
+    """A log of many groups is summed up to 64 ends without promising anything too soon."""
+    scheduler = Scheduler(pool_of(*[(Limit(100, MINUTE),)] * 3), None)
+    scheduler.add(batch_of(300))
+    instants = []
+    for place, permit in enumerate(scheduler.assign(0)[0]):
+        at = place * 190 * MILLISECOND
+        scheduler.sent(permit, at)
+        scheduler.settle(permit, at, at)
+        instants.append(at)
+    now = 58 * SECOND
+    scheduler.advance(now)
+    supply = forecast(scheduler, now)
+    for at in range(now, 119 * SECOND, 500 * MILLISECOND):
+        assert supply.permits_by(at) <= sum(instant + MINUTE <= at for instant in instants)
+    assert supply.permits_by(119 * SECOND) >= 300
+
+
+# -- work_before ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(100, "a", 1.0)],
+        [(100, "a", 1.0), (100, "b", 1.0)],
+        [(10, "a", 1.0), (2000, "b", 1.0)],
+        [(100, "a", 1.0), (200, "b", 1.0), (300, "c", 1.0), (50, "d", 1.0)],
+        [(100, "a", 1.0), (200, "a", 1.0), (300, "a", 1.0)],
+        [(100, "a", 1.0), (200, "a", 4.0), (300, "a", 0.5)],
+        [(100, "a", 8.0), (100, "b", 0.5)],
+        [(40, "a", 1.0), (400, "a", 1.0), (400, "b", 1.0)],
+    ],
+)
+def test_work_before_is_what_the_fair_queue_does(rows: list[tuple[int, str, float]]) -> None:
+    """For each batch: the calls that the pool makes until the batch has made its last one, within 5 % and a turn."""
+    batches = [batch_of(total, id, caller, weight) for id, (total, caller, weight) in enumerate(rows)]
+    work = work_before(batches)
+    run = Run(pool_of((Limit(1 << 20, SECOND),)))
+    for batch in batches:
+        run.scheduler.add(batch)
+    run.until()
+    assert work == {id: pytest.approx(made, rel=0.05, abs=len(rows)) for id, made in run.made_before.items()}
+
+
+def test_the_last_batch_waits_for_all_the_work() -> None:
+    """Nothing is counted twice, and a batch with nothing left isn't named."""
+    done = batch_of(0, id=9)
+    work = work_before([batch_of(10), batch_of(70, id=2, caller="b", weight=2.0), done])
+    assert max(work.values()) == 80
+    assert set(work) == {1, 2}
