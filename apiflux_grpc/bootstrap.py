@@ -14,9 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apiflux_grpc import __version__
+from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
-from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream, HttpSettings
+from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
+from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.engine.intake import Bounds
 from apiflux_grpc.engine.runtime import Engine, PoolParts
@@ -89,12 +91,14 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
         key_prefix=settings.key_prefix,
         key_query=settings.key_query,
         body_cap=settings.body_cap,
+        max_connections=settings.pool.max_connections,
         ca_file=settings.ca_file,
         egress_proxy=settings.egress_proxy,
         mask_secrets=settings.mask_secrets,
         user_agent=f"apiflux/{__version__}",
     )
-    return partial(AiohttpUpstream, http)
+    # Our own sender knows what it sent, but no proxies.
+    return partial(AiohttpUpstream if settings.egress_proxy else HttpUpstream, http)
 
 
 def serve(settings: Settings) -> int:

@@ -18,19 +18,32 @@ SHORTEST_IN_BASE64: Final = 8  # the part of base64 that is the same in any surr
 
 
 class Mask:
-    """The forms of one secret. `longest` is the length of the longest one in bytes; 0: nothing is masked."""
+    """The forms of one secret."""
 
-    __slots__ = ("_forms", "longest")
+    __slots__ = ("_forms",)
 
     def __init__(self, secret: str) -> None:
         found = _forms(secret) if len(secret) >= SHORTEST else set()
         self._forms = sorted(found, key=len, reverse=True)
-        self.longest = len(self._forms[0]) if self._forms else 0
 
-    def body(self, body: bytes) -> bytes:
+    def finds(self, text: bytes) -> bool:
+        """Whether the secret stands in it."""
+        for form in self._forms:  # noqa: SIM110  # a generator costs three times as much, for every answer
+            if form in text:
+                return True
+        return False
+
+    def body(self, body: bytes, cut: bool = False) -> bytes:
+        """Without the secret; `cut`: nor with a beginning of it at the end, where the rest is missing."""
         for form in self._forms:
             if form in body:
                 body = body.replace(form, STARS)
+        if cut:
+            for form in self._forms:
+                for length in range(len(form) - 1, 0, -1):
+                    if body.endswith(form[:length]):
+                        body = body[:-length]
+                        break
         return body
 
     def text(self, text: str) -> str:

@@ -21,17 +21,13 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import ssl
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlencode
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
-from apiflux_grpc.adapters.masking import Mask
+from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
@@ -41,42 +37,13 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
-    from apiflux_grpc.core.model import Call, Key, Outcome
+    from apiflux_grpc.adapters.masking import Mask
+    from apiflux_grpc.core.model import Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-IDLE_SECONDS: Final = 15.0  # below what upstreams commonly keep an idle connection
 STALE_CONNECTIONS: Final = 100  # given up in a row before an attempt ends as NotSent
 LARGE_BODY: Final = 1 << 20  # aiohttp writes larger ones bit by bit if they come as a file
 CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})  # what aiohttp may have decoded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpSettings:
-    """Where a pool's calls go and how the key is presented: in the header `key_header` behind `key_prefix`, or, that
-    being None, in the query parameter `key_query`. Raises ValueError for what can't be used.
-    """
-
-    base_url: str
-    key_header: str | None = "X-API-Key"
-    key_prefix: str = ""
-    key_query: str | None = None
-    user_agent: str = "apiflux"  # of calls that don't name their own
-    body_cap: int = 8 << 20  # bytes of an answer's body that are kept, after decompression
-    connect_timeout: int = 10 * SECOND  # ns: name, connect and TLS
-    ca_file: str | None = None  # None: the system's
-    egress_proxy: str | None = None
-    mask_secrets: bool = True
-
-    def __post_init__(self) -> None:
-        url = URL(self.base_url)
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("base_url must be http://... or https://... with a host")
-        if url.user is not None or url.password is not None:
-            raise ValueError("base_url must not hold credentials")
-        if url.query_string or url.fragment:
-            raise ValueError("base_url must not have a query or a fragment")
-        if (self.key_header is None) == (self.key_query is None):
-            raise ValueError("the key goes into a header or into a query parameter: set one of the two")
 
 
 class AiohttpUpstream:
@@ -88,9 +55,8 @@ class AiohttpUpstream:
     def __init__(self, settings: HttpSettings, clock: Clock = time.monotonic_ns) -> None:
         self._settings = settings
         self._clock = clock
-        self._base = settings.base_url.rstrip("/")
-        self._ssl = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
-        self._masks: dict[str, Mask] = {}  # by secret: a label keeps its name when its secret is changed
+        self.requests = Requests(settings)
+        self._ssl = settings.tls() or True
         self._open: set[_Flight] = set()
         self._connections: dict[ResponseHandler, _Flight | None] = {}  # open ones, and who is on them
         self._session: aiohttp.ClientSession | None = None
@@ -124,44 +90,21 @@ class AiohttpUpstream:
         if self._closed:
             raise _Failed("the upstream is closed")
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, ssl=self._ssl)
+            idle = self._settings.idle_timeout / SECOND
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=idle, ssl=self._ssl)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 request_class=_Request,
                 raise_for_status=False,
                 skip_auto_headers=("Content-Type",),
+                max_line_size=self._settings.head_cap,
+                max_field_size=self._settings.head_cap,
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout / SECOND),
                 trust_env=False,
                 proxy=self._settings.egress_proxy,
             )
         return self._session
-
-    def url_of(self, call: Call, key: Key) -> URL:
-        """Base URL, path as the caller encoded it, query encoded here, once."""
-        path = call.path if call.path.startswith("/") else f"/{call.path}"
-        query = dict(call.query)
-        if self._settings.key_query is not None:
-            query[self._settings.key_query] = key.secret
-        text = f"{self._base}{path}"
-        if query:
-            text = f"{text}?{urlencode(query, quote_via=quote, safe='')}"
-        return URL(text, encoded=True)
-
-    def headers_of(self, call: Call, key: Key) -> CIMultiDict[str]:
-        """The call's own, with ours over them."""
-        headers = CIMultiDict(call.headers)
-        headers.setdefault("User-Agent", self._settings.user_agent)
-        headers["Accept-Encoding"] = "identity"
-        if self._settings.key_header is not None:
-            headers[self._settings.key_header] = self._settings.key_prefix + key.secret
-        return headers
-
-    def mask_of(self, key: Key) -> Mask:
-        mask = self._masks.get(key.secret)
-        if mask is None:
-            mask = self._masks[key.secret] = Mask(key.secret if self._settings.mask_secrets else "")
-        return mask
 
     @property
     def body_cap(self) -> int:
@@ -197,7 +140,7 @@ class AiohttpUpstream:
             flight.connection_lost()
 
     def __repr__(self) -> str:
-        return f"<AiohttpUpstream {self._base}: {len(self._open)} open>"
+        return f"<AiohttpUpstream {self.requests.origin}: {len(self._open)} open>"
 
 
 class _Failed(Exception):
@@ -229,7 +172,7 @@ class _Flight:
     def __init__(self, home: AiohttpUpstream, attempt: Attempt) -> None:
         self._home = home
         self._attempt = attempt
-        self._mask = home.mask_of(attempt.key)
+        self._mask = home.requests.mask(attempt.key)
         self._out = False  # the request was handed to a socket
         self._stopped: Reason | None = None  # TIMEOUT; UNKNOWN: cancelled
         self._head: tuple[int, dict[str, str]] | None = None
@@ -274,11 +217,12 @@ class _Flight:
 
     async def _run(self) -> Outcome:
         call, key = self._attempt.call, self._attempt.key
+        requests = self._home.requests
         try:
             response = await self._home.session().request(
                 call.method,
-                self._home.url_of(call, key),
-                headers=self._home.headers_of(call, key),
+                URL(requests.origin + requests.target(call, key), encoded=True),
+                headers=requests.headers(call, key),
                 data=io.BytesIO(call.body) if len(call.body) > LARGE_BODY else call.body or None,
                 allow_redirects=False,
                 middlewares=(self.send,),
@@ -312,7 +256,7 @@ class _Flight:
         if response.status == 101 or coding != "chunked":
             return self._answer(fault=Reason.BODY_CUT)  # what follows can't be told from a whole body
         self._content = response.content
-        body, most = self._body, self._home.body_cap + self._mask.longest
+        body, most = self._body, self._home.body_cap
         try:
             while len(body) <= most:
                 piece = await response.content.readany()
@@ -348,18 +292,21 @@ class _Flight:
             if self._out:
                 return Unknown("no answer in time", Reason.TIMEOUT)
             return NotSent("not sent in time")
+        if self._head is not None:
+            return self._answer(fault=Reason.BODY_CUT)
         return self._lost("cancelled")
 
     def _lost(self, detail: str) -> Outcome:
         return Unknown(detail) if self._out else NotSent(detail)
 
     def _answer(self, fault: Reason | None = None) -> Answer:
-        """What has come so far. The cap falls behind the mask, lest it cut a secret in two."""
+        """What has come so far. The mask comes before the cap, lest that cut a secret in two."""
         assert self._head is not None
         status, headers = self._head
         cap = self._home.body_cap
-        body = self._mask.body(bytes(self._body))
-        return Answer(status, headers, body[:cap], self._answered_at, len(self._body) > cap, fault)
+        truncated = len(self._body) > cap
+        body = self._mask.body(bytes(self._body), truncated or fault is not None)
+        return Answer(status, headers, body[:cap], self._answered_at, truncated, fault)
 
     def __repr__(self) -> str:
         return f"<flight of {self._attempt.permit!r}: {'sent' if self._out else 'not sent'}>"

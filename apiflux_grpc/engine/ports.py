@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class Attempt:
     """One try of a call. The pump makes it; the upstream says `sent` and `done` of it.
 
-    `timeout` (ns) runs from the permit to the last byte of the answer. `handle` is the upstream's to use.
+    `timeout` (ns) runs from the permit to the last byte of the answer. After `send_by` it must not be written any
+    more: it ends NotSent. `handle` is the upstream's to use.
     """
 
-    __slots__ = ("_done", "_sent", "call", "handle", "key", "permit", "timeout")
+    __slots__ = ("_done", "_sent", "call", "handle", "key", "permit", "send_by", "timeout")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Attempt:
         self.key: Key = permit.key.key
         self.call = call
         self.timeout = timeout
+        self.send_by: int | None = None
         self.handle: object = None
         self._sent = sent
         self._done = done
@@ -59,7 +61,8 @@ class Upstream(Protocol):
         """Start. Returns at once; never raises for what the call or the network brings."""
 
     def cancel(self, attempt: Attempt) -> None:
-        """Stop it. It is still `done`, soon and once: NotSent if nothing went out, else Unknown. Idempotent."""
+        """Stop it. It is still `done`, soon and once: NotSent if nothing went out, an Answer with a fault if its head
+        came, else Unknown. Idempotent."""
 
     async def close(self) -> None:
         """Cancel what is open, and return when all of it is `done` and every connection is closed."""

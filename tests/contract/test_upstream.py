@@ -9,7 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream, HttpSettings
+from apiflux_grpc.adapters.http_settings import HttpSettings
+from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
+from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, Call, NotSent, Outcome, Reason, Unknown
 from apiflux_grpc.engine.ports import Upstream
@@ -39,11 +41,12 @@ async def base_url() -> AsyncIterator[str]:
     server.close()
 
 
-@pytest.fixture(params=["aiohttp", "simulated", "simulated, 1-3 ms"])
+@pytest.fixture(params=["http", "aiohttp", "simulated", "simulated, 1-3 ms"])
 async def answering(request: pytest.FixtureRequest, base_url: str) -> AsyncIterator[Upstream]:
     """An upstream that answers."""
     make: dict[str, Make] = {
         "aiohttp": lambda: AiohttpUpstream(HttpSettings(base_url=base_url)),
+        "http": lambda: HttpUpstream(HttpSettings(base_url=base_url)),
         "simulated": SimulatedUpstream,
         "simulated, 1-3 ms": lambda: SimulatedUpstream((MILLISECOND, 3 * MILLISECOND)),
     }
@@ -52,11 +55,12 @@ async def answering(request: pytest.FixtureRequest, base_url: str) -> AsyncItera
     await upstream.close()
 
 
-@pytest.fixture(params=["aiohttp", "simulated", "fake"])
+@pytest.fixture(params=["http", "aiohttp", "simulated", "fake"])
 async def hanging(request: pytest.FixtureRequest, base_url: str) -> AsyncIterator[Upstream]:
     """An upstream that takes a call and never answers."""
     make: dict[str, Make] = {
         "aiohttp": lambda: AiohttpUpstream(HttpSettings(base_url=base_url)),
+        "http": lambda: HttpUpstream(HttpSettings(base_url=base_url)),
         "simulated": lambda: SimulatedUpstream((LONG, LONG)),
         "fake": FakeUpstream,
     }
@@ -66,7 +70,7 @@ async def hanging(request: pytest.FixtureRequest, base_url: str) -> AsyncIterato
 
 
 # Time never ends an attempt of the fake.
-timed = pytest.mark.parametrize("hanging", ["aiohttp", "simulated"], indirect=True)
+timed = pytest.mark.parametrize("hanging", ["http", "aiohttp", "simulated"], indirect=True)
 
 
 async def until(condition: Callable[[], object]) -> None:

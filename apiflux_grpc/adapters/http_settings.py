@@ -1,0 +1,144 @@
+"""What a call looks like on the wire, for both HTTP senders: the same call gives the same bytes with either.
+
+Rule: a path goes out as the caller encoded it (wire.py refused what isn't encoded), a query is encoded here, once.
+The key is put in here and nowhere else; what an upstream sends back of it is masked.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
+
+from yarl import URL
+
+from apiflux_grpc.adapters.masking import Mask
+from apiflux_grpc.core.model import SECOND, Call
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.model import Key
+
+NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})  # an empty body needs no length here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Where a pool's calls go and how the key is presented: in the header `key_header` behind `key_prefix`, or, that
+    being None, in the query parameter `key_query`. Raises ValueError for what can't be used.
+    """
+
+    base_url: str
+    key_header: str | None = "X-API-Key"
+    key_prefix: str = ""
+    key_query: str | None = None
+    user_agent: str = "apiflux"  # of calls that don't name their own
+    body_cap: int = 8 << 20  # bytes of an answer's body that are kept, after decompression
+    head_cap: int = 64 << 10  # bytes of an answer's head; chunk sizes and trailers have as much again
+    connect_timeout: int = 10 * SECOND  # ns: name, connect and TLS
+    idle_timeout: int = 15 * SECOND  # ns; below what upstreams commonly keep an idle connection
+    max_connections: int = 1000
+    ca_file: str | None = None  # None: the system's
+    cert_file: str | None = None  # the client's certificate, where the upstream wants one
+    key_file: str | None = field(default=None, repr=False)
+    egress_proxy: str | None = None
+    mask_secrets: bool = True
+
+    def __post_init__(self) -> None:
+        url = URL(self.base_url)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("base_url must be http://... or https://... with a host")
+        if url.user is not None or url.password is not None:
+            raise ValueError("base_url must not hold credentials")
+        if url.query_string or url.fragment:
+            raise ValueError("base_url must not have a query or a fragment")
+        if (self.key_header is None) == (self.key_query is None):
+            raise ValueError("the key goes into a header or into a query parameter: set one of the two")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file")
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How to speak TLS; None: plain. Raises OSError or ssl.SSLError for files that can't be used."""
+        if URL(self.base_url).scheme != "https":
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+
+class Requests:
+    """Makes the requests of one pool."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        url = URL(settings.base_url)
+        assert url.raw_host is not None
+        self.host = url.raw_host
+        self.port = url.port or 0
+        self.authority = url.host_port_subcomponent or ""
+        self.origin = f"{url.scheme}://{self.authority}"
+        self._prefix = url.raw_path.rstrip("/")
+        self._settings = settings
+        self._ours = {
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "accept-encoding",
+            (settings.key_header or "").lower(),
+        }
+        self._masks: dict[str, Mask] = {}  # by secret: a label keeps its name when its secret is changed
+        self._heads: dict[str, tuple[bytes, bytes]] = {}  # by secret too
+
+    def target(self, call: Call, key: Key) -> str:
+        """Path and query, as they stand in the request line."""
+        path = call.path
+        target = f"{self._prefix}{path}" if path.startswith("/") else f"{self._prefix}/{path}"
+        name = self._settings.key_query
+        if name is None and not call.query:
+            return target
+        query = dict(call.query)
+        if name is not None:
+            query[name] = key.secret
+        return f"{target}?{urlencode(query, quote_via=quote, safe='')}"
+
+    def headers(self, call: Call, key: Key) -> dict[str, str]:
+        """All headers in their order but Host, which goes first, and Content-Length, which goes last."""
+        headers = {name: value for name, value in call.headers.items() if name.lower() not in self._ours}
+        names = {name.lower() for name in headers}
+        if "user-agent" not in names:
+            headers["User-Agent"] = self._settings.user_agent
+        if "accept" not in names:
+            headers["Accept"] = "*/*"
+        headers["Accept-Encoding"] = "identity"
+        if self._settings.key_header is not None:
+            headers[self._settings.key_header] = self._settings.key_prefix + key.secret
+        return headers
+
+    def made(self, call: Call, key: Key) -> bytes:
+        """The whole request: head and body."""
+        secret = key.secret
+        host, fixed = self._heads.get(secret) or self._make_head(key)
+        if call.headers:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(call, key).items()])
+            fixed = lines.encode("latin-1")
+        body = call.body
+        length = b"\r\n" if not body and call.method in NO_BODY else b"Content-Length: %d\r\n\r\n" % len(body)
+        line = f"{call.method} {self.target(call, key)}"
+        return b"".join((line.encode("ascii"), host, fixed, length, body))
+
+    def _make_head(self, key: Key) -> tuple[bytes, bytes]:
+        """What is the same for all calls of a key that bring no headers of their own."""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(Call(), key).items()])
+        made = f" HTTP/1.1\r\nHost: {self.authority}\r\n".encode("ascii"), lines.encode("latin-1")
+        self._heads[key.secret] = made
+        return made
+
+    def mask(self, key: Key) -> Mask:
+        """What hides the key's secret in answers."""
+        mask = self._masks.get(key.secret)
+        if mask is None:
+            mask = self._masks[key.secret] = Mask(key.secret if self._settings.mask_secrets else "")
+        return mask
+
+    def __repr__(self) -> str:
+        return f"<Requests to {self.origin}>"
