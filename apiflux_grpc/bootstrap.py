@@ -93,6 +93,8 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
         body_cap=settings.body_cap,
         max_connections=settings.pool.max_connections,
         ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
         egress_proxy=settings.egress_proxy,
         mask_secrets=settings.mask_secrets,
         user_agent=f"apiflux/{__version__}",

@@ -75,6 +75,8 @@ class PoolSettings:
     key_query: str | None = None
     body_cap: int = 1 << 20
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     egress_proxy: str | None = field(default=None, repr=False)  # may hold a password
     mask_secrets: bool = True
     latency: tuple[int, int] = (0, 0)
@@ -431,6 +433,8 @@ class _Pool(_Table):
     allow_paths: list[Annotated[str, AfterValidator(_allowed_path)] | None] | None = None
     egress_proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     mask_secrets: bool = True
     body_cap: _Count = 1 << 20  # a result stays far below the 4 MiB that gRPC clients take by default
     simulator: _Simulator | None = None
@@ -852,6 +856,8 @@ class _Reader:
             key_query=key_in.query,
             body_cap=pool.body_cap,
             ca_file=self._ca_file(here, pool),
+            cert_file=self._client_certificate(here, pool),
+            key_file=None if pool.key_file is None else str(self._path(pool.key_file)),
             egress_proxy=None if pool.egress_proxy is None else pool.egress_proxy.get_secret_value(),
             mask_secrets=pool.mask_secrets,
             latency=simulator.latency or latency,
@@ -918,6 +924,25 @@ class _Reader:
             self.faults.add(place, "is a file without a certificate in PEM form")
         except (OSError, ValueError) as error:
             self.faults.add(place, f"{json.dumps(pool.ca_file)} can't be read: {_why(error)}")
+        return str(path)
+
+    def _client_certificate(self, here: _Place, pool: _Pool) -> str | None:
+        """Checks `cert_file` and `key_file` together; without a key_file the certificate's file holds the key too."""
+        if pool.cert_file is None:
+            if pool.key_file is not None:
+                self.faults.add((*here, "key_file"), "stands without cert_file")
+            return None
+        place, path = (*here, "cert_file"), self._path(pool.cert_file)
+        if pool.base_url and pool.base_url.startswith("http:"):
+            self.faults.add(place, "is of no use: base_url is not https")
+        try:
+            key = None if pool.key_file is None else str(self._path(pool.key_file))
+            # An empty password, or OpenSSL would ask for one on the terminal.
+            ssl.create_default_context().load_cert_chain(str(path), key, password="")
+        except ssl.SSLError:
+            self.faults.add(place, "and its key are no pair in PEM form without a password")
+        except (OSError, ValueError) as error:
+            self.faults.add(place, f"or key_file can't be read: {_why(error)}")
         return str(path)
 
     # -- keys and limits -------------------------------------------------------------------------

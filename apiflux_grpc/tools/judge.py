@@ -2,10 +2,13 @@
 
 The rule: a request arrives when its first byte is read, stamped before anything is parsed; the ledger decides on that
 stamp as soon as the head is whole. So an arrival counts even if its body never ends, and a head that never ends is no
-arrival. The control endpoints (/_judge/report, /_judge/reset, /_judge/live) are on the same port and not recorded.
+arrival. The control endpoints (/_judge/...) are on the same port and not recorded.
+
+A fault (faults.py) is chosen when the arrival is recorded, and counted when the request was read: from then on it is
+certain, unless the client goes. A connection that hangs ends with its client, or with the judge.
 
 `Judge` owns the ledger, on one event loop. It deliberately doesn't know whose client it judges, and keeps no body.
-What the windows say is in ledger.py.
+What the windows say is in ledger.py, what a fault is in faults.py.
 
 Keys reach a judge's process on its standard input, since everyone can read the arguments of a process.
 """
@@ -16,6 +19,9 @@ import json
 import os
 import random
 import signal
+import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -25,26 +31,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
-from http import HTTPStatus
-from re import compile as regex
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, TextIO, cast
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 import httptools
 
-from apiflux_grpc.tools.ledger import Ledger, Limit, Report, format_ns
+from apiflux_grpc.tools.faults import REJECTED, Chance, Course, Fault, Faults, Rejection, course_of, head, scripted
+from apiflux_grpc.tools.ledger import NS, Ledger, Limit, Report, format_ns, parse_duration
 
 BODY_CAP: Final = 1 << 20
 HEAD_CAP: Final = 1 << 16
 PIPELINE_CAP: Final = 1000  # answers waiting on one connection; then it isn't read until some are written
 LINGER: Final = 1.0  # seconds that a refused client has to read why, before it is cut off
 TICK_NS: Final = 5_000_000
-NS: Final = 1_000_000_000
-
-DURATION: Final = regex(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
-UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
 class KeyIn(NamedTuple):
@@ -59,7 +61,11 @@ X_API_KEY: Final = KeyIn("header", "X-API-Key")
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly."""
+    """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly.
+
+    A fault comes after the latency. With a certificate and its key (PEM files) it speaks TLS, the control endpoints
+    too. Raises ValueError where a rejection's label is none of `keys`, or one of the two files is missing.
+    """
 
     keys: Mapping[str, str] = field(repr=False)
     limits: tuple[Limit, ...] = ()
@@ -67,11 +73,29 @@ class JudgeOptions:
     port: int = 0  # 0: any free one
     key_in: KeyIn = X_API_KEY
     latency_ns: tuple[int, int] = (0, 0)
+    faults: tuple[Chance, ...] = ()  # by chance
+    rejections: tuple[Rejection, ...] = ()
+    seed: int = 0  # of `faults`
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for rejection in self.rejections:
+            if rejection.label not in self.keys:
+                raise ValueError(f"rejections: {rejection.label!r} is the label of no key")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS takes a certificate and its key: one of the two is missing")
+        for path in filter(None, (self.tls_cert, self.tls_key)):
+            if not os.access(path, os.R_OK):
+                raise ValueError(f"{path} can't be read")
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A cheap look at a run: `keys` maps labels to (accepted, rejected); `in_flight` wait for their answer."""
+    """A cheap look at a run: `keys` maps labels to (accepted, rejected); `in_flight` wait for their answer.
+
+    A call that hangs is in flight until its client goes.
+    """
 
     arrivals: int
     unknown_arrivals: int
@@ -80,15 +104,6 @@ class Live:
 
 
 # --- Options from text ------------------------------------------------------------------------------------------------
-
-
-def parse_duration(text: str) -> int:
-    """`10ms`, `1.5s`, `1m` in nanoseconds. Raises ValueError for any other form."""
-    match = DURATION.fullmatch(text.strip())
-    ns = Decimal(match[1]) * UNITS[match[2]] if match else Decimal("NaN")
-    if ns.is_nan() or ns != int(ns):
-        raise ValueError(f"{text!r} is no duration: expected a number with ns, us, ms, s, m or h, like 10ms")
-    return int(ns)
 
 
 def parse_limit(text: str) -> Limit:
@@ -158,16 +173,13 @@ def parse_bind(text: str) -> tuple[str, int]:
 # --- The server -------------------------------------------------------------------------------------------------------
 
 
-def _answer(status: int, body: Mapping[str, object], *, head_only: bool = False, headers: str = "") -> bytes:
+def _answer(status: int, body: Mapping[str, object], *, head_only: bool = False, headers: Iterable[str] = ()) -> bytes:
     payload = json.dumps(body, separators=(",", ":"))
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n{headers}\r\n"
-    )
-    return (head if head_only else head + payload).encode()
+    begin = head(status, "Content-Type: application/json", f"Content-Length: {len(payload)}", *headers)
+    return (begin if head_only else begin + payload).encode()
 
 
-CLOSE: Final = "Connection: close\r\n"
+CLOSE: Final = ("Connection: close",)
 OK: Final = _answer(200, {"ok": True})
 
 
@@ -194,12 +206,25 @@ class _Lag:
 
 
 class Judge:
-    """The server's state; `connection` makes the protocol of one connection. `clock` gives nanoseconds."""
+    """The server's state; `connection` makes the protocol of one connection. `clock` gives nanoseconds.
 
-    def __init__(self, options: JudgeOptions, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    `wall` gives seconds since 1970, for dates.
+    """
+
+    def __init__(
+        self,
+        options: JudgeOptions,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.ledger = Ledger(options.keys, options.limits)
         self.lag = _Lag(clock)
         self.clock = clock
+        self.wall = wall
+        self._labels = frozenset(options.keys)
+        self._faults = Faults(options.faults, options.rejections, options.seed)
+        self._rejecting: set[str] = set()  # labels, on command
+        self._started = clock()
         self.key_in = options.key_in
         self.in_flight = 0
         self.connections: set[_Connection] = set()
@@ -215,11 +240,18 @@ class Judge:
 
     def control(self, method: bytes, path: bytes) -> tuple[int, Mapping[str, object]]:
         """Status and body for a request to a control endpoint."""
+        _, _, name, *rest = path.split(b"/", 3)
         wanted, act = {
-            b"/_judge/report": (b"GET", self._report),
-            b"/_judge/reset": (b"POST", self._reset),
-            b"/_judge/live": (b"GET", self._live),
-        }.get(path, (b"", None))
+            b"report": (b"GET", self._report),
+            b"calls": (b"GET", self._calls),
+            b"reset": (b"POST", self._reset),
+            b"live": (b"GET", self._live),
+        }.get(name, (b"", None))
+        label = unquote(_text(b"".join(rest)))
+        if name in (b"reject", b"accept") and label in self._labels:
+            wanted, act = b"POST", partial(self._reject, label, name == b"reject")
+        elif rest:
+            act = None
         if act is None:
             return 404, {"ok": False, "error": "no such control endpoint"}
         if method != wanted:
@@ -232,9 +264,33 @@ class Judge:
     def _report(self) -> Mapping[str, object]:
         return self.report().to_json()
 
+    def fault(self, script: bytes, call_id: str, key: str, now: int) -> Fault | None:
+        """What befalls the arrival that was accepted last. Raises ValueError where the script is none."""
+        if not (script or self._rejecting or self._faults.any):
+            return None
+        nth = self.ledger.accepted_of(call_id)
+        if script:
+            fault: Fault | None = scripted(_text(script), nth)
+        else:
+            label = self.ledger.label(key)
+            rejected = label in self._rejecting or self._faults.rejects(
+                label, self.ledger.accepted_with(key), now - self._started
+            )
+            fault = REJECTED if rejected else self._faults.drawn(call_id, nth)
+        return None if fault is None or fault.kind == "ok" else fault
+
+    def _calls(self) -> Mapping[str, object]:
+        return self.ledger.calls()
+
+    def _reject(self, label: str, rejects: bool) -> Mapping[str, object]:
+        (self._rejecting.add if rejects else self._rejecting.discard)(label)
+        return {"ok": True}
+
     def _reset(self) -> Mapping[str, object]:
         self.ledger.reset()
         self.lag.reset()
+        self._rejecting.clear()
+        self._started = self.clock()
         return {"ok": True}
 
     def _live(self) -> Mapping[str, object]:
@@ -248,8 +304,9 @@ class _Connection(asyncio.Protocol):
     """One client connection: answers leave in the order of the requests, however long each one takes."""
 
     __slots__ = (
-        "_attempt", "_call_id", "_choked", "_closing", "_head_size", "_in_head", "_judge", "_key", "_key_header",
-        "_parser", "_ready", "_size", "_stamp", "_started", "_status", "_transport", "_url", "_wait_ns", "_waiting",
+        "_attempt", "_call_id", "_choked", "_closing", "_course", "_due", "_ended", "_fault", "_head_size", "_in_head",
+        "_judge", "_key", "_key_header", "_parser", "_ready", "_script", "_size", "_stamp", "_started", "_status",
+        "_timer", "_transport", "_url", "_wait_ns", "_waiting",
     )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
@@ -257,8 +314,11 @@ class _Connection(asyncio.Protocol):
         self._key_header = b"" if judge.key_in.kind == "query" else judge.key_in.name.lower().encode()
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._ready: list[bytes] = []  # to be written when the chunk is parsed
-        self._waiting: deque[bytes] = deque()  # to be written one per timer
-        self._choked = self._closing = self._in_head = False
+        self._waiting: deque[bytes | Course] = deque()  # to be written one per timer
+        self._due = 0  # timers that found a course under way
+        self._course: Course | None = None  # the one under way
+        self._timer: asyncio.TimerHandle | None = None  # of its next piece
+        self._choked = self._closing = self._ended = self._in_head = False
         self._head_size = self._stamp = 0
         self._transport: asyncio.Transport
 
@@ -268,8 +328,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._judge.connections.discard(self)
-        self._judge.in_flight -= len(self._waiting)
+        self._judge.in_flight -= len(self._waiting) + (self._course is not None)
         self._waiting.clear()
+        self._course = None
+        if self._timer is not None:
+            self._timer.cancel()
         self._closing = True
         self._parser = None  # it refers back to us
 
@@ -297,12 +360,14 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> bool:
-        self._closing = True
-        return bool(self._waiting)
+        self._ended = self._closing = True
+        if self._course is None:
+            return bool(self._waiting)
+        return self._course.end != "hang"
 
     def on_message_begin(self) -> None:
         self._started = self._stamp
-        self._url = self._key = self._call_id = self._attempt = b""
+        self._url = self._key = self._call_id = self._attempt = self._script = b""
         self._size = self._head_size = 0
         self._in_head = True
 
@@ -317,16 +382,28 @@ class _Connection(asyncio.Protocol):
             self._call_id = value
         elif name == b"x-attempt":
             self._attempt = value
+        elif name == b"x-judge-fault":
+            self._script += b"," + value if self._script else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._status = 0  # of a control request, until it is asked
+        self._fault: tuple[Fault, str, str] | None = None  # with the call and the key that it is counted for
         if self._closing or self._url.startswith(b"/_judge/"):
             return
         key, target = self._take_key()
         call_id = _text(self._call_id or self._method() + b" " + target)
-        attempt = int(self._attempt) if self._attempt.isdigit() and len(self._attempt) < 10 else 1
+        said = self._attempt
+        attempt = int(said) if said.isdigit() and len(said) < 10 else 0
         self._status, self._wait_ns = self._judge.ledger.arrive(call_id, key, attempt, self._started)
+        if self._status == 200:
+            try:
+                fault = self._judge.fault(self._script, call_id, key, self._started)
+            except ValueError as error:
+                self._judge.ledger.fault(call_id, key, "400")
+                self._refuse(400, f"X-Judge-Fault: {error}")
+            else:
+                self._fault = fault and (fault, call_id, key)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
@@ -340,10 +417,14 @@ class _Connection(asyncio.Protocol):
         keep = parser.should_keep_alive() and not parser.should_upgrade() and parser.get_http_version() == "1.1"
         head_only = self._method() == b"HEAD"
         latency = self._judge.latency() if self._status else 0.0
-        if self._status == 200 and keep and not head_only:
+        answer: bytes | Course
+        if self._fault:
+            answer = self._injected(keep, head_only)
+            keep = keep and answer.end in ("keep", "hang")
+        elif self._status == 200 and keep and not head_only:
             answer = OK
         else:
-            answer = self._compose("" if keep else CLOSE, head_only)
+            answer = self._compose(() if keep else CLOSE, head_only)
         self._closing = not keep
         self._send(answer, latency)
 
@@ -371,13 +452,13 @@ class _Connection(asyncio.Protocol):
 
     # Answering.
 
-    def _compose(self, headers: str, head_only: bool) -> bytes:
+    def _compose(self, headers: tuple[str, ...], head_only: bool) -> bytes:
         body: Mapping[str, object]
         status = self._status
         if status == 0:
             status, body = self._judge.control(self._method(), self._url.partition(b"?")[0])
         elif status == 429:
-            headers += f"Retry-After: {-(-self._wait_ns // NS)}\r\n"
+            headers = (f"Retry-After: {-(-self._wait_ns // NS)}", *headers)
             body = {"ok": False, "error": "a limit of this key is used up"}
         elif status == 401:
             body = {"ok": False, "error": "unknown key"}
@@ -390,8 +471,14 @@ class _Connection(asyncio.Protocol):
             self._closing = True
             self._send(_answer(status, {"ok": False, "error": error}, headers=CLOSE), 0.0)
 
-    def _send(self, answer: bytes, latency: float) -> None:
-        if latency or self._waiting:
+    def _injected(self, keep: bool, head_only: bool) -> Course:
+        assert self._fault is not None
+        fault, call_id, key = self._fault
+        self._judge.ledger.fault(call_id, key, fault.kind)
+        return course_of(fault, () if keep else CLOSE, head_only=head_only, wall=self._judge.wall)
+
+    def _send(self, answer: bytes | Course, latency: float) -> None:
+        if latency or self._waiting or self._course or isinstance(answer, Course):
             # Every timer writes the oldest answer, not its own: that keeps the order.
             self._waiting.append(answer)
             self._judge.in_flight += 1
@@ -400,28 +487,73 @@ class _Connection(asyncio.Protocol):
             self._ready.append(answer)
 
     def _answer_oldest(self) -> None:
-        if self._waiting:  # else the connection was lost
-            self._judge.in_flight -= 1
-            self._ready.append(self._waiting.popleft())
-            self._flush()
+        self._due += 1
+        self._answer_due()
+
+    def _answer_due(self) -> None:
+        while self._due and self._waiting and self._course is None:  # else the connection was lost, or waits
+            self._due -= 1
+            answer = self._waiting.popleft()
+            if isinstance(answer, bytes):
+                self._judge.in_flight -= 1
+                self._ready.append(answer)
+            else:
+                self._course = answer
+                if answer.begin:
+                    self._ready.append(answer.begin)
+                self._timer = asyncio.get_running_loop().call_later(answer.every, self._go_on)
+        self._flush()
+
+    def _go_on(self) -> None:
+        """One step of the course under way; where the client doesn't read, its next reading takes it."""
+        self._timer = None
+        if self._course is None or self._choked:
+            return
+        piece = next(self._course.rest, None)
+        if piece is None:
+            self._end(self._course)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self._course.every, self._go_on)
+            self._transport.write(piece)
+
+    def _end(self, course: Course) -> None:
+        if course.end == "hang":
+            if self._ended:
+                self.abort()
+            return
+        self._course = None
+        self._judge.in_flight -= 1
+        if course.end == "reset":
+            wire = self._transport.get_extra_info("socket")
+            if wire is not None:
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.abort()
+        elif self._closing and not self._waiting:
+            self._finish()
+        else:
+            self._answer_due()
 
     def _flush(self) -> None:
         if self._ready:
             self._transport.write(b"".join(self._ready))
             self._ready.clear()
-            if self._closing and not self._waiting:
+            if self._closing and not self._waiting and self._course is None:
                 self._finish()
         if self._waiting or self._choked:
             self._throttle()
 
     def _finish(self) -> None:
         """Half-close: closing at once, with input unread, would take the answer back out of the client's hands."""
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER, self.abort)
+        if self._transport.can_write_eof():
+            with suppress(OSError):  # the client may be gone unnoticed, if its end had been read before
+                self._transport.write_eof()
 
     def _throttle(self) -> None:
         if self._transport.is_closing():
+            return
+        if self._course and self._course.end == "hang" and len(self._waiting) >= PIPELINE_CAP:
+            self.abort()  # unread it would never tell that its client is gone
             return
         if self._choked or len(self._waiting) >= PIPELINE_CAP:
             self._transport.pause_reading()
@@ -435,6 +567,8 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._choked = False
         self._throttle()
+        if self._course and self._timer is None:
+            self._go_on()
 
 
 def _text(value: bytes) -> str:
@@ -473,9 +607,16 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
     ended = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ended.set)
+    tls: ssl.SSLContext | None = None
     try:
+        if options.tls_cert is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(options.tls_cert, options.tls_key)
         # Both event loops set TCP_NODELAY by themselves.
-        server = await loop.create_server(judge.connection, options.host, options.port, backlog=4096)
+        server = await loop.create_server(judge.connection, options.host, options.port, backlog=4096, ssl=tls)
+    except ssl.SSLError:
+        print("the TLS certificate and its key are no pair in PEM form", file=sys.stderr)
+        return None
     except OSError as error:
         print(f"cannot listen on {_authority(options.host, options.port)}: {error.strerror}", file=sys.stderr)
         return None
@@ -519,6 +660,9 @@ def print_report(report: Report, file: TextIO) -> None:
     console = Console(file=file, markup=False, highlight=False)
     console.print(table)
     console.print(f"{report.arrivals} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
+    if report.faults:
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items()))
+        console.print(f"Faults injected into accepted arrivals: {faults}.")
     for violation in report.violations or ["No violation."]:
         console.print(violation)
 
@@ -535,7 +679,12 @@ class JudgeProcess:
     def __init__(self, options: JudgeOptions, *, cpu: int | None = None) -> None:
         self._options = options
         self._cpu = cpu
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if options.tls_cert is not None:  # its own certificate is all that it can be known by
+            context = ssl.create_default_context(cafile=options.tls_cert)
+            context.check_hostname = False
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(*handlers)
         self.url = ""
         self.port = 0
         self.pid = 0
@@ -574,8 +723,20 @@ class JudgeProcess:
         keys = {label: (accepted, rejected) for label, (accepted, rejected) in data.pop("keys").items()}
         return Live(**data, keys=keys)
 
+    def calls(self) -> dict[str, int]:
+        """How many arrivals each call had, accepted or not, since the last reset."""
+        return self._ask("GET", "calls")
+
+    def reject(self, label: str) -> None:
+        """From now on this key is answered 401."""
+        self._ask("POST", f"reject/{quote(label, safe='')}")
+
+    def accept(self, label: str) -> None:
+        """No longer reject this key on command; what the options say of it still holds."""
+        self._ask("POST", f"accept/{quote(label, safe='')}")
+
     def reset(self) -> None:
-        """Forget every arrival."""
+        """Forget every arrival and every command; for the options' rejections this is the start."""
         self._ask("POST", "reset")
 
     def _start(self) -> None:
@@ -592,7 +753,7 @@ class JudgeProcess:
             self._stderr.seek(0)
             raise RuntimeError(f"the judge didn't start: {self._stderr.read().strip()}")
         address = line.split()[-1]
-        self.url = f"http://{address}"
+        self.url = f"{'http' if self._options.tls_cert is None else 'https'}://{address}"
         self.port = int(address.rpartition(":")[2])
 
     def _end(self) -> None:
@@ -625,6 +786,8 @@ def _from_line(line: str) -> tuple[JudgeOptions, int | None]:
     options["limits"] = tuple(Limit(*limit) for limit in options["limits"])
     options["key_in"] = KeyIn(*options["key_in"])
     options["latency_ns"] = tuple(options["latency_ns"])
+    options["faults"] = tuple(Chance(Fault(*fault), probability) for fault, probability in options["faults"])
+    options["rejections"] = tuple(Rejection(*rejection) for rejection in options["rejections"])
     return JudgeOptions(**options), data["cpu"]
 
 

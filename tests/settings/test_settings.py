@@ -536,6 +536,18 @@ def test_a_ca_file_is_read(tmp_path: Path, ca: str | None, message: str) -> None
     assert message in fault
 
 
+def test_a_client_certificate_is_read(tmp_path: Path) -> None:
+    """cert_file with its key must be a pair; a key_file alone is a fault."""
+    good = GOOD.replace("http:", "https:")
+    text = good.replace("limits =", 'cert_file = "client.pem"\nlimits =', 1)
+    (fault,) = faults(tmp_path, text)
+    assert fault.startswith("pools.default.cert_file: or key_file can't be read")
+    (tmp_path / "client.pem").write_text("nonsense")
+    assert faults(tmp_path, text) == ["pools.default.cert_file: and its key are no pair in PEM form without a password"]
+    text = good.replace("limits =", 'key_file = "client.key"\nlimits =', 1)
+    assert faults(tmp_path, text) == ["pools.default.key_file: stands without cert_file"]
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     """Whoever mends a configuration sees everything that is wrong, in every source and of every sort."""
     text = f"""

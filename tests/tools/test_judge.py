@@ -19,13 +19,12 @@ from apiflux_grpc.tools.judge import (
     JudgeOptions,
     KeyIn,
     parse_bind,
-    parse_duration,
     parse_key_in,
     parse_keys,
     parse_latency,
     parse_limit,
 )
-from apiflux_grpc.tools.ledger import Ledger, Limit, Report, most_in_any_window
+from apiflux_grpc.tools.ledger import Ledger, Limit, Report, most_in_any_window, parse_duration
 
 SECRET = "canary-7f3a"
 MINUTE = 60_000_000_000
