@@ -7,8 +7,8 @@ Rules
    the write: at once on a warm connection, after the dial on a new one.
 3. A connection is used again only after an answer that ended where its framing says, with nothing behind it, the
    request fully written, and keep-alive on both sides. Else it is closed, after a cancel too.
-4. One exchange at a time on a connection. Bytes that nobody asked for close it. Before it is used again the kernel is
-   asked whether there is something to read or a hang-up.
+4. One exchange at a time on a connection. Bytes that nobody asked for close it. Before it is used again after some
+   idle time, the kernel is asked whether there is something to read or a hang-up.
 5. No queue: the scheduler is the only one.
 6. Network input never costs more than head cap + body cap; interim answers count as head, and chunk sizes,
    extensions and trailers have a bound of their own.
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 TICK: Final = 4 * MILLISECOND  # timeouts are at most so late
 NAMES_KEPT: Final = 10 * SECOND  # how long a looked-up address is used for new connections
+FRESH: Final = MILLISECOND  # so soon after its last answer a connection needs no look
 EYEBALLS_DELAY: Final = 0.25  # seconds until the next address is tried beside the first, RFC 8305
 HANG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
@@ -146,8 +147,8 @@ class Origin:
         exchange._slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
-            connection, _ = idle.popitem()
-            if connection.is_quiet():
+            connection, since = idle.popitem()
+            if connection.is_quiet(now - since):
                 connection.write(exchange, now)
                 return None
             connection.abort()
@@ -363,9 +364,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     # -- out ----------------------------------------------------------------------------------
 
-    def is_quiet(self) -> bool:
-        """Nothing to read and no hang-up; else it is of no use any more."""
-        return not self.lost and not self._transport.is_closing() and not self._poll.poll(0)
+    def is_quiet(self, idle: int) -> bool:
+        """Nothing to read and no hang-up, after so long without use; else it is of no use any more."""
+        if self.lost or self._transport.is_closing():
+            return False
+        return idle < FRESH or not self._poll.poll(0)
 
     def write(self, exchange: Exchange, now: int) -> None:
         """The one write of the exchange."""

@@ -19,7 +19,7 @@ from apiflux_grpc.core.model import SECOND, Call
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key
 
-NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})  # an empty body needs no length here
+NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body needs no length here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,15 @@ import gc
 import os
 import sys
 import time
+from collections import Counter
 from statistics import median
 
-import aiohttp
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
+from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.bootstrap import loop_factory
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.model import SECOND, Batch, Key, Limit, Pool
@@ -26,7 +27,8 @@ from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit as JudgeLimit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from tests.bench.more import million_queued, steady_use, under_load
+from tests.bench.more import TaskUpstream, engine_alone, million_queued, steady_use, under_load
+from tests.bench.sender import bare_loop, certificate, idle_memory, sender_alone, storm
 
 CALLS = 20_000
 AT_ONCE = 200
@@ -65,18 +67,12 @@ def assign_cost(keys: int, paced: bool, permits: int = 40_000) -> float:
     return spent / permits * 1e6
 
 
-async def bare_loop(url: str, run: int) -> float:
-    """Microseconds of CPU per call of a bare aiohttp loop, one task per call, AT_ONCE at once."""
-    gate = asyncio.Semaphore(AT_ONCE)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def one(number: int) -> None:
-            async with gate, session.get(f"{url}/bare/{run}/{number}", headers={"X-API-Key": "bench-secret-1"}) as got:
-                await got.read()
-
-        start = time.process_time()
-        await asyncio.gather(*(one(number) for number in range(CALLS)))
-        return (time.process_time() - start) / CALLS * 1e6
+async def bare_sleep(turns: int = 100_000) -> float:
+    """Microseconds of CPU of one turn of a bare `await sleep(0)` loop."""
+    start = time.process_time()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return (time.process_time() - start) / turns * 1e6
 
 
 async def through(target: str, pid: int, requests: list[pb.ProcessRequest]) -> float:
@@ -106,6 +102,34 @@ def batches(name: str, streams: int) -> list[pb.ProcessRequest]:
     ]
 
 
+async def against_a_bare_loop(rows: list[tuple[str, str, str]], tls: bool) -> bool:
+    """The server's CPU per call against a bare aiohttp loop's, run by run; False: the judge found a violation."""
+    with certificate() as (cert, cert_key):
+        files = (cert, cert_key) if tls else (None, None)
+        with JudgeProcess(JudgeOptions(KEYS, (WIDE,), tls_cert=files[0], tls_key=files[1])) as judge:
+            extra = f"max_connections = {AT_ONCE}" + (f'\nca_file = "{cert}"' if tls else "")
+            config = config_for(judge.url, (WIDE,), list(KEYS), extra)
+            with ServedProcess(config, secrets_for(KEYS)) as served:
+                bare, single, many = [], [], []
+                for run in range(3):
+                    seconds = await bare_loop(judge.url, CALLS, AT_ONCE, cert if tls else None, f"bare-{run}")
+                    bare.append(seconds / CALLS * 1e6)
+                    single.append(await through(served.target, served.pid, batches(f"one-{run}", 1)))
+                    many.append(await through(served.target, served.pid, batches(f"many-{run}", 100)))
+            report = judge.report()
+    kind = "TLS" if tls else "plain"
+    rows.append((f"bare aiohttp loop, {kind}, CPU per call, us", "-", _row(bare)))
+    target = "0.45" if tls else "0.36"
+    rows.append((f"server CPU per call / bare loop, {kind}, one batch", target, _ratios(single, bare)))
+    rows.append((f"the same, {kind}, 100 streams", "-" if tls else "0.55", _ratios(many, bare)))
+    rows.append(("worst window at the judge / limit", "1.000", f"{report.worst:.3f}"))
+    return report.ok and not report.rejected
+
+
+def _counts(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in outcomes.most_common())
+
+
 async def main() -> int:
     rows: list[tuple[str, str, str]] = []
     gc.disable()
@@ -118,22 +142,23 @@ async def main() -> int:
         repeat = [pb.ProcessRequest(repeat=pb.RepeatedCall(count=CALLS))]
         costs = [await through(served.target, served.pid, repeat) for _ in range(4)][1:]
         rows.append(("service without network, CPU per call, us", "15", _row(costs)))
-    ok = True
-    with JudgeProcess(JudgeOptions(KEYS, (WIDE,))) as judge:
-        extra = f"max_connections = {AT_ONCE}"
-        config = config_for(judge.url, (WIDE,), list(KEYS), extra)
-        with ServedProcess(config, secrets_for(KEYS)) as served:
-            bare, single, many = [], [], []
-            for run in range(3):
-                bare.append(await bare_loop(judge.url, run))
-                single.append(await through(served.target, served.pid, batches(f"one-{run}", 1)))
-                many.append(await through(served.target, served.pid, batches(f"many-{run}", 100)))
-        report = judge.report()
-        ok = report.ok and not report.rejected
-        rows.append(("bare aiohttp loop, CPU per call, us", "-", _row(bare)))
-        rows.append(("server CPU per call / bare loop, one batch", "1.35", _ratios(single, bare)))
-        rows.append(("server CPU per call / bare loop, 100 streams", "1.6", _ratios(many, bare)))
-        rows.append(("worst window at the judge / limit", "1.000", f"{report.worst:.3f}"))
+        turn = await bare_sleep()
+        rows.append(("the same / a turn of a bare `await sleep(0)` loop", "-", _row([cost / turn for cost in costs])))
+    for name, make in (("a callback", SimulatedUpstream), ("a task", TaskUpstream)):
+        costs = [await engine_alone(make) for _ in range(3)]
+        rows.append((f"engine alone, {name} per call, CPU per call, us", "-", _row(costs)))
+    ok = await against_a_bare_loop(rows, tls=False)
+    ok = await against_a_bare_loop(rows, tls=True) and ok
+    for tls in (False, True):
+        kind = "TLS" if tls else "plain"
+        ratios = [await sender_alone(tls) for _ in range(3)]
+        rows.append((f"sender alone, {kind}, 50 at once, CPU / aiohttp", "0.2", _ratios(ratios, [1, 1, 1])))
+        kilobytes = await idle_memory(tls)
+        rows.append((f"an idle connection, {kind}, KB of RSS", "70" if tls else "10", f"{kilobytes:.1f}"))
+    arrivals, twice, left, outcomes = await storm()
+    rows.append(("storm of 50,000: arrivals - (calls - NotSent)", "0", f"{arrivals} ({_counts(outcomes)})"))
+    rows.append(("the same, seen twice; connections left", "0; 0", f"{twice}; {left}"))
+    ok = ok and not (arrivals or twice or left)
     health, first, burst, worst = await under_load()
     rows.append(("health check p99 with 500 calls in flight, ms", "50", f"{health:.0f}"))
     rows.append(("first result p99, the same, ms", "150", f"{first:.0f}"))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,9 +14,13 @@ import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.adapters.observe_logs import LogObserver
+from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
-from apiflux_grpc.client import Call, Client
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool
+from apiflux_grpc.client import Call as ClientCall
+from apiflux_grpc.client import Client
+from apiflux_grpc.core.model import SECOND, Answer, Call, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.ports import Attempt, Upstream
 from apiflux_grpc.engine.runtime import Engine, PoolParts
 from apiflux_grpc.server.wire import Checking
 from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
@@ -139,10 +144,51 @@ async def steady_use() -> tuple[float, float]:
         keys = {"key-1": "bench-secret-1"}
         with ServedProcess(config_for(judge.url, (limit,), ["key-1"]), secrets_for(keys)) as served:
             async with Client(served.target) as client:
-                stream = client.process([Call(f"/{number}") for number in range(100 * cycles)])
+                stream = client.process([ClientCall(f"/{number}") for number in range(100 * cycles)])
                 results = [result async for result in stream]
         report = judge.report()
     times = [result.completed_at.timestamp() for result in results]
     latency = sum(result.latency for result in results) / len(results)
     elapsed = max(times) - min(times)
     return (cycles - 1) * (1 + latency) / elapsed, report.worst
+
+
+class TaskUpstream:
+    """What an upstream costs that makes a task of each attempt; otherwise it does nothing."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, attempt: Attempt) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, attempt: Attempt) -> None:
+        attempt.sent(time.monotonic_ns())
+        await asyncio.sleep(0)
+        attempt.done(Answer(200, {}, b"", time.monotonic_ns()))
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Never asked for here."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def engine_alone(make_upstream: Callable[[], Upstream], calls: int = 50_000) -> float:
+    """Microseconds of CPU per call of the engine alone, 200 at once."""
+    keys = tuple(Key(f"key-{number}", "s", (Limit(1_000_000, 60 * SECOND),)) for number in range(2))
+    pool = Pool("default", keys, max_connections=200)
+    engine = Engine([PoolParts(pool, make_upstream, AiolimiterPacer)], LogObserver())
+    await engine.start(own_thread=False)
+    ticket = engine.submit(BatchSpec("default", "caller", [Call()] * calls, RetryPolicy(), size=calls))
+    start = time.process_time()
+    over = None
+    while over is None:
+        message = await ticket.next(100)
+        ticket.credit(len(message.items), message.size)
+        over = message.over
+    spent = time.process_time() - start
+    await engine.stop()
+    return spent / calls * 1e6
