@@ -1,7 +1,7 @@
-"""What a key may still spend now, over all its limits.
+"""What one owner, a key or a group of keys, may still spend now, over all its limits.
 
-Rule: all limits of a key are taken together or none is, and a call counts from its permit until `per` after the
-last instant at which it can have arrived.
+Rule: all limits are taken together or none is, and a call counts from its permit until `per` after the last instant
+at which it can have arrived.
 
 Three instants decide when a slot comes back. *Taken*: the permit, a bare count without an end. *Sent*: the
 request's bytes went to the socket. *Settled*: an answer came. A call that was sent arrives at most J
@@ -10,11 +10,13 @@ request's bytes went to the socket. *Settled*: an answer came. A call that was s
 certainly wasn't sent is given back at once.
 
 Calls that were sent and not answered yet are kept in *flights*: groups by the instant of sending, one deque for
-all windows of the key. A whole flight moves into the logs when its J has passed, so that a hanging call costs
+all windows of the owner. A whole flight moves into the logs when its J has passed, so that a hanging call costs
 nothing and ends by itself.
 
-Each limit also has a Pacer, which only shapes bursts: the window keeps the promise. Not known here: which library
-paces, other keys, who waits.
+A limit is a window, whose Pacer only shapes bursts, or a bucket, of which the pacer is all there is. What the
+upstream says of itself only ever tightens: a ceiling on what is left until an instant, or a cut of a limit.
+
+Not known here: which library paces, other owners, who waits.
 """
 
 from __future__ import annotations
@@ -22,26 +24,30 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apiflux_grpc.core.model import Counts, Kind
-from apiflux_grpc.core.window import GROUPS, Window
+from apiflux_grpc.core.model import Counts, Kind, Limit
+from apiflux_grpc.core.window import CUT, GROUPS, STEP, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from apiflux_grpc.core.model import Limit, Permit
 
 FAR: Final = 1 << 62  # no instant: something else has to happen first
 PACER_MARGIN: Final = 1.001  # a pacer's rate over its window's, so that the window is what binds
 
 
 class Pacer(Protocol):
-    """Shapes the bursts of one limit of one key. Bound to one event loop."""
+    """Shapes the bursts of one limit of one owner. Bound to one event loop."""
 
     def ready_at(self, amount: int, now: int) -> int:
         """`now` or earlier: there is room. Else a later instant at which it is worth asking again."""
 
     def take(self, amount: int) -> None:
         """Take `amount`; only right after ready_at said that there is room."""
+
+    def level(self, now: int) -> float:
+        """What is taken and has not leaked away yet."""
+
+    def fill(self, level: float, now: int) -> None:
+        """Start from this level instead of 0, as the heir of another pacer; above the burst it waits for the rest."""
 
 
 class PacerFactory(Protocol):
@@ -55,16 +61,100 @@ def paced(limit: Limit, make_pacer: PacerFactory) -> Pacer:
     return make_pacer(limit.depth, seconds)
 
 
-class Flight:
-    """Calls of one key that were sent at about the same time and have no answer yet."""
+def shape(limit: Limit, jitter: int, factor: float = 1.0) -> tuple[float, float]:
+    """(burst, seconds) of the pacer that keeps a bucket limit although calls arrive up to `jitter` ns late.
 
-    __slots__ = ("calls", "cost", "first", "gone", "last")
+    Delays bunch calls: those taken over J may arrive at once, so the depth is less by what flows in during J. Where
+    that leaves less than one call, calls are spaced so that however they bunch the bucket holds them.
+    """
+    rate = limit.max * factor / limit.per * 1e9
+    flow = rate * jitter / 1e9
+    depth = limit.depth - flow
+    if depth >= 1:
+        return depth, depth / rate
+    return 1.0, (1 + (1 - limit.depth + flow) / limit.depth) / rate
+
+
+def largest(limit: Limit, jitter: int) -> int:
+    """The most that one call may take of this limit at once."""
+    if limit.kind is Kind.BUCKET:
+        return int(shape(limit, jitter)[0])
+    return min(limit.max, limit.depth)
+
+
+class Bucket:
+    """A bucket limit: its pacer, made anew where the limit is cut or comes back. A Pacer itself."""
+
+    __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at")
+
+    def __init__(self, limit: Limit, jitter: int, make_pacer: PacerFactory) -> None:
+        self.limit = limit
+        self._jitter = jitter
+        self._make = make_pacer
+        self._factor = 1.0
+        self._cut_at = -1
+        self.recover_at = FAR
+        self._pacer = make_pacer(*shape(limit, jitter))
+
+    def ready_at(self, amount: int, now: int) -> int:
+        return self._pacer.ready_at(amount, now)
+
+    def take(self, amount: int) -> None:
+        self._pacer.take(amount)
+
+    def level(self, now: int) -> float:
+        return self._pacer.level(now)
+
+    def fill(self, level: float, now: int) -> None:
+        self._pacer.fill(level, now)
+
+    def headroom(self, now: int) -> float:
+        """The free share of its depth."""
+        return 1 - self._pacer.level(now) / shape(self.limit, self._jitter, self._factor)[0]
+
+    def cut(self, now: int, taken_at: int) -> bool:
+        """As Window.cut."""
+        self.recover_at = now + self.limit.per
+        if self._cut_at >= 0 and (taken_at <= self._cut_at or now < self._cut_at + self.limit.per):
+            return False
+        self._cut_at = now
+        self._change(self._factor * CUT, now)
+        return True
+
+    def recover(self, now: int) -> None:
+        """A step of a cut comes back where it is due."""
+        if now >= self.recover_at:
+            self._change(min(1.0, self._factor + 1 / STEP), now)
+            self.recover_at = now + self.limit.per if self._factor < 1 else FAR
+
+    def _change(self, factor: float, now: int) -> None:
+        level = self._pacer.level(now)
+        self._factor = factor
+        self._pacer = self._make(*shape(self.limit, self._jitter, factor))
+        self._pacer.fill(level, now)
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self.limit.max} per {self.limit.per / 1e9:g} s, burst {self.limit.depth}, {self._pacer!r}>"
+
+
+class Part(Protocol):
+    """One call's part in one budget: a permit, or what it takes of its key's group."""
+
+    cost: int
+    flight: Flight | None
+
+
+class Flight:
+    """Calls of one owner that were sent at about the same time and have no answer yet."""
+
+    __slots__ = ("calls", "cost", "first", "gone", "landed", "last")
 
     def __init__(self, at: int) -> None:
         self.first = self.last = at
         self.calls = 0
         self.cost = 0
         self.gone = False  # its J has passed: its calls are in the logs
+        self.landed: list[list[int]] = []  # where, for each cost window
 
 
 _UNCOUNTED: Final = Flight(0)  # where no window counts
@@ -75,46 +165,74 @@ class Budget:
     """The limits of one owner: their windows, their pacers and the flights between *sent* and *settled*.
 
     Two tuples of each, by what they count, because most pools count calls alone and this is the hottest code.
+    Raises ValueError for a bucket limit without a pacer.
     """
 
-    __slots__ = ("_cost_pacers", "_flights", "_pacers", "_span", "cost_windows", "jitter", "kept", "windows")
+    __slots__ = (
+        "_ceilings",
+        "_cost_pacers",
+        "_flights",
+        "_make_pacer",
+        "_pacers",
+        "_span",
+        "_unsent",
+        "_unsent_cost",
+        "buckets",
+        "cost_windows",
+        "jitter",
+        "kept",
+        "limits",
+        "windows",
+    )
 
     def __init__(self, limits: Sequence[Limit], jitter: int, make_pacer: PacerFactory | None) -> None:
-        if any(limit.kind is not Kind.WINDOW for limit in limits):
-            raise ValueError("a budget is made of window limits")
-        by_calls = [limit for limit in limits if limit.counts is Counts.CALLS]
-        by_cost = [limit for limit in limits if limit.counts is Counts.COST]
-        self.windows = tuple(Window(limit.max, limit.per) for limit in by_calls)
-        self.cost_windows = tuple(Window(limit.max, limit.per) for limit in by_cost)
-        self._pacers: tuple[Pacer, ...] = ()
-        self._cost_pacers: tuple[Pacer, ...] = ()
-        if make_pacer is not None:
-            self._pacers = tuple(paced(limit, make_pacer) for limit in by_calls)
-            self._cost_pacers = tuple(paced(limit, make_pacer) for limit in by_cost)
+        self.limits = tuple(limits)
         self.jitter = jitter
+        self._make_pacer = make_pacer
+        self.buckets: list[Bucket] = []
+        self.windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.CALLS, Kind.WINDOW))
+        self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
+        self._pacers = self._paced(Counts.CALLS)
+        self._cost_pacers = self._paced(Counts.COST)
         self._flights: deque[Flight] = deque()
+        self._unsent = 0  # taken, and neither sent nor given back
+        self._unsent_cost = 0
+        self._ceilings: dict[Counts, list[int]] = {}  # [left, until]
         everything = (*self.windows, *self.cost_windows)
         self._span = min((window.per for window in everything), default=0) // GROUPS
         # How long after its instant a slot comes back in the shortest window.
         self.kept = min((window.kept for window in everything), default=0)
 
-    def try_take(self, cost: int, now: int) -> int:
-        """Take one call of `cost` from every limit, or none; the windows are expired up to `now`.
+    def _of(self, counts: Counts, kind: Kind) -> list[Limit]:
+        return [limit for limit in self.limits if limit.counts is counts and limit.kind is kind]
 
-        Returns 0 when taken, FAR when a window is full (its next_end tells), else the instant at which the pacers
-        may have room.
+    def _paced(self, counts: Counts) -> tuple[Pacer, ...]:
+        buckets = self._of(counts, Kind.BUCKET)
+        if self._make_pacer is None:
+            if buckets:
+                raise ValueError("a bucket limit needs a pacer")
+            return ()
+        made = [Bucket(limit, self.jitter, self._make_pacer) for limit in buckets]
+        self.buckets += made
+        make = self._make_pacer
+        return (*(paced(limit, make) for limit in self._of(counts, Kind.WINDOW)), *made)
+
+    # -- the way of a call --------------------------------------------------------------------
+
+    def fits(self, cost: int, now: int) -> int:
+        """0: one call of `cost` may be taken; the windows are expired up to `now`.
+
+        FAR where a window is full (`next_change` tells when to ask again), else the instant at which the pacers or
+        the upstream's own word may allow it.
         """
-        windows = self.windows
-        for window in windows:
+        for window in self.windows:
             if window.used >= window.max:
                 return FAR
-        cost_windows = self.cost_windows
-        for window in cost_windows:
+        for window in self.cost_windows:
             if window.used + cost > window.max:
                 return FAR
-        pacers = self._pacers
         wait = 0
-        for pacer in pacers:
+        for pacer in self._pacers:
             ready = pacer.ready_at(1, now)
             if ready > now and ready > wait:
                 wait = ready
@@ -122,30 +240,49 @@ class Budget:
             ready = pacer.ready_at(cost, now)
             if ready > now and ready > wait:
                 wait = ready
-        if wait:
-            return wait
-        for window in windows:
+        if self._ceilings:
+            wait = max(wait, self._under_ceilings(cost, now))
+        return wait
+
+    def try_take(self, cost: int, now: int) -> int:
+        """Take one call of `cost` from every limit, or none; returns what `fits` says."""
+        wait = self.fits(cost, now)
+        if not wait:
+            self.take(cost)
+        return wait
+
+    def take(self, cost: int) -> None:
+        """Take one call; only right after `fits` said 0."""
+        for window in self.windows:
             window.used += 1
-        for window in cost_windows:
+        for window in self.cost_windows:
             window.used += cost
-        for pacer in pacers:
+        for pacer in self._pacers:
             pacer.take(1)
         for pacer in self._cost_pacers:
             pacer.take(cost)
-        return 0
+        self._unsent += 1
+        self._unsent_cost += cost
+        if self._ceilings:
+            for counts, ceiling in self._ceilings.items():
+                ceiling[0] -= 1 if counts is Counts.CALLS else cost
 
     def give_back(self, cost: int) -> None:
         """A call that certainly wasn't sent. Pacers keep theirs: that only smooths a little more."""
+        self._unsent -= 1
+        self._unsent_cost -= cost
         for window in self.windows:
             window.used -= 1
         for window in self.cost_windows:
             window.used -= cost
 
-    def sent(self, permit: Permit, at: int) -> int:
+    def sent(self, part: Part, at: int) -> int:
         """The call's bytes went out at `at`. Returns when its slot ends if no answer comes."""
         flights = self._flights
+        self._unsent -= 1
+        self._unsent_cost -= part.cost
         if not self.kept:
-            permit.flight = _UNCOUNTED
+            part.flight = _UNCOUNTED
             return FAR
         if flights and at - flights[-1].first <= self._span:
             flight = flights[-1]
@@ -155,30 +292,40 @@ class Budget:
             flight = Flight(at)
             flights.append(flight)
         flight.calls += 1
-        flight.cost += permit.cost
-        permit.flight = flight
+        flight.cost += part.cost
+        part.flight = flight
         return flight.last + self.jitter + self.kept
 
-    def answered(self, permit: Permit, at: int) -> int:
-        """An answer came at `at`: the call arrived by then. Returns when some window next frees something."""
+    def answered(self, part: Part, at: int, actual: int | None = None) -> int:
+        """An answer came at `at`: the call arrived by then; it took `actual` instead of its cost, if that is told.
+
+        Returns when some window next frees something.
+        """
         flights = self._flights
         if flights and flights[0].last + self.jitter <= at:
             self._land(at)  # instants join the logs in their order, or slots would come back later than they must
-        flight = permit.flight
+        flight, cost = part.flight, part.cost
+        more = 0 if actual is None else actual - cost
         if flight is None or flight.gone:
+            if more and flight is not None:
+                for window, entry in zip(self.cost_windows, flight.landed, strict=False):
+                    window.correct(entry, at, more)
             return FAR
         flight.calls -= 1
-        flight.cost -= permit.cost
+        flight.cost -= cost
         first = FAR
         for window in self.windows:
             end = window.record(at, 1)
             if end < first:
                 first = end
         for window in self.cost_windows:
-            end = window.record(at, permit.cost)
+            window.used += more
+            end = window.record(at, cost + more)
             if end < first:
                 first = end
         return first
+
+    # -- what happens by itself ---------------------------------------------------------------
 
     def advance(self, now: int) -> None:
         """Move flights whose J has passed into the logs, then take back what has ended."""
@@ -187,6 +334,10 @@ class Budget:
             window.expire(now)
         for window in self.cost_windows:
             window.expire(now)
+        for bucket in self.buckets:
+            bucket.recover(now)
+        if self._ceilings:
+            self._ceilings = {counts: ceiling for counts, ceiling in self._ceilings.items() if ceiling[1] > now}
 
     def _land(self, now: int) -> None:
         flights = self._flights
@@ -199,6 +350,7 @@ class Budget:
                     window.record(instant, flight.calls)
                 for window in self.cost_windows:
                     window.record(instant, flight.cost)
+                    flight.landed.append(window.newest)
 
     def next_change(self) -> int:
         """The next instant at which something comes back by itself; FAR: nothing is on its way."""
@@ -207,15 +359,55 @@ class Budget:
             end = window.next_end
             if end is not None and end < first:
                 first = end
+        for bucket in self.buckets:
+            first = min(first, bucket.recover_at)
+        for _, until in self._ceilings.values():
+            first = min(first, until)
         for flight in self._flights:
             if flight.calls:
                 return min(first, flight.last + self.jitter + self.kept)
         return first
 
-    def rank(self) -> tuple[float, int]:
+    # -- what the upstream says ---------------------------------------------------------------
+
+    def tighten(self, counts: Counts, left: int, until: int) -> None:
+        """The upstream says that no more than `left` may be taken until `until`; what allows less holds."""
+        known = self._ceilings.get(counts)
+        if known is None:
+            self._ceilings[counts] = [left, until]
+        elif left < known[0]:
+            known[:] = [left, until]
+
+    def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
+        """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
+
+        That which `counts` and `per` name, else the tightest. Returns it, or None where nothing was cut (anew).
+        """
+        pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
+        pairs += zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)
+        rows = [(window.free / window.max, place, limit, window) for place, (limit, window) in enumerate(pairs)]
+        chosen: list[tuple[float, int, Limit, Window | Bucket]] = [*rows]
+        chosen += [(bucket.headroom(now), len(rows), bucket.limit, bucket) for bucket in self.buckets]
+        named = [row for row in chosen if row[2].counts is counts and per in (None, row[2].per)]
+        if not chosen:
+            return None
+        _, _, limit, owner = min(named or chosen, key=lambda row: row[:2])
+        return limit if owner.cut(now, taken_at) else None
+
+    # -- what there is ------------------------------------------------------------------------
+
+    def _under_ceilings(self, cost: int, now: int) -> int:
+        wait = 0
+        for counts, (left, until) in self._ceilings.items():
+            if until > now and left < (1 if counts is Counts.CALLS else cost):
+                wait = max(wait, until)
+        return wait
+
+    def rank(self, now: int = 0) -> tuple[float, int]:
         """(headroom, free calls): the free share of the tightest window, and what fits into all of them.
 
-        Headroom is 0 to 1, below 0 while a debt is paid off; (1, FAR) without windows.
+        Headroom is 0 to 1, below 0 while a debt is paid off. Where there are only buckets it is theirs at `now`,
+        and free calls are FAR; (1, FAR) without limits.
         """
         share = 1.0
         calls = FAR
@@ -233,7 +425,95 @@ class Budget:
             part = free / window.max
             if part < share:
                 share = part
+        if calls == FAR and self.buckets:
+            share = max(0.0, min(bucket.headroom(now) for bucket in self.buckets))
         return share, calls
+
+    def room_at(self, cost: int, now: int) -> int:
+        """When a call of `cost` fits into the windows if nothing else is taken; FAR: never, as they are now."""
+        latest = now
+        for counts, windows in ((Counts.CALLS, self.windows), (Counts.COST, self.cost_windows)):
+            amount = 1 if counts is Counts.CALLS else cost
+            for window in windows:
+                latest = max(latest, self._window_room_at(window, counts, amount, now))
+        return latest
+
+    def _window_room_at(self, window: Window, counts: Counts, amount: int, now: int) -> int:
+        if amount > window.nominal:
+            return FAR
+        missing = amount - window.free
+        if missing <= 0:
+            return now
+        for end, back in window.ends():
+            missing -= back
+            if missing <= 0:
+                return end
+        for flight in self._flights:
+            missing -= flight.calls if counts is Counts.CALLS else flight.cost
+            if missing <= 0:
+                return flight.last + self.jitter + window.kept
+        return now + self.jitter + window.kept  # not sent yet, or a cut that comes back
+
+    def spare_at(self, at: int, cost: int, now: int) -> tuple[int, int]:
+        """(calls, cost) that may be taken from now on and still leave room for a call of `cost` at `at`."""
+        spare = {Counts.CALLS: FAR, Counts.COST: FAR}
+        for counts, windows in ((Counts.CALLS, self.windows), (Counts.COST, self.cost_windows)):
+            amount = 1 if counts is Counts.CALLS else cost
+            for window in windows:
+                free = window.free + sum(back for end, back in window.ends() if end <= at)
+                for flight in self._flights:
+                    if flight.last + self.jitter + window.kept <= at:
+                        free += flight.calls if counts is Counts.CALLS else flight.cost
+                if now + self.jitter + window.kept <= at:
+                    free += self._unsent if counts is Counts.CALLS else self._unsent_cost
+                spare[counts] = min(spare[counts], max(0, free - amount))
+        return spare[Counts.CALLS], spare[Counts.COST]
+
+    def changed(self, limits: Sequence[Limit], now: int) -> Budget:
+        """The budget after a change of limits: what was spent stays spent, and what can't be known counts as spent.
+
+        Flights go over; this budget is of no use any more.
+        """
+        self.advance(now)
+        new = Budget(limits, self.jitter, self._make_pacer)
+        new._unsent, new._unsent_cost = self._unsent, self._unsent_cost
+        new._ceilings = self._ceilings
+        flying = sum(flight.calls for flight in self._flights)
+        flying_cost = sum(flight.cost for flight in self._flights)
+        if new.kept:
+            new._flights = self._flights
+        new.windows = self._heirs(new, Counts.CALLS, self.windows, self._unsent + flying, now)
+        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self._unsent_cost + flying_cost, now)
+        for counts, pacers, ours in (
+            (Counts.CALLS, new._pacers, self._pacers),
+            (Counts.COST, new._cost_pacers, self._cost_pacers),
+        ):
+            if ours:
+                level = max(pacer.level(now) for pacer in ours)
+                for pacer in pacers:
+                    pacer.fill(level, now)
+            else:
+                for limit, pacer in zip(new._shaped(counts), pacers, strict=True):
+                    pacer.fill(limit.depth, now)  # nobody knows what was sent before
+        return new
+
+    def _shaped(self, counts: Counts) -> list[Limit]:
+        return self._of(counts, Kind.WINDOW) + self._of(counts, Kind.BUCKET)
+
+    def _heirs(
+        self, new: Budget, counts: Counts, windows: tuple[Window, ...], pending: int, now: int
+    ) -> tuple[Window, ...]:
+        heirs = []
+        for limit in new._of(counts, Kind.WINDOW):
+            # The shortest that looks back far enough, else the longest; with none, nothing is known.
+            long_enough = [window for window in windows if window.per >= limit.per]
+            known = min(long_enough, key=lambda window: window.per, default=None)
+            if known is None:
+                known = max(windows, key=lambda window: window.per, default=None)
+            # With none, what is on its way may arrive until now + J.
+            instant = now if known is not None else now + self.jitter
+            heirs.append((known or Window(limit.max, 0)).heir(limit.max, limit.per, instant, pending))
+        return tuple(heirs)
 
     @property
     def on_the_way(self) -> list[tuple[int, int]]:
@@ -241,4 +521,4 @@ class Budget:
         return [(flight.last + self.jitter, flight.calls) for flight in self._flights if flight.calls]
 
     def __repr__(self) -> str:
-        return f"<Budget {', '.join(map(repr, (*self.windows, *self.cost_windows)))}>"
+        return f"<Budget {', '.join(map(repr, (*self.windows, *self.cost_windows, *self.buckets)))}>"

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class _Caller:
     """A flow of the upper level, and the heap of the lower one."""
 
-    __slots__ = ("batches", "finish", "queued", "virtual", "weight")
+    __slots__ = ("batches", "finish", "owed", "queued", "virtual", "weight")
 
     def __init__(self) -> None:
         self.weight = 1.0
         self.finish = 0.0
+        self.owed = 0.0
         self.virtual = 0.0
         self.queued = False
         self.batches: list[tuple[float, int, Batch]] = []
@@ -66,11 +67,11 @@ class FairQueue:
         if not self._open[name]:
             del self._open[name]
             heappush(self._gone, (self._callers[name].finish, name))
-        self.head()
-        while self._gone and self._gone[0][0] <= self._virtual:
+        idle = self.head() is None  # then nobody waits who could be passed, and all may be forgotten
+        while self._gone and (idle or self._gone[0][0] <= self._virtual):
             _, name = heappop(self._gone)
             caller = self._callers.get(name)
-            if name not in self._open and caller is not None and caller.finish <= self._virtual:
+            if name not in self._open and caller is not None and (idle or caller.finish <= self._virtual):
                 del self._callers[name]
 
     def wake(self, batch: Batch) -> None:
@@ -109,13 +110,40 @@ class FairQueue:
         batches = caller.batches
         batch_start, _, batch = batches[0]
         self._sequence = sequence = self._sequence + 1
-        batch.finish = finish = batch_start + size / batch.weight
+        both = size, size
+        if batch.owed or caller.owed:
+            both = max(0.0, size + batch.owed), max(0.0, size + caller.owed)
+            batch.owed += size - both[0]
+            caller.owed += size - both[1]
+        batch.finish = finish = batch_start + both[0] / batch.weight
         heapreplace(batches, (finish, sequence, batch))
-        caller.finish = finish = start + size / caller.weight
+        caller.finish = finish = start + both[1] / caller.weight
         heapreplace(self._heap, (finish, sequence, caller))
+
+    def owe(self, batch: Batch, size: float) -> None:
+        """The batch took `size` more than it was charged, or less: that goes with its next turn, and its caller's."""
+        batch.owed += size
+        caller = self._callers.get(batch.caller)
+        if caller is not None:
+            caller.owed += size
+
+    def park(self, batch: Batch) -> None:
+        """Leave the batch out of the turns until `unpark`."""
+        batch.parked = True
+
+    def unpark(self, batch: Batch) -> None:
+        """Let it take part again; it keeps its tag."""
+        if batch.parked:
+            batch.parked = False
+            self.wake(batch)
 
     def __repr__(self) -> str:
         return f"<FairQueue of {len(self._callers)} callers, {sum(self._open.values())} batches>"
+
+
+def has_work(batch: Batch) -> bool:
+    """Whether the batch has something to assign: a due retry, or a first attempt and room for its result."""
+    return bool(batch.again) or (batch.room > 0 and batch.next_index < batch.total)
 
 
 def _settled(caller: _Caller) -> Batch | None:
@@ -123,7 +151,7 @@ def _settled(caller: _Caller) -> Batch | None:
     batches = caller.batches
     while batches:
         start, _, batch = batches[0]
-        if batch.again or (batch.room > 0 and batch.next_index < batch.total):
+        if (batch.again or (batch.room > 0 and batch.next_index < batch.total)) and not batch.parked:  # has_work
             caller.virtual = start
             return batch
         heappop(batches)

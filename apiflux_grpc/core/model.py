@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from apiflux_grpc.core.budget import Flight
-    from apiflux_grpc.core.scheduler import KeyState
+    from apiflux_grpc.core.scheduler import KeyState, Share
 
 MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
@@ -63,6 +63,14 @@ class Key:
     max_in_flight: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Limits that several keys share, for instance those of one organisation. `keys` are labels."""
+
+    keys: tuple[str, ...]
+    limits: tuple[Limit, ...]
+
+
 class Reason(Enum):
     """Why an attempt failed; the words that users see in ErrorInfo.reason and in the summary."""
 
@@ -77,6 +85,7 @@ class Reason(Enum):
     HTTP_429 = "HTTP_429"
     HTTP_5XX = "HTTP_5XX"
     DRAINING = "DRAINING"  # never sent, the server shut down
+    NO_USABLE_KEY = "NO_USABLE_KEY"  # never sent, or not again: for too long no key could be used
     INTERNAL = "INTERNAL"  # a fault of ours
 
 
@@ -117,6 +126,7 @@ class Pool:
     # For GetInfo: "simulated" or "http", and where calls go.
     upstream: str = "simulated"
     base_url: str = ""
+    groups: tuple[Group, ...] = ()  # a key is in at most one
 
     def is_success(self, status: int) -> bool:
         return any(low <= status <= high for low, high in self.success)
@@ -204,7 +214,19 @@ class Result:
 class Permit:
     """The right to make one call with one key now. Made by the scheduler alone, charged before it is handed out."""
 
-    __slots__ = ("batch", "cost", "flight", "index", "key", "number", "queue_time", "taken_at")
+    __slots__ = (
+        "batch",
+        "cost",
+        "flight",
+        "index",
+        "key",
+        "key_era",
+        "number",
+        "pool_era",
+        "queue_time",
+        "share",
+        "taken_at",
+    )
 
     def __init__(
         self, key: KeyState, batch: Batch, index: int, number: int, cost: int, taken_at: int, queue_time: int
@@ -217,6 +239,9 @@ class Permit:
         self.taken_at = taken_at
         self.queue_time = queue_time
         self.flight: Flight | None = None  # set when it was sent
+        self.key_era = 0  # of the key's breaker, and of the pool's
+        self.pool_era = 0
+        self.share: Share | None = None  # what it takes of its key's group
 
     def __repr__(self) -> str:
         return f"<Permit {self.key.key.label} call {self.index} attempt {self.number} of {self.batch!r}>"
@@ -224,11 +249,12 @@ class Permit:
 
 @dataclass(slots=True)
 class Again:
-    """A call that waits to be attempted again."""
+    """A call that waits to be attempted again; with another key than `avoid`, if there is one."""
 
     index: int
     number: int
     queue_time: int
+    avoid: KeyState | None = None
 
 
 class Batch:
@@ -249,6 +275,8 @@ class Batch:
         "id",
         "in_flight",
         "next_index",
+        "owed",
+        "parked",
         "queued",
         "retrying",
         "room",
@@ -281,7 +309,9 @@ class Batch:
         self.retrying = 0  # retries that are not due yet
         # Written by the fair queue alone:
         self.queued = False
+        self.parked = False  # left out of the turns for now
         self.finish = 0.0
+        self.owed = 0.0  # size that it took beyond what it was charged
 
     @property
     def waiting(self) -> int:

@@ -8,27 +8,64 @@ isn't left idle beside a big slow one. A call meets its key only here: nothing w
 Keys that can pay stand in a heap, best first; an entry is good while its number is the key's latest, so a change
 pushes a new entry and the old one is dropped when it comes up. Everything that happens by itself (a slot comes
 back, a pacer has room, a block ends) stands in a second heap by time. Each pick costs O(log keys), each slot group
-O(log keys) once. Source of the idea: httpcore's pool, one synchronous method that decides for all who wait.
+O(log keys) once. Keys of a group share a second budget: a permit is paid from both. Source of the idea: httpcore's
+pool, one synchronous method that decides for all who wait.
 
-A call that no key can pay for now keeps its turn: nobody passes it, so that large costs don't starve.
+A large cost must not starve among small ones: the first call that no key can pay for gets a reservation on the key
+where it fits soonest, and others may pass it only where they don't delay it.
 
 Owner: the pump, on the engine's loop. Not known here: clocks, I/O, randomness, results.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.budget import FAR, Budget
-from apiflux_grpc.core.fairqueue import FairQueue
-from apiflux_grpc.core.model import Again, Counts, Permit
+from apiflux_grpc.core.fairqueue import FairQueue, has_work
+from apiflux_grpc.core.model import SECOND, Again, Counts, Permit
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.budget import PacerFactory
-    from apiflux_grpc.core.model import Batch, Key, Pool
+    from collections.abc import Sequence
+
+    from apiflux_grpc.core.budget import Flight, PacerFactory
+    from apiflux_grpc.core.model import Batch, Group, Key, Limit, Pool
 
 _Entry = tuple[float, int, int, int, int, "KeyState"]
+
+MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
+# A key that the upstream rejects (401, 403): after so many in a row, lest one caller's forbidden path take it from
+# all, tried again after 10 s, doubling up to 10 minutes.
+KEY_BREAKER: Final = (3, 10 * SECOND, 600 * SECOND)
+# An upstream that fails whatever key is used: after so many in a row, tried again after 1 s, doubling up to 30 s.
+POOL_BREAKER: Final = (20, SECOND, 30 * SECOND)
+
+
+class GroupState:
+    """Keys that share limits, at work."""
+
+    __slots__ = ("budget", "members", "wake")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.members: list[KeyState] = []
+        self.wake = FAR
+
+    def __repr__(self) -> str:
+        return f"<GroupState of {len(self.members)} keys: {self.budget!r}>"
+
+
+class Share:
+    """What one permit takes of its key's group."""
+
+    __slots__ = ("cost", "flight")
+
+    def __init__(self, cost: int) -> None:
+        self.cost = cost
+        self.flight: Flight | None = None
 
 
 class KeyState:
@@ -37,8 +74,11 @@ class KeyState:
     __slots__ = (
         "attempts",
         "blocked_until",
+        "breaker",
         "budget",
+        "cost_in_flight",
         "drawn_429",
+        "group",
         "in_flight",
         "index",
         "key",
@@ -48,12 +88,15 @@ class KeyState:
         "wake",
     )
 
-    def __init__(self, index: int, key: Key, budget: Budget) -> None:
+    def __init__(self, index: int, key: Key, budget: Budget, group: GroupState | None = None) -> None:
         self.index = index
         self.key = key
         self.budget = budget
+        self.group = group
+        self.breaker = Breaker(*KEY_BREAKER)
         self.most = FAR if key.max_in_flight is None else key.max_in_flight
         self.in_flight = 0
+        self.cost_in_flight = 0
         self.attempts = 0
         self.blocked_until = 0
         self.drawn_429 = 0  # in a row
@@ -61,8 +104,51 @@ class KeyState:
         self.version = 0  # the number of that entry
         self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
 
+    def rank(self, now: int) -> tuple[float, int]:
+        """(headroom, free calls), its group's limits included; see Budget.rank."""
+        share, free = self.budget.rank(now)
+        if self.group is not None:
+            its_share, its_free = self.group.budget.rank(now)
+            return min(share, its_share), min(free, its_free)
+        return share, free
+
+    def usable_at(self, now: int) -> int:
+        """`now`, or when a block or its breaker lets it be used again."""
+        return max(now, self.blocked_until, self.breaker.ready_at(now))
+
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"
+
+
+@dataclass(slots=True)
+class _Reservation:
+    """The call at the head of `batch` will be paid by `key` at about `at`.
+
+    `spare` and `group_spare` are (calls, cost) that others may still take of the key, and of its group, until then.
+    """
+
+    batch: Batch
+    cost: int
+    key: KeyState
+    at: int
+    spare: list[int]
+    group_spare: list[int]
+
+    def lets(self, key: KeyState, cost: int) -> bool:
+        """Whether another call may be paid by this key."""
+        if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):
+            return False
+        group = self.key.group
+        return group is None or key.group is not group or (self.group_spare[0] >= 1 and self.group_spare[1] >= cost)
+
+    def passed(self, key: KeyState, cost: int) -> None:
+        """Another call was paid by this key."""
+        if key is self.key:
+            self.spare[0] -= 1
+            self.spare[1] -= cost
+        if key.group is not None and key.group is self.key.group:
+            self.group_spare[0] -= 1
+            self.group_spare[1] -= cost
 
 
 class Scheduler:
@@ -74,17 +160,34 @@ class Scheduler:
             KeyState(index, key, Budget(key.limits, pool.arrival_jitter, make_pacer))
             for index, key in enumerate(pool.keys)
         ]
+        self.groups = [self._group(group, make_pacer) for group in pool.groups]
+        self.breaker = Breaker(*POOL_BREAKER)
         self.queue = FairQueue()
         self.waiting = 0  # calls without a permit and without a result, retries included
         self.in_flight = 0
+        self._now = now
         self._ready: list[_Entry] = []
-        self._wakes: list[tuple[int, int, KeyState]] = []
+        self._wakes: list[tuple[int, int, KeyState | GroupState]] = []
         self._retries: list[tuple[int, int, Batch, Again]] = []
         self._sequence = 0
         self._starved = False  # a call waits that no key could pay for
-        self._call_size, self._cost_size = _sizes(pool)
+        self._reserved: _Reservation | None = None
+        self._measure()
         for key in self.keys:
             self._list(key)
+
+    def _group(self, group: Group, make_pacer: PacerFactory | None) -> GroupState:
+        state = GroupState(Budget(group.limits, self.pool.arrival_jitter, make_pacer))
+        state.members = [key for key in self.keys if key.key.label in group.keys]
+        for key in state.members:
+            key.group = state
+        return state
+
+    def _measure(self) -> None:
+        """What follows from the limits alone."""
+        self._call_size, self._cost_size = _sizes(self.keys, self.groups)
+        budgets = [*(key.budget for key in self.keys), *(group.budget for group in self.groups)]
+        self._by_cost = any(limit.counts is Counts.COST for budget in budgets for limit in budget.limits)
 
     # -- batches ------------------------------------------------------------------------------
 
@@ -107,6 +210,8 @@ class Scheduler:
             heapify(self._retries)
             batch.retrying = 0
         batch.next_index = batch.total
+        if self._reserved is not None and self._reserved.batch is batch:
+            self._unreserve()
         return again
 
     def over(self, batch: Batch) -> None:
@@ -128,21 +233,40 @@ class Scheduler:
         end = key.budget.sent(permit, at)
         if end < key.wake:
             self._wake(key, end)
+        if permit.share is not None and key.group is not None:
+            end = key.group.budget.sent(permit.share, at)
+            if end < key.group.wake:
+                self._wake(key.group, end)
 
-    def settle(self, permit: Permit, now: int, answered_at: int | None) -> None:
-        """The attempt is over. A call that was never `sent` is given back; `answered_at` None: no answer came."""
+    def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None = None) -> None:
+        """The attempt is over. A call that was never `sent` is given back; `answered_at` None: no answer came.
+
+        `actual`: what it took of limits that count cost, where the answer told.
+        """
         key = permit.key
         key.in_flight -= 1
+        key.cost_in_flight -= permit.cost
         self.in_flight -= 1
         permit.batch.in_flight -= 1
+        group = key.group
         if permit.flight is None:
             key.budget.give_back(permit.cost)
+            if permit.share is not None and group is not None:
+                group.budget.give_back(permit.cost)
+                self._relist_members(group, now)
             self._relist(key, now)
             return
         if answered_at is not None:
-            end = key.budget.answered(permit, min(answered_at, now))
+            at = min(answered_at, now)
+            end = key.budget.answered(permit, at, actual)
             if end < key.wake:
                 self._wake(key, end)
+            if permit.share is not None and group is not None:
+                end = group.budget.answered(permit.share, at, actual)
+                if end < group.wake:
+                    self._wake(group, end)
+            if actual is not None and actual != permit.cost and self._cost_size:
+                self.queue.owe(permit.batch, self._size(actual) - self._size(permit.cost))
         if not key.listed:
             self._relist(key, now)
 
@@ -153,7 +277,32 @@ class Scheduler:
             self._unlist(key)
             self._wake(key, until)
 
+    def judged(self, key: KeyState, now: int) -> None:
+        """Something was said of the key to its breaker or its budget: it may be used again, or not any more."""
+        self._refresh(key, now)
+
+    def usable(self, now: int) -> bool:
+        """Whether any key may be used, now or without waiting for a breaker."""
+        if self.breaker.state is not State.CLOSED:
+            return False
+        return any(key.breaker.state is State.CLOSED for key in self.keys)
+
+    def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
+        """Other limits for one key from now on; what it has spent stays spent."""
+        key = self.keys[index]
+        key.budget = key.budget.changed(limits, now)
+        self._measure()
+        self._unreserve()
+        self._refresh(key, now)
+
     # -- the decision -------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Batch | None:
+        """The batch whose call goes next: that with the reservation, else the fair queue's; None: nobody waits."""
+        if self._reserved is not None and has_work(self._reserved.batch):
+            return self._reserved.batch
+        return self.queue.head()
 
     def assign(self, now: int, most: int = FAR) -> tuple[list[Permit], int | None]:
         """Up to `most` permits for now, and when to ask again; see `wake_at`."""
@@ -162,27 +311,62 @@ class Scheduler:
         head = self.queue.head
         room = self.pool.max_connections - self.in_flight
         self._starved = False
+        ready = self.breaker.ready_at(now)
+        if ready > now:
+            self._starved = head() is not None or self._reserved is not None
+            return permits, self.wake_at
+        probing = self.breaker.state is not State.CLOSED
+        if probing:
+            room = min(room, 1)
+        if self._reserved is not None and room > 0:
+            permit = self._serve_reserved(now)
+            if permit is not None:
+                permits.append(permit)
+                room -= 1
+        passed: list[Batch] = []
         while room > 0 and (batch := head()) is not None:
             if len(permits) >= most:
-                return permits, now
-            permit = self._pair(batch, now)
-            if permit is None:
-                self._starved = True
                 break
-            permits.append(permit)
-            room -= 1
+            permit = self._pair(batch, now)
+            if permit is not None:
+                permits.append(permit)
+                room -= 1
+                continue
+            self._starved = True
+            if not self._by_cost or len(passed) >= MOST_PASSED:
+                break  # where every call costs the same nobody else can be paid for either
+            self.queue.park(batch)
+            if self._reserved is None:
+                self._reserve(batch, now)
+            else:
+                passed.append(batch)
+        for batch in passed:
+            self.queue.unpark(batch)
+        if permits:
+            era = self.breaker.began(now)  # at most one of them is a probe, or all are of one era
+            for permit in permits:
+                permit.pool_era = era
+        if room <= 0:
+            self._starved = False  # an end of some call comes first
+        if room > 0 and len(permits) >= most and head() is not None:
+            return permits, now
         return permits, self.wake_at
 
     @property
     def wake_at(self) -> int | None:
         """When time alone brings something to assign; None: never. `add`, `retry`, `sent` and `settle` change it."""
-        wake_at = self._wakes[0][0] if self._starved and self._wakes else FAR
+        wake_at = FAR
+        if self._starved:
+            wake_at = self.breaker.ready_at(self._now)
+            if wake_at <= self._now:
+                wake_at = self._wakes[0][0] if self._wakes else FAR
         if self._retries and self._retries[0][0] < wake_at:
             wake_at = self._retries[0][0]
-        return None if wake_at == FAR else wake_at
+        return None if wake_at >= FAR else wake_at
 
     def advance(self, now: int) -> None:
         """Let happen what happens by itself until `now`: retries fall due, slots come back, blocks end."""
+        self._now = now
         retries = self._retries
         while retries and retries[0][0] <= now:
             _, _, owner, again = heappop(retries)
@@ -191,16 +375,20 @@ class Scheduler:
             self.queue.wake(owner)
         wakes = self._wakes
         while wakes and wakes[0][0] <= now:
-            at, _, key = heappop(wakes)
-            if at == key.wake:
-                key.wake = FAR
-                self._refresh(key, now)
+            at, _, one = heappop(wakes)
+            if at == one.wake:
+                one.wake = FAR
+                self._refresh(one, now)
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""
-        index = batch.again[0].index if batch.again else batch.next_index
+        avoid = None
+        index = batch.next_index
+        if batch.again:
+            index, avoid = batch.again[0].index, batch.again[0].avoid
         cost = 1 if batch.costs is None else batch.costs[index]
         ready = self._ready
+        reserved = self._reserved
         passed: list[_Entry] = []
         permit: Permit | None = None
         while ready:
@@ -209,20 +397,51 @@ class Scheduler:
             if entry[4] != key.version:
                 heappop(ready)
                 continue
+            if key is avoid or (reserved is not None and reserved.batch is not batch and not reserved.lets(key, cost)):
+                passed.append(heappop(ready))
+                continue
+            if key.group is not None:
+                share = key.rank(now)[0]
+                if -share > entry[0] + 1e-9:  # its group has spent since
+                    heappop(ready)
+                    self._list(key)
+                    continue
+                wait = key.group.budget.fits(cost, now)
+                if wait:
+                    heappop(ready)
+                    self._group_waits(key, key.group, wait, cost, passed, entry)
+                    continue
             wait = key.budget.try_take(cost, now)
             if not wait:
+                if reserved is not None and reserved.batch is not batch:
+                    reserved.passed(key, cost)
                 permit = self._charge(batch, key, cost, now)
                 break
             heappop(ready)
             if wait < key.wake:
                 self._wake(key, wait)
-            if key.budget.cost_windows and key.budget.rank()[1] > 0:
+            if key.budget.cost_windows and key.budget.rank(now)[1] > 0:
                 passed.append(entry)  # has room, but not for this cost
             else:
                 key.listed = False
         for entry in passed:
             heappush(ready, entry)
+        if permit is None and avoid is not None:
+            batch.again[0].avoid = None  # better with the same key than not at all
+            return self._pair(batch, now)
         return permit
+
+    def _group_waits(
+        self, key: KeyState, group: GroupState, wait: int, cost: int, passed: list[_Entry], entry: _Entry
+    ) -> None:
+        """The group can't pay for this: its keys are listed again when something of it comes back."""
+        wait = min(wait, group.budget.next_change())
+        if wait < group.wake:
+            self._wake(group, max(wait, self._now + 1))
+        if group.budget.cost_windows and group.budget.rank(self._now)[1] > 0:
+            passed.append(entry)
+        else:
+            key.listed = False
 
     def _charge(self, batch: Batch, key: KeyState, cost: int, now: int) -> Permit:
         if batch.again:
@@ -232,17 +451,23 @@ class Scheduler:
             permit = Permit(key, batch, batch.next_index, 1, cost, now, now - batch.admitted_at)
             batch.next_index += 1
             batch.room -= 1
+        if key.group is not None:
+            key.group.budget.take(cost)
+            permit.share = Share(cost)
         batch.in_flight += 1
         key.in_flight += 1
+        key.cost_in_flight += cost
         key.attempts += 1
         self.in_flight += 1
         self.waiting -= 1
-        size = self._call_size
-        if self._cost_size:
-            size = max(size, cost * self._cost_size)
-        self.queue.charge(size)
-        if key.in_flight < key.most:
-            share, free = key.budget.rank()
+        size = self._size(cost) if self._cost_size else self._call_size
+        if batch.parked:
+            self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
+        else:
+            self.queue.charge(size)
+        permit.key_era = era = key.breaker.began(now)
+        if key.in_flight < key.most and not key.breaker.is_probe(era):
+            share, free = key.budget.rank(now) if key.group is None else key.rank(now)
             key.version = version = key.version + 1
             heapreplace(self._ready, (-share, -free, key.in_flight, key.index, version, key))
         else:
@@ -250,27 +475,88 @@ class Scheduler:
             key.listed = False
         return permit
 
+    def _size(self, cost: int) -> float:
+        return max(self._call_size, cost * self._cost_size)
+
+    # -- the reservation ----------------------------------------------------------------------
+
+    def _reserve(self, batch: Batch, now: int) -> None:
+        """For the batch's next call: the key where it fits soonest. The batch is parked until it is served."""
+        index = batch.again[0].index if batch.again else batch.next_index
+        cost = 1 if batch.costs is None else batch.costs[index]
+        best, best_at = self.keys[0], FAR + 1
+        for key in self.keys:
+            at = self._fits_at(key, cost, now)
+            if at < best_at:
+                best, best_at = key, at
+        self._reserved = self._reservation(batch, cost, best, best_at, now)
+
+    def _fits_at(self, key: KeyState, cost: int, now: int) -> int:
+        at = max(key.usable_at(now), key.budget.room_at(cost, now))
+        return at if key.group is None else max(at, key.group.budget.room_at(cost, now))
+
+    def _reservation(self, batch: Batch, cost: int, key: KeyState, at: int, now: int) -> _Reservation:
+        spare = key.budget.spare_at(at, cost, now)
+        group_spare = (FAR, FAR) if key.group is None else key.group.budget.spare_at(at, cost, now)
+        return _Reservation(batch, cost, key, at, list(spare), list(group_spare))
+
+    def _serve_reserved(self, now: int) -> Permit | None:
+        """Pay for the reserved call if any key can; else see to it that the reservation still stands."""
+        reserved = self._reserved
+        assert reserved is not None
+        batch = reserved.batch
+        if not has_work(batch):
+            self._unreserve()
+            return None
+        permit = self._pair(batch, now)
+        if permit is not None:
+            self._unreserve()
+            return permit
+        self._starved = True
+        index = batch.again[0].index if batch.again else batch.next_index
+        cost = 1 if batch.costs is None else batch.costs[index]
+        at = self._fits_at(reserved.key, cost, now)
+        if cost != reserved.cost or at > max(reserved.at, now):
+            self._reserved = None
+            self._reserve(batch, now)
+        else:
+            self._reserved = self._reservation(batch, cost, reserved.key, at, now)  # answers have come since
+        return None
+
+    def _unreserve(self) -> None:
+        if self._reserved is not None:
+            reserved, self._reserved = self._reserved, None
+            self.queue.unpark(reserved.batch)
+
     # -- the two heaps ------------------------------------------------------------------------
 
-    def _wake(self, key: KeyState, at: int) -> None:
-        key.wake = at
+    def _wake(self, one: KeyState | GroupState, at: int) -> None:
+        one.wake = at
         self._sequence += 1
-        heappush(self._wakes, (at, self._sequence, key))
+        heappush(self._wakes, (at, self._sequence, one))
 
-    def _refresh(self, key: KeyState, now: int) -> None:
-        """Take back what has ended, and put the key where it belongs now."""
-        key.budget.advance(now)
-        self._relist(key, now)
-        change = key.budget.next_change()
-        if change < key.wake:
-            self._wake(key, max(change, now + 1))
+    def _refresh(self, one: KeyState | GroupState, now: int) -> None:
+        """Take back what has ended, and put the key, or the group's keys, where they belong now."""
+        one.budget.advance(now)
+        if isinstance(one, GroupState):
+            self._relist_members(one, now)
+        else:
+            self._relist(one, now)
+        change = one.budget.next_change()
+        if change < one.wake:
+            self._wake(one, max(change, now + 1))
+
+    def _relist_members(self, group: GroupState, now: int) -> None:
+        for key in group.members:
+            self._relist(key, now)
 
     def _relist(self, key: KeyState, now: int) -> None:
-        if key.blocked_until > now:
+        usable_at = key.usable_at(now)
+        if usable_at > now:
             self._unlist(key)
-            if key.blocked_until < key.wake:
-                self._wake(key, key.blocked_until)
-        elif key.in_flight < key.most and key.budget.rank()[1] > 0:
+            if usable_at < key.wake:
+                self._wake(key, usable_at)
+        elif key.in_flight < key.most and key.rank(now)[1] > 0:
             self._list(key)
         else:
             self._unlist(key)
@@ -279,9 +565,9 @@ class Scheduler:
         key.listed = True
         key.version += 1
         if len(self._ready) > 2 * len(self.keys) + 64:
-            self._ready = [entry for entry in self._ready if entry[4] == entry[5].version]
+            self._ready[:] = [entry for entry in self._ready if entry[4] == entry[5].version]
             heapify(self._ready)
-        share, free = key.budget.rank()
+        share, free = key.rank(self._now)
         heappush(self._ready, (-share, -free, key.in_flight, key.index, key.version, key))
 
     def _unlist(self, key: KeyState) -> None:
@@ -293,7 +579,7 @@ class Scheduler:
         return f"<Scheduler of {self.pool.name}: {counts}>"
 
 
-def _sizes(pool: Pool) -> tuple[float, float]:
+def _sizes(keys: Sequence[KeyState], groups: Sequence[GroupState]) -> tuple[float, float]:
     """What one call, and one unit of cost, takes of the pool's dominant resource, in seconds of the whole pool.
 
     The dominant share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011): a call's size is the larger of
@@ -301,13 +587,15 @@ def _sizes(pool: Pool) -> tuple[float, float]:
     """
     rates = []
     for counts in Counts:
-        per_second = 0.0
-        for key in pool.keys:
-            own = [limit.max * 1e9 / limit.per for limit in key.limits if limit.counts is counts]
-            if not own:
-                per_second = 0.0
-                break
-            per_second += min(own)
-        rates.append(1 / per_second if per_second else 0.0)
+        total = sum(_rate(key.budget.limits, counts) for key in keys if key.group is None)
+        for group in groups:
+            members = sum(_rate(key.budget.limits, counts) for key in group.members)
+            total += min(members, _rate(group.budget.limits, counts))
+        rates.append(1 / total if 0 < total < float("inf") else 0.0)
     calls, cost = rates
     return calls or (1e-9 if cost else 1.0), cost  # a call of cost 0 takes its turn too
+
+
+def _rate(limits: Sequence[Limit], counts: Counts) -> float:
+    """Per second, by the tightest limit of this kind; infinite without one."""
+    return min((limit.max * 1e9 / limit.per for limit in limits if limit.counts is counts), default=float("inf"))

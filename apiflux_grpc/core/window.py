@@ -9,6 +9,8 @@ which) it joins the newest group of the log, unless that group would then span m
 `per` after its *last* instant. That costs at most 0.8 % of the steady rate (nothing when work queues up, for then
 instants bunch) and bounds the log at 130 groups, whatever `max` is.
 
+`max` may be cut below `nominal` when the upstream refuses though the limit was kept, and comes back in steps.
+
 Not known here: keys, calls, clocks.
 """
 
@@ -18,16 +20,21 @@ from collections import deque
 from typing import Final
 
 GROUPS: Final = 128
+CUT: Final = 0.7  # what is left of `max` after a cut
+STEP: Final = 20  # nominal / STEP comes back in each window without another
 DRIFT: Final = 10_000  # clocks' rates differ by up to 1 in DRIFT; each window is kept that much longer
 
 
 class Window:
     """At most `max` in any window of `per` ns."""
 
-    __slots__ = ("_log", "kept", "max", "per", "span", "used")
+    __slots__ = ("_log", "cut_at", "kept", "max", "nominal", "per", "recover_at", "span", "used")
 
     def __init__(self, max: int, per: int) -> None:
         self.max = max
+        self.nominal = max
+        self.cut_at = -1
+        self.recover_at = 0
         self.per = per
         self.kept = per + per // DRIFT + 1
         self.span = per // GROUPS
@@ -59,11 +66,61 @@ class Window:
         log = self._log
         while log and log[0][0] <= now:
             self.used -= log.popleft()[1]
+        if self.max < self.nominal and now >= self.recover_at:
+            self.max = min(self.nominal, self.max + max(1, self.nominal // STEP))
+            self.recover_at = now + self.kept
+
+    def correct(self, entry: list[int], now: int, difference: int) -> None:
+        """A call whose slot is in `entry` (or was) took `difference` more than was taken for it, or less."""
+        if self._log and entry[0] >= self._log[0][0]:
+            entry[1] += difference
+            self.used += difference
+        elif difference > 0:
+            self.used += difference
+            self.record(now, difference)
+
+    def cut(self, now: int, taken_at: int) -> bool:
+        """The upstream refused a call taken at `taken_at`: allow less, once per window; False: it was cut already."""
+        self.recover_at = now + self.kept
+        if self.cut_at >= 0 and (taken_at <= self.cut_at or now < self.cut_at + self.per):
+            return False
+        self.cut_at = now
+        self.max = max(1, int(self.max * CUT))
+        return True
+
+    def heir(self, limit_max: int, per: int, now: int, pending: int) -> Window:
+        """The window of a changed limit: what this one knows of still counts, and what it can't know is used.
+
+        `pending` is what was taken and has no end yet.
+        """
+        new = Window(limit_max, per)
+        if per > self.per:
+            # Before now - self.per anything may have happened, up to the new limit.
+            known = sum(amount for _, amount, _ in self._log) + pending
+            unknown = max(0, limit_max - known)
+            if unknown:
+                new.used += unknown
+                new.record(now - self.kept, unknown)
+        longer = new.kept - self.kept
+        for end, amount, first in self._log:
+            if end + longer > now:
+                new.used += amount
+                new._log.append([end + longer, amount, first + longer])
+        new.used += pending
+        return new
+
+    @property
+    def newest(self) -> list[int]:
+        """The entry that the last `record` went to; for `correct`."""
+        return self._log[-1]
 
     @property
     def next_end(self) -> int | None:
-        """When the log next frees something; None: nothing is in it."""
-        return self._log[0][0] if self._log else None
+        """When something next comes back by itself; None: nothing will."""
+        end = self._log[0][0] if self._log else None
+        if self.max < self.nominal and (end is None or self.recover_at < end):
+            return self.recover_at
+        return end
 
     def ends(self) -> list[tuple[int, int]]:
         """(end, amount) of every group, oldest first; for forecasts."""

@@ -170,7 +170,7 @@ def test_a_key_without_limits_never_waits() -> None:
 
 def test_a_bucket_is_not_a_window() -> None:
     """A limit of another kind is refused and not kept as if it were a window."""
-    with pytest.raises(ValueError, match="window"):
+    with pytest.raises(ValueError, match="pacer"):
         budget_of(Limit(5, SECOND, kind=Kind.BUCKET))
 
 

@@ -95,17 +95,18 @@ def test_a_cost_that_does_not_fit_the_best_key_goes_to_the_next() -> None:
     assert labels(permits) == ["key-1", "key-1", "key-0", "key-0"]
 
 
-def test_a_call_that_fits_no_key_keeps_its_turn() -> None:
-    """Nobody passes a large cost, or it would starve among small ones."""
+def test_a_large_cost_is_passed_only_where_that_does_not_delay_it() -> None:
+    """It has a reservation where it fits soonest, or it would starve among small ones; what is spare then goes on."""
     scheduler = working(
         pool_of((Limit(100, SECOND, COST),)), batch_of(2, costs=[60, 60]), batch_of(1, id=2, costs=[90])
     )
     permits, _ = scheduler.assign(0)
     assert [permit.cost for permit in permits] == [60]
     answer(scheduler, permits[0], 0)
-    scheduler.add(batch_of(5, id=3, costs=[1] * 5))
-    assert scheduler.assign(1) == ([], KEPT)
-    assert [permit.cost for permit in scheduler.assign(KEPT)[0]] == [90, 1, 1, 1, 1, 1]
+    scheduler.add(batch_of(20, id=3, costs=[1] * 20))
+    permits, wake_at = scheduler.assign(1)
+    assert ([permit.cost for permit in permits], wake_at) == ([1] * 10, KEPT)
+    assert [permit.cost for permit in scheduler.assign(KEPT)[0]] == [90]
 
 
 def test_a_key_whose_pacer_delays_a_large_cost_still_pays_for_a_small_one() -> None:

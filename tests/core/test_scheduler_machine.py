@@ -371,7 +371,7 @@ class World:
         """Never idle while a call waits, and never asleep past the instant at which one could go."""
         self._prune()
         retry_at = min((at for at in self._due.values() if at > self.now), default=NEVER)
-        head = self.scheduler.queue.head()
+        head = self.scheduler.head
         may_go = any(
             batch.again or (batch.room > 0 and batch.next_index < batch.total) for batch in self.batches.values()
         )

@@ -1,0 +1,134 @@
+"""Whether calls may go: the health of one key, or of a pool's upstream.
+
+Rule: `threshold` failures in a row open it, and for a cool-down nothing goes. Then one call at a time may go as a
+probe: its success closes the breaker, its failure opens it again with the cool-down doubled, from `first` up to
+`longest`. A success resets both the run and the cool-down. Only calls that began since the last change count: 50
+calls in flight when the key is rejected are one rejection, and a late success of an old call proves nothing.
+
+Every change of state begins a new *era*. `began` returns the era in which a call began, its result hands it back,
+and a result of another era is ignored. A probe begins an era of its own, so that it alone can end it. A call ends
+with exactly one of `succeeded`, `failed` and `abandoned`, a probe too, or no other call could ever go.
+
+What a failure is, the owner decides: for a key 401 and 403, for an upstream what is the upstream's fault. Owner: the
+scheduler asks and the pump reports, on the engine's loop. Not known here: keys, calls, clocks.
+
+Source of the states: Nygard, "Release It!" (2007), chapter 5.2, "Circuit Breaker".
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from apiflux_grpc.core.budget import FAR
+
+STALE: Final = 0  # the era of a call that went though none may: its result says nothing
+
+
+class State(Enum):
+    CLOSED = "closed"
+    OPEN = "open"  # also when the cool-down is over and no probe has begun
+    HALF_OPEN = "half-open"  # a probe is out, or the last one ended without a word on health
+
+
+class Breaker:
+    """Opens after `threshold` failures in a row; cool-downs (ns) double from `first` up to `longest`."""
+
+    __slots__ = (
+        "_cool_down",
+        "_era",
+        "_first",
+        "_longest",
+        "_probing",
+        "_run",
+        "_state",
+        "_threshold",
+        "_until",
+        "opened_at",
+    )
+
+    def __init__(self, threshold: int, first: int, longest: int) -> None:
+        if threshold < 1 or not 0 < first <= longest:
+            raise ValueError("a breaker needs a threshold of 1 or more, and 0 < first <= longest")
+        self._threshold = threshold
+        self._first = first
+        self._longest = longest
+        self._state = State.CLOSED
+        self._era = STALE + 1
+        self._run = 0  # failures in a row while closed
+        self._cool_down = first  # of the next opening
+        self._until = 0  # the end of the cool-down
+        self._probing = False
+        self.opened_at: int | None = None  # since when it hasn't been closed; None: it is
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def open_for(self, now: int) -> int:
+        """How long (ns) no call has succeeded since it opened, probes included; 0 while closed."""
+        return 0 if self.opened_at is None else now - self.opened_at
+
+    def ready_at(self, now: int) -> int:
+        """`now` or earlier: a call may go. Else a later instant at which one may; FAR: not before the probe ends."""
+        if self._state is State.CLOSED:
+            return now
+        return FAR if self._probing else self._until
+
+    def began(self, now: int) -> int:
+        """A call got its permit. Returns its era, for its result; `is_probe` tells what it is."""
+        if self._state is State.CLOSED:
+            return self._era
+        if self._probing or self._until > now:
+            return STALE
+        self._state = State.HALF_OPEN
+        self._probing = True
+        self._era += 1
+        return self._era
+
+    def is_probe(self, era: int) -> bool:
+        """Whether the call of this era is the probe that is out."""
+        return self._probing and era == self._era
+
+    def succeeded(self, now: int, era: int) -> bool:
+        """The call shows health. True: this closed the breaker, calls may go again."""
+        if era != self._era:
+            return False
+        self._run = 0
+        if self._state is State.CLOSED:
+            return False
+        self._state = State.CLOSED
+        self._probing = False
+        self._era += 1
+        self._cool_down = self._first
+        self.opened_at = None
+        return True
+
+    def failed(self, now: int, era: int) -> bool:
+        """The call failed in the way that counts here. True: this opened the breaker, or opened it again."""
+        if era != self._era:
+            return False
+        if self._state is State.CLOSED:
+            self._run += 1
+            if self._run < self._threshold:
+                return False
+            self.opened_at = now
+        self._run = 0
+        self._state = State.OPEN
+        self._probing = False
+        self._era += 1
+        self._until = now + self._cool_down
+        self._cool_down = min(2 * self._cool_down, self._longest)
+        return True
+
+    def abandoned(self, now: int, era: int) -> bool:
+        """The call ended without a word on health: cancelled, never sent. True: it was the probe, another may go."""
+        if not self.is_probe(era):
+            return False
+        self._probing = False
+        self._era += 1
+        return True
+
+    def __repr__(self) -> str:
+        probe = ", a probe out" if self._probing else ""
+        return f"<Breaker {self._state.value}{probe}: {self._run} of {self._threshold} failures>"
