@@ -1,22 +1,34 @@
-"""What an answer says of its key.
+"""What an answer says of its key: 429 and Retry-After, what is left of a limit, what a call cost.
 
-Rule: a 429 concerns the key that drew it and no other; Retry-After means something on 429 only and is capped; what
-can't be read is ignored.
+Rule: a 429 concerns the key that drew it and no other; Retry-After means something on 429 only and is capped. What is
+left of a limit is a hint and may only tighten. What can't be read is ignored and counted; nothing here raises,
+whatever an upstream sends, and the work is bounded: a value longer than a limit's header can be isn't looked at.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from apiflux_grpc.core.model import Answer, Key
 
 LONGEST_RETRY_AFTER: Final = 3600 * SECOND
 LONGEST_BACK_OFF: Final = 60 * SECOND
+LONGEST_RESET: Final = 3600 * SECOND  # a wrong clock upstream must not idle a key for longer; newer answers renew it
+LONGEST_VALUE: Final = 1024  # characters of one header
+MOST_ITEMS: Final = 32  # in one header
+LARGEST: Final = 10**15 - 1  # the largest Integer of a structured field, RFC 9651 section 3.3.1
+LARGEST_JSON: Final = 1 << 20  # bytes of a body that are parsed: some ms, during which nothing else happens
 
 
 def retry_after(value: str, wall_now: datetime) -> int | None:
@@ -46,3 +58,441 @@ def block_for(answer: Answer, key: Key, drawn: int, wall_now: datetime) -> int:
         return told
     longest = max((limit.per for limit in key.limits), default=LONGEST_BACK_OFF)
     return min(SECOND << min(drawn - 1, 40), max(SECOND, longest), LONGEST_BACK_OFF)
+
+
+# -- what is left of a limit ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What the upstream says is left of one limit of the key that made the call.
+
+    `reset_in` (ns, at most LONGEST_RESET) is until when that holds; None: it doesn't say. `max` and `per` (ns) are
+    the limit that it means, as far as it says. `counts` None: it doesn't say what the limit counts.
+    """
+
+    remaining: int
+    reset_in: int | None
+    max: int | None
+    per: int | None
+    counts: Counts | None
+
+
+def hints(headers: Mapping[str, str], wall_now: datetime) -> tuple[list[Hint], int]:
+    """What an answer's headers say is left of its key's limits, and how many of their values can't be read.
+
+    Read are `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers (-08 to -11: lists of items;
+    -07: `limit=100, remaining=50, reset=5`), `RateLimit-Limit`, `-Remaining` and `-Reset` of its versions up to -06,
+    `x-ratelimit-*` with the unit first or last (OpenAI's, GitHub's, Kong's and Envoy's among them), `x-rate-limit-*`
+    (Twitter's) and `anthropic-ratelimit-*`. Names are in lower case, the values of one name joined by ", ".
+
+    Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
+    such header costs one search for "rate" in each name.
+    """
+    names = [name for name in headers if "rate" in name]
+    if not names:
+        return [], 0
+    reader = _Reader(wall_now)
+    policy = headers.get("ratelimit-policy")
+    if policy is not None:
+        reader.read_policies(policy)
+    item = headers.get("ratelimit")
+    if item is not None:
+        reader.read_ratelimit(item)
+    groups: dict[str, tuple[_Place, list[str | None]]] = {}
+    for name in names:
+        # Names are the upstream's to choose: a long one must not stay in the cache.
+        place = _place(name) if name.startswith(_PREFIXES) and len(name) <= _LONGEST_NAME else None
+        if place is not None:
+            group = groups.get(place.group)
+            if group is None:
+                groups[place.group] = group = (place, [None, None, None])
+            group[1][place.field] = headers[name]
+    for place, (limit, remaining, reset) in groups.values():
+        reader.read_group(place, limit, remaining, reset)
+    return reader.hints, reader.malformed
+
+
+class _Place(NamedTuple):
+    """What a header's name says. The headers of one group speak of one limit."""
+
+    group: str
+    field: int
+    counts: Counts | None
+    per: int | None
+
+
+_FIELDS: Final = {"limit": 0, "remaining": 1, "reset": 2}
+_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-", "x-rate-limit-")
+_UNITS: Final = {
+    "": None,
+    "requests": Counts.CALLS,
+    "tokens": Counts.COST,
+    "input-tokens": Counts.COST,
+    "output-tokens": Counts.COST,
+}
+_PERIODS: Final = {"second": SECOND, "minute": 60 * SECOND, "hour": 3600 * SECOND, "day": 86_400 * SECOND}
+_LONGEST_NAME: Final = 64
+
+
+@lru_cache(maxsize=256)
+def _place(name: str) -> _Place | None:
+    """Which limit a header's name speaks of, and which of _FIELDS it is; None: of none that we know."""
+    prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
+    words = name[len(prefix) :].split("-")
+    if words[0] in _FIELDS:
+        field = words.pop(0)
+    elif words[-1] in _FIELDS:
+        field = words.pop()
+    else:
+        return None
+    group = prefix + "-".join(words)
+    per = _PERIODS.get(words[-1]) if words else None
+    unit = "-".join(words if per is None else words[:-1])
+    return _Place(group, _FIELDS[field], _UNITS[unit], per) if unit in _UNITS else None
+
+
+class _Policy(NamedTuple):
+    """One item of RateLimit-Policy."""
+
+    max: int | None
+    per: int | None
+    counts: Counts | None
+
+
+class _Reader:
+    """Reads the headers of one answer, and counts what it can't read."""
+
+    __slots__ = ("_now", "_policies", "_windows", "hints", "malformed")
+
+    def __init__(self, wall_now: datetime) -> None:
+        self.hints: list[Hint] = []
+        self.malformed = 0
+        self._now = wall_now
+        self._policies: dict[str, _Policy | None] = {}  # by name; None: of no business here
+        self._windows: dict[int, int] = {}  # ns by quota, of policies without a name (up to draft -07)
+
+    def read_policies(self, text: str) -> None:
+        """RateLimit-Policy: `"default";q=100;w=60;qu="requests"`, or `100;w=60` up to draft -07."""
+        for _, name, parameters in self._list(text):
+            if name[0] not in '"*' and not name[0].isalpha():
+                self._window(name, parameters, self._windows)
+                continue
+            counts: Counts | None = Counts.CALLS  # what the draft says where no unit is given
+            if "qu" in parameters:
+                unit = parameters["qu"].strip('"')
+                if unit in _NO_WINDOW:
+                    self._policies[_name(name)] = None
+                    continue
+                if unit not in _CALLS:
+                    counts = Counts.COST if unit[:1].isalpha() else None
+                if counts is None:
+                    self.malformed += 1
+            quota = self._number(parameters.get("q"))
+            per = self._per(parameters)
+            self._policies[_name(name)] = _Policy(quota, per, counts)
+
+    def _window(self, quota: str, parameters: dict[str, str], windows: dict[int, int]) -> None:
+        number = self._number(quota)
+        per = self._per(parameters)
+        if number is not None and per is not None:
+            windows.setdefault(number, per)
+
+    def _per(self, parameters: dict[str, str]) -> int | None:
+        """The window, in ns; None: not said, or unreadable."""
+        if "w" not in parameters:
+            return None
+        seconds = self._checked(_integer(parameters["w"]) or None)
+        return None if seconds is None else seconds * SECOND
+
+    def read_ratelimit(self, text: str) -> None:
+        """RateLimit: `"default";r=50;t=30`, or the dictionary of draft -07."""
+        dictionary: dict[str, str] = {}
+        for key, name, parameters in self._list(text):
+            if key:
+                dictionary[key] = name
+                continue
+            policy = self._policies.get(_name(name), _UNKNOWN)
+            if policy is None:
+                continue
+            remaining = self._number(parameters.get("r"))
+            reset = self._number(parameters["t"]) if "t" in parameters else None
+            if remaining is not None:
+                self.hints.append(Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts))
+        if dictionary:
+            values = [self._number(dictionary[key]) if key in dictionary else None for key in _FIELDS]
+            limit, remaining, reset = values
+            if remaining is not None:
+                per = None if limit is None else self._windows.get(limit)
+                self.hints.append(Hint(remaining, _capped(reset), limit, per, None))
+
+    def read_group(self, place: _Place, limit: str | None, remaining: str | None, reset: str | None) -> None:
+        """Limit, remaining and reset of one limit, each a header of its own.
+
+        Two gateways in a row make two values of each, in the same order; where their numbers differ, it can't be
+        said which belongs to which.
+        """
+        windows = self._windows if place.group == "ratelimit-" else _NOTHING
+        if limit is not None and ";" in limit[:LONGEST_VALUE]:
+            limit, windows = self._limit_with_policies(limit)
+        left = self._values(remaining, _amount)
+        most = self._values(limit, _amount)
+        ends = self._values(reset, self._reset_in)
+        for index, amount in enumerate(left):
+            end = self._beside(left, ends, index)
+            top = self._beside(left, most, index)
+            if amount is None:
+                continue
+            per = place.per
+            if per is None and top is not None:
+                per = windows.get(top)
+            self.hints.append(Hint(amount, end, top, per, place.counts))
+
+    def _beside(self, left: Sequence[int | None], others: Sequence[int | None], index: int) -> int | None:
+        """The value that belongs to left[index]; None: there is none, or it can't be told which."""
+        if len(others) == len(left):
+            return others[index]
+        if others and not index:
+            self.malformed += 1
+        return None
+
+    def _reset_in(self, text: str) -> int | None:
+        return reset_in(text, self._now)
+
+    def _limit_with_policies(self, text: str) -> tuple[str | None, dict[int, int]]:
+        """`10, 10;w=1, 1000;w=3600` (drafts -00 to -02, and Envoy): the limits alone, and the windows by quota."""
+        windows: dict[int, int] = {}
+        plain: list[str] = []
+        quotas: list[str] = []
+        for _, quota, parameters in self._list(text):
+            if parameters:
+                self._window(quota, parameters, windows)
+                quotas.append(quota)
+            else:
+                plain.append(quota)
+        return ",".join(plain or quotas[:1]) or None, windows
+
+    # -- values -------------------------------------------------------------------------------
+
+    def _checked(self, value: int | None) -> int | None:
+        if value is None:
+            self.malformed += 1
+        return value
+
+    def _number(self, text: str | None) -> int | None:
+        """An Integer of a structured field that may not be negative; None: missing or something else."""
+        return self._checked(None if text is None else _integer(text))
+
+    def _values(self, text: str | None, parse: Callable[[str], int | None]) -> Sequence[int | None]:
+        """The values of one header, nearly always one."""
+        if text is None:
+            return ()
+        parts = text.split(",", MOST_ITEMS) if len(text) <= LONGEST_VALUE else ()
+        if not 0 < len(parts) <= MOST_ITEMS:
+            self.malformed += 1
+            return ()
+        values = [parse(part) for part in parts]
+        self.malformed += values.count(None)
+        return values
+
+    def _list(self, text: str) -> list[tuple[str, str, dict[str, str]]]:
+        """A List, or a Dictionary: (key or "", bare item, parameters) of each member, RFC 9651 section 4.2.
+
+        One fault spoils the whole field, as that section says. Spaces before ";" pass: early drafts had them.
+        """
+        members: list[tuple[str, str, dict[str, str]]] = []
+        if len(text) > LONGEST_VALUE:
+            self.malformed += 1
+            return []
+        text = text.strip(" \t")
+        end = len(text)
+        position = 0
+        while position < end:
+            member = _MEMBER.match(text, position) if len(members) < MOST_ITEMS else None
+            if member is None:
+                self.malformed += 1
+                return []
+            position = member.end()
+            parameters: dict[str, str] = {}
+            while parameter := _PARAMETER.match(text, position):
+                parameters[parameter[1]] = parameter[2] or "?1"
+                position = parameter.end()
+            members.append((member[1] or "", member[2], parameters))
+            if position < end:
+                comma = _COMMA.match(text, position)
+                if comma is None or comma.end() == end:
+                    self.malformed += 1
+                    return []
+                position = comma.end()
+        return members
+
+
+_UNKNOWN: Final = _Policy(None, None, None)
+_NOTHING: Final[dict[int, int]] = {}
+_CALLS: Final = ("requests", "request")  # the draft's text, and its registry
+_NO_WINDOW: Final = ("content-bytes", "concurrent-requests")
+_KEY: Final = r"[a-z*][a-z0-9_.*-]*"
+_BARE: Final = (
+    r'"(?:[ !#-\[\]-~]|\\["\\])*"'  # String
+    r"|-?[0-9]+(?:\.[0-9]+)?"  # Integer, Decimal
+    r"|[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*"  # Token
+    r"|:[A-Za-z0-9+/=]*:"  # Byte Sequence
+    r"|\?[01]"  # Boolean
+    r"|@-?[0-9]+"  # Date
+    r'|%"[ !#-~]*"'  # Display String
+)
+_MEMBER: Final = re.compile(rf"(?:({_KEY})=)?({_BARE})")
+_PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_KEY})(?:=({_BARE}))?")
+_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
+
+
+def _name(bare: str) -> str:
+    return bare.strip('"')
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else None
+
+
+def _capped(seconds: int | None) -> int | None:
+    return None if seconds is None else min(seconds * SECOND, LONGEST_RESET)
+
+
+_DECIMAL: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
+
+
+def _amount(text: str) -> int | None:
+    """A number that may have a fraction (Reddit's `99.0`), rounded down: a hint may only tighten."""
+    text = text.strip()
+    number = _integer(text)
+    if number is None and (match := _DECIMAL.fullmatch(text)):
+        number = int(match[1])
+    return number
+
+
+# -- when a limit resets -------------------------------------------------------------------------
+
+# A number from here on is an instant and not a length of time: 2001 in seconds, and in milliseconds, since 1970.
+_EPOCH_SECONDS: Final = 10**9
+_EPOCH_MILLISECONDS: Final = 10**12
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
+_SPANS: Final = {
+    "d": 86_400 * SECOND,
+    "h": 3600 * SECOND,
+    "m": 60 * SECOND,
+    "s": SECOND,
+    "ms": MILLISECOND,
+    "us": 1000,
+    "\u00b5s": 1000,  # the micro sign, which Go writes
+    "\u03bcs": 1000,  # the Greek letter
+    "\u00c2\u00b5s": 1000,  # the micro sign in UTF-8, read as Latin-1
+    "ns": 1,
+}
+_SPAN: Final = re.compile("([0-9]{1,12})(?:\\.([0-9]{1,18}))?(" + "|".join(sorted(_SPANS, key=len, reverse=True)) + ")")
+_RFC3339: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,18}))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+
+
+def reset_in(text: str, wall_now: datetime) -> int | None:
+    """When a limit resets, as ns from now, 0 to LONGEST_RESET; None: unreadable.
+
+    A length of time as Go writes it (`6m0s`, `120ms`, `1h2m3.5s`) or in seconds, or an instant as seconds or
+    milliseconds since 1970 or of RFC 3339. No header says which: a number from 10^9 on is an instant.
+    """
+    text = text.strip()
+    if len(text) > 64:
+        return None
+    match = _DECIMAL.fullmatch(text)
+    if match is not None:
+        whole = int(match[1])
+        if whole >= _EPOCH_MILLISECONDS:
+            wait = whole * MILLISECOND - _since_1970(wall_now)
+        else:
+            wait = whole * SECOND + _nanos(match[2])
+            if whole >= _EPOCH_SECONDS:
+                wait -= _since_1970(wall_now)
+    elif text[4:5] == "-":
+        at = _instant(text)
+        if at is None:
+            return None
+        wait = (at - wall_now) // _TICK * 1000
+    else:
+        span = _duration(text)
+        if span is None:
+            return None
+        wait = span
+    return min(max(0, wait), LONGEST_RESET)
+
+
+def _since_1970(at: datetime) -> int:
+    return (at - _EPOCH) // _TICK * 1000
+
+
+def _nanos(fraction: str | None) -> int:
+    """The digits after the point, as 10^-9."""
+    return int(fraction[:9].ljust(9, "0")) if fraction else 0
+
+
+def _duration(text: str) -> int | None:
+    """A length of time in the grammar of Go's time.ParseDuration, and days, without a sign."""
+    total = position = 0
+    while match := _SPAN.match(text, position):
+        total += (int(match[1]) * SECOND + _nanos(match[2])) * _SPANS[match[3]] // SECOND
+        position = match.end()
+    return total if position and position == len(text) else None
+
+
+def _instant(text: str) -> datetime | None:
+    """A date-time of RFC 3339 section 5.6, to the microsecond."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
+    leap = second == 60  # allowed at the end of a month; Python has no such second
+    try:
+        zone = UTC
+        if match[8]:
+            offset = timedelta(hours=int(match[9]), minutes=int(match[10]))
+            zone = timezone(-offset if match[8] == "-" else offset)
+        at = datetime(year, month, day, hour, minute, second - leap, _nanos(match[7]) // 1000, zone)
+        return at + timedelta(seconds=1) if leap else at
+    except (ValueError, OverflowError):
+        return None
+
+
+# -- what a call cost ----------------------------------------------------------------------------
+
+
+def cost_of(answer: Answer, header: str | None, json_path: tuple[str, ...] | None) -> int | None:
+    """What the call cost, as its answer says: in a header (its name in lower case), else in a field of a JSON body.
+
+    A whole number from 0 to LARGEST (`12` and `12.0` are); None: there is none, or the body isn't whole. `json_path`
+    goes from object to object: ("usage", "total_tokens").
+    """
+    if header is not None:
+        text = answer.headers.get(header)
+        if text is not None:
+            return _whole(text.strip())
+    if json_path is None or answer.truncated or answer.fault is not None or len(answer.body) > LARGEST_JSON:
+        return None
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits; nested too deep
+        return None
+    for name in json_path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        return None
+    return value
+
+
+def _whole(text: str) -> int | None:
+    match = _DECIMAL.fullmatch(text)
+    return int(match[1]) if match and not (match[2] or "").strip("0") else None

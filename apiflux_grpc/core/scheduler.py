@@ -359,7 +359,10 @@ class Scheduler:
         if self._starved:
             wake_at = self.breaker.ready_at(self._now)
             if wake_at <= self._now:
-                wake_at = self._wakes[0][0] if self._wakes else FAR
+                wakes = self._wakes
+                while wakes and wakes[0][0] != wakes[0][2].wake:
+                    heappop(wakes)  # an earlier or a later one was meant since
+                wake_at = wakes[0][0] if wakes else FAR
         if self._retries and self._retries[0][0] < wake_at:
             wake_at = self._retries[0][0]
         return None if wake_at >= FAR else wake_at
