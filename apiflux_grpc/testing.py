@@ -51,6 +51,14 @@ class FakePacer:
             return now
         return now + max(math.ceil(excess / self._rate), MICROSECOND)
 
+    def level(self, now: int) -> float:
+        """What is taken and has not leaked away yet."""
+        return max(0.0, self._level - (now - self._at) * self._rate)
+
+    def fill(self, level: float, now: int) -> None:
+        """Start from this level, as the heir of another pacer."""
+        self._level, self._at = level, now
+
     def take(self, amount: int) -> None:
         """Take `amount` at the instant that ready_at was last asked about."""
         if self._level + amount > self._burst:
@@ -135,6 +143,19 @@ class FakeUpstream:
 
     def __repr__(self) -> str:
         return f"<FakeUpstream: {len(self.open)} of {len(self.begun)} open>"
+
+
+class SilentObserver:
+    """Fulfils Observer and isn't interested; for tests that override what they want to hear."""
+
+    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None: ...
+    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None: ...
+    def key_accepted(self, pool: str, key: str) -> None: ...
+    def limit_cut(self, pool: str, key: str, limit: str) -> None: ...
+    def upstream_failing(self, pool: str, seconds: float, why: str) -> None: ...
+    def upstream_back(self, pool: str) -> None: ...
+    def nothing_usable(self, pool: str, calls: int, why: str) -> None: ...
+    def crashed(self, error: BaseException, error_id: str) -> None: ...
 
 
 A_KEY: Final = Key("key-1", "sk-test-0123456789", ())

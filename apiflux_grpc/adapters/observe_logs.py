@@ -22,6 +22,24 @@ class LogObserver:
     def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
         _log.warning("key blocked", extra={"pool": pool, "key": key, "seconds": round(seconds, 3), "status": status})
 
+    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
+        _log.error("key rejected", extra={"pool": pool, "key": key, "seconds": round(seconds, 3), "status": status})
+
+    def key_accepted(self, pool: str, key: str) -> None:
+        _log.warning("key accepted again", extra={"pool": pool, "key": key})
+
+    def limit_cut(self, pool: str, key: str, limit: str) -> None:
+        _log.warning("limit cut: refused though it was kept", extra={"pool": pool, "key": key, "limit": limit})
+
+    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
+        _log.error("upstream failing", extra={"pool": pool, "seconds": round(seconds, 3), "why": why})
+
+    def upstream_back(self, pool: str) -> None:
+        _log.warning("upstream back", extra={"pool": pool})
+
+    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
+        _log.error("no usable key", extra={"pool": pool, "calls": calls, "why": why})
+
     def crashed(self, error: BaseException, error_id: str) -> None:
         _log.critical("the engine stopped", exc_info=error, extra={"error_id": error_id})
 

@@ -11,6 +11,7 @@ loop's may lag: uvloop cuts it to milliseconds and keeps it for a whole pass. He
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Final
 
@@ -28,7 +29,7 @@ class AiolimiterPacer:
     ValueError unless burst and seconds are above 0.
     """
 
-    __slots__ = ("_asked", "_at", "_burst", "_least_wait", "_level", "_limiter", "_rate")
+    __slots__ = ("_asked", "_at", "_burst", "_held_until", "_least_wait", "_level", "_limiter", "_rate")
 
     def __init__(self, burst: float, seconds: float) -> None:
         if not (burst > 0 and seconds > 0):
@@ -42,6 +43,7 @@ class AiolimiterPacer:
         self._level = 0.0  # as of `_at`
         self._at = 0
         self._asked = 0
+        self._held_until = 0
 
     def ready_at(self, amount: int, now: int) -> int:
         """`now`: there is room. Else a later instant at which it is worth asking again.
@@ -49,6 +51,8 @@ class AiolimiterPacer:
         Raises ValueError for an amount above the burst, which would never fit.
         """
         self._asked = now
+        if now < self._held_until:
+            return self._held_until
         if self._limiter.has_capacity(amount):
             return now
         if amount > self._burst:
@@ -68,6 +72,21 @@ class AiolimiterPacer:
         else:
             acquiring.close()
             raise RuntimeError("taken from a pacer that has no room")
+
+    def level(self, now: int) -> float:
+        """What is taken and has not leaked away yet."""
+        return self._level_at(now)
+
+    def fill(self, level: float, now: int) -> None:
+        """Start from this level, as the heir of another pacer; above the burst it waits for the rest."""
+        amount = min(level, self._burst)
+        if amount > 0:
+            acquiring = self._limiter.acquire(amount)
+            with contextlib.suppress(StopIteration):
+                acquiring.send(None)
+        self._level, self._at = amount, now
+        if level > amount:
+            self._held_until = now + math.ceil((level - amount) / self._rate)
 
     def _level_at(self, now: int) -> float:
         return max(0.0, self._level - (now - self._at) * self._rate)

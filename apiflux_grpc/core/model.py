@@ -84,13 +84,22 @@ class Reason(Enum):
     HTTP_4XX = "HTTP_4XX"
     HTTP_429 = "HTTP_429"
     HTTP_5XX = "HTTP_5XX"
+    KEY_REJECTED = "KEY_REJECTED"  # 401 or 403: our key was refused, or this call was
     DRAINING = "DRAINING"  # never sent, the server shut down
     NO_USABLE_KEY = "NO_USABLE_KEY"  # never sent, or not again: for too long no key could be used
     INTERNAL = "INTERNAL"  # a fault of ours
 
 
 RETRY_REASONS: Final = frozenset(
-    {Reason.NOT_SENT, Reason.HTTP_429, Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT}
+    {
+        Reason.NOT_SENT,
+        Reason.HTTP_429,
+        Reason.KEY_REJECTED,
+        Reason.UNKNOWN,
+        Reason.TIMEOUT,
+        Reason.HTTP_5XX,
+        Reason.BODY_CUT,
+    }
 )
 
 
@@ -114,6 +123,11 @@ class Pool:
     timeout: int = 30 * SECOND
     retry: RetryPolicy = RetryPolicy()
     max_connections: int = 1000
+    # How long calls wait for a key while none can be used, before they fail.
+    patience: int = 60 * SECOND
+    # Where an answer tells what it really cost: a header's name, or the path to a JSON field.
+    cost_header: str | None = None
+    cost_json: tuple[str, ...] | None = None
     allow_repeat: bool = False
     # Inclusive ranges of HTTP status codes.
     success: tuple[tuple[int, int], ...] = ((200, 299),)

@@ -1,8 +1,8 @@
 """Whether an attempt is final, and if not, when the call may be tried again.
 
-Rule: a call that isn't idempotent is tried again only when it certainly was not executed: NOT_SENT, or 429, with
-which an upstream says that it refused. Waits are drawn evenly from zero to a bound that doubles ("full jitter",
-Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015); the caller hands in the random number.
+Rule: a call that isn't idempotent is tried again only when it certainly was not executed: NOT_SENT, or 429, 401 or
+403, with which an upstream says that it refused. Waits are drawn evenly from zero to a bound that doubles ("full
+jitter", Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015); the caller hands in the random number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from apiflux_grpc.core.model import Answer, NotSent, Reason
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Outcome, Pool, RetryPolicy
 
-NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.HTTP_429})
+NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED})
+KEY_AT_FAULT: Final = frozenset({Reason.HTTP_429, Reason.KEY_REJECTED})  # another key is the better choice
 _BY_CLASS: Final = (Reason.HTTP_1XX, Reason.HTTP_2XX, Reason.HTTP_3XX, Reason.HTTP_4XX, Reason.HTTP_5XX)
 
 
@@ -27,6 +28,8 @@ def failure_of(outcome: Outcome, pool: Pool) -> Reason | None:
             return None
         if outcome.status == 429:
             return Reason.HTTP_429
+        if outcome.status in (401, 403):
+            return Reason.KEY_REJECTED
         return _BY_CLASS[min(max(outcome.status // 100, 1), 5) - 1]
     if isinstance(outcome, NotSent):
         return Reason.NOT_SENT

@@ -43,6 +43,7 @@ class Ending(Enum):
     COMPLETE = "complete"
     CANCELLED = "cancelled"
     DRAINING = "draining"
+    GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.feedback import block_for
+from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.feedback import LONGEST_BACK_OFF, block_for, cost_of, hints, retry_after
 from apiflux_grpc.core.forecast import Forecast, work_before
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Answer, NotSent, Reason, Result
-from apiflux_grpc.core.retry import again_in, failure_of
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Answer, Counts, NotSent, Reason, Result
+from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
 from apiflux_grpc.engine.outbox import Ending
 from apiflux_grpc.engine.ports import Attempt
 
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apiflux_grpc.core.model import Outcome, Permit, Pool
-    from apiflux_grpc.core.scheduler import Scheduler
+    from apiflux_grpc.core.scheduler import KeyState, Scheduler
     from apiflux_grpc.engine.outbox import Flusher, Outbox
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
 
+UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})
+NOT_ITS_FAULT: Final = frozenset({"late", "not sent in time", "cancelled", "the upstream is closed"})
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
 
@@ -68,6 +71,9 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._latency = 0.0  # of answered attempts, ns, a moving mean
+        self.malformed = 0  # values of headers about limits that couldn't be read
+        self._unusable_since: int | None = None
+        self._last_failure = ""  # of the upstream, in words
         self._draining = False
 
     @property
@@ -170,6 +176,9 @@ class Pump:
         call = outbox.spec.calls[permit.index]
         timeout = self.pool.timeout if call.timeout is None else call.timeout
         attempt = Attempt(permit, call, timeout, self._sent, self._done)
+        budget = permit.key.budget
+        if budget.buckets:
+            attempt.send_by = permit.taken_at + budget.jitter // 2  # its pacer counts from the permit
         outbox.attempts.add(attempt)
         self.upstream.begin(attempt)
 
@@ -187,36 +196,129 @@ class Pump:
         key = permit.key
         outbox = self.open[permit.batch.id]
         outbox.attempts.discard(attempt)
-        answered_at = None
+        answered_at = actual = None
         if isinstance(outcome, Answer):
             answered_at = outcome.answered_at
             self._latency += (now - permit.taken_at - self._latency) / 16
+            if self.pool.cost_header is not None or self.pool.cost_json is not None:
+                actual = cost_of(outcome, self.pool.cost_header, self.pool.cost_json)
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
-        self.scheduler.settle(permit, now, answered_at)
+        self.scheduler.settle(permit, now, answered_at, actual)
         tally = outbox.tally
         tally.calls_by_key[key.key.label] = tally.calls_by_key.get(key.key.label, 0) + 1
         tally.time_in_calls += now - permit.taken_at
         if permit.number > 1:
             tally.retries += 1
         failure = failure_of(outcome, self.pool)
-        if failure is Reason.HTTP_429:
-            self._block(permit, outcome, now)
-        elif answered_at is not None:
-            key.drawn_429 = 0
+        told = self._judge(permit, outcome, failure, outbox.ending is Ending.CANCELLED, now)
         if outbox.ending is Ending.CANCELLED:
             return outbox
         if failure is not None and outbox.ending is None:
             idempotent = attempt.call.idempotent
             wait = again_in(outbox.spec.retry, failure, permit.number, idempotent, self._draw())
             if wait is not None:
-                again = Again(permit.index, permit.number + 1, permit.queue_time)
-                self.scheduler.retry(outbox.batch, again, now + wait)
+                avoid = key if failure in KEY_AT_FAULT else None
+                again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
+                self.scheduler.retry(outbox.batch, again, now + max(wait, told))
                 return outbox
         latency = now - permit.taken_at
         result = Result(permit.index, outcome, failure, key.key.label, permit.number, permit.queue_time, latency, now)
         self._put(outbox, result)
         return outbox
+
+    # -- what an outcome says of its key and of the upstream --------------------------------------
+
+    def _judge(self, permit: Permit, outcome: Outcome, failure: Reason | None, cancelled: bool, now: int) -> int:
+        """Tell the scheduler; returns how long (ns) the call itself was told to wait."""
+        works = failure is not Reason.KEY_REJECTED
+        if failure is None and permit.key.breaker.state is self.scheduler.breaker.state is State.CLOSED:
+            # The usual case: nothing to say but that it works.
+            permit.key.breaker.succeeded(now, permit.key_era)
+            self.scheduler.breaker.succeeded(now, permit.pool_era)
+            permit.key.drawn_429 = 0
+            assert isinstance(outcome, Answer)
+            for name in outcome.headers:
+                if "rate" in name:
+                    self._take_hints(permit.key, outcome, now, datetime.now(UTC))
+                    break
+            return 0
+        elif cancelled and not isinstance(outcome, Answer):
+            self._tell_breakers(permit, None, None, now)
+        elif not isinstance(outcome, Answer):
+            # What never left for want of time says nothing of the upstream.
+            late = isinstance(outcome, NotSent) and outcome.detail in NOT_ITS_FAULT
+            self._last_failure = outcome.detail
+            self._tell_breakers(permit, None, None if late else False, now)
+        else:
+            self._last_failure = f"HTTP {outcome.status}"
+            self._tell_breakers(permit, works, failure not in UPSTREAM_AT_FAULT, now, outcome.status)
+        if not isinstance(outcome, Answer):
+            return 0
+        wall_now = datetime.now(UTC)
+        if failure is Reason.HTTP_429:
+            self._block(permit, outcome, now, wall_now)
+        else:
+            permit.key.drawn_429 = 0
+        self._take_hints(permit.key, outcome, now, wall_now)
+        if outcome.status == 503 and "retry-after" in outcome.headers:
+            return retry_after(outcome.headers["retry-after"], wall_now) or 0
+        return 0
+
+    def _tell_breakers(
+        self, permit: Permit, key_works: bool | None, upstream_works: bool | None, now: int, status: int = 0
+    ) -> None:
+        """None: that says nothing."""
+        key, scheduler, observer, name = permit.key, self.scheduler, self._observer, self.pool.name
+        if key_works is None:
+            changed = key.breaker.abandoned(now, permit.key_era)
+        elif key_works:
+            changed = key.breaker.succeeded(now, permit.key_era)
+            if changed:
+                observer.key_accepted(name, key.key.label)
+        else:
+            changed = key.breaker.failed(now, permit.key_era)
+            if changed:
+                seconds = (key.breaker.ready_at(now) - now) / SECOND
+                observer.key_rejected(name, key.key.label, seconds, status)
+        if changed:
+            scheduler.judged(key, now)
+        if upstream_works is None:
+            scheduler.breaker.abandoned(now, permit.pool_era)
+        elif upstream_works:
+            if scheduler.breaker.succeeded(now, permit.pool_era):
+                observer.upstream_back(name)
+        elif scheduler.breaker.failed(now, permit.pool_era):
+            seconds = (scheduler.breaker.ready_at(now) - now) / SECOND
+            observer.upstream_failing(name, seconds, self._last_failure)
+
+    def _block(self, permit: Permit, outcome: Answer, now: int, wall_now: datetime) -> None:
+        key = permit.key
+        if permit.taken_at >= key.blocked_until or not key.drawn_429:
+            key.drawn_429 += 1  # those that were in flight with the first one say nothing new
+        wait = block_for(outcome, key.key, key.drawn_429, wall_now)
+        self.scheduler.block(key, now + wait)
+        self._observer.key_blocked(self.pool.name, key.key.label, wait / SECOND, outcome.status)
+        owner = key.budget
+        if key.group is not None and key.group.budget.rank(now) < owner.rank(now):
+            owner = key.group.budget
+        told, _ = hints(outcome.headers, wall_now)
+        spent = [(hint.counts, hint.per) for hint in told if not hint.remaining]
+        cut = owner.cut(now, permit.taken_at, *(spent[0] if spent else (None, None)))
+        if cut is not None:
+            name = f"{cut.max}/{cut.per / SECOND:g}s {cut.counts.value}"
+            self._observer.limit_cut(self.pool.name, key.key.label, name)
+
+    def _take_hints(self, key: KeyState, outcome: Answer, now: int, wall_now: datetime) -> None:
+        """What is left of its limits, less what is on its way, is the most that may still go until they reset."""
+        told, malformed = hints(outcome.headers, wall_now)
+        self.malformed += malformed
+        for hint in told:
+            counts = hint.counts or Counts.CALLS
+            flying = key.in_flight if counts is Counts.CALLS else key.cost_in_flight
+            periods = [limit.per for limit in key.budget.limits if limit.counts is counts]
+            lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_BACK_OFF)
+            key.budget.tighten(counts, max(0, hint.remaining - flying), now + lasts)
 
     def _put(self, outbox: Outbox, result: Result) -> None:
         tally = outbox.tally
@@ -232,28 +334,35 @@ class Pump:
         if had <= 0 < outbox.batch.room:
             self.scheduler.queue.wake(outbox.batch)
 
-    def _block(self, permit: Permit, outcome: Outcome, now: int) -> None:
-        assert isinstance(outcome, Answer)
-        key = permit.key
-        if permit.taken_at >= key.blocked_until or not key.drawn_429:
-            key.drawn_429 += 1  # those that were in flight with the first one say nothing new
-        wait = block_for(outcome, key.key, key.drawn_429, datetime.now(UTC))
-        self.scheduler.block(key, now + wait)
-        self._observer.key_blocked(self.pool.name, key.key.label, wait / SECOND, outcome.status)
-
     # -- endings ------------------------------------------------------------------------------
 
-    def _end_unsent(self, outbox: Outbox, now: int) -> None:
+    def give_up(self, now: int) -> None:
+        """Where no key could be used for longer than the pool's patience, end what waits."""
+        if self.scheduler.usable(now) or not self.open:
+            self._unusable_since = None
+            return
+        if self._unusable_since is None:
+            self._unusable_since = now
+        if now - self._unusable_since >= self.pool.patience:
+            upstream = self.scheduler.breaker.state is not State.CLOSED
+            why = f"the upstream fails: {self._last_failure}" if upstream else "it rejects every key"
+            waiting = self.scheduler.waiting
+            if waiting:
+                self._observer.nothing_usable(self.pool.name, waiting, why)
+            for outbox in list(self.open.values()):
+                self._end_unsent(outbox, now, Reason.NO_USABLE_KEY)
+
+    def _end_unsent(self, outbox: Outbox, now: int, reason: Reason = Reason.DRAINING) -> None:
         if outbox.ending is not None:
             return
-        outbox.ending = Ending.DRAINING
+        outbox.ending = Ending.DRAINING if reason is Reason.DRAINING else Ending.GIVEN_UP
         batch = outbox.batch
         first, queue_time = batch.next_index, now - batch.admitted_at
         for again in self.scheduler.drop(batch):
             attempts = again.number - 1
-            self._put(outbox, Result(again.index, None, Reason.DRAINING, "", attempts, again.queue_time, 0, now))
+            self._put(outbox, Result(again.index, None, reason, "", attempts, again.queue_time, 0, now))
         for index in range(first, batch.total):
-            self._put(outbox, Result(index, None, Reason.DRAINING, "", 0, queue_time, 0, now))
+            self._put(outbox, Result(index, None, reason, "", 0, queue_time, 0, now))
         if not self._finish_if_done(outbox, now):
             self._flusher.offer(outbox, now)
 

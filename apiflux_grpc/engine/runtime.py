@@ -147,6 +147,7 @@ class _Works:
     def _tell_standing(self) -> None:
         now = self._clock()
         for pump in self.pumps.values():
+            pump.give_up(now)
             pump.estimate(now)
         for _, outbox in list(self._open.values()):
             if now - outbox.posted_at >= STANDING_EVERY:

@@ -41,6 +41,7 @@ _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
 # A call's error: the code a gRPC client would expect for what became of the call.
 _RESULT_CODES: Final = {
     Reason.NOT_SENT: grpc.StatusCode.UNAVAILABLE,
+    Reason.NO_USABLE_KEY: grpc.StatusCode.UNAVAILABLE,
     Reason.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.UNKNOWN: grpc.StatusCode.UNKNOWN,
     Reason.BODY_CUT: grpc.StatusCode.DATA_LOSS,
@@ -98,7 +99,9 @@ def internal(error_id: str) -> status_pb2.Status:
 def result_error(result: Result) -> status_pb2.Status:
     """The error of one call that has no response."""
     outcome, reason = result.outcome, result.failure or Reason.INTERNAL
-    if outcome is None:
+    if reason is Reason.NO_USABLE_KEY:
+        message = "for too long no key of the pool could be used: rejected ones, or an upstream that fails"
+    elif outcome is None:
         message = "the server shut down before this call was sent"
         if result.attempts:
             message = "the server shut down before this call could be tried again"

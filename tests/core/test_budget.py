@@ -33,6 +33,12 @@ class Gatekeeper:
     def take(self, amount: int) -> None:
         self.taken.append(amount)
 
+    def level(self, now: int) -> float:
+        return float(sum(self.taken))
+
+    def fill(self, level: float, now: int) -> None:
+        self.taken.append(int(level))
+
 
 class Gatekeepers:
     """Makes them and keeps them, in the order of making."""

@@ -33,9 +33,28 @@ class Told:
     def __init__(self) -> None:
         self.blocked: list[tuple[str, float]] = []
         self.crashes: list[BaseException] = []
+        self.events: list[str] = []
 
     def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
         self.blocked.append((key, seconds))
+
+    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
+        self.events.append(f"rejected {key} {seconds:g}")
+
+    def key_accepted(self, pool: str, key: str) -> None:
+        self.events.append(f"accepted {key}")
+
+    def limit_cut(self, pool: str, key: str, limit: str) -> None:
+        self.events.append(f"cut {key} {limit}")
+
+    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
+        self.events.append(f"failing {seconds:g} {why}")
+
+    def upstream_back(self, pool: str) -> None:
+        self.events.append("back")
+
+    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
+        self.events.append(f"unusable {calls} {why}")
 
     def crashed(self, error: BaseException, error_id: str) -> None:
         self.crashes.append(error)

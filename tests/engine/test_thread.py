@@ -11,16 +11,9 @@ from apiflux_grpc.core.model import SECOND, Call, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.engine.intake import BatchSpec
 from apiflux_grpc.engine.ports import Attempt, Upstream
 from apiflux_grpc.engine.runtime import Engine, PoolParts
-from apiflux_grpc.testing import FakeUpstream
+from apiflux_grpc.testing import FakeUpstream, SilentObserver
 
 POOL = Pool("default", (Key("key-1", "secret", (Limit(1_000_000, SECOND),)),))
-
-
-class Quiet:
-    """An observer that isn't interested."""
-
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None: ...
-    def crashed(self, error: BaseException, error_id: str) -> None: ...
 
 
 class Echoing(FakeUpstream):
@@ -46,7 +39,7 @@ def refusing() -> Upstream:
 
 async def test_batches_at_once_over_two_threads() -> None:
     """Thirty batches at once: every call has one result, and the thread ends."""
-    engine = Engine([PoolParts(POOL, Echoing, None)], Quiet())
+    engine = Engine([PoolParts(POOL, Echoing, None)], SilentObserver())
     await engine.start()
 
     async def one() -> list[int]:
@@ -69,7 +62,7 @@ async def test_batches_at_once_over_two_threads() -> None:
 
 async def test_a_crash_hangs_nobody() -> None:
     """A bug in the engine's thread ends thirty open streams with EngineFailed, and the thread."""
-    engine = Engine([PoolParts(POOL, Breaking, None)], Quiet())
+    engine = Engine([PoolParts(POOL, Breaking, None)], SilentObserver())
     await engine.start()
     tickets = [engine.submit(BatchSpec("default", "caller", [Call()] * 3, RetryPolicy())) for _ in range(30)]
     ends = await asyncio.gather(*(ticket.next(100) for ticket in tickets), return_exceptions=True)
@@ -80,7 +73,7 @@ async def test_a_crash_hangs_nobody() -> None:
 
 async def test_an_engine_that_cannot_start_says_so() -> None:
     """What an adapter raises when it is made comes out of start as EngineFailed."""
-    engine = Engine([PoolParts(POOL, refusing, None)], Quiet())
+    engine = Engine([PoolParts(POOL, refusing, None)], SilentObserver())
     with pytest.raises(EngineFailed):
         await engine.start()
     await engine.stop()
