@@ -1,4 +1,4 @@
-"""The command line: serve, process, stress, judge, check-config. Thin: one function each.
+"""The command line: serve, process, stress, judge, plan, check-config. Thin: one function each.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 fine;
 1 a fault of ours; 2 usage, configuration, bad input, port in use; 3 some calls failed, or the judge found a
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -109,7 +110,7 @@ def process(
         ordered=ordered,
         timeout=timeout,
     )
-    raise typer.Exit(asyncio.run(job))
+    raise typer.Exit(_run(job))
 
 
 @app.command()
@@ -128,7 +129,7 @@ def stress(
     settings = _settings(None, None)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL
-    raise typer.Exit(asyncio.run(run_stress(plan, target, settings.concurrent_requests, timeout)))
+    raise typer.Exit(_run(run_stress(plan, target, settings.concurrent_requests, timeout)))
 
 
 @app.command()
@@ -177,6 +178,49 @@ def judge(
     raise typer.Exit(tool.run_judge(options))
 
 
+@app.command()
+def plan(
+    config: ConfigOption = None,
+    pool: Annotated[str | None, typer.Option(help="The pool of --config to plan for; default: default.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="MAX/DURATION for every key, like 1000/60s.")] = None,
+    keys: Annotated[int | None, typer.Option(help="How many keys; default: 1.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Calls in flight of each key; default: no bound.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Calls in flight of all keys; default: 1000.")] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="How long an answer takes, like 20ms or 500ms..3s; default: the simulator's, else 200ms."),
+    ] = None,
+    calls: Annotated[int | None, typer.Option(help="Calls of each batch.")] = None,
+    batches: Annotated[int | None, typer.Option(help="So many such batches, all at once; default: 1.")] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts too.")] = None,
+) -> None:
+    """How long batches take with these keys and limits, and which limit holds them back.
+
+    The real scheduler on virtual time; nothing is sent.
+    """
+    from apiflux_grpc.tools import plan as tool
+
+    pools = None if config is None else _settings(config, None).pools
+    try:
+        question = tool.ask(
+            pools,
+            pool=pool,
+            limits=limit or (),
+            keys=keys,
+            max_in_flight=max_in_flight,
+            max_connections=max_connections,
+            latency=latency,
+            calls=calls,
+            batches=batches,
+            batch=batch or (),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(tool.run_plan(question, as_json=as_json, html=html))
+
+
 @app.command("check-config")
 def check_config(
     file: Annotated[Path, typer.Argument(help="A TOML file.")],
@@ -202,6 +246,13 @@ def _settings(config: Path | None, bind: str | None) -> Settings:
         for fault in error.faults:
             _say(str(fault))
         raise typer.Exit(2) from None
+
+
+def _run(job: Coroutine[None, None, int]) -> int:
+    try:
+        return asyncio.run(job)
+    except KeyboardInterrupt:  # typer would make it 130
+        return 4
 
 
 def _say(text: str) -> None:

@@ -56,8 +56,13 @@ class _Line(logging.Formatter):
         if self._json:
             line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
             return json.dumps({**line, **fields, **({"trace": trace} if trace else {})}, default=str)
-        pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+        pairs = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
         return f"{at} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip() + (f"\n{trace}" if trace else "")
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def configure(level: str, style: str) -> None:

@@ -2,8 +2,8 @@
 
 Rule: an estimate is arithmetic over what the budgets hold now, never a simulation, and costs the same for one call
 and for a million. A slot that is free now, or comes back at e, can be used again every `per + min(latency, J)`
-after that. Keys with the same limits are summed into one supply, so the cost follows the number of different
-limits and not of keys.
+after that; a bucket flows. Keys with the same limits are summed into one supply, so the cost follows the number of
+different limits and not of keys; keys that share limits are bound by those together.
 
 Not known here: who asks, and why.
 """
@@ -11,20 +11,23 @@ Not known here: who asks, and why.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.budget import FAR
+from apiflux_grpc.core.budget import FAR, shape
+from apiflux_grpc.core.model import SECOND, Counts, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from apiflux_grpc.core.model import Batch
-    from apiflux_grpc.core.scheduler import KeyState
+    from apiflux_grpc.core.budget import Budget
+    from apiflux_grpc.core.model import Batch, Limit
+    from apiflux_grpc.core.scheduler import GroupState, KeyState
     from apiflux_grpc.core.window import Window
 
 MOST_ENDS: Final = 64  # groups of one supply are merged down to so many, each to its latest end
 _HORIZON: Final = 1 << 60
+_MANY: Final = float(FAR)
 
 
 @dataclass(slots=True)
@@ -34,25 +37,61 @@ class _Slots:
     period: int
     free: int
     ends: list[tuple[int, int]]
+    counts: Counts
 
 
-def _permits(windows: Sequence[_Slots], at: int, start: int) -> int:
+@dataclass(slots=True)
+class _Flow:
+    """One bucket of one supply: what is there, and how much flows in (per ns)."""
+
+    room: float
+    rate: float
+    counts: Counts
+
+
+@dataclass(slots=True)
+class _Supply:
+    """Some keys with the same limits, or the keys of a group within the group's own limits."""
+
+    start: int
+    windows: list[_Slots]  # the shortest first
+    flows: list[_Flow]
+    members: list[_Supply] = field(default_factory=list)
+
+    def by(self, at: int, cost: float) -> float:
+        """Permits until `at` for calls of `cost`; _MANY where nothing limits them."""
+        if at < self.start:
+            return 0.0
+        total = _MANY if not self.members else min(_MANY, sum(member.by(at, cost) for member in self.members))
+        for flow in self.flows:
+            each = 1.0 if flow.counts is Counts.CALLS else cost
+            if each:
+                total = min(total, (flow.room + (at - self.start) * flow.rate) / each)
+        return min(total, _permits(self.windows, at, self.start, cost))
+
+
+def _permits(windows: Sequence[_Slots], at: int, start: int, cost: float) -> float:
     """Permits that these windows, the shortest first, allow from `start` until `at`.
 
     What is free in a longer window goes out no faster than the shorter ones let it, and comes back as it went.
     """
+    if not windows:
+        return _MANY
     *shorter, window = windows
+    each = 1.0 if window.counts is Counts.CALLS else cost
+    if not each:
+        return _permits(shorter, at, start, cost)
     period = window.period
-    total = 0
+    total = 0.0
     if window.free > 0:
         rounds, rest = divmod(at - start, period)
-        last = min(window.free, _permits(shorter, start + rest, start)) if shorter else window.free
-        total = window.free * rounds + last
+        free = window.free / each
+        total = free * rounds + min(free, _permits(shorter, start + rest, start, cost))
     for end, amount in window.ends:
         if end > at:
             break
-        total += amount * (1 + (at - max(end, start)) // period)
-    return min(total, _permits(shorter, at, start)) if shorter else total
+        total += amount / each * (1 + (at - max(end, start)) // period)
+    return min(total, _permits(shorter, at, start, cost))
 
 
 class Forecast:
@@ -61,67 +100,121 @@ class Forecast:
     `slots` is the most calls in flight at once over all keys.
     """
 
-    def __init__(self, keys: Sequence[KeyState], now: int, latency: int, slots: int) -> None:
+    def __init__(
+        self, keys: Sequence[KeyState], now: int, latency: int, slots: int, groups: Sequence[GroupState] = ()
+    ) -> None:
         self._now = now
         self._latency = latency
         self._slots = slots
-        self._unlimited = False
-        groups: dict[tuple[object, int], list[KeyState]] = {}
+        self._keys = keys
+        self._groups = groups
+        self._supplies = self._of([key for key in keys if key.group is None])
+        for group in groups:
+            own = _supply([group.budget], now, now, latency)
+            own.members = self._of(group.members)
+            self._supplies.append(own)
+
+    def _of(self, keys: Sequence[KeyState]) -> list[_Supply]:
+        alike: dict[tuple[object, int], list[Budget]] = {}
         for key in keys:
-            groups.setdefault((key.key.limits, max(key.blocked_until, now)), []).append(key)
-        self._supplies: list[tuple[int, list[_Slots]]] = []
-        for (_, start), members in groups.items():
-            windows = [_merge(column, members, now, latency) for column in range(len(members[0].budget.windows))]
-            windows.sort(key=lambda window: window.period)
-            if windows:
-                self._supplies.append((start, windows))
-            else:
-                self._unlimited = True
+            usable_at = key.usable_at(self._now)
+            if usable_at < FAR:
+                alike.setdefault((key.budget.limits, usable_at), []).append(key.budget)
+        return [_supply(budgets, start, self._now, self._latency) for (_, start), budgets in alike.items()]
 
-    def permits_by(self, at: int) -> int:
-        """How many calls can have got their permit until `at`."""
-        if self._unlimited:
-            return FAR
-        return sum(_permits(windows, at, start) for start, windows in self._supplies if at >= start)
+    def permits_by(self, at: int, cost: float = 1.0) -> float:
+        """How many calls of `cost` can have got their permit until `at`."""
+        return min(_MANY, sum(supply.by(at, cost) for supply in self._supplies))
 
-    def time_for(self, calls: int) -> int | None:
+    def time_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its result; None: no key will ever have room."""
         if calls <= 0:
             return 0
+        permits = self.permits_for(calls, cost)
+        if permits is None:
+            return None
+        by_slots = (calls - 1) // max(1, self._slots) * self._latency
+        return max(permits, by_slots) + self._latency
+
+    def permits_for(self, calls: int, cost: float = 1.0) -> int | None:
+        """How long (ns) until the last of `calls` has its permit, by the limits alone; None: never."""
+        wanted = calls - 1e-6  # of floats
         low, high = self._now, self._now
         step = max(self._latency, 1_000_000)
-        while self.permits_by(high) < calls:
+        while self.permits_by(high, cost) < wanted:
             low, high = high, high + step
             step *= 2
             if step > _HORIZON:
                 return None
         while high - low > 1_000_000:  # a millisecond is exact enough for an estimate
             middle = (low + high) // 2
-            if self.permits_by(middle) < calls:
+            if self.permits_by(middle, cost) < wanted:
                 low = middle
             else:
                 high = middle
-        by_limits = high - self._now
+        return high - self._now
+
+    def binding(self, calls: int, cost: float = 1.0) -> str:
+        """What makes `calls` take as long as they do, in words; "": nothing but the calls themselves."""
+        permits = self.permits_for(calls, cost)
         by_slots = (calls - 1) // max(1, self._slots) * self._latency
-        return max(by_limits, by_slots) + self._latency
+        if permits is not None and by_slots > permits:
+            return f"at most {self._slots} calls at once"
+        if permits is not None and permits <= 1_000_000:
+            return ""
+        slowest: tuple[float, str] = (0.0, "no usable key")
+        owners = [(key.budget, "") for key in self._keys] + [(group.budget, " of a group") for group in self._groups]
+        together: dict[tuple[Limit, str], float] = {}
+        for budget, what in owners:
+            for limit in budget.limits:
+                together[limit, what] = together.get((limit, what), 0.0) + limit.max / limit.per
+        for (limit, what), rate in together.items():
+            each = 1.0 if limit.counts is Counts.CALLS else cost
+            slowest = max(slowest, (calls * each / rate, f"{_named(limit)}{what}"))
+        return slowest[1]
 
 
-def _merge(column: int, members: list[KeyState], now: int, latency: int) -> _Slots:
-    """The same window of several keys as one."""
-    windows: list[Window] = [key.budget.windows[column] for key in members]
-    jitter = members[0].budget.jitter
-    period = windows[0].kept + min(latency, jitter)
-    ends = sorted(end for window in windows for end in window.ends())
-    for key, window in zip(members, windows, strict=True):
+def _named(limit: Limit) -> str:
+    kind = " (bucket)" if limit.kind is Kind.BUCKET else ""
+    return f"{limit.max} {limit.counts.value} per {limit.per / SECOND:g} s{kind}"
+
+
+def _supply(budgets: list[Budget], start: int, now: int, latency: int) -> _Supply:
+    """The supply of owners with the same limits."""
+    first = budgets[0]
+    windows = [
+        _merge([(budget, budget.windows[column]) for budget in budgets], Counts.CALLS, now, latency)
+        for column in range(len(first.windows))
+    ]
+    windows += [
+        _merge([(budget, budget.cost_windows[column]) for budget in budgets], Counts.COST, now, latency)
+        for column in range(len(first.cost_windows))
+    ]
+    windows.sort(key=lambda window: window.period)
+    flows = []
+    for place, bucket in enumerate(first.buckets):
+        burst, seconds = shape(bucket.limit, first.jitter)
+        room = sum(max(0.0, burst - budget.buckets[place].level(now)) for budget in budgets)
+        rate = len(budgets) * burst / seconds / SECOND
+        flows.append(_Flow(room, rate, bucket.limit.counts))
+    return _Supply(start, windows, flows)
+
+
+def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latency: int) -> _Slots:
+    """The same window of several owners as one."""
+    jitter = owners[0][0].jitter
+    period = owners[0][1].kept + min(latency, jitter)
+    ends = sorted(end for _, window in owners for end in window.ends())
+    for _, window in owners:
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.
         pending = window.used - sum(amount for _, amount in window.ends())
         if pending > 0:
-            ends.append((now + key.budget.jitter + window.kept, pending))
+            ends.append((now + jitter + window.kept, pending))
     if len(ends) > MOST_ENDS:
         size = -(-len(ends) // MOST_ENDS)
         chunks = [ends[place : place + size] for place in range(0, len(ends), size)]
         ends = [(chunk[-1][0], sum(amount for _, amount in chunk)) for chunk in chunks]
-    return _Slots(period, sum(max(0, window.free) for window in windows), ends)
+    return _Slots(period, sum(max(0, window.free) for _, window in owners), ends, counts)
 
 
 def work_before(batches: Collection[Batch]) -> dict[int, int]:

@@ -384,7 +384,7 @@ class Pump:
         slots = self.pool.max_connections
         if all(key.key.max_in_flight is not None for key in keys):
             slots = min(slots, sum(key.most for key in keys))
-        return Forecast(keys, now, int(self._latency), slots)
+        return Forecast(keys, now, int(self._latency), slots, self.scheduler.groups)
 
     def estimate(self, now: int) -> None:
         """Give every open batch its ETA."""

@@ -122,7 +122,9 @@ class _Guard:
 
     async def caught(self, error: BaseException) -> None:
         """Returns where `error` is to go on as it is; aborts with INTERNAL where it is a fault of ours."""
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        task = asyncio.current_task()
+        ours = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
+        if isinstance(error, asyncio.CancelledError | GeneratorExit) and not ours:
             self._code = "CANCELLED"
         elif isinstance(error, grpc.aio.AbortError):
             pass  # the context knows the code

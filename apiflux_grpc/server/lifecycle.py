@@ -60,12 +60,13 @@ class Server:
                 # A second server on the port must fail, not share it in silence.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
+                # With it, streams that take the place of ones that just ended are refused (REFUSED_STREAM).
+                ("grpc.http.overload_protection", 0),
                 # Above our own maximum, so that a batch over it gets our error and not the transport's.
                 ("grpc.max_receive_message_length", 2 * max_batch_bytes),
                 ("grpc.max_send_message_length", -1),
                 # Clients may ping an idle connection every 20 s; grpc's default punishes under 5 min.
                 ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )

@@ -58,7 +58,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         self, request: pb.ProcessRequest, context: Any
     ) -> None:
         correlation_id = request.correlation_id or uuid.uuid4().hex
-        note(correlation_id=correlation_id[:128], pool=request.pool or "default")
+        note(correlation_id=correlation_id[:128], pool=(request.pool or "default")[:64])
         try:
             ticket = await self._admit(request, context)
             try:

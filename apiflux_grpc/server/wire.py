@@ -246,7 +246,7 @@ class Checking:
         self._path(where, call.path)
         if call.headers:
             self._headers(where, call)
-        if call.query and self._pool.reserved_query in call.query:
+        if call.query and self._pool.reserved_query is not None and self._pool.reserved_query in call.query:
             self._fault(f"{where}.query", f"has {self._pool.reserved_query!r}, which carries the pool's key")
         if call.HasField("timeout"):
             timeout = _nanoseconds(call.timeout)

@@ -7,6 +7,7 @@ can be given as `json` or `text` and comes back as `body_json` or `body_text` wh
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import difflib
@@ -88,7 +89,10 @@ def parse_call(line: str) -> pb.Call:
     body: bytes | None = None
     headers = data.get("headers")
     if "json" in data:
-        body = json.dumps(data.pop("json"), ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            body = json.dumps(data.pop("json"), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except ValueError:  # NaN, Infinity, half of a surrogate pair
+            raise ValueError("json holds what JSON can't carry") from None
         if headers is None:
             data["headers"] = headers = {}
         if isinstance(headers, dict) and not any(str(name).lower() == "content-type" for name in headers):
@@ -137,7 +141,9 @@ def _body(answer: pb.HttpResponse) -> dict[str, Any]:
     body = answer.body
     if "json" in answer.headers.get("content-type", ""):
         with contextlib.suppress(ValueError, RecursionError):
-            return {"body_json": json.loads(body)}
+            value = json.loads(body)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # what can't be written stays text
+            return {"body_json": value}
     with contextlib.suppress(UnicodeDecodeError):
         return {"body_text": body.decode()}
     return {"body": base64.b64encode(body).decode()}
@@ -189,12 +195,17 @@ async def run_job(
     except ApifluxError as error:
         _explain(error, job, name, console)
         console.print(f"{tally.results} of {tally.calls} results were written", highlight=False)
+        if error.reason == "INTERNAL":
+            return FAULT
         return USAGE if error.violations or error.reason == "POOL_NOT_FOUND" else CUT_SHORT
+    except asyncio.CancelledError:  # Ctrl-C
+        console.print(f"interrupted: {tally.results} of {tally.calls} results were written", highlight=False)
+        raise
     except BrokenPipeError:
         return CUT_SHORT
     except OSError as error:
         console.print(f"can't write: {error}", style="red", markup=False, highlight=False)
-        return FAULT
+        return USAGE
     _report(tally, console)
     return CALLS_FAILED if tally.failed else FINE
 

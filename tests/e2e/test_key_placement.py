@@ -1,0 +1,259 @@
+"""Where a key travels: in its place of every request, and nowhere else that anybody could read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+import psutil
+import pytest
+
+from apiflux_grpc.client import ApifluxError, Call, Client, InvalidRequest, Result, Stream
+from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess, parse_key_in
+from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+
+# With characters that change on the way: percent-encoded, JSON-escaped, in base64.
+KEYS = {"key-1": 'canary-51/d0+a=&"%20', "key-2": "canary-51/d0+b=?#[x]"}
+MARK = "canary-51"
+
+# The pool's key_in, and where that is for the judge.
+HEADER = ('{ header = "X-API-Key" }', "header:X-API-Key")
+BEARER = ('{ header = "Authorization", prefix = "Bearer " }', "bearer")
+QUERY = ('{ query = "api_key" }', "query:api_key")
+EVERYWHERE = pytest.mark.parametrize("place", [HEADER, BEARER, QUERY], ids=["header", "bearer", "query"])
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request as its bytes were."""
+
+    line: str
+    headers: tuple[tuple[str, str], ...]
+
+    @property
+    def path(self) -> str:
+        return self.line.split(" ")[1].partition("?")[0]
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.line.split(" ")[1].partition("?")[2], keep_blank_values=True)
+
+    @property
+    def carried(self) -> list[tuple[str, str]]:
+        """(place, what is there) of every place in which a key may stand."""
+        places = {"x-api-key": HEADER[1], "authorization": BEARER[1]}
+        found = [(places[name.lower()], value) for name, value in self.headers if name.lower() in places]
+        return found + [(QUERY[1], value) for name, value in self.query if name == "api_key"]
+
+
+class Gossip:
+    """An upstream that tells all it was told: the request's head is in its answers, in every form there is."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self.connections: set[asyncio.Task[None]] = set()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections.add(task)
+        try:
+            while (first := await reader.read(1)) and first != b"\x16":  # TLS gets no answer
+                head = first + await reader.readuntil(b"\r\n\r\n")
+                answer, keep = self.answer(head)
+                writer.write(answer)
+                await writer.drain()
+                if not keep:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def answer(self, head: bytes) -> tuple[bytes, bool]:
+        """The bytes of the answer, and whether the connection goes on."""
+        line, *rest = head.decode("latin-1").split("\r\n")[:-2]
+        pairs = (row.partition(":") for row in rest)
+        arrival = Arrival(line, tuple((name, value.strip()) for name, _, value in pairs))
+        self.arrivals.append(arrival)
+        (carried,) = [value for _, value in arrival.carried] or [""]
+        forms = (carried, quote(carried, safe=""), base64.b64encode(carried.encode()).decode())
+        body = "\n".join((head.decode("latin-1"), repr(arrival), *forms)).encode()
+        echo = f"X-Echo: {carried}\r\nLocation: /?api_key={quote(carried, safe='')}\r\nWWW-Authenticate: {carried}\r\n"
+        length = f"Content-Length: {len(body)}\r\n"
+        match arrival.path:
+            case "/flaky" if sum(each.path == "/flaky" for each in self.arrivals) < 3:
+                return f"HTTP/1.1 503 {carried}\r\n{echo}{length}\r\n".encode() + body, True
+            case "/denied":
+                return f"HTTP/1.1 401 {carried}\r\n{echo}{length}\r\n".encode() + body, True
+            case "/redirect":
+                return f"HTTP/1.1 302 {carried}\r\n{echo}{length}\r\n".encode() + body, True
+            case "/gzip":
+                body = gzip.compress(body)
+                length = f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n"
+            case "/pieces":
+                length = "Transfer-Encoding: chunked\r\n"
+                pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+                body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+            case "/cut":
+                return f"HTTP/1.1 200 OK\r\n{echo}Content-Length: 100000\r\n\r\n".encode() + body, False
+            case "/garbage":
+                return f"{carried}\r\n{carried}\r\n\r\n".encode(), False
+            case "/closed":
+                return b"", False
+        return f"HTTP/1.1 200 {carried}\r\n{echo}{length}\r\n".encode() + body, True
+
+
+@asynccontextmanager
+async def gossiping() -> AsyncIterator[tuple[Gossip, int]]:
+    """A Gossip, and its port."""
+    gossip = Gossip()
+    server = await asyncio.start_server(gossip.connected, "127.0.0.1")
+    try:
+        yield gossip, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        if gossip.connections:
+            await asyncio.wait(gossip.connections, timeout=10)
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    yield port
+
+
+def pools_for(place: str, urls: dict[str, str]) -> str:
+    """The TOML of pools with the keys of `secrets_for(KEYS)` and quick retries."""
+    text = ""
+    for name, url in urls.items():
+        keys = [f'{{ label = "{label}", secret_env = "STRESS_SECRET_{at}" }}' for at, label in enumerate(KEYS)]
+        text += f'[pools.{name}]\nbase_url = "{url}"\nlimits = []\nkey_in = {place}\nkeys = [{", ".join(keys)}]\n'
+        attempts = 1 if name == "denied" else 3
+        text += f'retry = {{ max_attempts = {attempts}, initial_backoff = "1ms" }}\n'
+    return text
+
+
+async def read(stream: Stream) -> list[Result]:
+    return sorted([result async for result in stream], key=lambda result: result.index)
+
+
+@EVERYWHERE
+async def test_the_judge_finds_the_key_in_its_place(place: Place) -> None:
+    """No arrival is without a key that the judge knows, and every key is used."""
+    key_in, where = place
+    with (
+        JudgeProcess(JudgeOptions(KEYS, key_in=parse_key_in(where))) as judge,
+        ServedProcess(
+            config_for(judge.url, (), list(KEYS), f"key_in = {key_in}\nmax_in_flight = 5"), secrets_for(KEYS)
+        ) as served,
+    ):
+        async with Client(served.target) as client:
+            calls = [Call(f"/{number}", method=method) for number in range(25) for method in ("GET", "POST")]
+            results = await read(client.process(calls))
+        report = judge.report()
+    assert all(result.ok for result in results)
+    assert report.violations == []
+    assert (report.arrivals, report.accepted, report.unknown_arrivals) == (50, 50, 0)
+    assert {key.label for key in report.keys if key.accepted} == set(KEYS)
+
+
+@EVERYWHERE
+async def test_the_key_stays_in_its_place(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
+    """Every attempt, retries too, carries the key once and in its place; what an upstream tells of it is masked.
+
+    Neither results nor errors nor the log at its most talkative have it, nor do the process's arguments.
+    """
+    key_in, where = place
+    command = (sys.executable, "-m", "apiflux_grpc", "--log-level", "debug", "serve", "--bind", "127.0.0.1:0")
+    monkeypatch.setattr("apiflux_grpc.tools.stress._SERVE", command)
+    said: list[object] = []
+    async with gossiping() as (gossip, port):
+        with nobody() as closed:
+            urls = {
+                "default": f"http://127.0.0.1:{port}",
+                "denied": f"http://127.0.0.1:{port}",  # of its own: its keys count as rejected after it
+                "gone": f"http://127.0.0.1:{closed}",
+                "tls": f"https://127.0.0.1:{port}",
+            }
+            with ServedProcess(pools_for(key_in, urls), secrets_for(KEYS)) as served:
+                async with Client(served.target) as client:
+                    paths = (
+                        "/echo",
+                        "/flaky",
+                        "/redirect",
+                        "/gzip",
+                        "/pieces",
+                        "/cut",
+                        "/garbage",
+                        "/closed",
+                    )
+                    told = await read(client.process([Call(path) for path in paths]))
+                    denied = await read(client.process([Call("/denied")], pool="denied"))
+                    gone = await read(client.process([Call("/")], pool="gone"))
+                    tls = await read(client.process([Call("/")], pool="tls"))
+                    said += [told, denied, gone, tls, await client.info(), psutil.Process(served.pid).cmdline()]
+                    for name in ("authorization", "X-Api-Key")[: 2 if place is HEADER else 1]:
+                        with pytest.raises(ApifluxError) as refused:
+                            await read(client.process([Call("/", headers={name: "x"})]))
+                        said += [refused.value, refused.value.metadata]
+                said.append(served.stderr)
+
+    arrivals = [arrival.path for arrival in gossip.arrivals]
+    assert {path: arrivals.count(path) for path in paths} == {
+        **dict.fromkeys(paths, 1),
+        **dict.fromkeys(("/flaky", "/cut", "/garbage", "/closed"), 3),
+    }
+    prefix = "Bearer " if place is BEARER else ""
+    secrets = {prefix + secret for secret in KEYS.values()}
+    for arrival in gossip.arrivals:
+        ((found, value),) = arrival.carried
+        assert found == where
+        assert value in secrets
+        others = [text for name, text in arrival.headers if name.lower() not in ("x-api-key", "authorization")]
+        assert MARK not in "".join(others) + arrival.path
+
+    *answered, cut, garbage, lost = told
+    answered += denied
+    assert [result.response.status for result in answered if result.response] == [200, 200, 302, 200, 200, 401]
+    for result in answered:
+        assert result.response is not None
+        assert result.response.headers["x-echo"] == f"{prefix}***"
+        assert result.response.body.count(b"***") >= 3
+    reasons = [result.error.reason for result in (cut, garbage, lost, *gone, *tls) if result.error]
+    assert reasons == ["BODY_CUT", "UNKNOWN", "UNKNOWN", "NOT_SENT", "NOT_SENT"]
+    text = "\n".join(map(repr, said)) + "\n".join(map(str, said))
+    assert "/apiflux.v1.FluxService/Process" in text  # the log was there to be searched
+    assert MARK not in text
+    for secret in KEYS.values():
+        assert base64.b64encode(secret.encode()).decode()[:-4] not in text
+
+
+async def test_a_call_s_own_query_goes_beside_the_key() -> None:
+    """Query parameters arrive, encoded once, wherever the key travels; one of the key's name is refused."""
+    async with gossiping() as (gossip, port):
+        places = {"header": HEADER, "bearer": BEARER, "query": QUERY}
+        config = "".join(pools_for(key_in, {name: f"http://127.0.0.1:{port}"}) for name, (key_in, _) in places.items())
+        with ServedProcess(config, secrets_for(KEYS)) as served:
+            async with Client(served.target) as client:
+                for name, (_, where) in places.items():
+                    call = Call("/q", query={"a": "1&api_key=x", "b c": "ü/?"})
+                    (result,) = await read(client.process([call], pool=name))
+                    assert result.ok
+                    own = [(field, value) for field, value in gossip.arrivals[-1].query if field != "api_key"]
+                    assert sorted(own) == [("a", "1&api_key=x"), ("b c", "ü/?")]
+                    assert [found for found, _ in gossip.arrivals[-1].carried] == [where]
+                with pytest.raises(InvalidRequest) as refused:
+                    await read(client.process([Call("/q", query={"api_key": "x"})], pool="query"))
+                assert [at for at, _ in refused.value.violations] == ["calls[0].query"]
+    assert len(gossip.arrivals) == len(places)
