@@ -95,6 +95,9 @@ class FakeUpstream:
         self.cancelled.append(attempt)
         self._end_soon(attempt)
 
+    def connecting(self) -> int | None:
+        return None
+
     async def close(self) -> None:
         self.closed = True
         for attempt in list(self.open):

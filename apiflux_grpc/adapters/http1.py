@@ -132,6 +132,7 @@ class Origin:
         self._lookup_until = 0
         self._gone: asyncio.Event | None = None  # set when the last connection is gone, after close
         self._closed = False
+        self.connecting = 0  # the longest that opening a connection took lately, ns, fading
 
     # -- exchanges ----------------------------------------------------------------------------
 
@@ -202,7 +203,9 @@ class Origin:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 addresses = await self._resolve()
+                start = self.clock()
                 sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, loop=loop)
+                self.connecting = max(self.clock() - start, self.connecting - self.connecting // 64)
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self, sock, self._tls is not None),
                     sock=sock,

@@ -72,6 +72,9 @@ class AiohttpUpstream:
         if isinstance(attempt.handle, _Flight):
             attempt.handle.stop(Reason.UNKNOWN)
 
+    def connecting(self) -> int | None:
+        return None
+
     async def close(self) -> None:
         self._closed = True
         while self._open:

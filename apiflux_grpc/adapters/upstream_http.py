@@ -65,6 +65,9 @@ class HttpUpstream:
         if isinstance(attempt.handle, _Flight):
             self._origin.cancel(attempt.handle)
 
+    def connecting(self) -> int | None:
+        return self._origin.connecting or None
+
     async def close(self) -> None:
         await self._origin.close()
 

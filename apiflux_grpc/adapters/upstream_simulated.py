@@ -97,6 +97,9 @@ class SimulatedUpstream:
         if attempt.handle is not None:
             self._end_soon(attempt, _CANCELLED)
 
+    def connecting(self) -> int | None:
+        return None
+
     async def close(self) -> None:
         self._closed = True
         waiting = [self._due, *self._wheel.values()]

@@ -4,6 +4,7 @@ from apiflux_grpc.client.aio import Client, Stream
 from apiflux_grpc.client.errors import (
     ApifluxError,
     DeadlineExceeded,
+    DeadlineInfeasible,
     InternalError,
     InvalidRequest,
     Overloaded,
@@ -11,7 +12,19 @@ from apiflux_grpc.client.errors import (
     Unavailable,
 )
 from apiflux_grpc.client.sync import SyncClient, SyncStream
-from apiflux_grpc.client.types import Call, CallError, Info, Key, Pool, Progress, Response, Result, Retry, Summary
+from apiflux_grpc.client.types import (
+    Call,
+    CallError,
+    Estimate,
+    Info,
+    Key,
+    Pool,
+    Progress,
+    Response,
+    Result,
+    Retry,
+    Summary,
+)
 
 __all__ = [
     "ApifluxError",
@@ -19,6 +32,8 @@ __all__ = [
     "CallError",
     "Client",
     "DeadlineExceeded",
+    "DeadlineInfeasible",
+    "Estimate",
     "Info",
     "InternalError",
     "InvalidRequest",

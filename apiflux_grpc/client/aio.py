@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from apiflux_grpc.client.errors import error_from
-from apiflux_grpc.client.types import Call, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, Summary, process_request
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -153,6 +153,14 @@ class Client:
     def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
         """Run one batch, given as the message of the contract."""
         return Stream(self._stub.Process(request, timeout=timeout))
+
+    async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
+        """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""
+        request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
+        try:
+            return Estimate.of(await self._stub.Estimate(request, timeout=timeout))
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from None
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""

@@ -4,6 +4,7 @@
       InvalidRequest            a field is wrong: `violations` has (field path, what is wrong)
       PoolNotFound
       Overloaded                the server's queue is full: come back after `retry_delay`
+        DeadlineInfeasible        it can't finish within the timeout; metadata["eta_seconds"] is what it takes
       Unavailable               not there, or shutting down; `retry_delay` where the server said one
       DeadlineExceeded          the timeout passed
       InternalError             a fault of the server's; metadata["error_id"] is in its log
@@ -63,6 +64,10 @@ class Overloaded(ApifluxError):
     """The server's queue is full; nothing was sent."""
 
 
+class DeadlineInfeasible(Overloaded):
+    """The batch can't finish within its timeout, even alone; nothing was sent."""
+
+
 class Unavailable(ApifluxError):
     """The server isn't there, or is shutting down."""
 
@@ -103,7 +108,8 @@ def _error_of(code: grpc.StatusCode, message: str, details: bytes | None) -> Api
         any_detail.Unpack(bad)
         if any_detail.Unpack(retry):
             delay = retry.retry_delay.ToNanoseconds() / 1e9
-    return _CLASSES.get(code, ApifluxError)(
+    kind = DeadlineInfeasible if info.reason == "DEADLINE_INFEASIBLE" else _CLASSES.get(code, ApifluxError)
+    return kind(
         message,
         code=code,
         reason=info.reason,

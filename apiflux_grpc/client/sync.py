@@ -12,7 +12,7 @@ import grpc
 
 from apiflux_grpc.client.aio import CHANNEL_OPTIONS
 from apiflux_grpc.client.errors import error_from
-from apiflux_grpc.client.types import Call, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, Summary, process_request
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -90,6 +90,14 @@ class SyncClient:
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
         return SyncStream(self._stub.Process(request, timeout=timeout))
+
+    def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
+        """How long a batch of so many calls would take now; see Client.estimate."""
+        request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
+        try:
+            return Estimate.of(self._stub.Estimate(request, timeout=timeout))
+        except grpc.RpcError as error:
+            raise error_from(error) from None
 
     def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is. Raises ApifluxError."""

@@ -211,6 +211,19 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long a batch would take now (seconds; None: no key can be used), and which limit binds ("": none)."""
+
+    makespan: float | None
+    binding_limit: str
+
+    @classmethod
+    def of(cls, message: pb.EstimateResponse) -> Estimate:
+        makespan = message.makespan.ToNanoseconds() / 1e9 if message.HasField("makespan") else None
+        return cls(makespan, message.binding_limit)
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """What the server is."""
 

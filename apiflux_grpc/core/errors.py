@@ -6,7 +6,9 @@
         BatchTooLarge           over the documented maximum
         PoolNotFound
         Overloaded              too many batches, calls or bytes; `retry_after` says when to come back
+        DeadlineInfeasible      the batch can't finish before its deadline, even with all capacity to itself
         Draining                the server is shutting down
+      ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
 
 `reason` is the word that users see in ErrorInfo. This module knows no status codes: server/status.py has the
@@ -74,6 +76,21 @@ class Overloaded(Refused):
         super().__init__(message)
 
 
+class DeadlineInfeasible(Refused):
+    """The batch can't finish before its deadline, even with all capacity to itself. Times are ns.
+
+    `eta` is how long it would take from now, `retry_after` when the same deadline might do.
+    """
+
+    reason = "DEADLINE_INFEASIBLE"
+
+    def __init__(self, eta: int | None, deadline: int) -> None:
+        self.eta = eta
+        self.retry_after = max(1_000_000_000, (eta or 0) - deadline)
+        takes = "no key can be used" if eta is None else f"it takes at least {eta / 1e9:.1f} s"
+        super().__init__(f"the batch can't finish within its deadline of {deadline / 1e9:.1f} s: {takes}")
+
+
 class Draining(Refused):
     """The server is shutting down; `retry_after` is in ns."""
 
@@ -82,6 +99,15 @@ class Draining(Refused):
     def __init__(self, retry_after: int) -> None:
         self.retry_after = retry_after
         super().__init__("the server is shutting down")
+
+
+class ReaderStalled(FluxError):
+    """The stream was not read for too long; its batch was stopped, others are untouched."""
+
+    reason = "READER_STALLED"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no message was taken for {seconds:g} s")
 
 
 class EngineFailed(FluxError):

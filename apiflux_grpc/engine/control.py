@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.margin import advice, cost_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from apiflux_grpc.core.scheduler import KeyState
     from apiflux_grpc.engine.pump import Pump
 
 
@@ -23,6 +27,7 @@ class KeySnapshot:
     in_flight: int
     attempts: int
     blocked_for: int
+    state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class PoolSnapshot:
     in_flight: int
     drain_time: int | None
     keys: tuple[KeySnapshot, ...]  # empty unless details were asked for
+    margin_cost: float  # the share of capacity that the arrival margin takes
+    round_trips: tuple[int, int] | None  # median and 99th percentile, ns; None: no answer yet
+    upstream_fails: bool
+    malformed: int
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +67,35 @@ def _pool(pump: Pump, now: int, detail: bool) -> PoolSnapshot:
         keys = tuple(
             KeySnapshot(
                 key.key.label,
-                max(0.0, key.budget.rank()[0]),
+                max(0.0, key.rank(now)[0]),
                 key.in_flight,
                 key.attempts,
                 max(0, key.blocked_until - now),
+                _state(key, now),
             )
             for key in scheduler.keys
         )
     waiting = scheduler.waiting
     drain_time = pump.forecast(now).time_for(waiting) if waiting else 0
-    return PoolSnapshot(pump.pool.name, waiting, scheduler.in_flight, drain_time, keys)
+    median, most = pump.round_trips.quantile(0.5), pump.round_trips.quantile(0.99)
+    jitter = pump.pool.arrival_jitter
+    limits = {limit for key in pump.pool.keys for limit in key.limits}
+    cost = cost_of(jitter, limits, jitter if most is None else most)
+    return PoolSnapshot(
+        pump.pool.name,
+        waiting,
+        scheduler.in_flight,
+        drain_time,
+        keys,
+        margin_cost=cost,
+        round_trips=None if median is None or most is None else (median, most),
+        upstream_fails=scheduler.breaker.state is not State.CLOSED,
+        malformed=pump.malformed,
+        advice=advice(jitter, cost, pump.upstream.connecting(), pump.cuts),
+    )
+
+
+def _state(key: KeyState, now: int) -> str:
+    if key.breaker.state is not State.CLOSED:
+        return "rejected"
+    return "blocked" if key.blocked_until > now else "usable"

@@ -33,6 +33,7 @@ class BatchSpec:
     weight: float = 1.0
     caller_weight: float = 1.0
     ordered: bool = False
+    deadline: int | None = None  # ns from the submission, after which nobody waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,22 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """How long would so many calls of this cost take for this caller, if they came now?"""
+
+    id: int
+    pool: str
+    caller: str
+    calls: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Cancel everything and end."""
 
 
-Inbound = Submit | Credit | Cancel | Drain | Beat | Stop
+Inbound = Submit | Credit | Cancel | Drain | Beat | Ask | Stop
 
 
 @dataclass(frozen=True, slots=True)

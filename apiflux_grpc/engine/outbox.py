@@ -43,6 +43,7 @@ class Ending(Enum):
     COMPLETE = "complete"
     CANCELLED = "cancelled"
     DRAINING = "draining"
+    INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
     GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
 
 
@@ -53,6 +54,7 @@ class Over:
     ending: Ending
     tally: Tally
     elapsed: int
+    eta: int | None = None  # ns, of an infeasible batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,22 @@ class Echo:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to an Ask: ns (None: never, as things are), and what binds."""
+
+    id: int
+    makespan: int | None
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
 class Down:
     """The engine's last word. `error_id` None: it was stopped."""
 
     error_id: str | None
 
 
-Outbound = Results | Up | Echo | Down
+Outbound = Results | Up | Echo | Told | Down
 
 
 class Outbox:
@@ -106,7 +117,7 @@ class Outbox:
         "attempts",
         "batch",
         "bytes_bound",
-        "draining",
+        "cost",
         "due",
         "ending",
         "eta",
@@ -135,6 +146,8 @@ class Outbox:
             weight=spec.weight,
             costs=spec.costs,
         )
+        # Of one call, on average; for estimates.
+        self.cost = 1.0 if spec.costs is None else sum(spec.costs) / max(1, len(spec.costs))
         self.tally = Tally(self.batch.total)
         self.attempts: set[Attempt] = set()
         self.ending: Ending | None = None  # set when it was cancelled or drained: nothing more is assigned
@@ -159,6 +172,8 @@ class Outbox:
         """Every call has its result, or the batch was cancelled and nothing is in flight any more."""
         if self.ending is Ending.CANCELLED:
             return not self.attempts
+        if self.ending is Ending.INFEASIBLE:
+            return True
         return self.batch.done == self.batch.total
 
     def put(self, result: Result) -> None:
@@ -248,7 +263,7 @@ class Flusher:
         over = None
         if outbox.finished:
             ending = outbox.ending or Ending.COMPLETE
-            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at)
+            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at, outbox.eta)
         items, size = outbox.ready, outbox.ready_size
         outbox.ready, outbox.ready_size = [], 0
         outbox.posted_at = now

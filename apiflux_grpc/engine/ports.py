@@ -66,6 +66,9 @@ class Upstream(Protocol):
         """Stop it. It is still `done`, soon and once: NotSent if nothing went out, an Answer with a fault if its head
         came, else Unknown. Idempotent."""
 
+    def connecting(self) -> int | None:
+        """The longest that opening a connection took lately (ns); None: not known."""
+
     async def close(self) -> None:
         """Cancel what is open, and return when all of it is `done` and every connection is closed."""
 

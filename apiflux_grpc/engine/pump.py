@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.feedback import LONGEST_BACK_OFF, block_for, cost_of, hints, retry_after
 from apiflux_grpc.core.forecast import Forecast, work_before
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Answer, Counts, NotSent, Reason, Result
+from apiflux_grpc.core.margin import RoundTrips
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Answer, Batch, Counts, NotSent, Reason, Result
 from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
 from apiflux_grpc.engine.outbox import Ending
 from apiflux_grpc.engine.ports import Attempt
@@ -71,6 +72,8 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._latency = 0.0  # of answered attempts, ns, a moving mean
+        self.round_trips = RoundTrips()
+        self.cuts = 0  # 429s although every limit was kept, once per limit and window
         self.malformed = 0  # values of headers about limits that couldn't be read
         self._unusable_since: int | None = None
         self._last_failure = ""  # of the upstream, in words
@@ -84,6 +87,14 @@ class Pump:
 
     def submit(self, outbox: Outbox) -> None:
         """An admitted batch."""
+        if outbox.spec.deadline is not None:
+            now = self._clock()
+            takes = self.shortest(outbox, now)
+            if takes is None or takes > outbox.spec.deadline:
+                outbox.ending, outbox.eta = Ending.INFEASIBLE, takes
+                self._over(outbox)
+                self._flusher.tell(outbox, now)
+                return
         self.open[outbox.batch.id] = outbox
         self.scheduler.add(outbox.batch, outbox.spec.caller_weight)
         if self._draining:
@@ -200,6 +211,7 @@ class Pump:
         if isinstance(outcome, Answer):
             answered_at = outcome.answered_at
             self._latency += (now - permit.taken_at - self._latency) / 16
+            self.round_trips.add(max(0, answered_at - attempt.written_at))
             if self.pool.cost_header is not None or self.pool.cost_json is not None:
                 actual = cost_of(outcome, self.pool.cost_header, self.pool.cost_json)
         if permit.flight is None and not isinstance(outcome, NotSent):
@@ -306,6 +318,7 @@ class Pump:
         spent = [(hint.counts, hint.per) for hint in told if not hint.remaining]
         cut = owner.cut(now, permit.taken_at, *(spent[0] if spent else (None, None)))
         if cut is not None:
+            self.cuts += 1
             name = f"{cut.max}/{cut.per / SECOND:g}s {cut.counts.value}"
             self._observer.limit_cut(self.pool.name, key.key.label, name)
 
@@ -391,9 +404,33 @@ class Pump:
         if not self.open:
             return
         forecast = self.forecast(now)
+        cost = self._mean_cost()
         work = work_before([outbox.batch for outbox in self.open.values()])
         for id, outbox in self.open.items():
-            outbox.eta = forecast.time_for(work.get(id, 1))
+            outbox.eta = forecast.time_for(work.get(id, 1), cost)
+
+    def shortest(self, outbox: Outbox, now: int) -> int | None:
+        """How long (ns) the batch takes at least, with all capacity to itself; None: no key can be used."""
+        batch = outbox.batch
+        return self.forecast(now).permits_for(batch.total, outbox.cost)
+
+    def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:
+        """(ns, what binds) for a batch that came now and got its fair share."""
+        forecast = self.forecast(now)
+        guest = Batch(0, caller, calls, admitted_at=now)
+        open_now = [outbox.batch for outbox in self.open.values()]
+        work = work_before([*open_now, guest])[0] if calls > 0 else 0
+        waiting = sum(batch.waiting for batch in open_now)
+        mean = (self._mean_cost() * waiting + cost * calls) / max(1, waiting + calls)
+        return forecast.time_for(work, mean), forecast.binding(work, mean)
+
+    def _mean_cost(self) -> float:
+        """Of the calls that wait."""
+        waiting = cost = 0.0
+        for outbox in self.open.values():
+            waiting += outbox.batch.waiting
+            cost += outbox.batch.waiting * outbox.cost
+        return cost / waiting if waiting else 1.0
 
     def __repr__(self) -> str:
         return f"<Pump of {self.scheduler!r}: {len(self.open)} batches open>"

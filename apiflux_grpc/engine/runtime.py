@@ -25,6 +25,7 @@ from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.engine.control import snapshot
 from apiflux_grpc.engine.intake import (
     Admission,
+    Ask,
     BatchSpec,
     Beat,
     Bounds,
@@ -36,7 +37,7 @@ from apiflux_grpc.engine.intake import (
     Submit,
 )
 from apiflux_grpc.engine.mailbox import Mailbox
-from apiflux_grpc.engine.outbox import FLUSH_BYTES, Down, Echo, Flusher, Outbound, Outbox, Results, Up
+from apiflux_grpc.engine.outbox import FLUSH_BYTES, Down, Echo, Flusher, Outbound, Outbox, Results, Told, Up
 from apiflux_grpc.engine.pump import Pump
 
 if TYPE_CHECKING:
@@ -127,6 +128,9 @@ class _Works:
             case Beat(detail):
                 state = snapshot(self.pumps.values(), len(self._open), self._clock(), detail)
                 self._post(Echo(state))
+            case Ask(id, pool, caller, calls, cost):
+                makespan, binding = self.pumps[pool].makespan(caller, calls, cost, self._clock())
+                self._post(Told(id, makespan, binding))
             case Drain(grace):
                 for pump in self.pumps.values():
                     pump.drain()
@@ -193,11 +197,12 @@ class _Works:
 class Ticket:
     """The server's hold on one batch: its results come out of here. Lives on the server's loop."""
 
-    __slots__ = ("_engine", "_failed", "_inbox", "_over", "_waiter", "id", "received", "size", "total")
+    __slots__ = ("_engine", "_failed", "_inbox", "_over", "_waiter", "deadline", "id", "received", "size", "total")
 
-    def __init__(self, engine: Engine, id: int, total: int, size: int) -> None:
+    def __init__(self, engine: Engine, id: int, total: int, size: int, deadline: int | None = None) -> None:
         self._engine = engine
         self.id = id
+        self.deadline = deadline
         self.total = total
         self.size = size
         self.received = 0
@@ -285,6 +290,7 @@ class Engine:
         self._inbox: Mailbox[Inbound] | None = None
         self._thread: threading.Thread | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._asked: dict[int, asyncio.Future[Told]] = {}
         self._echoes: list[asyncio.Future[Snapshot]] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -347,7 +353,7 @@ class Engine:
         total = len(spec.calls)
         self.admission.admit(total, spec.size, self.drain_time(spec.pool))
         self._next_id += 1
-        ticket = Ticket(self, self._next_id, total, spec.size)
+        ticket = Ticket(self, self._next_id, total, spec.size, spec.deadline)
         self._tickets[ticket.id] = ticket
         self._idle.clear()
         self.post(Submit(ticket.id, spec))
@@ -365,6 +371,23 @@ class Engine:
         self.post(Beat(detail=True))
         done, _ = await asyncio.wait([future], timeout=timeout)
         return future.result() if done and not future.cancelled() else None
+
+    async def ask(self, pool: str, caller: str, calls: int, cost: float, timeout: float = 5.0) -> Told:
+        """How long so many calls would take now. Raises PoolNotFound, EngineFailed."""
+        if pool not in self.pools:
+            raise PoolNotFound(pool, list(self.pools))
+        self._next_id += 1
+        id = self._next_id
+        future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self._asked[id] = future
+        self.post(Ask(id, pool, caller, calls, cost))
+        try:
+            await asyncio.wait([future], timeout=timeout)
+            if not future.done():
+                raise EngineFailed(self.failure or "no answer")
+            return future.result()
+        finally:
+            self._asked.pop(id, None)
 
     def post(self, message: Inbound) -> None:
         """To the engine; dropped when it isn't there any more."""
@@ -390,6 +413,9 @@ class Engine:
                     for echo in echoes:
                         if not echo.done():
                             echo.set_result(state)
+            case Told(id):
+                if id in self._asked and not self._asked[id].done():
+                    self._asked[id].set_result(message)
             case Up(inbox):
                 self._inbox = inbox
                 self._up.set()

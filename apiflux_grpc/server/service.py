@@ -17,7 +17,14 @@ import grpc
 from grpc_status import rpc_status
 
 from apiflux_grpc import __version__
-from apiflux_grpc.core.errors import Draining, FluxError, InvalidRequest, PoolNotFound
+from apiflux_grpc.core.errors import (
+    DeadlineInfeasible,
+    Draining,
+    FluxError,
+    InvalidRequest,
+    PoolNotFound,
+    ReaderStalled,
+)
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.engine.outbox import FLUSH_BYTES, Ending
 from apiflux_grpc.server import status, wire
@@ -28,7 +35,7 @@ from apiflux_grpc.v1 import apiflux_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apiflux_grpc.core.model import Key, Pool, Result
+    from apiflux_grpc.core.model import Key, Limit, Pool, Result
     from apiflux_grpc.engine.control import KeySnapshot, PoolSnapshot
     from apiflux_grpc.engine.outbox import Results
     from apiflux_grpc.engine.runtime import Engine, Ticket
@@ -45,6 +52,7 @@ class Defaults:
     max_batch_calls: int = 50_000
     max_batch_bytes: int = 32 << 20
     batch_size: int = 100  # results per message at most
+    write_timeout: float = 300.0  # seconds that a reader may leave a message unread
 
 
 class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
@@ -62,7 +70,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         try:
             ticket = await self._admit(request, context)
             try:
-                await _Stream(ticket, request, context, correlation_id, self._defaults.batch_size).run()
+                await _Stream(ticket, request, context, correlation_id, self._defaults).run()
             finally:
                 ticket.cancel()
         except FluxError as error:
@@ -91,8 +99,20 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ProcessStream is not in this version; use Process")
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Estimate is not in this version; see Progress.eta")
-        raise AssertionError("abort raises")
+        name = request.pool or "default"
+        note(pool=name[:64], calls=request.calls)
+        try:
+            pool = self._engine.pools.get(name)
+            if pool is None:
+                raise PoolNotFound(name[:64], list(self._engine.pools))
+            wire.check_estimate(request, pool)
+            told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
+        except FluxError as error:
+            await _abort(context, error)
+        response = pb.EstimateResponse(binding_limit=told.binding)
+        if told.makespan is not None:
+            response.makespan.FromNanoseconds(told.makespan)
+        return response
 
     async def _admit(self, request: pb.ProcessRequest, context: Any) -> Ticket:
         """Check the batch and hand it over; raises Refused."""
@@ -113,7 +133,8 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         )
         for _ in checking.slices():
             await asyncio.sleep(0)
-        spec = checking.spec
+        left = context.time_remaining()
+        spec = checking.spec(None if left is None else int(left * SECOND))
         note(calls=len(spec.calls))
         return engine.submit(spec)
 
@@ -122,13 +143,14 @@ class _Stream:
     """One batch's way back to its caller."""
 
     def __init__(
-        self, ticket: Ticket, request: pb.ProcessRequest, context: Any, correlation_id: str, batch_size: int
+        self, ticket: Ticket, request: pb.ProcessRequest, context: Any, correlation_id: str, defaults: Defaults
     ) -> None:
         self._ticket = ticket
         self._request = request
         self._context = context
         self._correlation_id = correlation_id
-        self._batch_size = batch_size
+        self._batch_size = defaults.batch_size
+        self._write_timeout = defaults.write_timeout
         self._progress_at = 0.0
 
     async def run(self) -> None:
@@ -136,10 +158,16 @@ class _Stream:
         offset = wire.wall_offset()
         while True:
             message = await self._ticket.next(self._batch_size)
+            if message.over is not None and message.over.ending is Ending.INFEASIBLE:
+                raise DeadlineInfeasible(message.over.eta, self._ticket.deadline or 0)
             for last, results, size in _pieces(message, self._batch_size):
                 response = wire.encode(results, self._request, offset)
                 self._tell(response, message, last)
-                await self._context.write(response)
+                try:
+                    async with asyncio.timeout(self._write_timeout):
+                        await self._context.write(response)
+                except TimeoutError:
+                    raise ReaderStalled(self._write_timeout) from None
                 self._ticket.credit(len(results), size)
             if message.over is not None:
                 note(results=self._ticket.received, ending=message.over.ending.value)
@@ -190,11 +218,22 @@ def _put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> N
     message.arrival_jitter.FromNanoseconds(pool.arrival_jitter)
     message.timeout.FromNanoseconds(pool.timeout)
     message.max_attempts = pool.retry.max_attempts
+    for group in pool.groups:
+        row = message.groups.add(keys=group.keys)
+        for limit in group.limits:
+            _put_limit(row.limits.add(), limit)
     for place, key in enumerate(pool.keys):
         _put_key(message.keys.add(), key, None if state is None else state.keys[place])
     if state is not None:
         message.waiting = state.waiting
         message.in_flight = state.in_flight
+        message.arrival_jitter_cost = state.margin_cost
+        message.upstream_failing = state.upstream_fails
+        message.malformed_limit_headers = state.malformed
+        message.advice = state.advice
+        if state.round_trips is not None:
+            message.round_trip_p50.FromNanoseconds(state.round_trips[0])
+            message.round_trip_p99.FromNanoseconds(state.round_trips[1])
         if state.drain_time is not None:
             message.drain_time.FromNanoseconds(state.drain_time)
 
@@ -202,13 +241,19 @@ def _put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> N
 def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
     message.label = key.label
     for limit in key.limits:
-        row = message.limits.add(max=limit.max, counts=limit.counts.value, kind=limit.kind.value, burst=limit.depth)
-        row.per.FromNanoseconds(limit.per)
+        _put_limit(message.limits.add(), limit)
     if key.max_in_flight is not None:
         message.max_in_flight = key.max_in_flight
     if state is not None:
         message.headroom = state.headroom
         message.in_flight = state.in_flight
         message.attempts = state.attempts
+        message.state = state.state
         if state.blocked_for:
             message.blocked_for.FromNanoseconds(state.blocked_for)
+
+
+def _put_limit(message: pb.Limit, limit: Limit) -> None:
+    message.max, message.burst = limit.max, limit.depth
+    message.counts, message.kind = limit.counts.value, limit.kind.value
+    message.per.FromNanoseconds(limit.per)

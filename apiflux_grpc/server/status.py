@@ -12,12 +12,14 @@ from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
 from apiflux_grpc.core.errors import (
+    DeadlineInfeasible,
     Draining,
     EngineFailed,
     FluxError,
     InvalidRequest,
     Overloaded,
     PoolNotFound,
+    ReaderStalled,
 )
 from apiflux_grpc.core.model import Answer, NotSent, Reason
 
@@ -34,6 +36,8 @@ _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (PoolNotFound, grpc.StatusCode.NOT_FOUND),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlineInfeasible, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ReaderStalled, grpc.StatusCode.ABORTED),
     (Draining, grpc.StatusCode.UNAVAILABLE),
     (EngineFailed, grpc.StatusCode.INTERNAL),
 )
@@ -82,7 +86,9 @@ def status_of(error: FluxError) -> status_pb2.Status:
         metadata["limit"] = str(error.limit)
         violation = error_details_pb2.QuotaFailure.Violation(subject="server", description=str(error))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
-    if isinstance(error, Overloaded | Draining):
+    if isinstance(error, DeadlineInfeasible) and error.eta is not None:
+        metadata["eta_seconds"] = f"{error.eta / 1e9:.3f}"
+    if isinstance(error, Overloaded | Draining | DeadlineInfeasible):
         info = error_details_pb2.RetryInfo()
         info.retry_delay.FromNanoseconds(error.retry_after)
         details.append(info)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, overload
 
+from apiflux_grpc.core.budget import largest
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.model import (
     MILLISECOND,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool, Result
     from apiflux_grpc.engine.outbox import Over, Standing
 
+MOST_ESTIMATED: Final = 10**12
 SLICE: Final = 2_000  # calls checked without giving the loop a turn
 LONGEST_BACKOFF: Final = 60 * SECOND
 
@@ -180,9 +182,8 @@ class Checking:
         if self._faults:
             raise InvalidRequest(self._faults)
 
-    @property
-    def spec(self) -> BatchSpec:
-        """The batch; only after `slices` has run to its end."""
+    def spec(self, deadline: int | None = None) -> BatchSpec:
+        """The batch, with ns to its deadline; only after `slices` has run to its end."""
         request = self._request
         calls: Sequence[Call] = _Calls(request)
         size = request.ByteSize()
@@ -201,6 +202,7 @@ class Checking:
             costs=costs,
             weight=2.0**request.priority,
             ordered=request.ordered,
+            deadline=deadline,
         )
 
     def _fault(self, field: str, what: str) -> None:
@@ -323,6 +325,22 @@ class Checking:
         return RetryPolicy(most, first, last, reasons)
 
 
+def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
+    """Raises InvalidRequest where what is asked about can't be."""
+    faults = []
+    if not 0 < request.calls <= MOST_ESTIMATED:
+        faults.append(("calls", f"is {request.calls}; it is 1 to {MOST_ESTIMATED}"))
+    most = _max_cost(pool)
+    if request.cost_per_call < 0:
+        faults.append(("cost_per_call", f"is {request.cost_per_call}; it is 0 (one) or more"))
+    elif most is not None and request.cost_per_call > most:
+        faults.append(
+            ("cost_per_call", f"is {request.cost_per_call}; no key of this pool takes more than {most} at once")
+        )
+    if faults:
+        raise InvalidRequest(faults)
+
+
 class _Same(Sequence[int]):
     """One cost, many times."""
 
@@ -346,13 +364,14 @@ class _Same(Sequence[int]):
 
 
 def _max_cost(pool: Pool) -> int | None:
-    """The largest cost that some key could ever take; None: any."""
+    """The largest cost that some key could ever take at once, by its limits and its group's; None: any."""
+    shared = {label: group.limits for group in pool.groups for label in group.keys}
     best = 0
     for key in pool.keys:
-        own = [limit.depth for limit in key.limits if limit.counts is Counts.COST]
-        if not own:
+        limits = [limit for limit in (*key.limits, *shared.get(key.label, ())) if limit.counts is Counts.COST]
+        if not limits:
             return None
-        best = max(best, min(own))
+        best = max(best, min(largest(limit, pool.arrival_jitter) for limit in limits))
     return best
 
 

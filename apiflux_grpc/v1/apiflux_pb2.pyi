@@ -212,8 +212,9 @@ class RetryPolicy(_message.Message):
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which failures are tried again: NOT_SENT, HTTP_429, UNKNOWN, TIMEOUT, HTTP_5XX, BODY_CUT. A call
-        that isn't idempotent is only ever tried again after NOT_SENT or HTTP_429, whatever this says.
+        """Which failures are tried again: NOT_SENT, HTTP_429, KEY_REJECTED (401 or 403; another key is tried),
+        UNKNOWN, TIMEOUT, HTTP_5XX, BODY_CUT. A call that isn't idempotent is only ever tried again after NOT_SENT,
+        HTTP_429 or KEY_REJECTED, whatever this says.
         Empty: all of them.
         """
 
@@ -495,7 +496,7 @@ class Summary(_message.Message):
     """ProcessRequest.correlation_id, or the one the server made up."""
     @_builtins.property
     def failed_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """The failed ones by reason: HTTP_429, HTTP_4XX, HTTP_5XX (and HTTP_1XX to HTTP_3XX where they
+        """The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to HTTP_3XX where they
         are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
         """
 
@@ -569,7 +570,8 @@ class CallResult(_message.Message):
     def error(self) -> _status_pb2.Status:
         """It did not. The details hold an ErrorInfo whose reason is one of: NOT_SENT (certainly not
         executed), TIMEOUT, UNKNOWN (no answer came, it may have been executed), BODY_CUT (an answer
-        began and was cut), DRAINING (never sent, the server shut down), INTERNAL.
+        began and was cut), NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (never
+        sent, the server shut down), INTERNAL.
         """
 
     @_builtins.property
@@ -707,7 +709,7 @@ class EstimateResponse(_message.Message):
     """The limit that binds, in words. Empty: none does."""
     @_builtins.property
     def makespan(self) -> _duration_pb2.Duration:
-        """Until the last result, if the batch were admitted now with its fair share."""
+        """Until the last result, if the batch were admitted now with its fair share. Absent: never, as things are."""
 
     def __init__(
         self,
@@ -813,6 +815,13 @@ class PoolInfo(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     DRAIN_TIME_FIELD_NUMBER: _builtins.int
+    ARRIVAL_JITTER_COST_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_P50_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_P99_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    UPSTREAM_FAILING_FIELD_NUMBER: _builtins.int
+    MALFORMED_LIMIT_HEADERS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     upstream: _builtins.str
@@ -827,6 +836,14 @@ class PoolInfo(_message.Message):
     """Calls waiting for a permit now, their retries included."""
     in_flight: _builtins.int
     """Calls being attempted now."""
+    arrival_jitter_cost: _builtins.float
+    """The share of the tightest window's steady rate that arrival_jitter costs at the latency seen, 0 to 1."""
+    advice: _builtins.str
+    """What to change about arrival_jitter, in words. Empty: nothing."""
+    upstream_failing: _builtins.bool
+    """True: calls fail whatever key they use, and only single ones are tried."""
+    malformed_limit_headers: _builtins.int
+    """Values of headers about limits that couldn't be read, since the start."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyInfo]:
         """The keys, in the order of the configuration."""
@@ -843,6 +860,18 @@ class PoolInfo(_message.Message):
     def drain_time(self) -> _duration_pb2.Duration:
         """How long all waiting calls would take now. Absent: not known."""
 
+    @_builtins.property
+    def round_trip_p50(self) -> _duration_pb2.Duration:
+        """How long it takes from sending a call to the head of its answer, the median lately. Absent: no answer yet."""
+
+    @_builtins.property
+    def round_trip_p99(self) -> _duration_pb2.Duration:
+        """The same, the 99th percentile."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupInfo]:
+        """Limits that several keys share."""
+
     def __init__(
         self,
         *,
@@ -857,14 +886,51 @@ class PoolInfo(_message.Message):
         waiting: _builtins.int = ...,
         in_flight: _builtins.int = ...,
         drain_time: _duration_pb2.Duration | None = ...,
+        arrival_jitter_cost: _builtins.float = ...,
+        round_trip_p50: _duration_pb2.Duration | None = ...,
+        round_trip_p99: _duration_pb2.Duration | None = ...,
+        advice: _builtins.str = ...,
+        upstream_failing: _builtins.bool = ...,
+        malformed_limit_headers: _builtins.int = ...,
+        groups: _abc.Iterable[Global___GroupInfo] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "drain_time", b"drain_time", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "drain_time", b"drain_time", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "base_url", b"base_url", "drain_time", b"drain_time", "in_flight", b"in_flight", "key_count", b"key_count", "keys", b"keys", "max_attempts", b"max_attempts", "name", b"name", "timeout", b"timeout", "upstream", b"upstream", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "drain_time", b"drain_time", "groups", b"groups", "in_flight", b"in_flight", "key_count", b"key_count", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PoolInfo: _TypeAlias = PoolInfo  # noqa: Y015
+
+@_typing.final
+class GroupInfo(_message.Message):
+    """Limits that several keys share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels of the keys."""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
+        """The limits."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        limits: _abc.Iterable[Global___Limit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupInfo: _TypeAlias = GroupInfo  # noqa: Y015
 
 @_typing.final
 class KeyInfo(_message.Message):
@@ -879,6 +945,7 @@ class KeyInfo(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     BLOCKED_FOR_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Its label."""
     headroom: _builtins.float
@@ -889,6 +956,8 @@ class KeyInfo(_message.Message):
     """The most calls at once. Absent: no bound."""
     attempts: _builtins.int
     """Attempts made with it since the start."""
+    state: _builtins.str
+    """"usable", "blocked" (the upstream told it to wait) or "rejected" (401 or 403; it is tried now and then)."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
         """Its limits."""
@@ -907,10 +976,11 @@ class KeyInfo(_message.Message):
         max_in_flight: _builtins.int | None = ...,
         blocked_for: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
+        state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "blocked_for", b"blocked_for", "max_in_flight", b"max_in_flight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "attempts", b"attempts", "blocked_for", b"blocked_for", "headroom", b"headroom", "in_flight", b"in_flight", "label", b"label", "limits", b"limits", "max_in_flight", b"max_in_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "attempts", b"attempts", "blocked_for", b"blocked_for", "headroom", b"headroom", "in_flight", b"in_flight", "label", b"label", "limits", b"limits", "max_in_flight", b"max_in_flight", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015

@@ -74,6 +74,10 @@ class FluxServiceServicer:
         - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
         - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
         sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+        - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+        all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+        after RetryInfo.retry_delay the same deadline may do;
+        - ABORTED (READER_STALLED): no message was taken from the stream for too long;
         - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
         RetryInfo; on an open stream, after the results of the calls in flight, an error result
         DRAINING for each call never sent, and the summary;
@@ -95,7 +99,8 @@ class FluxServiceServicer:
     def Estimate(self, request, context):
         """Tells how long a batch of a given size would take now, and which limit binds.
 
-        This version answers UNIMPLEMENTED.
+        Fails with INVALID_ARGUMENT (INVALID_REQUEST) where calls or cost_per_call can't be, and with NOT_FOUND
+        (POOL_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

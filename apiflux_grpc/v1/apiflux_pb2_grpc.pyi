@@ -59,6 +59,10 @@ class FluxServiceStub:
     - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
     - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
       sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+    - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+      all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+      after RetryInfo.retry_delay the same deadline may do;
+    - ABORTED (READER_STALLED): no message was taken from the stream for too long;
     - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
       RetryInfo; on an open stream, after the results of the calls in flight, an error result
       DRAINING for each call never sent, and the summary;
@@ -72,7 +76,8 @@ class FluxServiceStub:
     Estimate: _grpc.UnaryUnaryMultiCallable[_apiflux_pb2.EstimateRequest, _apiflux_pb2.EstimateResponse]
     """Tells how long a batch of a given size would take now, and which limit binds.
 
-    This version answers UNIMPLEMENTED.
+    Fails with INVALID_ARGUMENT (INVALID_REQUEST) where calls or cost_per_call can't be, and with NOT_FOUND
+    (POOL_NOT_FOUND).
     """
     GetInfo: _grpc.UnaryUnaryMultiCallable[_apiflux_pb2.GetInfoRequest, _apiflux_pb2.GetInfoResponse]
     """Tells the mode, the version, the pools with their keys and limits, and the defaults.
@@ -98,6 +103,10 @@ class FluxServiceAsyncStub(FluxServiceStub):
     - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
     - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
       sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+    - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+      all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+      after RetryInfo.retry_delay the same deadline may do;
+    - ABORTED (READER_STALLED): no message was taken from the stream for too long;
     - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
       RetryInfo; on an open stream, after the results of the calls in flight, an error result
       DRAINING for each call never sent, and the summary;
@@ -111,7 +120,8 @@ class FluxServiceAsyncStub(FluxServiceStub):
     Estimate: _aio.UnaryUnaryMultiCallable[_apiflux_pb2.EstimateRequest, _apiflux_pb2.EstimateResponse]  # type: ignore[assignment]
     """Tells how long a batch of a given size would take now, and which limit binds.
 
-    This version answers UNIMPLEMENTED.
+    Fails with INVALID_ARGUMENT (INVALID_REQUEST) where calls or cost_per_call can't be, and with NOT_FOUND
+    (POOL_NOT_FOUND).
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_apiflux_pb2.GetInfoRequest, _apiflux_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Tells the mode, the version, the pools with their keys and limits, and the defaults.
@@ -140,6 +150,10 @@ class FluxServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
         - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
           sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+        - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+          all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+          after RetryInfo.retry_delay the same deadline may do;
+        - ABORTED (READER_STALLED): no message was taken from the stream for too long;
         - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
           RetryInfo; on an open stream, after the results of the calls in flight, an error result
           DRAINING for each call never sent, and the summary;
@@ -165,7 +179,8 @@ class FluxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_apiflux_pb2.EstimateResponse, _abc.Awaitable[_apiflux_pb2.EstimateResponse]]:
         """Tells how long a batch of a given size would take now, and which limit binds.
 
-        This version answers UNIMPLEMENTED.
+        Fails with INVALID_ARGUMENT (INVALID_REQUEST) where calls or cost_per_call can't be, and with NOT_FOUND
+        (POOL_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod

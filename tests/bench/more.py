@@ -124,7 +124,7 @@ async def million_queued() -> tuple[float, float]:
         checking = Checking(request, pool, "c", default_repeat=1, max_calls=50_000, max_bytes=32 << 20)
         for _ in checking.slices():
             pass
-        tickets.append(engine.submit(checking.spec))
+        tickets.append(engine.submit(checking.spec()))
         del checking, request, sent
         await asyncio.sleep(0)
     gc.collect()
@@ -171,6 +171,9 @@ class TaskUpstream:
 
     def cancel(self, attempt: Attempt) -> None:
         """Never asked for here."""
+
+    def connecting(self) -> int | None:
+        return None
 
     async def close(self) -> None:
         """Nothing is open."""

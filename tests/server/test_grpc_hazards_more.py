@@ -9,7 +9,6 @@ import socket
 import struct
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,51 +17,26 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from apiflux_grpc.adapters.observe_logs import LogObserver
-from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, Overloaded, SyncClient, Unavailable
-from apiflux_grpc.core.model import SECOND, Answer, Key, Limit, Pool
+from apiflux_grpc.core.model import SECOND, Answer
 from apiflux_grpc.engine.intake import Bounds
-from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.engine.runtime import Engine
 from apiflux_grpc.server import service as service_module
 from apiflux_grpc.server import wire
-from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.interceptors import CanonicalLine
-from apiflux_grpc.server.lifecycle import MAX_STREAMS, Server
+from apiflux_grpc.server.lifecycle import MAX_STREAMS
 from apiflux_grpc.server.service import Defaults, FluxService
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
+from tests.server.serving import OPTIONS, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from apiflux_grpc.engine.ports import Attempt, Upstream
+    from apiflux_grpc.engine.ports import Attempt
 
-OPTIONS = [("grpc.enable_http_proxy", 0)]
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-
-
-@asynccontextmanager
-async def serving(
-    latency: int = 0,
-    *,
-    bounds: Bounds | None = None,
-    service: type[FluxService] = FluxService,
-    make_upstream: Callable[[], Upstream] | None = None,
-    with_reflection: bool = True,
-) -> AsyncIterator[Server]:
-    pool = Pool("default", (Key("key-1", "canary-9d1", (Limit(10_000_000, SECOND),)),), allow_repeat=True)
-    health = Health()
-    parts = PoolParts(pool, make_upstream or (lambda: SimulatedUpstream((latency, latency))), None)
-    engine = Engine([parts], LogObserver(), bounds=bounds, on_health=health.change)
-    servicer = service(engine, Defaults())
-    server = Server(engine, servicer, health, port=0, with_reflection=with_reflection, grace=5.0)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
 
 
 def process_of(channel: grpc.aio.Channel) -> Any:
@@ -480,6 +454,9 @@ class Large:
 
     def cancel(self, attempt: Attempt) -> None:
         pass
+
+    def connecting(self) -> int | None:
+        return None
 
     async def close(self) -> None:
         pass

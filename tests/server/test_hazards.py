@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,41 +11,18 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from apiflux_grpc.adapters.observe_logs import LogObserver
-from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client, InternalError, InvalidRequest, Overloaded
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Key, Limit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.engine.intake import Bounds
-from apiflux_grpc.engine.runtime import Engine, PoolParts
-from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.interceptors import caller_of
-from apiflux_grpc.server.lifecycle import PortInUse, Server
+from apiflux_grpc.server.lifecycle import PortInUse
 from apiflux_grpc.server.service import Defaults, FluxService
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
+from tests.server.serving import OPTIONS, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-OPTIONS = [("grpc.enable_http_proxy", 0)]
-
-
-@asynccontextmanager
-async def serving(
-    latency: int = 0, *, bounds: Bounds | None = None, defaults: Defaults | None = None, port: int = 0
-) -> AsyncIterator[Server]:
-    pool = Pool("default", (Key("key-1", "canary-9d1", (Limit(10_000_000, SECOND),)),), allow_repeat=True)
-    health = Health()
-    parts = PoolParts(pool, lambda: SimulatedUpstream((latency, latency)), None)
-    engine = Engine([parts], LogObserver(), bounds=bounds, on_health=health.change)
-    defaults = defaults or Defaults()
-    service = FluxService(engine, defaults)
-    server = Server(engine, service, health, port=port, max_batch_bytes=defaults.max_batch_bytes, grace=1.0)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
+    pass
 
 
 async def test_an_unhandled_exception_says_nothing_but_an_id(
