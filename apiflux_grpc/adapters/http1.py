@@ -7,8 +7,8 @@ Rules
    the write: at once on a warm connection, after the dial on a new one.
 3. A connection is used again only after an answer that ended where its framing says, with nothing behind it, the
    request fully written, and keep-alive on both sides. Else it is closed, after a cancel too.
-4. One exchange at a time on a connection. Bytes that nobody asked for close it. Before it is used again after some
-   idle time, the kernel is asked whether there is something to read or a hang-up.
+4. One exchange at a time on a connection. Bytes that nobody asked for close it. Before it is used again the kernel is
+   asked whether there is something to read or a hang-up.
 5. No queue: the scheduler is the only one.
 6. Network input never costs more than head cap + body cap; interim answers count as head, and chunk sizes,
    extensions and trailers have a bound of their own.
@@ -18,7 +18,8 @@ Rules
 
 Where each rule is kept: `_Connection.write` is the only write (1, 2), `_Connection._end` decides on reuse (3),
 `_Connection.buffer_updated` is the only reader (4, 6), `Origin.begin` and `Origin._dial` pair exchange and connection
-(5, 8). The parser is llhttp, TLS is OpenSSL, dialing is aiohappyeyeballs.
+(5, 8). The parser is llhttp, TLS is OpenSSL, dialing is aiohappyeyeballs. TLS is done here, over memory, and not by the
+loop: only so we know what reached the kernel, and it is faster and smaller than both loops' own.
 
 Not here: retries, limits, redirects, cookies, proxies, HTTP/2, decompression. Lives on one event loop.
 """
@@ -26,6 +27,7 @@ Not here: retries, limits, redirects, cookies, proxies, HTTP/2, decompression. L
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -45,12 +47,13 @@ if TYPE_CHECKING:
 
 TICK: Final = 4 * MILLISECOND  # timeouts are at most so late
 NAMES_KEPT: Final = 10 * SECOND  # how long a looked-up address is used for new connections
-FRESH: Final = MILLISECOND  # so soon after its last answer a connection needs no look
 EYEBALLS_DELAY: Final = 0.25  # seconds until the next address is tried beside the first, RFC 8305
+SETTLING: Final = 0.01  # seconds in which the loop reads what lies in the kernel
 HANG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
-# Everything that arrives is parsed, and so copied, before the loop goes on: one buffer serves all connections.
+# Everything that arrives is parsed, and so copied, before the loop goes on: two buffers serve all connections.
 _BUFFER: Final = memoryview(bytearray(64 << 10))
+_PLAIN: Final = memoryview(bytearray(64 << 10))  # what TLS makes of it
 
 
 class Reply:
@@ -148,11 +151,11 @@ class Origin:
         exchange._slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
-            connection, since = idle.popitem()
-            if connection.is_quiet(now - since):
+            connection, _ = idle.popitem()
+            if connection.is_quiet():
                 connection.write(exchange, now)
                 return None
-            connection.abort()
+            connection.set_aside()
         task = asyncio.get_running_loop().create_task(self._dial(exchange))
         self._dials[task] = exchange
         task.add_done_callback(self._dialed)
@@ -200,19 +203,22 @@ class Origin:
     async def _dial(self, exchange: Exchange) -> None:
         """Open a connection and write the exchange on it, if it is still wanted then."""
         loop = asyncio.get_running_loop()
+        connection: _Connection | None = None
         try:
             async with asyncio.timeout(self._connect_timeout):
                 addresses = await self._resolve()
                 start = self.clock()
                 sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, loop=loop)
                 self.connecting = max(self.clock() - start, self.connecting - self.connecting // 64)
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, sock, self._tls is not None),
-                    sock=sock,
-                    ssl=self._tls,
-                    server_hostname=self._host if self._tls is not None else None,
-                )
-        except (OSError, ValueError) as error:
+                connection = made = _Connection(self, sock)
+                await loop.create_connection(lambda: made, sock=sock)
+                if self._tls is not None:
+                    await made.handshake(self._tls, self._host)
+        except BaseException as error:
+            if connection is not None:
+                connection.give_up()
+            if not isinstance(error, OSError | ValueError):
+                raise
             self._lookup_until = 0  # maybe it moved
             self.finish(exchange, NotSent(words_for(error)))
             return
@@ -267,6 +273,13 @@ class Origin:
         if self._idle_timer is None:
             self._arm(self._idle_timeout)
 
+    def keep_if_quiet(self, connection: _Connection) -> None:
+        """One that was set aside."""
+        if connection.is_quiet():
+            self.keep(connection)
+        else:
+            connection.abort()
+
     def drop_idle(self, connection: _Connection) -> None:
         """Don't use it again."""
         self._idle.pop(connection, None)
@@ -301,6 +314,7 @@ class Origin:
         for connection in list(self._all):
             connection.abort()
         await asyncio.gather(*dials, return_exceptions=True)
+        await asyncio.sleep(0)  # a connection that was being made is made, and then aborted, in the next pass
         if self._lookup is not None:
             self._lookup.cancel()
             await asyncio.gather(self._lookup, return_exceptions=True)
@@ -323,11 +337,15 @@ class _Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answered_at",
+        "_encrypted",
         "_exchange",
         "_framed",
+        "_greeting",
         "_headers",
+        "_incoming",
         "_keep_alive",
         "_origin",
+        "_outgoing",
         "_parser",
         "_pieces",
         "_poll",
@@ -338,20 +356,25 @@ class _Connection(asyncio.BufferedProtocol):
         "_tls",
         "_transport",
         "_whole",
+        "_wire",
         "lost",
     )
 
-    def __init__(self, origin: Origin, sock: socket.socket, tls: bool) -> None:
+    def __init__(self, origin: Origin, sock: socket.socket) -> None:
         self._origin = origin
         self._socket = sock
-        self._tls = tls
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._greeting: asyncio.Future[None] | None = None  # waits for more of the handshake
+        self._encrypted = False  # the handshake is done
         self._exchange: Exchange | None = None
+        self._wire = 0  # bytes of the one write
         self.lost = False
-        self._transport: asyncio.Transport
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
         self._parser: HttpResponseParser
-        # TLS has messages of its own, which the loop reads without asking us: only a hang-up says something there.
         self._poll = select.poll()
-        self._poll.register(sock.fileno(), HANG_UP if tls else HANG_UP | select.POLLIN)
+        self._poll.register(sock.fileno(), HANG_UP | select.POLLIN)
         self._reset()
 
     def _reset(self) -> None:
@@ -367,32 +390,28 @@ class _Connection(asyncio.BufferedProtocol):
 
     # -- out ----------------------------------------------------------------------------------
 
-    def is_quiet(self, idle: int) -> bool:
-        """Nothing to read and no hang-up, after so long without use; else it is of no use any more."""
-        if self.lost or self._transport.is_closing():
-            return False
-        return idle < FRESH or not self._poll.poll(0)
+    def is_quiet(self) -> bool:
+        """Nothing to read and no hang-up; else it is of no use any more."""
+        return not self.lost and not self._transport.is_closing() and not self._poll.poll(0)
 
     def write(self, exchange: Exchange, now: int) -> None:
         """The one write of the exchange."""
         self._exchange = exchange
         exchange._connection = self
         self._parser = HttpResponseParser(self)
-        request = exchange.request
-        written = len(request)
-        if self._tls:
-            if self._transport.is_closing():
-                return self._unwritten()
-            self._transport.write(request)
-        else:
-            try:
-                written = self._socket.send(request)
-            except (BlockingIOError, InterruptedError):
-                written = 0
-            except OSError:
-                return self._unwritten()
-            if written < len(request):
-                self._transport.write(memoryview(request)[written:])
+        wire = exchange.request
+        try:
+            if self._tls is not None:
+                self._tls.write(wire)
+                wire = self._outgoing.read()
+            self._wire = len(wire)
+            written = self._socket.send(wire)
+        except (BlockingIOError, InterruptedError):
+            written = 0
+        except OSError:  # of TLS too
+            return self._unwritten()
+        if written < len(wire):
+            self._transport.write(memoryview(wire)[written:])
         if written:
             exchange.sent(now)
         return None
@@ -405,11 +424,8 @@ class _Connection(asyncio.BufferedProtocol):
         self.abort()
 
     def _nothing_went_out(self) -> bool:
-        """Whether the request is still whole in our own buffer. TLS can't say."""
-        exchange = self._exchange
-        if exchange is None or self._tls:
-            return False
-        return self._transport.get_write_buffer_size() >= len(exchange.request)
+        """Whether the request is still whole in our own buffer."""
+        return self._transport.get_write_buffer_size() >= self._wire
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -421,13 +437,20 @@ class _Connection(asyncio.BufferedProtocol):
         return _BUFFER
 
     def buffer_updated(self, count: int) -> None:
-        if self._exchange is None:
-            self._origin.drop_idle(self)
-            self.abort()
-            return
-        self._read(_BUFFER[:count])
+        if self._tls is not None:
+            self._incoming.write(_BUFFER[:count])
+            if self._encrypted:
+                self._decrypt()
+            elif self._greeting is not None and not self._greeting.done():
+                self._greeting.set_result(None)
+        else:
+            self._read(_BUFFER[:count])
 
     def _read(self, data: memoryview) -> None:
+        if self._exchange is None:
+            self._origin.drop_idle(self)  # nobody asked for it
+            self.abort()
+            return
         self._received += len(data)
         try:
             # The last byte goes in alone: an answer that was whole before it has something behind it.
@@ -451,15 +474,23 @@ class _Connection(asyncio.BufferedProtocol):
             self.cut("the answer's framing is too large", Reason.BODY_CUT)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        if self._status:
+            return  # a trailer
+        name, value = name.lower(), value.strip(b" \t")
         headers = self._headers
         if name in headers:
             headers[name] = b"%b, %b" % (headers[name], value)
         else:
             headers[name] = value
 
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise _Stop  # the next answer, and nobody asked for one
+
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if status < 100 or not self._parser.get_http_version().startswith("1."):
+            raise _Stop
         if 100 <= status < 200 and status != 101:
             self._headers = {}
             return  # an interim answer: the one that counts is still to come
@@ -492,19 +523,26 @@ class _Connection(asyncio.BufferedProtocol):
     # -- the end ------------------------------------------------------------------------------
 
     def eof_received(self) -> None:
-        """A clean end: over TLS only after close_notify."""
+        self._ended(clean=self._tls is None)  # over TLS an end is clean after close_notify only
+
+    def _ended(self, clean: bool) -> None:
+        """Nothing more will come."""
         self._origin.drop_idle(self)
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(ConnectionResetError(errno.ECONNRESET, "in the handshake"))
         if self._exchange is None:
-            return
-        if self._status and not self._framed:
+            self.abort()
+        elif clean and self._status and not self._framed:
             self._end(self._reply(None), keep=False)
         else:
             self.cut("the connection was closed before an answer", Reason.BODY_CUT)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._exchange is not None and error is not None and not self._tls:
+        if self._exchange is not None and error is not None:
             self._read_rest()
         self.lost = True
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(error or ConnectionResetError(errno.ECONNRESET, "in the handshake"))
         if self._exchange is not None:
             detail = "the connection was closed before an answer"
             if isinstance(error, OSError) and error.errno:
@@ -521,7 +559,56 @@ class _Connection(asyncio.BufferedProtocol):
                 return
             if not count:
                 return
-            self._read(_BUFFER[:count])
+            self.buffer_updated(count)
+
+    # -- TLS ----------------------------------------------------------------------------------
+
+    async def handshake(self, context: ssl.SSLContext, host: str) -> None:
+        """Begin TLS. Raises OSError, of which ssl.SSLError is one."""
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        while not self._encrypted:
+            self._greeting = asyncio.get_running_loop().create_future()
+            try:
+                self._tls.do_handshake()
+                self._encrypted = True
+            except ssl.SSLWantReadError:
+                self._flush()
+                await self._greeting
+            finally:
+                self._flush()  # an alert too
+        self._greeting = None
+        if self._incoming.pending:
+            self._decrypt()
+
+    def _decrypt(self) -> None:
+        """What came, in plain."""
+        assert self._tls is not None
+        while True:
+            try:
+                count = cast("int", self._tls.read(len(_PLAIN), cast("bytearray", _PLAIN)))  # a number with a buffer
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                count = 0
+            except ssl.SSLError:
+                self._ended(clean=False)
+                return
+            if not count:
+                self._ended(clean=True)
+                return
+            self._read(_PLAIN[:count])
+            if self.lost or self._transport.is_closing():
+                return
+            if not self._incoming.pending and not self._tls.pending():
+                break
+        if self._outgoing.pending:
+            self._flush()  # TLS answers messages of its own
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self.lost:
+            self._transport.write(self._outgoing.read())
+
+    # -- the end, continued -------------------------------------------------------------------
 
     def cut(self, detail: str, fault: Reason, reason: Reason = Reason.UNKNOWN) -> None:
         """The exchange ends here, as what is known of it: an answer with a fault, nothing sent, or unknown."""
@@ -534,10 +621,24 @@ class _Connection(asyncio.BufferedProtocol):
             ending = Unknown(detail, reason)
         self._end(ending, keep=False)
 
+    def set_aside(self) -> None:
+        """It isn't quiet: close it; over TLS the loop finds out first whether it was but a message of TLS's own."""
+        if self._tls is not None and not self.lost and not self._transport.is_closing():
+            asyncio.get_running_loop().call_later(SETTLING, self._origin.keep_if_quiet, self)
+        else:
+            self.abort()
+
     def abort(self) -> None:
         """Close at once; idempotent."""
         if not self.lost:
             self._transport.abort()
+
+    def give_up(self) -> None:
+        """It came to nothing while it was being made. uvloop then closes it and says so to nobody."""
+        if self._transport is not None:
+            self.abort()
+        self.lost = True
+        self._origin.left(self)
 
     def _reply(self, fault: Reason | None, truncated: bool = False) -> Reply:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -572,7 +673,7 @@ def words_for(error: BaseException) -> str:
     """What to say of an error while connecting; never its own text, which may hold more than one wants to show."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
-            errno = error.errno if isinstance(error, OSError) else None
-            why = os.strerror(errno).lower() if errno else "unknown reason"
+            number = error.errno if isinstance(error, OSError) else None
+            why = os.strerror(number).lower() if number else "unknown reason"
             return words.format(why=why, verify=getattr(error, "verify_message", ""))
     return type(error).__name__

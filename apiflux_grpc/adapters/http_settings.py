@@ -62,6 +62,7 @@ class HttpSettings:
         if URL(self.base_url).scheme != "https":
             return None
         context = ssl.create_default_context(cafile=self.ca_file)
+        context.set_alpn_protocols(["http/1.1"])
         if self.cert_file is not None:
             context.load_cert_chain(self.cert_file, self.key_file)
         return context

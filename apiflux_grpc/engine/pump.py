@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from apiflux_grpc.core.feedback import Hint
     from apiflux_grpc.core.model import Outcome, Permit, Pool
     from apiflux_grpc.core.scheduler import KeyState, Scheduler
     from apiflux_grpc.engine.outbox import Flusher, Outbox
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
 
 UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})
+KEY_UNSEEN: Final = frozenset({Reason.HTTP_429, Reason.HTTP_5XX})
 NOT_ITS_FAULT: Final = frozenset({"late", "not sent in time", "cancelled", "the upstream is closed"})
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
@@ -243,7 +245,8 @@ class Pump:
 
     def _judge(self, permit: Permit, outcome: Outcome, failure: Reason | None, cancelled: bool, now: int) -> int:
         """Tell the scheduler; returns how long (ns) the call itself was told to wait."""
-        works = failure is not Reason.KEY_REJECTED
+        # A gateway's 5xx, or a 429 before the key was looked at, says nothing of the key.
+        works = None if failure in KEY_UNSEEN else failure is not Reason.KEY_REJECTED
         if failure is None and permit.key.breaker.state is self.scheduler.breaker.state is State.CLOSED:
             # The usual case: nothing to say but that it works.
             permit.key.breaker.succeeded(now, permit.key_era)
@@ -272,7 +275,8 @@ class Pump:
             self._block(permit, outcome, now, wall_now)
         else:
             permit.key.drawn_429 = 0
-        self._take_hints(permit.key, outcome, now, wall_now)
+        if failure is not Reason.HTTP_429 or "retry-after" not in outcome.headers:
+            self._take_hints(permit.key, outcome, now, wall_now)  # Retry-After goes before
         if outcome.status == 503 and "retry-after" in outcome.headers:
             return retry_after(outcome.headers["retry-after"], wall_now) or 0
         return 0
@@ -327,7 +331,7 @@ class Pump:
         told, malformed = hints(outcome.headers, wall_now)
         self.malformed += malformed
         for hint in told:
-            counts = hint.counts or Counts.CALLS
+            counts = hint.counts or _counts_of(key, hint)
             flying = key.in_flight if counts is Counts.CALLS else key.cost_in_flight
             periods = [limit.per for limit in key.budget.limits if limit.counts is counts]
             lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_BACK_OFF)
@@ -434,3 +438,13 @@ class Pump:
 
     def __repr__(self) -> str:
         return f"<Pump of {self.scheduler!r}: {len(self.open)} batches open>"
+
+
+def _counts_of(key: KeyState, hint: Hint) -> Counts:
+    """What a hint that doesn't say so counts: as the limit that it means, else the only kind that the key has."""
+    limits = key.budget.limits
+    for limit in limits:
+        if hint.max == limit.max and hint.per in (None, limit.per):
+            return limit.counts
+    kinds = {limit.counts for limit in limits}
+    return kinds.pop() if len(kinds) == 1 else Counts.CALLS

@@ -285,7 +285,8 @@ class Naive:
 
     def counts(self, attempt: Attempt) -> bool:
         """Whether it was permitted and nothing changed since it began."""
-        return attempt.permitted and any(entry[2] is attempt for entry in self.since_last_change())
+        recent = self.since_last_change()
+        return attempt.permitted and any(what == "began" and other is attempt for what, _, other in recent)
 
     def end(self, how: str, now: int, attempt: Attempt) -> bool:
         """Returns what the breaker's method of that name must return."""

@@ -148,6 +148,10 @@ def test_malformed_structured_fields(ratelimit: str, policy: str | None, expecte
             [Hint(1, None, 12, 2 * SECOND, None)],
         ),
         (
+            {"ratelimit-limit": "10;w=1, 1000;w=3600", "ratelimit-remaining": "1"},
+            [Hint(1, None, 10, SECOND, None)],
+        ),
+        (
             {"ratelimit-policy": "10;w=1, 50;w=60", "ratelimit-limit": "50", "ratelimit-remaining": "1"},
             [Hint(1, None, 50, MINUTE, None)],
         ),
@@ -293,6 +297,8 @@ def test_malformed_values(limit: str, remaining: str, reset: str, expected: list
         ("1h2m3.5s", LONGEST_RESET),
         ("59m59.999999999s", HOUR - 1),
         ("1d", LONGEST_RESET),
+        ("0.01d", 864 * SECOND),
+        ("0.25h", 15 * MINUTE),
         ("5us", 5 * MICROSECOND),
         ("5\u00b5s", 5 * MICROSECOND),
         ("5\u03bcs", 5 * MICROSECOND),
