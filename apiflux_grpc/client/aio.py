@@ -7,13 +7,26 @@ exception, and what came before it is good.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from apiflux_grpc.client.errors import error_from
-from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.client.types import (
+    Call,
+    Estimate,
+    Info,
+    Progress,
+    Result,
+    Retry,
+    Summary,
+    process_request,
+    to_message,
+)
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -21,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from types import TracebackType
 
+    Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | grpc.aio.StreamStreamCall[Any, pb.ProcessResponse]
+
+CALLS_PER_MESSAGE: Final = 500  # of a stream
 CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
@@ -36,9 +52,11 @@ class Stream:
     block, or dropping the object cancels the batch.
     """
 
-    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]) -> None:
+    def __init__(self, call: Responses, failed: list[Exception] | None = None) -> None:
         self._call = call
-        self._messages = _read(call)  # must not hold `self`, or dropping the stream would not end it
+        self._messages = _read(
+            call, [] if failed is None else failed
+        )  # must not hold `self`, or dropping the stream would not end it
         self._results: list[Result] = []
         self.progress: Progress | None = None
         self.summary: Summary | None = None
@@ -96,12 +114,16 @@ class Stream:
             self.summary = Summary.of(message.summary)
 
 
-async def _read(call: grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]) -> AsyncIterator[pb.ProcessResponse]:
+async def _read(call: Responses, failed: list[Exception]) -> AsyncIterator[pb.ProcessResponse]:
     try:
         async for message in call:
             yield message
     except grpc.aio.AioRpcError as error:
         raise error_from(error) from None
+    except asyncio.CancelledError:
+        if failed:  # grpc cancels the call when its producer fails, and that isn't our reader's cancellation
+            raise failed[0] from None
+        raise
 
 
 class Client:
@@ -143,6 +165,34 @@ class Client:
         )
         return self.send(request, timeout=timeout)
 
+    def process_stream(
+        self,
+        calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call],
+        *,
+        pool: str = "",
+        priority: int = 0,
+        correlation_id: str = "",
+        retry: Retry | None = None,
+        ordered: bool = False,
+        strict: bool = False,
+        timeout: float | None = None,
+    ) -> Stream:
+        """Run a batch of any length: calls are taken from the iterable while results come back.
+
+        No more than the server is ready for are taken, about 10,000 without a result. A call that is wrong gets a
+        result with the error INVALID_CALL, or with `strict` ends the whole as InvalidRequest. Otherwise as `process`.
+        """
+        header = pb.ProcessStreamOpen(
+            pool=pool,
+            priority=priority,
+            correlation_id=correlation_id,
+            retry=None if retry is None else retry.to_message(),
+            ordered=ordered,
+            strict=strict,
+        )
+        failed: list[Exception] = []
+        return Stream(self._stub.ProcessStream(_requests(header, calls, failed), timeout=timeout), failed)
+
     def repeat(
         self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
     ) -> Stream:
@@ -181,3 +231,54 @@ class Client:
         if self._channel is None:
             raise RuntimeError("use the client as `async with Client(target) as client`")
         return apiflux_pb2_grpc.FluxServiceStub(self._channel)
+
+
+async def _requests(
+    header: pb.ProcessStreamOpen,
+    calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call],
+    failed: list[Exception],
+) -> AsyncIterator[pb.ProcessStreamRequest]:
+    """The messages of a stream: what it is about, then calls, as many together as are there.
+
+    What the producer of the calls raises is put into `failed`: grpc would only cancel.
+    """
+    try:
+        yield pb.ProcessStreamRequest(open=header)
+        if isinstance(calls, AsyncIterable):
+            async for some in _together(calls):
+                yield pb.ProcessStreamRequest(calls=[to_message(call) for call in some])
+            return
+        each = iter(calls)
+        while some := list(itertools.islice(each, CALLS_PER_MESSAGE)):
+            yield pb.ProcessStreamRequest(calls=[to_message(call) for call in some])
+    except Exception as error:
+        failed.append(error)
+        raise
+
+
+async def _together(calls: AsyncIterable[Call | pb.Call]) -> AsyncIterator[list[Call | pb.Call]]:
+    """What has come, in lists: a message for each call would cost more than the call."""
+    queue: asyncio.Queue[Call | pb.Call | None] = asyncio.Queue(2 * CALLS_PER_MESSAGE)
+
+    async def fill() -> None:
+        async for call in calls:
+            await queue.put(call)
+        await queue.put(None)
+
+    filling = asyncio.create_task(fill())
+    try:
+        while True:
+            taken = asyncio.ensure_future(queue.get())
+            await asyncio.wait({taken, filling}, return_when=asyncio.FIRST_COMPLETED)
+            if not taken.done():
+                taken.cancel()
+                await filling  # raises what the producer raised
+                continue
+            some = [taken.result()]
+            while len(some) < CALLS_PER_MESSAGE and not queue.empty():
+                some.append(queue.get_nowait())
+            yield [call for call in some if call is not None]
+            if None in some:
+                return
+    finally:
+        filling.cancel()

@@ -277,6 +277,11 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
+def to_message(call: Call | pb.Call) -> pb.Call:
+    """The message of a call that may be one already."""
+    return call.to_message() if isinstance(call, Call) else call
+
+
 def process_request(
     calls: Iterable[Call | pb.Call],
     *,
@@ -289,7 +294,7 @@ def process_request(
     """The request message of a batch."""
     return pb.ProcessRequest(
         pool=pool,
-        calls=[call.to_message() if isinstance(call, Call) else call for call in calls],
+        calls=[to_message(call) for call in calls],
         priority=priority,
         correlation_id=correlation_id,
         retry=None if retry is None else retry.to_message(),

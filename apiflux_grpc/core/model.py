@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from apiflux_grpc.core.budget import Flight
     from apiflux_grpc.core.scheduler import KeyState, Share
@@ -85,6 +85,7 @@ class Reason(Enum):
     HTTP_429 = "HTTP_429"
     HTTP_5XX = "HTTP_5XX"
     KEY_REJECTED = "KEY_REJECTED"  # 401 or 403: our key was refused, or this call was
+    INVALID_CALL = "INVALID_CALL"  # never sent: of a stream of calls, this one is wrong
     DRAINING = "DRAINING"  # never sent, the server shut down
     NO_USABLE_KEY = "NO_USABLE_KEY"  # never sent, or not again: for too long no key could be used
     INTERNAL = "INTERNAL"  # a fault of ours
@@ -212,6 +213,7 @@ class Result:
     queue_time: int
     latency: int
     ended_at: int
+    detail: str = ""  # what is wrong with an INVALID_CALL
 
     @property
     def size(self) -> int:
@@ -271,6 +273,12 @@ class Again:
     avoid: KeyState | None = None
 
 
+class Costs(Protocol):
+    """What each call of a batch costs, by its place."""
+
+    def __getitem__(self, place: int, /) -> int: ...
+
+
 class Batch:
     """The calls of one Process request, as the scheduler sees them.
 
@@ -306,7 +314,7 @@ class Batch:
         *,
         admitted_at: int,
         weight: float = 1.0,
-        costs: Sequence[int] | None = None,
+        costs: Costs | None = None,
         room: int = 1 << 60,
     ) -> None:
         self.id = id

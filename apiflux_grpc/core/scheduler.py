@@ -196,6 +196,12 @@ class Scheduler:
         self.waiting += batch.waiting
         self.queue.add(batch, caller_weight)
 
+    def grow(self, batch: Batch, calls: int) -> None:
+        """So many more calls of a batch that is still being fed."""
+        batch.total += calls
+        self.waiting += calls
+        self.queue.wake(batch)
+
     def drop(self, batch: Batch) -> list[Again]:
         """Nothing more of this batch is to be assigned. Returns the retries that were waiting.
 

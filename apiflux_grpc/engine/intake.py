@@ -33,6 +33,7 @@ class BatchSpec:
     weight: float = 1.0
     caller_weight: float = 1.0
     ordered: bool = False
+    fed: bool = False  # its calls come later, by Feed, until End
     deadline: int | None = None  # ns from the submission, after which nobody waits for it
 
 
@@ -40,6 +41,22 @@ class BatchSpec:
 class Submit:
     id: int
     spec: BatchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """More calls of a batch that is fed: (index, call, cost), or (index, what is wrong with it)."""
+
+    id: int
+    calls: Sequence[tuple[int, Call, int]]
+    wrong: Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """No more calls will be fed."""
+
+    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,7 @@ class Stop:
     """Cancel everything and end."""
 
 
-Inbound = Submit | Credit | Cancel | Drain | Beat | Ask | Stop
+Inbound = Submit | Feed | End | Credit | Cancel | Drain | Beat | Ask | Stop
 
 
 @dataclass(frozen=True, slots=True)

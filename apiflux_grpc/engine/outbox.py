@@ -23,9 +23,9 @@ from apiflux_grpc.core.model import MILLISECOND, Batch, Tally
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from apiflux_grpc.core.model import Result
+    from apiflux_grpc.core.model import Call, Result
     from apiflux_grpc.engine.control import Snapshot
     from apiflux_grpc.engine.intake import BatchSpec, Inbound
     from apiflux_grpc.engine.mailbox import Mailbox
@@ -117,11 +117,13 @@ class Outbox:
         "attempts",
         "batch",
         "bytes_bound",
+        "closed",
         "cost",
         "due",
         "ending",
         "eta",
         "expect",
+        "fed",
         "held",
         "kept",
         "next_index",
@@ -130,6 +132,7 @@ class Outbox:
         "queued",
         "ready",
         "ready_size",
+        "rejected",
         "spec",
         "stored",
         "tally",
@@ -148,6 +151,12 @@ class Outbox:
         )
         # Of one call, on average; for estimates.
         self.cost = 1.0 if spec.costs is None else sum(spec.costs) / max(1, len(spec.costs))
+        self.closed = not spec.fed
+        self.rejected = 0  # calls that got their result without taking part
+        self.fed: Fed | None = None
+        if spec.fed:
+            self.fed = Fed()
+            self.batch.costs = self.fed.costs
         self.tally = Tally(self.batch.total)
         self.attempts: set[Attempt] = set()
         self.ending: Ending | None = None  # set when it was cancelled or drained: nothing more is assigned
@@ -174,16 +183,41 @@ class Outbox:
             return not self.attempts
         if self.ending is Ending.INFEASIBLE:
             return True
-        return self.batch.done == self.batch.total
+        return self.closed and self.batch.done == self.batch.total
+
+    def call(self, place: int) -> Call:
+        """The call at a place of the batch, when its turn has come."""
+        return self.spec.calls[place] if self.fed is None else self.fed.calls[place]
+
+    def feed(self, calls: Sequence[tuple[int, Call, int]]) -> None:
+        """More calls; their places go on from the batch's total."""
+        assert self.fed is not None
+        for place, (index, call, cost) in enumerate(calls, self.batch.total):
+            self.fed.calls[place] = call
+            self.fed.costs[place] = cost
+            self.fed.indexes[place] = index
+            self.cost += (cost - self.cost) / (place + 1)
 
     def put(self, result: Result) -> None:
-        """The result of one call."""
-        size = result.size
+        """The result of one call; `result.index` is its place in the batch."""
+        if self.fed is not None:
+            place = result.index
+            del self.fed.calls[place], self.fed.costs[place]
+            result.index = self.fed.indexes.pop(place)
         self.batch.done += 1
+        self._store(result)
+
+    def reject(self, result: Result) -> None:
+        """The result of a call that never took part; `result.index` is its index."""
+        self.rejected += 1
+        self._store(result)
+
+    def _store(self, result: Result) -> None:
+        size = result.size
         self.stored += 1
         self.held += size
         self.total_size += size
-        mean = self.total_size / self.batch.done
+        mean = self.total_size / (self.batch.done + self.rejected)
         self.expect = max(size, int(self.expect - (self.expect - mean) / 8), 1)
         if self.spec.ordered:
             self.kept[result.index] = result
@@ -210,10 +244,21 @@ class Outbox:
         batch.room = by_places if by_places < by_bytes else by_bytes
 
     def standing(self) -> Standing:
-        return Standing(self.batch.done, self.batch.in_flight, self.eta)
+        return Standing(self.batch.done + self.rejected, self.batch.in_flight, self.eta)
 
     def __repr__(self) -> str:
         return f"<Outbox of {self.batch!r}: {len(self.ready)} ready, {self.stored} stored, {self.held} bytes>"
+
+
+class Fed:
+    """The calls of a batch that is fed, by their place; each only until it has its result."""
+
+    __slots__ = ("calls", "costs", "indexes")
+
+    def __init__(self) -> None:
+        self.calls: dict[int, Call] = {}
+        self.costs: dict[int, int] = {}
+        self.indexes: dict[int, int] = {}  # what the caller knows a place as
 
 
 class Flusher:
@@ -263,6 +308,7 @@ class Flusher:
         over = None
         if outbox.finished:
             ending = outbox.ending or Ending.COMPLETE
+            outbox.tally.total = outbox.batch.total + outbox.rejected
             over = Over(ending, outbox.tally, now - outbox.batch.admitted_at, outbox.eta)
         items, size = outbox.ready, outbox.ready_size
         outbox.ready, outbox.ready_size = [], 0

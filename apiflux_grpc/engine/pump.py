@@ -28,10 +28,10 @@ from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.feedback import Hint
-    from apiflux_grpc.core.model import Outcome, Permit, Pool
+    from apiflux_grpc.core.model import Call, Outcome, Permit, Pool
     from apiflux_grpc.core.scheduler import KeyState, Scheduler
     from apiflux_grpc.engine.outbox import Flusher, Outbox
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
@@ -102,6 +102,32 @@ class Pump:
         if self._draining:
             self._end_unsent(outbox, self._clock())
         self._kick()
+
+    def feed(self, outbox: Outbox, calls: Sequence[tuple[int, Call, int]], wrong: Sequence[tuple[int, str]]) -> None:
+        """More calls of a batch that is fed, and those that are wrong."""
+        now = self._clock()
+        if outbox.ending is Ending.CANCELLED:
+            return
+        for index, detail in wrong:
+            self._reject(outbox, Result(index, None, Reason.INVALID_CALL, "", 0, 0, 0, now, detail))
+        if outbox.ending is None:
+            outbox.feed(calls)
+            self.scheduler.grow(outbox.batch, len(calls))
+            self._kick()
+        else:
+            reason = Reason.DRAINING if outbox.ending is Ending.DRAINING else Reason.NO_USABLE_KEY
+            for index, _, _ in calls:
+                self._reject(outbox, Result(index, None, reason, "", 0, 0, 0, now))
+        self._flusher.offer(outbox, now)
+
+    def _reject(self, outbox: Outbox, result: Result) -> None:
+        self._count(outbox, result)
+        outbox.reject(result)
+
+    def end(self, outbox: Outbox) -> None:
+        """No more calls come."""
+        outbox.closed = True
+        self._finish_if_done(outbox, self._clock())
 
     def credit(self, outbox: Outbox, results: int, size: int) -> None:
         """The reader has taken results."""
@@ -186,7 +212,7 @@ class Pump:
 
     def _start(self, permit: Permit) -> None:
         outbox = self.open[permit.batch.id]
-        call = outbox.spec.calls[permit.index]
+        call = outbox.call(permit.index)
         timeout = self.pool.timeout if call.timeout is None else call.timeout
         attempt = Attempt(permit, call, timeout, self._sent, self._done)
         budget = permit.key.budget
@@ -338,6 +364,13 @@ class Pump:
             key.budget.tighten(counts, max(0, hint.remaining - flying), now + lasts)
 
     def _put(self, outbox: Outbox, result: Result) -> None:
+        self._count(outbox, result)
+        had = outbox.batch.room
+        outbox.put(result)
+        if had <= 0 < outbox.batch.room:
+            self.scheduler.queue.wake(outbox.batch)
+
+    def _count(self, outbox: Outbox, result: Result) -> None:
         tally = outbox.tally
         tally.time_waiting += result.queue_time
         if result.failure is None:
@@ -346,10 +379,6 @@ class Pump:
             tally.cancelled += 1
         else:
             tally.failed[result.failure] = tally.failed.get(result.failure, 0) + 1
-        had = outbox.batch.room
-        outbox.put(result)
-        if had <= 0 < outbox.batch.room:
-            self.scheduler.queue.wake(outbox.batch)
 
     # -- endings ------------------------------------------------------------------------------
 
@@ -373,6 +402,7 @@ class Pump:
         if outbox.ending is not None:
             return
         outbox.ending = Ending.DRAINING if reason is Reason.DRAINING else Ending.GIVEN_UP
+        outbox.closed = outbox.closed or reason is Reason.DRAINING  # whoever feeds it hears of the end
         batch = outbox.batch
         first, queue_time = batch.next_index, now - batch.admitted_at
         for again in self.scheduler.drop(batch):

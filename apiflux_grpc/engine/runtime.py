@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
+from apiflux_grpc.core.errors import Draining, EngineFailed, FluxError, PoolNotFound
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.engine.control import snapshot
@@ -32,6 +32,8 @@ from apiflux_grpc.engine.intake import (
     Cancel,
     Credit,
     Drain,
+    End,
+    Feed,
     Inbound,
     Stop,
     Submit,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from apiflux_grpc.core.budget import PacerFactory
-    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.model import Call, Pool
     from apiflux_grpc.engine.control import Snapshot
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
 
@@ -117,6 +119,14 @@ class _Works:
                 self._open[id] = (pump, outbox)
                 self._flusher.streams += 1
                 pump.submit(outbox)
+            case Feed(id, calls, wrong):
+                if id in self._open:
+                    pump, outbox = self._open[id]
+                    pump.feed(outbox, calls, wrong)
+            case End(id):
+                if id in self._open:
+                    pump, outbox = self._open[id]
+                    pump.end(outbox)
             case Credit(id, results, size):
                 if id in self._open:
                     pump, outbox = self._open[id]
@@ -197,7 +207,19 @@ class _Works:
 class Ticket:
     """The server's hold on one batch: its results come out of here. Lives on the server's loop."""
 
-    __slots__ = ("_engine", "_failed", "_inbox", "_over", "_waiter", "deadline", "id", "received", "size", "total")
+    __slots__ = (
+        "_engine",
+        "_failed",
+        "_inbox",
+        "_over",
+        "_stirred",
+        "_waiter",
+        "deadline",
+        "id",
+        "received",
+        "size",
+        "total",
+    )
 
     def __init__(self, engine: Engine, id: int, total: int, size: int, deadline: int | None = None) -> None:
         self._engine = engine
@@ -209,7 +231,8 @@ class Ticket:
         self._inbox: deque[Results] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
-        self._failed: EngineFailed | None = None
+        self._failed: FluxError | None = None
+        self._stirred: asyncio.Future[None] | None = None
 
     async def next(self, most: int) -> Results:
         """Wait for results, up to `most` where they came in smaller pieces; maybe none, with the standing alone.
@@ -234,6 +257,36 @@ class Ticket:
             standing, over = more.standing, more.over
         return Results(self.id, items, size, standing, over)
 
+    def feed(self, calls: Sequence[tuple[int, Call, int]], wrong: Sequence[tuple[int, str]]) -> None:
+        """More calls, of a batch that is fed: (index, call, cost), or (index, what is wrong)."""
+        if not self._over and self._failed is None:
+            count = len(calls) + len(wrong)
+            self.total += count
+            self._engine.admission.calls += count
+            self._engine.post(Feed(self.id, calls, wrong))
+
+    def end(self) -> None:
+        """No more calls will be fed."""
+        if not self._over:
+            self._engine.post(End(self.id))
+
+    @property
+    def unfinished(self) -> int:
+        """Calls that were fed and have no result yet."""
+        return self.total - self.received
+
+    async def progress(self) -> None:
+        """Wait until more results have come, or the batch is over."""
+        if self._over or self._failed is not None:
+            return
+        if self._stirred is None:
+            self._stirred = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._stirred)
+
+    @property
+    def is_over(self) -> bool:
+        return self._over or self._failed is not None
+
     def credit(self, results: int, size: int) -> None:
         """Results were written: their places are free again."""
         if not self._over:
@@ -250,13 +303,23 @@ class Ticket:
         self._over = message.over is not None
         self._ring()
 
-    def fail(self, error: EngineFailed) -> None:
+    def check(self) -> None:
+        """Raises what ended the batch, if it was a fault."""
+        if self._failed is not None:
+            raise self._failed
+
+    def fail(self, error: FluxError) -> None:
+        """End it for the reader, after what has come."""
         self._failed = error
         self._ring()
 
     def _ring(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._stirred is not None:
+            stirred, self._stirred = self._stirred, None
+            if not stirred.done():
+                stirred.set_result(None)
 
 
 class Engine:

@@ -13,7 +13,6 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
 from grpc_status import rpc_status
 
 from apiflux_grpc import __version__
@@ -33,7 +32,7 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from apiflux_grpc.core.model import Key, Limit, Pool, Result
     from apiflux_grpc.engine.control import KeySnapshot, PoolSnapshot
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     from apiflux_grpc.engine.runtime import Engine, Ticket
 
 PROGRESS_EVERY: Final = 1.0  # seconds
+WINDOW: Final = 10_000  # calls of a stream without a result, at most
+SLICE: Final = 500  # calls of a stream taken over without giving the loop a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         try:
             ticket = await self._admit(request, context)
             try:
-                await _Stream(ticket, request, context, correlation_id, self._defaults).run()
+                await _Stream(ticket, wire.names_of(request), context, correlation_id, self._defaults).run()
             finally:
                 ticket.cancel()
         except FluxError as error:
@@ -96,7 +97,26 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     async def ProcessStream(  # type: ignore[override]  # as Process
         self, request_iterator: Any, context: Any
     ) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ProcessStream is not in this version; use Process")
+        try:
+            first = await anext(request_iterator, None)
+            if first is None or not first.HasField("open"):
+                raise InvalidRequest([("open", "is missing: the first message says what the stream is about")])
+            correlation_id = first.open.correlation_id or uuid.uuid4().hex
+            name = first.open.pool or "default"
+            note(correlation_id=correlation_id[:128], pool=name[:64])
+            pool = self._engine.pools.get(name)
+            if pool is None:
+                raise PoolNotFound(name[:64], list(self._engine.pools))
+            checking = wire.StreamChecking(first.open, pool)
+            ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
+            feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
+            try:
+                await _Stream(ticket, checking.name, context, correlation_id, self._defaults).run()
+            finally:
+                feeding.cancel()
+                ticket.cancel()
+        except FluxError as error:
+            await _abort(context, error)
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
         name = request.pool or "default"
@@ -143,10 +163,15 @@ class _Stream:
     """One batch's way back to its caller."""
 
     def __init__(
-        self, ticket: Ticket, request: pb.ProcessRequest, context: Any, correlation_id: str, defaults: Defaults
+        self,
+        ticket: Ticket,
+        name: Callable[[int], str],
+        context: Any,
+        correlation_id: str,
+        defaults: Defaults,
     ) -> None:
         self._ticket = ticket
-        self._request = request
+        self._name = name
         self._context = context
         self._correlation_id = correlation_id
         self._batch_size = defaults.batch_size
@@ -161,7 +186,7 @@ class _Stream:
             if message.over is not None and message.over.ending is Ending.INFEASIBLE:
                 raise DeadlineInfeasible(message.over.eta, self._ticket.deadline or 0)
             for last, results, size in _pieces(message, self._batch_size):
-                response = wire.encode(results, self._request, offset)
+                response = wire.encode(results, self._name, offset)
                 self._tell(response, message, last)
                 try:
                     async with asyncio.timeout(self._write_timeout):
@@ -170,6 +195,7 @@ class _Stream:
                     raise ReaderStalled(self._write_timeout) from None
                 self._ticket.credit(len(results), size)
             if message.over is not None:
+                self._ticket.check()
                 note(results=self._ticket.received, ending=message.over.ending.value)
                 if message.over.ending is Ending.DRAINING:
                     raise Draining(5 * SECOND)
@@ -184,6 +210,44 @@ class _Stream:
             wire.put_progress(response, message.standing, self._ticket.total)
         if over is not None:
             wire.put_summary(response, over, self._correlation_id)
+
+
+async def _feed(
+    first: pb.ProcessStreamRequest,
+    rest: AsyncIterator[pb.ProcessStreamRequest],
+    checking: wire.StreamChecking,
+    ticket: Ticket,
+    engine: Engine,
+) -> None:
+    """Hand over the calls of a stream as they come, and read no further while too many have no result.
+
+    gRPC's flow control then holds the caller back. A fault ends the stream, after the results that have come.
+    """
+    message = first
+    try:
+        while True:
+            for start in range(0, len(message.calls), SLICE):
+                good, wrong = checking.take(message.calls[start : start + SLICE])
+                ticket.feed(good, wrong)
+                while ticket.unfinished >= _window(engine) and not ticket.is_over:
+                    await ticket.progress()
+            if ticket.is_over:
+                return
+            next_message = await anext(rest, None)
+            if next_message is None:
+                ticket.end()
+                return
+            message = next_message
+            if message.HasField("open"):
+                raise InvalidRequest([("open", "came again; it belongs into the first message alone")])
+    except FluxError as error:
+        ticket.cancel()
+        ticket.fail(error)
+
+
+def _window(engine: Engine) -> int:
+    """How many calls of one stream may be without a result: fewer when the queue is full."""
+    return WINDOW if engine.admission.calls < engine.admission.bounds.calls else WINDOW // 10
 
 
 def _pieces(message: Results, most: int) -> Iterator[tuple[bool, list[Result], int]]:

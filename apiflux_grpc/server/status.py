@@ -46,6 +46,7 @@ _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
 _RESULT_CODES: Final = {
     Reason.NOT_SENT: grpc.StatusCode.UNAVAILABLE,
     Reason.NO_USABLE_KEY: grpc.StatusCode.UNAVAILABLE,
+    Reason.INVALID_CALL: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.UNKNOWN: grpc.StatusCode.UNKNOWN,
     Reason.BODY_CUT: grpc.StatusCode.DATA_LOSS,
@@ -105,7 +106,9 @@ def internal(error_id: str) -> status_pb2.Status:
 def result_error(result: Result) -> status_pb2.Status:
     """The error of one call that has no response."""
     outcome, reason = result.outcome, result.failure or Reason.INTERNAL
-    if reason is Reason.NO_USABLE_KEY:
+    if reason is Reason.INVALID_CALL:
+        message = result.detail
+    elif reason is Reason.NO_USABLE_KEY:
         message = "for too long no key of the pool could be used: rejected ones, or an upstream that fails"
     elif outcome is None:
         message = "the server shut down before this call was sent"

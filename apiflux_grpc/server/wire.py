@@ -29,7 +29,7 @@ from apiflux_grpc.server.status import result_error
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.duration_pb2 import Duration
 
@@ -130,118 +130,22 @@ def _nanoseconds(duration: Duration) -> int:
     return duration.seconds * SECOND + duration.nanos
 
 
-class Checking:
-    """One request on its way to a BatchSpec.
+class Checks:
+    """What is wrong with calls and with a batch's options, by field path: `faults`."""
 
-    `slices()` does the work a slice at a time, so that the server's loop gets a turn in between; then `spec` is
-    the batch. Raises InvalidRequest with every violation found, BatchTooLarge where it is over the maximum.
-    """
-
-    def __init__(
-        self,
-        request: pb.ProcessRequest,
-        pool: Pool,
-        caller: str,
-        *,
-        default_repeat: int,
-        max_calls: int,
-        max_bytes: int,
-    ) -> None:
-        self._request = request
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._caller = caller
-        self._default_repeat = default_repeat
-        self._max_calls = max_calls
-        self._max_bytes = max_bytes
-        self._faults: list[tuple[str, str]] = []
-        self._ids: set[str] = set()
-        self._costs: list[int] | None = None
+        self.faults: list[tuple[str, str]] = []
         self._reserved = OUR_HEADERS | pool.reserved_headers
         self._max_cost = _max_cost(pool)
 
-    def slices(self) -> Iterator[None]:
-        """Check everything; yields where the loop may take a turn."""
-        request = self._request
-        total = len(request.calls)
-        size = request.ByteSize()
-        if total > self._max_calls or size > self._max_bytes:
-            self._refuse_large(total, size)
-        if request.HasField("repeat"):
-            self._repeat(request.repeat)
-        elif not total:
-            self._fault("calls", "is empty, and there is no repeat; a batch has at least one call")
-        for start in range(0, total, SLICE):
-            for index in range(start, min(start + SLICE, total)):
-                self._check(f"calls[{index}]", request.calls[index], index)
-            yield
-        if request.priority < -3 or request.priority > 3:
-            self._fault("priority", f"is {request.priority}; it goes from -3 to 3")
-        if request.correlation_id and not _CORRELATION(request.correlation_id):
-            self._fault("correlation_id", "takes up to 128 printable ASCII characters without spaces")
-        self._policy = self._retry(request)
-        if self._faults:
-            raise InvalidRequest(self._faults)
-
-    def spec(self, deadline: int | None = None) -> BatchSpec:
-        """The batch, with ns to its deadline; only after `slices` has run to its end."""
-        request = self._request
-        calls: Sequence[Call] = _Calls(request)
-        size = request.ByteSize()
-        costs: Sequence[int] | None = self._costs
-        if request.HasField("repeat"):
-            count = request.repeat.count or self._default_repeat
-            calls = _Repeated(_call(request.repeat.template), count)
-            if request.repeat.template.HasField("cost"):
-                costs = _Same(request.repeat.template.cost, count)
-        return BatchSpec(
-            pool=self._pool.name,
-            caller=self._caller,
-            calls=calls,
-            retry=self._policy,
-            size=size,
-            costs=costs,
-            weight=2.0**request.priority,
-            ordered=request.ordered,
-            deadline=deadline,
-        )
-
     def _fault(self, field: str, what: str) -> None:
-        self._faults.append((field, what))
+        self.faults.append((field, what))
 
-    def _refuse_large(self, total: int, size: int) -> None:
-        faults = []
-        if total > self._max_calls:
-            faults.append(("calls", f"has {total} calls; a batch has at most {self._max_calls}"))
-        if size > self._max_bytes:
-            faults.append(("calls", f"makes a request of {size} bytes; a batch has at most {self._max_bytes}"))
-        field, what = faults[-1]
-        faults[-1] = (field, f"{what}. Split it, or use ProcessStream, which takes a batch of any length")
-        raise BatchTooLarge(faults)
-
-    def _repeat(self, repeat: pb.RepeatedCall) -> None:
-        if self._request.calls:
-            self._fault("repeat", "and calls exclude each other")
-        if not self._pool.allow_repeat:
-            self._fault(
-                "repeat", f"is for synthetic load, and pool {self._pool.name!r} doesn't allow it (allow_repeat)"
-            )
-        if repeat.count < 0:
-            self._fault("repeat.count", f"is {repeat.count}; it is 0 (the default) or more")
-        if repeat.count > self._max_calls:
-            raise BatchTooLarge([("repeat.count", f"is {repeat.count}; a batch has at most {self._max_calls} calls")])
-        if repeat.template.id:
-            self._fault("repeat.template.id", "must be empty: ids are unique in a batch")
-        self._check("repeat.template", repeat.template, 0)
-        self._costs = None
-
-    def _check(self, where: str, call: pb.Call, index: int) -> None:
+    def check(self, where: str, call: pb.Call) -> None:
         """One call. The usual one passes through a handful of tests; `where` is its field path."""
-        if (id := call.id) and where[0] == "c":
-            if len(id) > 256:
-                self._fault(f"{where}.id", "is longer than 256 characters")
-            elif id in self._ids:
-                self._fault(f"{where}.id", f"{id[:64]!r} is used twice in this batch")
-            self._ids.add(id)
+        if len(call.id) > 256:
+            self._fault(f"{where}.id", "is longer than 256 characters")
         method = call.method
         if method and method not in SAFE_METHODS and (not _METHOD(method) or method in ("CONNECT", "TRACE")):
             self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent")
@@ -256,7 +160,7 @@ class Checking:
                 longest = self._pool.timeout / SECOND
                 self._fault(f"{where}.timeout", f"is {timeout / SECOND:g} s; it is above 0 and at most {longest:g} s")
         if call.HasField("cost"):
-            self._cost(where, call.cost, index)
+            self._cost(where, call.cost)
 
     def _path(self, where: str, path: str) -> None:
         if not _PATH(path):
@@ -290,17 +194,18 @@ class Checking:
                 self._fault(place, "has a character that a header can't carry (CR, LF, NUL, other controls, non-ASCII)")
             seen.add(lower)
 
-    def _cost(self, where: str, cost: int, index: int) -> None:
+    def _cost(self, where: str, cost: int) -> None:
         if cost < 0:
             self._fault(f"{where}.cost", f"is {cost}; it is 0 or more")
         elif self._max_cost is not None and cost > self._max_cost:
             self._fault(f"{where}.cost", f"is {cost}; no key of this pool takes more than {self._max_cost} at once")
-        if self._costs is None:
-            self._costs = [1] * len(self._request.calls)
-        if index < len(self._costs):
-            self._costs[index] = cost
 
-    def _retry(self, request: pb.ProcessRequest) -> RetryPolicy:
+    def options(self, request: pb.ProcessRequest | pb.ProcessStreamOpen) -> RetryPolicy:
+        """What concerns the batch as a whole; returns its policy."""
+        if request.priority < -3 or request.priority > 3:
+            self._fault("priority", f"is {request.priority}; it goes from -3 to 3")
+        if request.correlation_id and not _CORRELATION(request.correlation_id):
+            self._fault("correlation_id", "takes up to 128 printable ASCII characters without spaces")
         own = self._pool.retry
         if not request.HasField("retry"):
             return own
@@ -323,6 +228,180 @@ class Checking:
                     self._fault(f"retry.reasons[{place}]", f"{word[:32]!r} is not one of {known}")
             reasons = own.reasons & {words[word] for word in asked.reasons if word in words}
         return RetryPolicy(most, first, last, reasons)
+
+
+class Checking:
+    """One request on its way to a BatchSpec.
+
+    `slices()` does the work a slice at a time, so that the server's loop gets a turn in between; then `spec` is
+    the batch. Raises InvalidRequest with every violation found, BatchTooLarge where it is over the maximum.
+    """
+
+    def __init__(
+        self,
+        request: pb.ProcessRequest,
+        pool: Pool,
+        caller: str,
+        *,
+        default_repeat: int,
+        max_calls: int,
+        max_bytes: int,
+    ) -> None:
+        self._request = request
+        self._pool = pool
+        self._caller = caller
+        self._default_repeat = default_repeat
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._checks = Checks(pool)
+        self._ids: set[str] = set()
+        self._costs: list[int] | None = None
+
+    def slices(self) -> Iterator[None]:
+        """Check everything; yields where the loop may take a turn."""
+        request = self._request
+        total = len(request.calls)
+        size = request.ByteSize()
+        if total > self._max_calls or size > self._max_bytes:
+            self._refuse_large(total, size)
+        if request.HasField("repeat"):
+            self._repeat(request.repeat)
+        elif not total:
+            self._fault("calls", "is empty, and there is no repeat; a batch has at least one call")
+        for start in range(0, total, SLICE):
+            for index in range(start, min(start + SLICE, total)):
+                self._check(index, request.calls[index])
+            yield
+        self._policy = self._checks.options(request)
+        if self._checks.faults:
+            raise InvalidRequest(self._checks.faults)
+
+    def spec(self, deadline: int | None = None) -> BatchSpec:
+        """The batch, with ns to its deadline; only after `slices` has run to its end."""
+        request = self._request
+        calls: Sequence[Call] = _Calls(request)
+        size = request.ByteSize()
+        costs: Sequence[int] | None = self._costs
+        if request.HasField("repeat"):
+            count = request.repeat.count or self._default_repeat
+            calls = _Repeated(_call(request.repeat.template), count)
+            if request.repeat.template.HasField("cost"):
+                costs = _Same(request.repeat.template.cost, count)
+        return BatchSpec(
+            pool=self._pool.name,
+            caller=self._caller,
+            calls=calls,
+            retry=self._policy,
+            size=size,
+            costs=costs,
+            weight=2.0**request.priority,
+            ordered=request.ordered,
+            deadline=deadline,
+        )
+
+    def _fault(self, field: str, what: str) -> None:
+        self._checks.faults.append((field, what))
+
+    def _check(self, index: int, call: pb.Call) -> None:
+        where = f"calls[{index}]"
+        self._checks.check(where, call)
+        if id := call.id:
+            if id in self._ids:
+                self._fault(f"{where}.id", f"{id[:64]!r} is used twice in this batch")
+            self._ids.add(id)
+        if call.HasField("cost"):
+            if self._costs is None:
+                self._costs = [1] * len(self._request.calls)
+            self._costs[index] = call.cost
+
+    def _refuse_large(self, total: int, size: int) -> None:
+        faults = []
+        if total > self._max_calls:
+            faults.append(("calls", f"has {total} calls; a batch has at most {self._max_calls}"))
+        if size > self._max_bytes:
+            faults.append(("calls", f"makes a request of {size} bytes; a batch has at most {self._max_bytes}"))
+        field, what = faults[-1]
+        faults[-1] = (field, f"{what}. Split it, or use ProcessStream, which takes a batch of any length")
+        raise BatchTooLarge(faults)
+
+    def _repeat(self, repeat: pb.RepeatedCall) -> None:
+        if self._request.calls:
+            self._fault("repeat", "and calls exclude each other")
+        if not self._pool.allow_repeat:
+            self._fault(
+                "repeat", f"is for synthetic load, and pool {self._pool.name!r} doesn't allow it (allow_repeat)"
+            )
+        if repeat.count < 0:
+            self._fault("repeat.count", f"is {repeat.count}; it is 0 (the default) or more")
+        if repeat.count > self._max_calls:
+            raise BatchTooLarge([("repeat.count", f"is {repeat.count}; a batch has at most {self._max_calls} calls")])
+        if repeat.template.id:
+            self._fault("repeat.template.id", "must be empty: ids are unique in a batch")
+        self._checks.check("repeat.template", repeat.template)
+
+
+class StreamChecking:
+    """The calls of one ProcessStream, message by message. `names` has the ids of calls without a result yet."""
+
+    def __init__(self, open: pb.ProcessStreamOpen, pool: Pool) -> None:
+        self._open = open
+        self._pool = pool
+        self._checks = Checks(pool)
+        self._next = 0
+        self.names: dict[int, str] = {}
+        self._used: set[str] = set()
+
+    def spec(self, caller: str) -> BatchSpec:
+        """The batch, without calls. Raises InvalidRequest."""
+        checks = self._checks
+        policy = checks.options(self._open)
+        if checks.faults:
+            raise InvalidRequest([(f"open.{field}", what) for field, what in checks.faults])
+        return BatchSpec(
+            pool=self._pool.name,
+            caller=caller,
+            calls=(),
+            retry=policy,
+            weight=2.0**self._open.priority,
+            ordered=self._open.ordered,
+            fed=True,
+        )
+
+    def take(self, calls: Sequence[pb.Call]) -> tuple[list[tuple[int, Call, int]], list[tuple[int, str]]]:
+        """(index, call, cost) of the good ones, (index, what is wrong) of the others.
+
+        Raises InvalidRequest with all that is wrong where the stream is strict. An id must be unique among calls
+        without a result.
+        """
+        good: list[tuple[int, Call, int]] = []
+        wrong: list[tuple[int, str]] = []
+        found: list[tuple[str, str]] = []
+        checks = self._checks
+        for call in calls:
+            index = self._next
+            self._next += 1
+            checks.faults.clear()
+            checks.check(f"calls[{index}]", call)
+            if id := call.id:
+                if id in self._used:
+                    checks.faults.append((f"calls[{index}].id", f"{id[:64]!r} is that of a call without a result yet"))
+                else:
+                    self._used.add(id)
+                    self.names[index] = id
+            if checks.faults:
+                found += checks.faults
+                wrong.append((index, "; ".join(f"{field}: {what}" for field, what in checks.faults)))
+            else:
+                good.append((index, _call(call), call.cost if call.HasField("cost") else 1))
+        if found and self._open.strict:
+            raise InvalidRequest(found)
+        return good, wrong
+
+    def name(self, index: int) -> str:
+        """The id of a call that has its result now; it may be used again."""
+        id = self.names.pop(index, "")
+        self._used.discard(id)
+        return id
 
 
 def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
@@ -383,16 +462,15 @@ def wall_offset() -> int:
     return time.time_ns() - time.monotonic_ns()
 
 
-def encode(results: Sequence[Result], request: pb.ProcessRequest, offset: int) -> pb.ProcessResponse:
-    """A response message with these results; ids come from the request. `offset` is wall_offset()."""
+def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -> pb.ProcessResponse:
+    """A response message with these results; `name` gives the id of a call. `offset` is wall_offset()."""
     response = pb.ProcessResponse()
     add = response.results.add
-    calls = request.calls
     for result in results:
         message = add()
         index = result.index
         message.index = index
-        if calls and (id := calls[index].id):
+        if id := name(index):
             message.id = id
         outcome = result.outcome
         if isinstance(outcome, Answer) and outcome.fault is None:
@@ -415,6 +493,12 @@ def encode(results: Sequence[Result], request: pb.ProcessRequest, offset: int) -
         at = message.completed_at
         at.seconds, at.nanos = divmod(result.ended_at + offset, SECOND)
     return response
+
+
+def names_of(request: pb.ProcessRequest) -> Callable[[int], str]:
+    """The ids of a request's calls, by index."""
+    calls = request.calls
+    return (lambda index: calls[index].id) if calls else (lambda index: "")
 
 
 def put_progress(response: pb.ProcessResponse, standing: Standing, total: int) -> None:

@@ -157,6 +157,7 @@ class ProcessStreamOpen(_message.Message):
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     ORDERED_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     """The pool to use. Empty: "default"."""
     priority: _builtins.int
@@ -165,6 +166,8 @@ class ProcessStreamOpen(_message.Message):
     """As ProcessRequest.correlation_id."""
     ordered: _builtins.bool
     """As ProcessRequest.ordered."""
+    strict: _builtins.bool
+    """True: a call that is wrong ends the stream. False, the default: it gets its error result and the others go on."""
     @_builtins.property
     def retry(self) -> Global___RetryPolicy:
         """As ProcessRequest.retry."""
@@ -177,10 +180,11 @@ class ProcessStreamOpen(_message.Message):
         correlation_id: _builtins.str = ...,
         retry: Global___RetryPolicy | None = ...,
         ordered: _builtins.bool = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "ordered", b"ordered", "pool", b"pool", "priority", b"priority", "retry", b"retry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "ordered", b"ordered", "pool", b"pool", "priority", b"priority", "retry", b"retry", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -570,7 +574,7 @@ class CallResult(_message.Message):
     def error(self) -> _status_pb2.Status:
         """It did not. The details hold an ErrorInfo whose reason is one of: NOT_SENT (certainly not
         executed), TIMEOUT, UNKNOWN (no answer came, it may have been executed), BODY_CUT (an answer
-        began and was cut), NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (never
+        began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field), NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (never
         sent, the server shut down), INTERNAL.
         """
 

@@ -90,7 +90,13 @@ class FluxServiceServicer:
     def ProcessStream(self, request_iterator, context):
         """The same for a batch of any length: calls are fed while results come back.
 
-        This version answers UNIMPLEMENTED.
+        The first message carries `open`, every message may carry calls, and half-closing ends the batch. The server reads
+        on only while fewer than 10,000 calls have no result, so memory is bounded on both sides: read results while you
+        feed. A call that is wrong gets the error result INVALID_CALL and the others go on, unless `strict`. An id must be
+        unique among the calls without a result. The summary comes with the last message, as with Process.
+
+        Fails as Process does, but for the maximum of a batch and an infeasible deadline; and with INVALID_ARGUMENT
+        (INVALID_REQUEST) where `open` is missing or comes again, or a strict stream has a call that is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,7 +71,13 @@ class FluxServiceStub:
     ProcessStream: _grpc.StreamStreamMultiCallable[_apiflux_pb2.ProcessStreamRequest, _apiflux_pb2.ProcessResponse]
     """The same for a batch of any length: calls are fed while results come back.
 
-    This version answers UNIMPLEMENTED.
+    The first message carries `open`, every message may carry calls, and half-closing ends the batch. The server reads
+    on only while fewer than 10,000 calls have no result, so memory is bounded on both sides: read results while you
+    feed. A call that is wrong gets the error result INVALID_CALL and the others go on, unless `strict`. An id must be
+    unique among the calls without a result. The summary comes with the last message, as with Process.
+
+    Fails as Process does, but for the maximum of a batch and an infeasible deadline; and with INVALID_ARGUMENT
+    (INVALID_REQUEST) where `open` is missing or comes again, or a strict stream has a call that is wrong.
     """
     Estimate: _grpc.UnaryUnaryMultiCallable[_apiflux_pb2.EstimateRequest, _apiflux_pb2.EstimateResponse]
     """Tells how long a batch of a given size would take now, and which limit binds.
@@ -115,7 +121,13 @@ class FluxServiceAsyncStub(FluxServiceStub):
     ProcessStream: _aio.StreamStreamMultiCallable[_apiflux_pb2.ProcessStreamRequest, _apiflux_pb2.ProcessResponse]  # type: ignore[assignment]
     """The same for a batch of any length: calls are fed while results come back.
 
-    This version answers UNIMPLEMENTED.
+    The first message carries `open`, every message may carry calls, and half-closing ends the batch. The server reads
+    on only while fewer than 10,000 calls have no result, so memory is bounded on both sides: read results while you
+    feed. A call that is wrong gets the error result INVALID_CALL and the others go on, unless `strict`. An id must be
+    unique among the calls without a result. The summary comes with the last message, as with Process.
+
+    Fails as Process does, but for the maximum of a batch and an infeasible deadline; and with INVALID_ARGUMENT
+    (INVALID_REQUEST) where `open` is missing or comes again, or a strict stream has a call that is wrong.
     """
     Estimate: _aio.UnaryUnaryMultiCallable[_apiflux_pb2.EstimateRequest, _apiflux_pb2.EstimateResponse]  # type: ignore[assignment]
     """Tells how long a batch of a given size would take now, and which limit binds.
@@ -168,7 +180,13 @@ class FluxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_apiflux_pb2.ProcessResponse], _abc.AsyncIterator[_apiflux_pb2.ProcessResponse]]:
         """The same for a batch of any length: calls are fed while results come back.
 
-        This version answers UNIMPLEMENTED.
+        The first message carries `open`, every message may carry calls, and half-closing ends the batch. The server reads
+        on only while fewer than 10,000 calls have no result, so memory is bounded on both sides: read results while you
+        feed. A call that is wrong gets the error result INVALID_CALL and the others go on, unless `strict`. An id must be
+        unique among the calls without a result. The summary comes with the last message, as with Process.
+
+        Fails as Process does, but for the maximum of a batch and an infeasible deadline; and with INVALID_ARGUMENT
+        (INVALID_REQUEST) where `open` is missing or comes again, or a strict stream has a call that is wrong.
         """
 
     @_abc_1.abstractmethod

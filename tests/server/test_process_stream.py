@@ -1,0 +1,211 @@
+"""ProcessStream: calls fed while results come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from apiflux_grpc.client import Call, Client, InvalidRequest, PoolNotFound, Result, Stream, Unavailable
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.server.service import WINDOW
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+from tests.server.serving import OPTIONS, serving
+
+
+def numbered(count: int) -> list[Call]:
+    return [Call(f"/{number}", id=f"c{number}") for number in range(count)]
+
+
+async def take_all(stream: Stream, into: list[Result]) -> None:
+    """What comes before an error counts too."""
+    async for result in stream:
+        into.append(result)  # noqa: PERF401  # a comprehension would lose it
+
+
+async def test_every_call_gets_one_result_and_its_id() -> None:
+    """More calls than the window, fed from a generator; the summary comes last."""
+    count = 3 * WINDOW + 7
+    async with serving() as server, Client(server.address) as client:
+        stream = client.process_stream(Call(f"/{number}", id=f"c{number}") for number in range(count))
+        seen = set()
+        async for result in stream:
+            assert result.ok
+            assert result.id == f"c{result.index}"
+            seen.add(result.index)
+        assert seen == set(range(count))
+        assert stream.summary is not None
+        assert (stream.summary.total, stream.summary.succeeded) == (count, count)
+        info = await client.info()
+        assert (info.open_batches, info.open_calls) == (0, 0)
+
+
+async def test_results_come_while_calls_are_still_fed() -> None:
+    """The first results are there long before the last call is."""
+    gate = asyncio.Event()
+
+    async def calls() -> AsyncIterator[Call]:
+        for call in numbered(10):
+            yield call
+        await gate.wait()
+        yield Call("/last")
+
+    async with serving() as server, Client(server.address) as client:
+        stream = client.process_stream(calls())
+        first = [await anext(stream) for _ in range(10)]
+        assert len(first) == 10
+        gate.set()
+        assert [result.index async for result in stream] == [10]
+
+
+async def test_the_server_reads_on_only_as_results_come() -> None:
+    """While nothing is answered, it takes about a window of calls, however many there are."""
+    taken = 0
+
+    async def calls() -> AsyncIterator[Call]:
+        nonlocal taken
+        for call in range(1_000_000):
+            taken += 1
+            yield Call(f"/{call}", body=b"x" * 1000)
+
+    async with serving(limits=(Limit(10, 3600 * SECOND),)) as server, Client(server.address) as client:
+        stream = client.process_stream(calls())
+        assert (await anext(stream)).ok
+        before = -1
+        while before != taken:
+            before = taken
+            await asyncio.sleep(0.5)
+        assert WINDOW <= server.engine.admission.calls <= WINDOW + 1000
+        assert taken < 60_000  # what lies in the buffers of both sides comes on top
+        stream.cancel()
+        assert await server.engine.wait_idle(10)
+        assert server.engine.admission.calls == 0
+
+
+async def test_a_wrong_call_gets_its_error_and_the_rest_goes_on() -> None:
+    """With its index and the field; in order too."""
+    calls = numbered(20)
+    calls[3] = Call("../up", id="three")
+    calls[7] = Call("/x", id="c6")
+    calls[8] = Call("/x", headers={"Host": "elsewhere"})
+    async with serving(20 * MILLISECOND) as server, Client(server.address) as client:
+        stream = client.process_stream(calls, ordered=True)
+        results = [result async for result in stream]
+    assert [result.index for result in results] == list(range(20))
+    wrong = {result.index: result.error for result in results if result.error is not None}
+    assert set(wrong) == {3, 7, 8}
+    assert all(error.reason == "INVALID_CALL" and not error.may_have_run for error in wrong.values())
+    assert "calls[3].path" in wrong[3].message
+    assert "c6" in wrong[7].message
+    assert "calls[8].headers" in wrong[8].message
+    assert results[3].id == "three"
+    assert stream.summary is not None
+    assert (stream.summary.total, stream.summary.succeeded, stream.summary.failed) == (20, 17, 3)
+    assert stream.summary.failed_by_reason == {"INVALID_CALL": 3}
+
+
+async def test_a_strict_stream_ends_at_a_wrong_call() -> None:
+    """INVALID_ARGUMENT with the field path; nothing is left behind."""
+    async with serving() as server, Client(server.address) as client:
+        calls = [Call("/a"), Call("//host/x"), Call("/c")]
+        with pytest.raises(InvalidRequest) as caught:
+            async for _ in client.process_stream(calls, strict=True):
+                pass
+        assert [place for place, _ in caught.value.violations] == ["calls[1].path"]
+        assert await server.engine.wait_idle(10)
+        assert server.engine.admission.calls == 0
+
+
+async def test_ids_may_be_used_again_once_their_call_has_its_result() -> None:
+    """Unique among calls without a result: nobody can remember all of an endless stream."""
+
+    async def calls() -> AsyncIterator[Call]:
+        yield Call("/1", id="same")
+        await first.wait()
+        yield Call("/2", id="same")
+
+    first = asyncio.Event()
+    async with serving() as server, Client(server.address) as client:
+        stream = client.process_stream(calls())
+        assert (await anext(stream)).ok
+        first.set()
+        assert (await anext(stream)).ok
+
+
+async def test_an_empty_stream_is_over_at_once() -> None:
+    """With a summary of nothing."""
+    async with serving() as server, Client(server.address) as client:
+        stream = client.process_stream([])
+        assert [result async for result in stream] == []
+        assert stream.summary is not None
+        assert stream.summary.total == 0
+
+
+async def test_a_bad_beginning_is_refused() -> None:
+    """No open, open again, an unknown pool, options that can't be."""
+    async with serving() as server:
+        async with Client(server.address) as client:
+            with pytest.raises(PoolNotFound):
+                await anext(client.process_stream([Call()], pool="nowhere"))
+            with pytest.raises(InvalidRequest) as caught:
+                await anext(client.process_stream([Call()], priority=9))
+            assert [place for place, _ in caught.value.violations] == ["open.priority"]
+        async with grpc.aio.insecure_channel(server.address, options=OPTIONS) as channel:
+            stub: Any = apiflux_pb2_grpc.FluxServiceStub(channel)
+            opening = pb.ProcessStreamRequest(open=pb.ProcessStreamOpen())
+            for messages in ([pb.ProcessStreamRequest(calls=[pb.Call()])], [opening, opening], []):
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    async for _ in stub.ProcessStream(iter(messages)):
+                        pass
+                assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await server.engine.wait_idle(10)
+
+
+async def test_leaving_a_stream_stops_its_work() -> None:
+    """Also while the server waits for room and the client still has calls to give."""
+    async with serving(50 * MILLISECOND) as server, Client(server.address) as client:
+        async for _ in client.process_stream(Call(f"/{number}") for number in range(200_000)):
+            break
+        assert await server.engine.wait_idle(10)
+        assert server.engine.admission.calls == 0
+
+
+async def test_a_drain_ends_a_stream_that_would_go_on() -> None:
+    """Calls in flight finish, what was fed and not sent is DRAINING, then UNAVAILABLE."""
+
+    async def calls() -> AsyncIterator[Call]:
+        for call in numbered(50):
+            yield call
+        await asyncio.sleep(3600)
+
+    limits = (Limit(10, 3600 * SECOND),)
+    async with serving(100 * MILLISECOND, limits=limits, grace=5.0) as server, Client(server.address) as client:
+        stream = client.process_stream(calls())
+        results = [await anext(stream)]
+        await asyncio.sleep(0.5)  # for the calls to come in
+        stopping = asyncio.create_task(server.stop())
+        with pytest.raises(Unavailable) as caught:
+            await take_all(stream, results)
+        await stopping
+    assert caught.value.reason == "DRAINING"
+    assert sum(result.ok for result in results) == 10
+    assert all(result.error.reason == "DRAINING" for result in results if result.error is not None)
+    assert len(results) == 50
+
+
+async def test_a_producer_that_fails_ends_the_stream() -> None:
+    """Its exception comes out, and the server's work stops."""
+
+    async def calls() -> AsyncIterator[Call]:
+        yield Call("/1")
+        raise ZeroDivisionError
+
+    async with serving() as server, Client(server.address) as client:
+        with pytest.raises(ZeroDivisionError):
+            async for _ in client.process_stream(calls()):
+                pass
+        assert await server.engine.wait_idle(10)
