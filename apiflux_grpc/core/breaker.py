@@ -36,7 +36,6 @@ class Breaker:
 
     __slots__ = (
         "_cool_down",
-        "_era",
         "_first",
         "_longest",
         "_probing",
@@ -44,6 +43,8 @@ class Breaker:
         "_state",
         "_threshold",
         "_until",
+        "calm",
+        "era",
         "opened_at",
     )
 
@@ -54,7 +55,8 @@ class Breaker:
         self._first = first
         self._longest = longest
         self._state = State.CLOSED
-        self._era = STALE + 1
+        self.era = STALE + 1
+        self.calm = True  # closed, and no failure in the run: a success has nothing to say
         self._run = 0  # failures in a row while closed
         self._cool_down = first  # of the next opening
         self._until = 0  # the end of the cool-down
@@ -78,36 +80,38 @@ class Breaker:
     def began(self, now: int) -> int:
         """A call got its permit. Returns its era, for its result; `is_probe` tells what it is."""
         if self._state is State.CLOSED:
-            return self._era
+            return self.era
         if self._probing or self._until > now:
             return STALE
         self._state = State.HALF_OPEN
         self._probing = True
-        self._era += 1
-        return self._era
+        self.era += 1
+        return self.era
 
     def is_probe(self, era: int) -> bool:
         """Whether the call of this era is the probe that is out."""
-        return self._probing and era == self._era
+        return self._probing and era == self.era
 
     def succeeded(self, now: int, era: int) -> bool:
         """The call shows health. True: this closed the breaker, calls may go again."""
-        if era != self._era:
+        if era != self.era:
             return False
         self._run = 0
+        self.calm = True
         if self._state is State.CLOSED:
             return False
         self._state = State.CLOSED
         self._probing = False
-        self._era += 1
+        self.era += 1
         self._cool_down = self._first
         self.opened_at = None
         return True
 
     def failed(self, now: int, era: int) -> bool:
         """The call failed in the way that counts here. True: this opened the breaker, or opened it again."""
-        if era != self._era:
+        if era != self.era:
             return False
+        self.calm = False
         if self._state is State.CLOSED:
             self._run += 1
             if self._run < self._threshold:
@@ -116,7 +120,7 @@ class Breaker:
         self._run = 0
         self._state = State.OPEN
         self._probing = False
-        self._era += 1
+        self.era += 1
         self._until = now + self._cool_down
         self._cool_down = min(2 * self._cool_down, self._longest)
         return True
@@ -126,7 +130,7 @@ class Breaker:
         if not self.is_probe(era):
             return False
         self._probing = False
-        self._era += 1
+        self.era += 1
         return True
 
     def __repr__(self) -> str:

@@ -474,8 +474,9 @@ class Scheduler:
             self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
         else:
             self.queue.charge(size)
-        permit.key_era = era = key.breaker.began(now)
-        if key.in_flight < key.most and not key.breaker.is_probe(era):
+        breaker = key.breaker
+        permit.key_era = breaker.era if breaker.calm else breaker.began(now)
+        if key.in_flight < key.most and (breaker.calm or not breaker.is_probe(permit.key_era)):
             share, free = key.budget.rank(now) if key.group is None else key.rank(now)
             key.version = version = key.version + 1
             heapreplace(self._ready, (-share, -free, key.in_flight, key.index, version, key))

@@ -239,7 +239,8 @@ class Pump:
         if isinstance(outcome, Answer):
             answered_at = outcome.answered_at
             self._latency += (now - permit.taken_at - self._latency) / 16
-            self.round_trips.add(max(0, answered_at - attempt.written_at))
+            if not permit.index & 7:
+                self.round_trips.add(max(0, answered_at - attempt.written_at))  # a sample is enough
             if self.pool.cost_header is not None or self.pool.cost_json is not None:
                 actual = cost_of(outcome, self.pool.cost_header, self.pool.cost_json)
         if permit.flight is None and not isinstance(outcome, NotSent):
@@ -273,11 +274,8 @@ class Pump:
         """Tell the scheduler; returns how long (ns) the call itself was told to wait."""
         # A gateway's 5xx, or a 429 before the key was looked at, says nothing of the key.
         works = None if failure in KEY_UNSEEN else failure is not Reason.KEY_REJECTED
-        if failure is None and permit.key.breaker.state is self.scheduler.breaker.state is State.CLOSED:
-            # The usual case: nothing to say but that it works.
-            permit.key.breaker.succeeded(now, permit.key_era)
-            self.scheduler.breaker.succeeded(now, permit.pool_era)
-            permit.key.drawn_429 = 0
+        if failure is None and permit.key.breaker.calm and self.scheduler.breaker.calm:
+            permit.key.drawn_429 = 0  # the usual case: nothing to say but that it works
             assert isinstance(outcome, Answer)
             for name in outcome.headers:
                 if "rate" in name:
