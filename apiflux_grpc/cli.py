@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc import __version__
-from apiflux_grpc.settings import Settings, SettingsError, load
+from apiflux_grpc.settings import Settings, SettingsError, limit_shown, load
 
 app = typer.Typer(
     name="apiflux",
@@ -227,13 +227,17 @@ def check_config(
 ) -> None:
     """Say every fault of a configuration with its place, or what it amounts to."""
     settings = _settings(file, None)
-    table = Table(title=f"{file}: no fault")
+    print(f"{file}: no fault")
+    table = Table()
     for name in ("pool", "upstream", "key", "limits"):
         table.add_column(name)
     for pool in settings.pools:
+        upstream = pool.base_url or "simulator"
         for key in pool.pool.keys:
-            limits = ", ".join(f"{limit.max} {limit.counts.value} per {limit.per / 1e9:g} s" for limit in key.limits)
-            table.add_row(pool.pool.name, pool.base_url or "simulator", key.label, limits or "none")
+            table.add_row(pool.pool.name, upstream, key.label, ", ".join(map(limit_shown, key.limits)) or "none")
+        for group in pool.pool.groups:
+            labels = " + ".join(group.keys)
+            table.add_row(pool.pool.name, upstream, labels, ", ".join(map(limit_shown, group.limits)) + ", shared")
     Console().print(table)
     for warning in settings.warnings:
         _say(f"warning: {warning}")

@@ -40,12 +40,14 @@ from pydantic import (
     ValidationError,
 )
 
+from apiflux_grpc.core.budget import shape
 from apiflux_grpc.core.model import (
     MICROSECOND,
     MILLISECOND,
     RETRY_REASONS,
     SECOND,
     Counts,
+    Group,
     Key,
     Kind,
     Limit,
@@ -134,6 +136,7 @@ _UNITS: Final = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLIS
 _DURATION: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(us|ms|s|m|h)").fullmatch
 LONGEST: Final = 366 * 24 * 3600 * SECOND  # instants stay far below core's "never"
 MOST: Final = 10**12  # of anything that is counted
+LEAST_JITTER: Final = 2 * MILLISECOND  # where a limit is a bucket
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _NAME_RULE: Final = "must be 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen"
@@ -304,6 +307,18 @@ def _header(text: str) -> str:
     return text
 
 
+def _answer_header(text: str) -> str:
+    if not _TOKEN(text):
+        raise ValueError("is not a header name")
+    return text
+
+
+def _json_path(text: str) -> str:
+    if len(text) > 256 or not all(text.split(".")):
+        raise ValueError('must be names joined by dots, as "usage.total_tokens"')
+    return text
+
+
 def _prefix(text: str) -> str:
     if not _PRINTABLE(text) or text.startswith(" "):
         raise ValueError("must be printable ASCII that doesn't begin with a space")
@@ -406,6 +421,16 @@ class _Key(_Table):
     max_in_flight: _Count | None = None
 
 
+class _Group(_Table):
+    keys: list[Annotated[str, AfterValidator(_name)] | None] | None = None
+    limits: list[_Limit | None] | None = None
+
+
+class _CostFrom(_Table):
+    header: Annotated[str, AfterValidator(_answer_header)] | None = None
+    json_path: Annotated[Annotated[str, AfterValidator(_json_path)] | None, Field(alias="json")] = None
+
+
 class _Retry(_Table):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     on_429: bool = True
@@ -425,7 +450,8 @@ class _Pool(_Table):
     max_in_flight: _Count | None = None
     timeout: _Length = 30 * SECOND
     arrival_jitter: Annotated[int, PlainValidator(_duration(0))] = 250 * MILLISECOND
-    cost_from: Any = None
+    patience: Annotated[int, PlainValidator(_duration(0))] = 60 * SECOND
+    cost_from: _CostFrom | None = None
     retry: _Retry = _Retry()
     max_connections: _Count | None = None
     allow_repeat: bool = False
@@ -439,7 +465,7 @@ class _Pool(_Table):
     body_cap: _Count = 1 << 20  # a result stays far below the 4 MiB that gRPC clients take by default
     simulator: _Simulator | None = None
     keys: list[_Key | None] = []
-    groups: Any = None
+    groups: list[_Group | None] = []
 
 
 class _File(_Table):
@@ -483,6 +509,8 @@ _TABLES: Final[Mapping[str, type[_Table]]] = {
     "limits": _Limit,
     "key_in": _KeyIn,
     "keys": _Key,
+    "groups": _Group,
+    "cost_from": _CostFrom,
     "retry": _Retry,
     "simulator": _Simulator,
 }
@@ -551,7 +579,8 @@ def _meant(way: Sequence[str | int]) -> str | None:
         model = _Pool
     elif names:
         model = _TABLES[names[-1]]
-    close = difflib.get_close_matches(str(name)[:64], model.model_fields, 1)
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    close = difflib.get_close_matches(str(name)[:64], known, 1)
     return close[0] if close else None
 
 
@@ -645,15 +674,32 @@ def _idle(limits: Sequence[Limit]) -> Iterator[tuple[Limit, Limit]]:
         for other_index, other in enumerate(limits):
             if index == other_index or limit.counts is not other.counts:
                 continue
-            # So many windows of `other` cover one of `limit`, and each has at most other.max.
-            least = other.max * -(-limit.per // other.per)
-            if least < limit.max or (least == limit.max and (limit != other or index > other_index)):
+            if _binds_before(other, limit) and (not _binds_before(limit, other) or index > other_index):
                 yield limit, other
                 break
 
 
-def _limit_shown(limit: Limit) -> str:
-    return f"{limit.max} {limit.counts.value} per {_shown(limit.per)}"
+def _binds_before(other: Limit, limit: Limit) -> bool:
+    """Whether whoever keeps `other` keeps `limit`, too. Exact in whole numbers."""
+    other_flow, flow = other.max * limit.per, limit.max * other.per  # the rates, both times per * per
+    if limit.kind is Kind.WINDOW and other.kind is Kind.WINDOW:
+        # So many windows of `other` cover one of `limit`, and each has at most other.max.
+        return other.max * -(-limit.per // other.per) <= limit.max
+    if limit.kind is Kind.WINDOW:
+        return other.depth * other.per + other_flow <= flow
+    return (other.max if other.kind is Kind.WINDOW else other.depth) <= limit.depth and other_flow <= flow
+
+
+def limit_shown(limit: Limit) -> str:
+    """A limit in words."""
+    text = f"{limit.max} {limit.counts.value} per {_shown(limit.per)}"
+    if limit.kind is Kind.BUCKET:
+        return f"{text} (a bucket of {limit.depth})"
+    return text if limit.burst is None else f"{text} (bursts of {limit.burst})"
+
+
+def _label(index: int, key: _Key) -> str:
+    return key.label or f"key-{index + 1}"
 
 
 class _Reader:
@@ -827,17 +873,25 @@ class _Reader:
         here = self._toml_place("pools", name)
         if not _NAME(name):
             self.faults.add(here, f"the name of a pool {_NAME_RULE}")
-        for field_name in ("cost_from", "groups"):
-            if getattr(pool, field_name) is not None:
-                self._unsupported("pools", name, field_name)
         key_in = self._key_in(here, pool.key_in or _KeyIn(header="X-API-Key"))
         simulated = pool.base_url is None
+        if not pool.keys:
+            self.faults.add((*here, "keys"), "is missing: a pool needs at least one key")
+        groups = self._groups(here, pool)
+        keys = self._keys(here, pool)
+        each = [key.limits for key in keys] + [group.limits for group in groups]
+        limits = [limit for one in each for limit in one]
+        self._check_jitter(here, pool, limits)
+        cost_from = self._cost_from(here, pool, limits)
         core_pool = Pool(
             name=name,
-            keys=self._keys(here, pool),
+            keys=keys,
             arrival_jitter=pool.arrival_jitter,
             timeout=pool.timeout,
             retry=self._retry(here, pool.retry),
+            patience=pool.patience,
+            cost_header=None if cost_from.header is None else cost_from.header.lower(),
+            cost_json=None if cost_from.json_path is None else tuple(cost_from.json_path.split(".")),
             max_connections=self._connections(here, pool.max_connections),
             allow_repeat=pool.allow_repeat or simulated,
             success=self._success(here, pool),
@@ -846,6 +900,7 @@ class _Reader:
             reserved_query=key_in.query,
             upstream="simulated" if simulated else "http",
             base_url=pool.base_url or "",
+            groups=groups,
         )
         simulator = self._simulator(here, pool)
         return PoolSettings(
@@ -874,6 +929,28 @@ class _Reader:
         if key_in.prefix is not None and key_in.header is None:
             self.faults.add((*place, "prefix"), "is for a header only", header)
         return key_in
+
+    def _check_jitter(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> None:
+        """A call of a bucket that isn't written within half the jitter isn't sent, so that must be possible."""
+        if pool.base_url is None or pool.arrival_jitter >= LEAST_JITTER:
+            return
+        if any(limit.kind is Kind.BUCKET for limit in limits):
+            text = f"must be at least {_shown(LEAST_JITTER)} beside a bucket: a call must be written in half of it"
+            self.faults.add((*here, "arrival_jitter"), text)
+
+    def _cost_from(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> _CostFrom:
+        cost_from = pool.cost_from
+        if cost_from is None:
+            return _CostFrom()
+        place = (*here, "cost_from")
+        header, json_path = (*place, "header"), (*place, "json")
+        if cost_from.header is None and cost_from.json_path is None:
+            self.faults.add(header, "is missing: say header or json", json_path)
+        if cost_from.header is not None and cost_from.json_path is not None:
+            self.faults.add(json_path, "stands beside header; the cost is in one of them")
+        if all(limit.counts is Counts.CALLS for limit in limits):
+            self.warnings.append(f"{_written(place)}: is of no use, since no limit of this pool counts cost")
+        return cost_from
 
     def _retry(self, here: _Place, retry: _Retry) -> RetryPolicy:
         places = [(*here, "retry", name) for name in ("initial_backoff", "max_backoff")]
@@ -948,21 +1025,46 @@ class _Reader:
     # -- keys and limits -------------------------------------------------------------------------
 
     def _keys(self, here: _Place, pool: _Pool) -> tuple[Key, ...]:
-        if not pool.keys:
-            self.faults.add((*here, "keys"), "is missing: a pool needs at least one key")
-        pool_limits = self._limits((*here, "limits"), pool.limits)
+        jitter = pool.arrival_jitter
+        pool_limits = self._limits((*here, "limits"), pool.limits, jitter)
         self._check_limits_given(here, pool)
         keys: dict[int, Key] = {}
         for index, one in enumerate(pool.keys):
             if one is None:
                 continue
             place = (*here, "keys", index)
-            limits = pool_limits if one.limits is None else self._limits((*place, "limits"), one.limits)
+            limits = pool_limits if one.limits is None else self._limits((*place, "limits"), one.limits, jitter)
             secret = self._secret(place, one)
             in_flight = one.max_in_flight or pool.max_in_flight
-            keys[index] = Key(one.label or f"key-{index + 1}", secret, limits, in_flight)
+            keys[index] = Key(_label(index, one), secret, limits, in_flight)
         self._check_unique(here, keys)
         return tuple(keys.values())
+
+    def _groups(self, here: _Place, pool: _Pool) -> tuple[Group, ...]:
+        labels = {_label(index, one) for index, one in enumerate(pool.keys) if one is not None}
+        label_places = [(*here, "keys"), *((*here, "keys", index, "label") for index in range(len(pool.keys)))]
+        first_in: dict[str, int] = {}
+        groups = []
+        for index, one in enumerate(pool.groups):
+            if one is None:
+                continue
+            place = (*here, "groups", index)
+            if not one.keys:
+                self.faults.add((*place, "keys"), "is missing: a group names the labels of its keys")
+            if not one.limits:
+                self.faults.add((*place, "limits"), "is missing: a group shares at least one limit")
+            known = [(number, label) for number, label in enumerate(one.keys or ()) if label is not None]
+            for number, label in known:
+                key_place = (*place, "keys", number)
+                if label not in labels:
+                    self.faults.add(key_place, "is the label of no key of this pool", *label_places)
+                elif (first := first_in.setdefault(label, index)) != index:
+                    self.faults.add(key_place, f"is in groups[{first}], too; a key is in one group at most")
+                elif label in (earlier for at, earlier in known if at < number):
+                    self.faults.add(key_place, "stands twice in this group")
+            limits = self._limits((*place, "limits"), one.limits, pool.arrival_jitter)
+            groups.append(Group(tuple(label for _, label in known), limits))
+        return tuple(groups)
 
     def _check_limits_given(self, here: _Place, pool: _Pool) -> None:
         lacking = [index for index, key in enumerate(pool.keys) if key is not None and key.limits is None]
@@ -1026,28 +1128,47 @@ class _Reader:
             return None
         return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
 
-    def _limits(self, place: _Place, limits: Sequence[_Limit | None] | None) -> tuple[Limit, ...]:
-        read = [self._limit((*place, index), one) for index, one in enumerate(limits or ()) if one is not None]
-        known = tuple(one for one in read if one is not None)
+    def _limits(self, place: _Place, limits: Sequence[_Limit | None] | None, jitter: int) -> tuple[Limit, ...]:
+        known = []
+        for index, one in enumerate(limits or ()):
+            limit = None if one is None else self._limit((*place, index), one)
+            if limit is not None:
+                known.append(limit)
+                self._warn_of_spacing((*place, index), limit, jitter)
         for idle, binding in _idle(known):
             self.warnings.append(
-                f"{_written(place)}: {_limit_shown(idle)} never binds, since {_limit_shown(binding)} does before it"
+                f"{_written(place)}: {limit_shown(idle)} never binds, since {limit_shown(binding)} does before it"
             )
-        return known
+        return tuple(known)
 
     def _limit(self, place: _Place, limit: _Limit) -> Limit | None:
-        if limit.kind == "bucket":
-            self.faults.add((*place, "kind"), '"bucket" is not supported by this version')
         for name in ("max", "per"):
             if getattr(limit, name) is None:
                 self.faults.add((*place, name), "is missing")
         if limit.max is None or limit.per is None:
             return None
-        if limit.burst is not None and limit.burst > limit.max:
-            self.faults.add((*place, "burst"), f"is above max ({limit.max})")
-        return Limit(limit.max, limit.per, Counts(limit.counts), Kind(limit.kind), limit.burst)
+        kind = Kind(limit.kind)
+        if limit.burst is not None:
+            burst, needed = (*place, "burst"), ((*place, "kind"), (*place, "max"), (*place, "per"))
+            if kind is Kind.WINDOW and limit.burst > limit.max:
+                self.faults.add(burst, f"is above max ({limit.max})", *needed)
+            if kind is Kind.BUCKET and limit.burst * limit.per > limit.max * LONGEST:
+                self.faults.add(burst, "would take longer than 366 days to fill again", *needed)
+        return Limit(limit.max, limit.per, Counts(limit.counts), kind, limit.burst)
 
     # -- warnings --------------------------------------------------------------------------------
+
+    def _warn_of_spacing(self, place: _Place, limit: Limit, jitter: int) -> None:
+        """Calls that arrive late arrive bunched; where that may fill a whole bucket, they are spaced instead."""
+        if limit.kind is Kind.WINDOW or limit.max * jitter <= (limit.depth - 1) * limit.per:
+            return
+        _, seconds = shape(limit, jitter)
+        share = limit.per / SECOND / limit.max / seconds
+        what, only = ("calls", "") if limit.counts is Counts.CALLS else ("units of cost", "no call may cost more, and ")
+        self.warnings.append(
+            f"{_written(place)}: arrival_jitter ({_shown(jitter)}) leaves 1 of its burst of {limit.depth}: {only}"
+            f"{what} go out at least {seconds * 1000:.4g} ms apart, at {share:.1%} of its rate"
+        )
 
     def _warn_of_plain_http(self, place: str, base_url: str) -> None:
         parts = urlsplit(base_url)

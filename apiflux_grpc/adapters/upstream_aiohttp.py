@@ -242,6 +242,8 @@ class _Flight:
         """The middleware through which every send passes; there is one per attempt."""
         assert isinstance(request, _Request)
         request.home, request.flight = self._home, self
+        if self._attempt.send_by is not None and self._home.now() > self._attempt.send_by:
+            raise _Failed("late")
         for _ in range(STALE_CONNECTIONS):
             try:
                 return await handler(request)

@@ -112,26 +112,29 @@ class Bucket:
         """The free share of its depth."""
         return 1 - self._pacer.level(now) / shape(self.limit, self._jitter, self._factor)[0]
 
+    def owe(self, more: int, now: int) -> None:
+        """It took `more` than it was charged, or less. A pacer can't be corrected: it is made anew."""
+        self._remake(self._factor, self._pacer.level(now) + more, now)
+
     def cut(self, now: int, taken_at: int) -> bool:
         """As Window.cut."""
         self.recover_at = now + self.limit.per
         if self._cut_at >= 0 and (taken_at <= self._cut_at or now < self._cut_at + self.limit.per):
             return False
         self._cut_at = now
-        self._change(self._factor * CUT, now)
+        self._remake(self._factor * CUT, self._pacer.level(now), now)
         return True
 
     def recover(self, now: int) -> None:
         """A step of a cut comes back where it is due."""
         if now >= self.recover_at:
-            self._change(min(1.0, self._factor + 1 / STEP), now)
+            self._remake(min(1.0, self._factor + 1 / STEP), self._pacer.level(now), now)
             self.recover_at = now + self.limit.per if self._factor < 1 else FAR
 
-    def _change(self, factor: float, now: int) -> None:
-        level = self._pacer.level(now)
+    def _remake(self, factor: float, level: float, now: int) -> None:
         self._factor = factor
         self._pacer = self._make(*shape(self.limit, self._jitter, factor))
-        self._pacer.fill(level, now)
+        self._pacer.fill(max(0.0, level), now)
 
     def __repr__(self) -> str:
         return f"<Bucket {self.limit.max} per {self.limit.per / 1e9:g} s, burst {self.limit.depth}, {self._pacer!r}>"
@@ -173,11 +176,13 @@ class Budget:
         "_cost_pacers",
         "_flights",
         "_make_pacer",
+        "_most_cost",
         "_pacers",
         "_span",
         "_unsent",
         "_unsent_cost",
         "buckets",
+        "by_cost",
         "cost_windows",
         "jitter",
         "kept",
@@ -194,6 +199,10 @@ class Budget:
         self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
         self._pacers = self._paced(Counts.CALLS)
         self._cost_pacers = self._paced(Counts.COST)
+        # Above this a call never fits, and a pacer must not be asked.
+        costs = [largest(limit, jitter) for limit in self.limits if limit.counts is Counts.COST]
+        self._most_cost = min(costs, default=FAR)
+        self.by_cost = bool(costs)
         self._flights: deque[Flight] = deque()
         self._unsent = 0  # taken, and neither sent nor given back
         self._unsent_cost = 0
@@ -225,6 +234,8 @@ class Budget:
         FAR where a window is full (`next_change` tells when to ask again), else the instant at which the pacers or
         the upstream's own word may allow it.
         """
+        if cost > self._most_cost:
+            return FAR
         for window in self.windows:
             if window.used >= window.max:
                 return FAR
@@ -267,8 +278,14 @@ class Budget:
             for counts, ceiling in self._ceilings.items():
                 ceiling[0] -= 1 if counts is Counts.CALLS else cost
 
-    def give_back(self, cost: int) -> None:
-        """A call that certainly wasn't sent. Pacers keep theirs: that only smooths a little more."""
+    def give_back(self, cost: int, now: int | None = None) -> None:
+        """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
+
+        Buckets get it back where `now` is told.
+        """
+        if now is not None:
+            for bucket in self.buckets:
+                bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now)
         self._unsent -= 1
         self._unsent_cost -= cost
         for window in self.windows:
@@ -306,6 +323,10 @@ class Budget:
             self._land(at)  # instants join the logs in their order, or slots would come back later than they must
         flight, cost = part.flight, part.cost
         more = 0 if actual is None else actual - cost
+        if more:
+            for bucket in self.buckets:
+                if bucket.limit.counts is Counts.COST:
+                    bucket.owe(more, at)
         if flight is None or flight.gone:
             if more and flight is not None:
                 for window, entry in zip(self.cost_windows, flight.landed, strict=False):
@@ -431,6 +452,8 @@ class Budget:
 
     def room_at(self, cost: int, now: int) -> int:
         """When a call of `cost` fits into the windows if nothing else is taken; FAR: never, as they are now."""
+        if cost > self._most_cost:
+            return FAR
         latest = now
         for counts, windows in ((Counts.CALLS, self.windows), (Counts.COST, self.cost_windows)):
             amount = 1 if counts is Counts.CALLS else cost

@@ -256,9 +256,9 @@ class Scheduler:
         permit.batch.in_flight -= 1
         group = key.group
         if permit.flight is None:
-            key.budget.give_back(permit.cost)
+            key.budget.give_back(permit.cost, now)
             if permit.share is not None and group is not None:
-                group.budget.give_back(permit.cost)
+                group.budget.give_back(permit.cost, now)
                 self._relist_members(group, now)
             self._relist(key, now)
             return
@@ -429,7 +429,7 @@ class Scheduler:
             heappop(ready)
             if wait < key.wake:
                 self._wake(key, wait)
-            if key.budget.cost_windows and key.budget.rank(now)[1] > 0:
+            if key.budget.by_cost and key.budget.rank(now)[1] > 0:
                 passed.append(entry)  # has room, but not for this cost
             else:
                 key.listed = False
@@ -447,7 +447,7 @@ class Scheduler:
         wait = min(wait, group.budget.next_change())
         if wait < group.wake:
             self._wake(group, max(wait, self._now + 1))
-        if group.budget.cost_windows and group.budget.rank(self._now)[1] > 0:
+        if group.budget.by_cost and group.budget.rank(self._now)[1] > 0:
             passed.append(entry)
         else:
             key.listed = False

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})
 KEY_UNSEEN: Final = frozenset({Reason.HTTP_429, Reason.HTTP_5XX})
+LATE: Final = NotSent("late")  # what a sender says of an attempt past its `send_by`
 NOT_ITS_FAULT: Final = frozenset({"late", "not sent in time", "cancelled", "the upstream is closed"})
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
@@ -215,9 +216,9 @@ class Pump:
         call = outbox.call(permit.index)
         timeout = self.pool.timeout if call.timeout is None else call.timeout
         attempt = Attempt(permit, call, timeout, self._sent, self._done)
-        budget = permit.key.budget
-        if budget.buckets:
-            attempt.send_by = permit.taken_at + budget.jitter // 2  # its pacer counts from the permit
+        key = permit.key
+        if key.budget.buckets or (key.group is not None and key.group.budget.buckets):
+            attempt.send_by = permit.taken_at + key.budget.jitter // 2  # a bucket's pacer counts from the permit
         outbox.attempts.add(attempt)
         self.upstream.begin(attempt)
 
@@ -246,6 +247,10 @@ class Pump:
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
         self.scheduler.settle(permit, now, answered_at, actual)
+        if outcome == LATE and outbox.ending is None:
+            # The connection took too long to open for a bucket's pacer. It is open now: that was no attempt.
+            self.scheduler.retry(outbox.batch, Again(permit.index, permit.number, permit.queue_time), now)
+            return outbox
         tally = outbox.tally
         tally.calls_by_key[key.key.label] = tally.calls_by_key.get(key.key.label, 0) + 1
         tally.time_in_calls += now - permit.taken_at

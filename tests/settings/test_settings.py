@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import resource
 import traceback
 from pathlib import Path
@@ -17,8 +18,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, RETRY_REASONS, SECOND, Counts, Limit, Pool, Reason
-from apiflux_grpc.settings import PoolSettings, Settings, SettingsError, load, parse_duration
+from apiflux_grpc.core.budget import largest, shape
+from apiflux_grpc.core.model import (
+    MICROSECOND,
+    MILLISECOND,
+    RETRY_REASONS,
+    SECOND,
+    Counts,
+    Group,
+    Kind,
+    Limit,
+    Pool,
+    Reason,
+)
+from apiflux_grpc.settings import LONGEST, MOST, PoolSettings, Settings, SettingsError, load, parse_duration
 
 CANARY = "canary-7f3a"
 ROOT = Path(__file__).parents[2]
@@ -245,6 +258,22 @@ def test_the_example_loads_clean() -> None:
     assert [key.label for key in settings.pools[0].pool.keys] == ["team-a", "team-b"]
 
 
+def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
+    """Whoever uncomments a line of the example gets what its comment says."""
+    text = (ROOT / "examples" / "apiflux.toml").read_text()
+    text, found = re.subn(r"(?m)^( *)# (?=\{ max|\[\[|keys =|limits =|cost_from =)", r"\1", text)
+    assert found == 7
+    pool = loaded(tmp_path, text, TEAM_A_KEY="one", TEAM_B_KEY="two").pools[0].pool
+    assert [(limit.max, limit.counts, limit.kind, limit.burst) for limit in pool.keys[0].limits] == [
+        (1000, Counts.CALLS, Kind.WINDOW, None),
+        (90000, Counts.COST, Kind.WINDOW, None),
+        (50, Counts.CALLS, Kind.BUCKET, 20),
+        (50, Counts.CALLS, Kind.BUCKET, 21),
+    ]
+    assert pool.groups == (Group(("team-a", "team-b"), (Limit(1200, 60 * SECOND),)),)
+    assert pool.cost_json == ("usage", "total_tokens")
+
+
 def test_the_seed_s_file_loads_clean() -> None:
     """.env.example can be copied to .env as it is, and says the defaults but for BATCH_SIZE."""
     settings = load(None, environ={}, dotenv=ROOT / ".env.example")
@@ -279,7 +308,9 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     limits = [{ max = 9, per = "60s" }, { max = 90, per = "60s", counts = "cost" }, { max = 5, per = "1s", burst = 2 }]
     max_in_flight = 4
     timeout = "1.5s"
-    arrival_jitter = "0s"
+    arrival_jitter = "2ms"
+    patience = "2m"
+    cost_from = { header = "X-Cost" }
     retry = { max_attempts = 5, on_429 = false, initial_backoff = "1ms", max_backoff = "1m" }
     max_connections = 10
     allow_repeat = true
@@ -292,6 +323,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
       { label = "one", secret_env = "KEY_ONE", limits = [], max_in_flight = 2 },
       { label = "two", secret_file = "key.txt" },
     ]
+    groups = [{ keys = ["two", "one"], limits = [{ max = 7, per = "1s", kind = "bucket", burst = 1 }] }]
     """
     settings = loaded(tmp_path, text, KEY_ONE="from-env")
     by_name = {pool.pool.name: pool for pool in settings.pools}
@@ -305,8 +337,10 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     )
     assert (one.mask_secrets, one.body_cap) == (False, 77)
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
-    assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 0, 10)
+    assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
     assert (pool.allow_repeat, pool.allow_paths) == (True, ("/v1/",))
+    assert (pool.patience, pool.cost_header, pool.cost_json) == (120 * SECOND, "x-cost", None)
+    assert pool.groups == (Group(("two", "one"), (Limit(7, SECOND, kind=Kind.BUCKET, burst=1),)),)
     assert pool.success == ((200, 299), (404, 404), (300, 302))
     assert (pool.retry.max_attempts, pool.retry.initial_backoff) == (5, MILLISECOND)
     assert pool.retry.max_backoff == 60 * SECOND
@@ -317,6 +351,80 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
         ("from-file", limits, 4),
     ]
     assert CANARY not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ('kind = "bucket"', Limit(10, SECOND, kind=Kind.BUCKET)),
+        ('kind = "bucket", burst = 1', Limit(10, SECOND, kind=Kind.BUCKET, burst=1)),
+        ('kind = "bucket", burst = 316224000', Limit(10, SECOND, kind=Kind.BUCKET, burst=316_224_000)),
+        ('kind = "bucket", burst = 50, counts = "cost"', Limit(10, SECOND, Counts.COST, Kind.BUCKET, 50)),
+        ('kind = "window", burst = 10', Limit(10, SECOND, burst=10)),
+    ],
+)
+def test_a_bucket(tmp_path: Path, words: str, limit: Limit) -> None:
+    """A bucket counts calls or cost; its burst may lie above max, and is max where it isn't said."""
+    text = GOOD.replace('per = "1s"', f'per = "1s", {words}')
+    (key,) = loaded(tmp_path, text).pools[0].pool.keys
+    assert key.limits == (limit,)
+    assert limit.depth == (limit.burst or limit.max)
+
+
+@pytest.mark.parametrize(
+    ("words", "header", "path"),
+    [
+        ('json = "usage.total_tokens"', None, ("usage", "total_tokens")),
+        ('json = "cost"', None, ("cost",)),
+        ('header = "X-Cost"', "x-cost", None),
+    ],
+)
+def test_where_the_cost_stands(tmp_path: Path, words: str, header: str | None, path: tuple[str, ...] | None) -> None:
+    """A header's name is in lower case, as the engine looks for it; a path is split at its dots."""
+    pool = pool_with(tmp_path, f"cost_from = {{ {words} }}").pool
+    assert (pool.cost_header, pool.cost_json) == (header, path)
+
+
+def test_groups_name_keys_by_their_labels(tmp_path: Path) -> None:
+    """Keys of several groups, one without a label of its own, and one in no group."""
+    text = GOOD + KEY.format("b", "two") + '\n[[pools.default.keys]]\nsecret = "three"\n' + KEY.format("d", "four")
+    for keys in ('"b", "key-3"', '"a"'):
+        text += f"\n[[pools.default.groups]]\nkeys = [{keys}]\n{SHARED}\n"
+    (pool,) = loaded(tmp_path, text).pools
+    limits = (Limit(5, SECOND),)
+    assert pool.pool.groups == (Group(("b", "key-3"), limits), Group(("a",), limits))
+
+
+def test_a_bucket_needs_some_jitter(tmp_path: Path) -> None:
+    """A bucket's call that isn't written within half the jitter isn't sent; a window, or the simulator, needs none."""
+    bucket = GOOD.replace('per = "1s"', 'per = "1s", kind = "bucket"')
+    shared = SHARED.replace(" }", ', kind = "bucket" }')
+    group = f'groups = [{{ keys = ["a"], {shared} }}]\nlimits ='
+    for text in (bucket, GOOD.replace("limits =", group, 1)):
+        for jitter in ("0s", "1999us"):
+            (fault,) = faults(tmp_path, text.replace("base_url", f'arrival_jitter = "{jitter}"\nbase_url'))
+            assert fault.startswith("pools.default.arrival_jitter: must be at least 2ms beside a bucket")
+        loaded(tmp_path, text.replace("base_url", 'arrival_jitter = "2ms"\nbase_url'))
+    none = 'arrival_jitter = "0s"\nlimits ='
+    assert loaded(tmp_path, GOOD.replace("limits =", none)).pools[0].pool.arrival_jitter == 0
+    simulated = bucket.replace('base_url = "http://127.0.0.1:9000"\n', "")
+    assert loaded(tmp_path, simulated.replace("limits =", none)).pools[0].pool.arrival_jitter == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ('keys = [{ label = 7, secret = "s" }]', "keys[0].label"),
+        ("keys = [7]", "keys[0]"),
+        ("keys = 7", "keys"),
+        ("kys = []", "kys"),
+        ("", "keys"),
+    ],
+)
+def test_a_label_at_fault_makes_no_second_fault(tmp_path: Path, keys: str, place: str) -> None:
+    """Where a key's label can't be read, nobody says that a group names a label that isn't there."""
+    (fault,) = faults(tmp_path, f'[pools.default]\nlimits = []\n{keys}\ngroups = [{{ keys = ["a"], {SHARED} }}]\n')
+    assert fault.startswith(f"pools.default.{place}: ")
 
 
 def test_a_key_in_the_query(tmp_path: Path) -> None:
@@ -361,6 +469,7 @@ def test_limits_are_the_pool_s_or_each_key_s(tmp_path: Path) -> None:
 SECRET = f'secret = "{CANARY}"'
 LIMIT = 'per = "1s"'
 LATER = "not supported by this version"
+SHARED = 'limits = [{ max = 5, per = "1s" }]'
 
 
 @pytest.mark.parametrize(
@@ -457,10 +566,52 @@ LATER = "not supported by this version"
         ('label = "a"', 'lable = "a"', "keys[0].lable", "did you mean 'label'?"),
         ("limits =", "qqq = 1\nlimits =", "qqq", "unknown name"),
         ("limits =", "retry = { on429 = true }\nlimits =", "retry.on429", "did you mean 'on_429'?"),
-        # later
-        (LIMIT, f'{LIMIT}, kind = "bucket"', "limits[0].kind", LATER),
-        ("limits =", 'cost_from = { header = "X-Cost" }\nlimits =', "cost_from", LATER),
-        ("limits =", "groups = [{ keys = [] }]\nlimits =", "groups", LATER),
+        # buckets
+        (LIMIT, f'{LIMIT}, kind = "bucket", burst = 0', "limits[0].burst", "at least 1"),
+        (LIMIT, f'{LIMIT}, kind = "bucket", burst = 1000000000001', "limits[0].burst", "at most 1000000000000"),
+        (LIMIT, f'{LIMIT}, kind = "bucket", burst = 316224001', "limits[0].burst", "longer than 366 days to fill"),
+        (LIMIT, f'{LIMIT}, kind = "bucket", burst = 1.5', "limits[0].burst", "whole number"),
+        # cost
+        ("limits =", "cost_from = {}\nlimits =", "cost_from.header", "say header or json"),
+        ("limits =", 'cost_from = "X-Cost"\nlimits =', "cost_from", "must be a table"),
+        ("limits =", 'cost_from = { header = "X", json = "a" }\nlimits =', "cost_from.json", "beside header"),
+        ("limits =", 'cost_from = { header = "X Cost" }\nlimits =', "cost_from.header", "not a header name"),
+        *(
+            ("limits =", f'cost_from = {{ json = "{path}" }}\nlimits =', "cost_from.json", "joined by dots")
+            for path in ("", ".", "a.", ".a", "a..b", "a" * 257)
+        ),
+        ("limits =", 'cost_from = { jsn = "a" }\nlimits =', "cost_from.jsn", "did you mean 'json'?"),
+        ("limits =", 'cost_from = { json_path = "a" }\nlimits =', "cost_from.json_path", "unknown name"),
+        # patience
+        ("limits =", 'patience = "-1s"\nlimits =', "patience", "must be a number"),
+        ("limits =", "patience = 60\nlimits =", "patience", "needs a unit"),
+        # groups
+        ("limits =", 'groups = "a"\nlimits =', "groups", "must be a list"),
+        ("limits =", "groups = [7]\nlimits =", "groups[0]", "must be a table"),
+        *(
+            ("limits =", f"groups = [{group}]\nlimits =", f"groups[0].{place}", message)
+            for group, place, message in (
+                (f"{{ {SHARED} }}", "keys", "is missing"),
+                (f"{{ keys = [], {SHARED} }}", "keys", "is missing"),
+                ('{ keys = ["a"] }', "limits", "is missing"),
+                ('{ keys = ["a"], limits = [] }', "limits", "is missing"),
+                (f'{{ keys = "a", {SHARED} }}', "keys", "must be a list"),
+                (f'{{ keys = ["a", "b"], {SHARED} }}', "keys[1]", "the label of no key"),
+                (f'{{ keys = ["key-1"], {SHARED} }}', "keys[0]", "the label of no key"),
+                (f'{{ keys = ["{CANARY}"], {SHARED} }}', "keys[0]", "the label of no key"),
+                (f'{{ keys = ["a b"], {SHARED} }}', "keys[0]", "1 to 64"),
+                (f'{{ keys = ["a", "a"], {SHARED} }}', "keys[1]", "stands twice"),
+                (f'{{ keys = ["a"], {SHARED.replace("max", "mx")} }}', "limits[0].mx", "did you mean 'max'?"),
+                (f'{{ keys = ["a"], {SHARED.replace("1s", "1")} }}', "limits[0].per", "one of h, m, s"),
+                (f'{{ keys = ["a"], lmits = [], {SHARED} }}', "lmits", "did you mean 'limits'?"),
+            )
+        ),
+        (
+            "limits =",
+            f'groups = [{{ keys = ["a"], {SHARED} }}, {{ keys = ["a"], {SHARED} }}]\nlimits =',
+            "groups[1].keys[0]",
+            "is in groups[0], too",
+        ),
     ],
 )
 def test_a_fault_of_a_pool_has_its_place(tmp_path: Path, old: str, new: str, place: str, message: str) -> None:
@@ -560,13 +711,15 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     limits = [
       {{ max = 0, per = "x" }},
       {{ max = 1, per = "1s", burst = 2 }},
-      {{ max = 1, per = "1s", kind = "bucket" }},
+      {{ max = 1, per = "1s", kind = "bucket", burst = 99999999 }},
     ]
+    cost_from = {{}}
     keys = [
       {{ label = "a b", secret = "{CANARY}" }},
       {{ label = "b", secret = "{CANARY}" }},
       {{ label = "b", secret_env = "NOPE" }},
     ]
+    groups = [{{ keys = ["b", "b"], limits = [{{ max = 1 }}] }}, {{ keys = ["b"] }}]
     """
     dotenv = tmp_path / ".env"
     dotenv.write_text("RATE_LIMIT=x\n")
@@ -586,11 +739,16 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "pools.default.limits[0].max",
         "pools.default.limits[0].per",
         "pools.default.limits[1].burst",
-        "pools.default.limits[2].kind",
+        "pools.default.limits[2].burst",
+        "pools.default.cost_from.header",
         "pools.default.keys[0].label",
         "pools.default.keys[1]",
         "pools.default.keys[2].label",
         "pools.default.keys[2].secret_env",
+        "pools.default.groups[0].keys[1]",
+        "pools.default.groups[0].limits[0].per",
+        "pools.default.groups[1].keys[0]",
+        "pools.default.groups[1].limits",
     }
     assert len(told(caught.value, file)) == len(places)
 
@@ -670,6 +828,36 @@ def test_connections_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.M
         ),
         ('{ max = 50, per = "1s" }, { max = 1000, per = "60s" }', None),
         ('{ max = 2000, per = "1s", counts = "cost" }, { max = 1000, per = "60s" }', None),
+        # a window beside a bucket: the bucket lets burst + per * rate through
+        (
+            '{ max = 700, per = "60s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }',
+            "700 calls per 60s never binds, since 10 calls per 1s (a bucket of 100) does before it",
+        ),
+        ('{ max = 699, per = "60s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }', None),
+        (
+            '{ max = 100, per = "10s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }',
+            "10 calls per 1s (a bucket of 100) never binds, since 100 calls per 10s does before it",
+        ),
+        ('{ max = 100, per = "10s" }, { max = 10, per = "1s", kind = "bucket", burst = 99 }', None),
+        ('{ max = 100, per = "10s" }, { max = 9, per = "1s", kind = "bucket", burst = 100 }', None),
+        # two buckets
+        (
+            '{ max = 9, per = "1s", kind = "bucket" }, { max = 10, per = "1s", kind = "bucket" }',
+            "10 calls per 1s (a bucket of 10) never binds, since 9 calls per 1s (a bucket of 9) does before it",
+        ),
+        (
+            '{ max = 9, per = "1s", kind = "bucket", burst = 9 }, { max = 9, per = "1s", kind = "bucket" }',
+            "9 calls per 1s (a bucket of 9) never binds, since 9 calls per 1s (a bucket of 9) does before it",
+        ),
+        (
+            '{ max = 9, per = "1s", kind = "bucket", burst = 20 }, { max = 10, per = "1s", kind = "bucket" }',
+            None,
+        ),
+        # the same twice is told once
+        (
+            '{ max = 9, per = "1s" }, { max = 9, per = "1s", burst = 3 }',
+            "9 calls per 1s (bursts of 3) never binds, since 9 calls per 1s does before it",
+        ),
     ],
 )
 def test_a_limit_that_never_binds_is_warned_of(tmp_path: Path, limits: str, warning: str | None) -> None:
@@ -677,6 +865,86 @@ def test_a_limit_that_never_binds_is_warned_of(tmp_path: Path, limits: str, warn
     settings = loaded(tmp_path, GOOD.replace('{ max = 10, per = "1s" }', limits))
     expected = () if warning is None else (f"{tmp_path / 'c.toml'}: pools.default.limits: {warning}",)
     assert settings.warnings == expected
+
+
+@pytest.mark.parametrize(
+    ("jitter", "limit", "words"),
+    [
+        # 1/r + J where the burst is 1
+        (
+            "20ms",
+            'max = 2, per = "1s", burst = 1',
+            "leaves 1 of its burst of 1: calls go out at least 520 ms apart, at 96.2%",
+        ),
+        # 50 a second over 400 ms are 20: one of 21 is left, and nothing is spaced
+        ("400ms", 'max = 50, per = "1s", burst = 21', None),
+        (
+            "401ms",
+            'max = 50, per = "1s", burst = 21',
+            "leaves 1 of its burst of 21: calls go out at least 20.05 ms apart, at 99.8%",
+        ),
+        ("2s", 'max = 10, per = "1s"', "leaves 1 of its burst of 10: calls go out at least 210 ms apart, at 47.6%"),
+        ("2ms", 'max = 2, per = "1s", burst = 2', None),
+        (
+            "250ms",
+            'max = 90000, per = "60s", counts = "cost", burst = 300',
+            "leaves 1 of its burst of 300: no call may cost more, and units of cost go out at least 0.8356 ms apart",
+        ),
+    ],
+)
+def test_a_burst_that_jitter_eats_is_warned_of(tmp_path: Path, jitter: str, limit: str, words: str | None) -> None:
+    """Where late calls alone could fill a bucket they are spaced; what that costs is said, of groups' limits too."""
+    bucket = f'[{{ {limit}, kind = "bucket" }}]'
+    own = GOOD.replace('[{ max = 10, per = "1s" }]', f'{bucket}\narrival_jitter = "{jitter}"')
+    line = f'arrival_jitter = "{jitter}"\ngroups = [{{ keys = ["a"], limits = {bucket} }}]\nlimits ='
+    shared = GOOD.replace("limits =", line, 1)
+    for text, place in ((own, "limits[0]"), (shared, "groups[0].limits[0]")):
+        warnings = loaded(tmp_path, text).warnings
+        if words is None:
+            assert warnings == ()
+        else:
+            (warning,) = warnings
+            assert warning.startswith(
+                f"{tmp_path / 'c.toml'}: pools.default.{place}: arrival_jitter ({jitter}) {words}"
+            )
+
+
+def test_a_warning_is_about_what_the_pacer_does(tmp_path: Path) -> None:
+    """The spacing that is told is that of the core."""
+    text = GOOD.replace('per = "1s" }]', 'per = "1s", kind = "bucket" }]\narrival_jitter = "2s"')
+    settings = loaded(tmp_path, text)
+    pool = settings.pools[0].pool
+    burst, seconds = shape(pool.keys[0].limits[0], pool.arrival_jitter)
+    assert burst == 1
+    assert f"{seconds * 1000:.0f} ms apart" in settings.warnings[0]
+
+
+def test_cost_from_without_a_cost_is_warned_of(tmp_path: Path) -> None:
+    """Where nothing counts cost, learning it is of no use; a group's limit counts, and a single key's."""
+    line = 'cost_from = { header = "X-Cost" }\nlimits ='
+    (warning,) = loaded(tmp_path, GOOD.replace("limits =", line)).warnings
+    assert "pools.default.cost_from: is of no use" in warning
+    cost = 'limits = [{ max = 5, per = "1s", counts = "cost" }]'
+    assert loaded(tmp_path, GOOD.replace("limits =", line) + cost).warnings == ()
+    group = f'groups = [{{ keys = ["a"], {cost} }}]\n{line}'
+    assert loaded(tmp_path, GOOD.replace("limits =", group)).warnings == ()
+
+
+@hypothesis_settings(deadline=None, max_examples=300)
+@given(
+    most=st.integers(1, MOST),
+    per=st.integers(1, LONGEST),
+    burst=st.none() | st.integers(1, MOST),
+    kind=st.sampled_from(Kind),
+    jitter=st.integers(0, LONGEST),
+)
+def test_a_call_fits_every_limit_that_is_taken(most: int, per: int, burst: int | None, kind: Kind, jitter: int) -> None:
+    """No limit and no jitter that settings take leaves so little that not even a cost of 1 fits."""
+    limit = Limit(most, per, kind=kind, burst=burst)
+    assert largest(limit, jitter) >= 1
+    depth, seconds = shape(limit, jitter)
+    assert depth >= 1
+    assert 0 < seconds < float("inf")
 
 
 @pytest.mark.parametrize(
@@ -773,6 +1041,8 @@ TABLES = st.fixed_dictionaries(
                     "key_in": VALUES,
                     "retry": VALUES,
                     "simulator": VALUES,
+                    "cost_from": VALUES,
+                    "groups": VALUES | st.lists(st.fixed_dictionaries({"keys": VALUES, "limits": VALUES}), max_size=2),
                 },
             )
             | VALUES,
