@@ -28,6 +28,7 @@ from apiflux_grpc.tools.ledger import Limit as JudgeLimit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.bench.more import TaskUpstream, engine_alone, million_queued, steady_use, under_load
+from tests.bench.nginx import nginx_path, nginx_use
 from tests.bench.sender import bare_loop, certificate, idle_memory, sender_alone, storm
 
 CALLS = 20_000
@@ -167,6 +168,10 @@ async def main() -> int:
     memory, pause = await million_queued()
     rows.append(("1,000,000 queued calls, MB of RSS", "400", f"{memory:.0f}"))
     rows.append(("the same, longest pause of the collector, ms", "50", f"{pause:.0f}"))
+    if nginx_path() is not None:
+        for name, share, refused in await nginx_use():
+            target = "0.95" if name.startswith("50") else "-"
+            rows.append((f"use of nginx's limit_req at {name}; 429s drawn", f"{target}; 0", f"{share:.4f}; {refused}"))
     share, worst = await steady_use()
     rows.append(("steady use of N / (T + latency)", "0.99", f"{share:.4f}"))
     rows.append(("worst window while it binds / limit", "1.000", f"{worst:.3f}"))
