@@ -30,6 +30,7 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.bench.more import TaskUpstream, engine_alone, million_queued, steady_use, under_load
 from tests.bench.nginx import nginx_path, nginx_use
 from tests.bench.sender import bare_loop, certificate, idle_memory, sender_alone, storm
+from tests.bench.streams import long_stream
 
 CALLS = 20_000
 AT_ONCE = 200
@@ -165,6 +166,9 @@ async def main() -> int:
     rows.append(("first result p99, the same, ms", "150", f"{first:.0f}"))
     rows.append(("first result p99 of 100 batches in one instant, ms", "-", f"{burst:.0f}"))
     ok = ok and worst <= 1
+    ratio, server, own = await long_stream(SIMULATOR)
+    rows.append(("one stream of 1,000,000 calls, throughput / batches of 20,000", "0.7", f"{ratio:.2f}"))
+    rows.append(("the same, MB that the server grew; its client", "150; 150", f"{server:.0f}; {own:.0f}"))
     memory, pause = await million_queued()
     rows.append(("1,000,000 queued calls, MB of RSS", "400", f"{memory:.0f}"))
     rows.append(("the same, longest pause of the collector, ms", "50", f"{pause:.0f}"))
