@@ -129,4 +129,4 @@ async def _serve(settings: Settings) -> int:
     gc.set_threshold(50_000, 20, 100)
     print(f"listening on {server.address}", flush=True)
     await server.serve_until(stop)
-    return 0 if server.engine.failure is None else 1
+    return 1 if server.failed or server.engine.failure is not None else 0

@@ -54,6 +54,7 @@ HANG_UP: Final = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 
 # Everything that arrives is parsed, and so copied, before the loop goes on: two buffers serve all connections.
 _BUFFER: Final = memoryview(bytearray(64 << 10))
 _PLAIN: Final = memoryview(bytearray(64 << 10))  # what TLS makes of it
+_NO_PARSER: Final = HttpResponseParser(None)
 
 
 class Reply:
@@ -372,7 +373,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._wire = 0  # bytes of the one write
         self.lost = False
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
-        self._parser: HttpResponseParser
+        self._parser = _NO_PARSER
         self._poll = select.poll()
         self._poll.register(sock.fileno(), HANG_UP | select.POLLIN)
         self._reset()
@@ -548,6 +549,7 @@ class _Connection(asyncio.BufferedProtocol):
             if isinstance(error, OSError) and error.errno:
                 detail = f"the connection was lost: {os.strerror(error.errno).lower()}"
             self.cut(detail, Reason.BODY_CUT)
+        self._parser = _NO_PARSER  # one of our own holds our methods: only the collector would find us, and late
         self._origin.left(self)
 
     def _read_rest(self) -> None:
@@ -638,6 +640,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self.abort()
         self.lost = True
+        self._parser = _NO_PARSER  # one of our own holds our methods: only the collector would find us, and late
         self._origin.left(self)
 
     def _reply(self, fault: Reason | None, truncated: bool = False) -> Reply:

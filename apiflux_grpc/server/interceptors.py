@@ -18,8 +18,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from apiflux_grpc.core.errors import InvalidRequest
 from apiflux_grpc.server import status
 
 if TYPE_CHECKING:
@@ -55,22 +57,26 @@ class CanonicalLine(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = str(handler_call_details.method)
+        decode = handler.request_deserializer
+        if not handler.request_streaming:
+            # Decoded by us: grpc makes UNKNOWN of what it can't decode, with a trace in the log.
+            handler = handler._replace(request_deserializer=None)
         if handler.request_streaming and handler.response_streaming:
             make, behavior = grpc.stream_stream_rpc_method_handler, _streaming(method, handler.stream_stream)
         elif handler.response_streaming:
-            make, behavior = grpc.unary_stream_rpc_method_handler, _streaming(method, handler.unary_stream)
+            make, behavior = grpc.unary_stream_rpc_method_handler, _streaming(method, handler.unary_stream, decode)
         elif handler.request_streaming:
             make, behavior = grpc.stream_unary_rpc_method_handler, _unary(method, handler.stream_unary)
         else:
-            make, behavior = grpc.unary_unary_rpc_method_handler, _unary(method, handler.unary_unary)
+            make, behavior = grpc.unary_unary_rpc_method_handler, _unary(method, handler.unary_unary, decode)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(method: str, behavior: Any) -> Any:
+def _unary(method: str, behavior: Any, decode: Any = None) -> Any:
     async def wrapped(request: Any, context: Any) -> Any:
         guard = _Guard(method, context)
         try:
-            return await behavior(request, context)
+            return await behavior(await _decoded(request, decode, context), context)
         except BaseException as error:
             await guard.caught(error)
             raise
@@ -80,13 +86,13 @@ def _unary(method: str, behavior: Any) -> Any:
     return wrapped
 
 
-def _streaming(method: str, behavior: Any) -> Any:
+def _streaming(method: str, behavior: Any, decode: Any = None) -> Any:
     if inspect.isasyncgenfunction(behavior):
 
         async def generated(request: Any, context: Any) -> AsyncIterator[Any]:
             guard = _Guard(method, context)
             try:
-                async for response in behavior(request, context):
+                async for response in behavior(await _decoded(request, decode, context), context):
                     yield response
             except BaseException as error:
                 await guard.caught(error)
@@ -99,7 +105,7 @@ def _streaming(method: str, behavior: Any) -> Any:
     async def written(request: Any, context: Any) -> None:
         guard = _Guard(method, context)
         try:
-            await behavior(request, context)
+            await behavior(await _decoded(request, decode, context), context)
         except BaseException as error:
             await guard.caught(error)
             raise
@@ -107,6 +113,18 @@ def _streaming(method: str, behavior: Any) -> Any:
             guard.log()
 
     return written
+
+
+async def _decoded(request: Any, decode: Any, context: Any) -> Any:
+    """The message; `request` itself where there is nothing to decode. Aborts where it is none."""
+    if decode is None:
+        return request
+    try:
+        return decode(request)
+    except DecodeError:
+        note(reason=InvalidRequest.reason)
+        error = InvalidRequest([("request", "is not a message of this method: its bytes can't be decoded")])
+        await context.abort_with_status(rpc_status.to_status(status.status_of(error)))
 
 
 class _Guard:

@@ -11,11 +11,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from apiflux_grpc.server import reflection
 from apiflux_grpc.server.interceptors import CanonicalLine
+from apiflux_grpc.server.unknown import make_server
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Server:
         self.host = host
         self.port = port
         self._grace = grace
-        self._server = grpc.aio.server(
+        self.failed = False  # grpc's server ended by itself
+        self._server = make_server(
             interceptors=[CanonicalLine()],
             options=[
                 # A second server on the port must fail, not share it in silence.
@@ -105,9 +106,15 @@ class Server:
         await self.engine.stop()
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set or the engine is down, then stop."""
-        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self.engine.down.wait())]
+        """Serve until `stop` is set, or the engine or grpc's server ended by itself, then stop."""
+        asked = asyncio.ensure_future(stop.wait())
+        ended = asyncio.ensure_future(self._server.wait_for_termination())
+        waits = [asked, ended, asyncio.ensure_future(self.engine.down.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and not asked.done():
+            _log.critical("grpc's server ended by itself")
+            self.failed = True
         for wait in waits:
-            wait.cancel()
+            if wait is not ended:  # cancelling that would cancel what grpc's own stop waits for
+                wait.cancel()
         await self.stop()
