@@ -22,6 +22,7 @@ Not known here: which library paces, other owners, who waits.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.model import Counts, Kind, Limit
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAR: Final = 1 << 62  # no instant: something else has to happen first
+MOST_CEILINGS: Final = 8  # of one kind, the lowest
 PACER_MARGIN: Final = 1.001  # a pacer's rate over its window's, so that the window is what binds
 
 
@@ -112,9 +114,16 @@ class Bucket:
         """The free share of its depth."""
         return 1 - self._pacer.level(now) / shape(self.limit, self._jitter, self._factor)[0]
 
-    def owe(self, more: int, now: int) -> None:
-        """It took `more` than it was charged, or less. A pacer can't be corrected: it is made anew."""
-        self._remake(self._factor, self._pacer.level(now) + more, now)
+    def owe(self, more: float, now: int, taken_at: int) -> None:
+        """A call taken at `taken_at` took `more` than it was charged, or less.
+
+        What has leaked away since can't be given back: others may have used that room. Nothing can be put into a
+        pacer or taken out: it is made anew.
+        """
+        if more < 0:
+            more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)
+        if more:
+            self._remake(self._factor, self._pacer.level(now) + more, now)
 
     def cut(self, now: int, taken_at: int) -> bool:
         """As Window.cut."""
@@ -128,8 +137,9 @@ class Bucket:
     def recover(self, now: int) -> None:
         """A step of a cut comes back where it is due."""
         if now >= self.recover_at:
-            self._remake(min(1.0, self._factor + 1 / STEP), self._pacer.level(now), now)
-            self.recover_at = now + self.limit.per if self._factor < 1 else FAR
+            steps = 1 + (now - self.recover_at) // self.limit.per
+            self._remake(min(1.0, self._factor + steps / STEP), self._pacer.level(now), now)
+            self.recover_at = self.recover_at + steps * self.limit.per if self._factor < 1 else FAR
 
     def _remake(self, factor: float, level: float, now: int) -> None:
         self._factor = factor
@@ -144,24 +154,35 @@ class Part(Protocol):
     """One call's part in one budget: a permit, or what it takes of its key's group."""
 
     cost: int
+    taken_at: int
     flight: Flight | None
 
 
 class Flight:
     """Calls of one owner that were sent at about the same time and have no answer yet."""
 
-    __slots__ = ("calls", "cost", "first", "gone", "landed", "last")
+    __slots__ = ("calls", "cost", "first", "gone", "landed", "last", "windows")
 
     def __init__(self, at: int) -> None:
         self.first = self.last = at
         self.calls = 0
         self.cost = 0
         self.gone = False  # its J has passed: its calls are in the logs
-        self.landed: list[list[int]] = []  # where, for each cost window
+        self.landed: list[list[int]] = []  # where, for each of the cost windows
+        self.windows: tuple[Window, ...] = ()  # of the budget as it was then
 
 
 _UNCOUNTED: Final = Flight(0)  # where no window counts
 _UNCOUNTED.gone = True
+
+
+@dataclass(slots=True)
+class _Ceiling:
+    """The upstream's own word: no more than `left` until `until`."""
+
+    counts: Counts
+    left: int
+    until: int
 
 
 class Budget:
@@ -206,7 +227,7 @@ class Budget:
         self._flights: deque[Flight] = deque()
         self._unsent = 0  # taken, and neither sent nor given back
         self._unsent_cost = 0
-        self._ceilings: dict[Counts, list[int]] = {}  # [left, until]
+        self._ceilings: list[_Ceiling] = []
         everything = (*self.windows, *self.cost_windows)
         self._span = min((window.per for window in everything), default=0) // GROUPS
         # How long after its instant a slot comes back in the shortest window.
@@ -275,17 +296,17 @@ class Budget:
         self._unsent += 1
         self._unsent_cost += cost
         if self._ceilings:
-            for counts, ceiling in self._ceilings.items():
-                ceiling[0] -= 1 if counts is Counts.CALLS else cost
+            for ceiling in self._ceilings:
+                ceiling.left -= 1 if ceiling.counts is Counts.CALLS else cost
 
-    def give_back(self, cost: int, now: int | None = None) -> None:
+    def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
         """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
 
-        Buckets get it back where `now` is told.
+        Buckets get it back where `taken_at` is told.
         """
-        if now is not None:
+        if taken_at is not None:
             for bucket in self.buckets:
-                bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now)
+                bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now, taken_at)
         self._unsent -= 1
         self._unsent_cost -= cost
         for window in self.windows:
@@ -326,11 +347,15 @@ class Budget:
         if more:
             for bucket in self.buckets:
                 if bucket.limit.counts is Counts.COST:
-                    bucket.owe(more, at)
+                    bucket.owe(more, at, part.taken_at)
         if flight is None or flight.gone:
-            if more and flight is not None:
+            if more and flight is not None and flight.windows is self.cost_windows:
                 for window, entry in zip(self.cost_windows, flight.landed, strict=False):
                     window.correct(entry, at, more)
+            elif more > 0:  # its slots went over to other windows, and nobody knows which are its
+                for window in self.cost_windows:
+                    window.used += more
+                    window.record(at, more)
             return FAR
         flight.calls -= 1
         flight.cost -= cost
@@ -358,13 +383,14 @@ class Budget:
         for bucket in self.buckets:
             bucket.recover(now)
         if self._ceilings:
-            self._ceilings = {counts: ceiling for counts, ceiling in self._ceilings.items() if ceiling[1] > now}
+            self._ceilings = [ceiling for ceiling in self._ceilings if ceiling.until > now]
 
     def _land(self, now: int) -> None:
         flights = self._flights
         while flights and flights[0].last + self.jitter <= now:
             flight = flights.popleft()
             flight.gone = True
+            flight.windows = self.cost_windows
             instant = flight.last + self.jitter
             if flight.calls:
                 for window in self.windows:
@@ -382,8 +408,8 @@ class Budget:
                 first = end
         for bucket in self.buckets:
             first = min(first, bucket.recover_at)
-        for _, until in self._ceilings.values():
-            first = min(first, until)
+        for ceiling in self._ceilings:
+            first = min(first, ceiling.until)
         for flight in self._flights:
             if flight.calls:
                 return min(first, flight.last + self.jitter + self.kept)
@@ -393,11 +419,12 @@ class Budget:
 
     def tighten(self, counts: Counts, left: int, until: int) -> None:
         """The upstream says that no more than `left` may be taken until `until`; what allows less holds."""
-        known = self._ceilings.get(counts)
-        if known is None:
-            self._ceilings[counts] = [left, until]
-        elif left < known[0]:
-            known[:] = [left, until]
+        ours = [ceiling for ceiling in self._ceilings if ceiling.counts is counts]
+        if any(ceiling.left <= left and ceiling.until >= until for ceiling in ours):
+            return
+        kept = [ceiling for ceiling in ours if ceiling.left < left or ceiling.until > until]
+        kept = sorted([*kept, _Ceiling(counts, left, until)], key=lambda ceiling: ceiling.left)[:MOST_CEILINGS]
+        self._ceilings = [ceiling for ceiling in self._ceilings if ceiling.counts is not counts] + kept
 
     def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
         """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
@@ -419,9 +446,9 @@ class Budget:
 
     def _under_ceilings(self, cost: int, now: int) -> int:
         wait = 0
-        for counts, (left, until) in self._ceilings.items():
-            if until > now and left < (1 if counts is Counts.CALLS else cost):
-                wait = max(wait, until)
+        for ceiling in self._ceilings:
+            if ceiling.until > now and ceiling.left < (1 if ceiling.counts is Counts.CALLS else cost):
+                wait = max(wait, ceiling.until)
         return wait
 
     def rank(self, now: int = 0) -> tuple[float, int]:
@@ -451,19 +478,30 @@ class Budget:
         return share, calls
 
     def room_at(self, cost: int, now: int) -> int:
-        """When a call of `cost` fits into the windows if nothing else is taken; FAR: never, as they are now."""
+        """When a call of `cost` fits if nothing else is taken; FAR: never, with these limits."""
         if cost > self._most_cost:
             return FAR
         latest = now
-        for counts, windows in ((Counts.CALLS, self.windows), (Counts.COST, self.cost_windows)):
+        for counts, windows, pacers in self._kinds:
             amount = 1 if counts is Counts.CALLS else cost
             for window in windows:
                 latest = max(latest, self._window_room_at(window, counts, amount, now))
+            for pacer in pacers:
+                latest = max(latest, pacer.ready_at(amount, now))
         return latest
+
+    @property
+    def _kinds(self) -> tuple[tuple[Counts, tuple[Window, ...], tuple[Pacer, ...]], ...]:
+        return (
+            (Counts.CALLS, self.windows, self._pacers),
+            (Counts.COST, self.cost_windows, self._cost_pacers),
+        )
 
     def _window_room_at(self, window: Window, counts: Counts, amount: int, now: int) -> int:
         if amount > window.nominal:
             return FAR
+        if amount > window.max:
+            return window.back_at(amount)
         missing = amount - window.free
         if missing <= 0:
             return now
@@ -475,21 +513,27 @@ class Budget:
             missing -= flight.calls if counts is Counts.CALLS else flight.cost
             if missing <= 0:
                 return flight.last + self.jitter + window.kept
-        return now + self.jitter + window.kept  # not sent yet, or a cut that comes back
+        return now + self.jitter + window.kept  # not sent yet
 
     def spare_at(self, at: int, cost: int, now: int) -> tuple[int, int]:
         """(calls, cost) that may be taken from now on and still leave room for a call of `cost` at `at`."""
         spare = {Counts.CALLS: FAR, Counts.COST: FAR}
-        for counts, windows in ((Counts.CALLS, self.windows), (Counts.COST, self.cost_windows)):
+        for counts, windows, pacers in self._kinds:
             amount = 1 if counts is Counts.CALLS else cost
             for window in windows:
-                free = window.free + sum(back for end, back in window.ends() if end <= at)
+                if window.max < amount and now + self.jitter + window.kept <= at:
+                    continue  # it was cut: what goes out now has come back before enough of it has
+                free = max(window.max, amount) - window.used + sum(back for end, back in window.ends() if end <= at)
                 for flight in self._flights:
                     if flight.last + self.jitter + window.kept <= at:
                         free += flight.calls if counts is Counts.CALLS else flight.cost
                 if now + self.jitter + window.kept <= at:
                     free += self._unsent if counts is Counts.CALLS else self._unsent_cost
                 spare[counts] = min(spare[counts], max(0, free - amount))
+            for limit, pacer in self._shaped(counts, pacers):
+                burst, rate = self._shape(limit)
+                left = burst - amount - pacer.level(now) + rate * (at - now)  # what is taken now leaks until then
+                spare[counts] = min(spare[counts], max(0, int(left)))
         return spare[Counts.CALLS], spare[Counts.COST]
 
     def changed(self, limits: Sequence[Limit], now: int) -> Budget:
@@ -503,25 +547,37 @@ class Budget:
         new._ceilings = self._ceilings
         flying = sum(flight.calls for flight in self._flights)
         flying_cost = sum(flight.cost for flight in self._flights)
-        if new.kept:
-            new._flights = self._flights
+        new._flights = self._flights
         new.windows = self._heirs(new, Counts.CALLS, self.windows, self._unsent + flying, now)
         new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self._unsent_cost + flying_cost, now)
         for counts, pacers, ours in (
             (Counts.CALLS, new._pacers, self._pacers),
             (Counts.COST, new._cost_pacers, self._cost_pacers),
         ):
-            if ours:
-                level = max(pacer.level(now) for pacer in ours)
-                for pacer in pacers:
-                    pacer.fill(level, now)
-            else:
-                for limit, pacer in zip(new._shaped(counts), pacers, strict=True):
+            known = [(self._shape(limit)[1], pacer.level(now)) for limit, pacer in self._shaped(counts, ours)]
+            for limit, pacer in new._shaped(counts, pacers):
+                if not known:
                     pacer.fill(limit.depth, now)  # nobody knows what was sent before
+                    continue
+                # A slower one shows at least as much; where all were faster, the fullest must do.
+                rate = new._shape(limit)[1]
+                slower = [level for its_rate, level in known if its_rate <= rate]
+                level = min(slower, default=max(level for _, level in known))
+                # Behind a window a pacer only shapes bursts: full is enough.
+                pacer.fill(min(level, limit.depth) if limit.kind is Kind.WINDOW else level, now)
         return new
 
-    def _shaped(self, counts: Counts) -> list[Limit]:
-        return self._of(counts, Kind.WINDOW) + self._of(counts, Kind.BUCKET)
+    def _shaped(self, counts: Counts, pacers: tuple[Pacer, ...]) -> list[tuple[Limit, Pacer]]:
+        """The limits of this kind with their pacers."""
+        limits = self._of(counts, Kind.WINDOW) + self._of(counts, Kind.BUCKET)
+        return list(zip(limits, pacers, strict=bool(pacers)))
+
+    def _shape(self, limit: Limit) -> tuple[float, float]:
+        """(burst, rate) of a limit's pacer."""
+        if limit.kind is Kind.WINDOW:
+            return limit.depth, limit.max / limit.per * PACER_MARGIN
+        burst, seconds = shape(limit, self.jitter)
+        return burst, burst / seconds / 1e9  # per ns
 
     def _heirs(
         self, new: Budget, counts: Counts, windows: tuple[Window, ...], pending: int, now: int

@@ -61,10 +61,11 @@ class GroupState:
 class Share:
     """What one permit takes of its key's group."""
 
-    __slots__ = ("cost", "flight")
+    __slots__ = ("cost", "flight", "taken_at")
 
-    def __init__(self, cost: int) -> None:
+    def __init__(self, cost: int, taken_at: int) -> None:
         self.cost = cost
+        self.taken_at = taken_at
         self.flight: Flight | None = None
 
 
@@ -256,9 +257,9 @@ class Scheduler:
         permit.batch.in_flight -= 1
         group = key.group
         if permit.flight is None:
-            key.budget.give_back(permit.cost, now)
+            key.budget.give_back(permit.cost, now, permit.taken_at)
             if permit.share is not None and group is not None:
-                group.budget.give_back(permit.cost, now)
+                group.budget.give_back(permit.cost, now, permit.taken_at)
                 self._relist_members(group, now)
             self._relist(key, now)
             return
@@ -271,6 +272,8 @@ class Scheduler:
                 end = group.budget.answered(permit.share, at, actual)
                 if end < group.wake:
                     self._wake(group, end)
+                if actual is not None and actual < permit.cost:
+                    self._relist_members(group, now)
             if actual is not None and actual != permit.cost and self._cost_size:
                 self.queue.owe(permit.batch, self._size(actual) - self._size(permit.cost))
         if not key.listed:
@@ -342,9 +345,7 @@ class Scheduler:
             if not self._by_cost or len(passed) >= MOST_PASSED:
                 break  # where every call costs the same nobody else can be paid for either
             self.queue.park(batch)
-            if self._reserved is None:
-                self._reserve(batch, now)
-            else:
+            if self._reserved is not None or not self._reserve(batch, now):
                 passed.append(batch)
         for batch in passed:
             self.queue.unpark(batch)
@@ -462,7 +463,7 @@ class Scheduler:
             batch.room -= 1
         if key.group is not None:
             key.group.budget.take(cost)
-            permit.share = Share(cost)
+            permit.share = Share(cost, now)
         batch.in_flight += 1
         key.in_flight += 1
         key.cost_in_flight += cost
@@ -490,16 +491,20 @@ class Scheduler:
 
     # -- the reservation ----------------------------------------------------------------------
 
-    def _reserve(self, batch: Batch, now: int) -> None:
-        """For the batch's next call: the key where it fits soonest. The batch is parked until it is served."""
+    def _reserve(self, batch: Batch, now: int) -> bool:
+        """For the batch's next call: the key where it fits soonest. The batch is parked until it is served.
+
+        False: it fits nowhere as things stand, so there is nothing to reserve.
+        """
         index = batch.again[0].index if batch.again else batch.next_index
         cost = 1 if batch.costs is None else batch.costs[index]
-        best, best_at = self.keys[0], FAR + 1
+        best, best_at = self.keys[0], FAR
         for key in self.keys:
             at = self._fits_at(key, cost, now)
             if at < best_at:
                 best, best_at = key, at
-        self._reserved = self._reservation(batch, cost, best, best_at, now)
+        self._reserved = None if best_at >= FAR else self._reservation(batch, cost, best, best_at, now)
+        return self._reserved is not None
 
     def _fits_at(self, key: KeyState, cost: int, now: int) -> int:
         at = max(key.usable_at(now), key.budget.room_at(cost, now))
@@ -527,8 +532,8 @@ class Scheduler:
         cost = 1 if batch.costs is None else batch.costs[index]
         at = self._fits_at(reserved.key, cost, now)
         if cost != reserved.cost or at > max(reserved.at, now):
-            self._reserved = None
-            self._reserve(batch, now)
+            if not self._reserve(batch, now):
+                self.queue.unpark(batch)
         else:
             self._reserved = self._reservation(batch, cost, reserved.key, at, now)  # answers have come since
         return None

@@ -67,8 +67,9 @@ class Window:
         while log and log[0][0] <= now:
             self.used -= log.popleft()[1]
         if self.max < self.nominal and now >= self.recover_at:
-            self.max = min(self.nominal, self.max + max(1, self.nominal // STEP))
-            self.recover_at = now + self.kept
+            steps = 1 + (now - self.recover_at) // self.kept
+            self.max = min(self.nominal, self.max + steps * max(1, self.nominal // STEP))
+            self.recover_at += steps * self.kept
 
     def correct(self, entry: list[int], now: int, difference: int) -> None:
         """A call whose slot is in `entry` (or was) took `difference` more than was taken for it, or less."""
@@ -108,6 +109,11 @@ class Window:
                 new._log.append([end + longer, amount, first + longer])
         new.used += pending
         return new
+
+    def back_at(self, amount: int) -> int:
+        """When `max`, which was cut, is `amount` again, if it isn't cut once more."""
+        steps = -(-(amount - self.max) // max(1, self.nominal // STEP))
+        return self.recover_at + (steps - 1) * self.kept
 
     @property
     def newest(self) -> list[int]:

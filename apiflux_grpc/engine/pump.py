@@ -249,6 +249,7 @@ class Pump:
         self.scheduler.settle(permit, now, answered_at, actual)
         if outcome == LATE and outbox.ending is None:
             # The connection took too long to open for a bucket's pacer. It is open now: that was no attempt.
+            self._tell_breakers(permit, None, None, now)
             self.scheduler.retry(outbox.batch, Again(permit.index, permit.number, permit.queue_time), now)
             return outbox
         tally = outbox.tally

@@ -214,3 +214,51 @@ def test_two_backlogged_flows_never_drift_apart(
             queue.fair.remove(guest)
     for one, other in combinations(stays, 2):
         assert widest(served, one, other, step) <= step[one.id] + step[other.id] + 1e-6
+
+
+@settings(deadline=None, max_examples=100, print_blob=True)
+@given(
+    st.lists(st.tuples(weights, st.integers(1, 20), st.integers(0, 20)), min_size=2, max_size=4),
+    st.lists(st.integers(0, 20), min_size=1, max_size=7),
+    st.booleans(),
+)
+def test_corrected_costs_do_not_let_flows_drift_apart(
+    flows: list[tuple[float, int, int]], reals: list[int], as_callers: bool
+) -> None:
+    """What a call really took goes with the next turns: over any stretch the sums differ by a few calls at most."""
+    queue = Queue()
+    declared: dict[int, int] = {}
+    step: dict[int, float] = {}
+    stays = []
+    for place, (weight, size, _) in enumerate(flows):
+        caller, as_batch, as_caller = (f"caller-{place}", 1.0, weight) if as_callers else ("a", weight, 1.0)
+        batch = queue.batch(caller, weight=as_batch, caller_weight=as_caller)
+        declared[batch.id] = size
+        step[batch.id] = 20 / weight
+        stays.append(batch)
+    lead = {batch.id: [0.0] for batch in stays}
+    for turn in range(300):
+        (served,) = queue.serve(1, lambda batch: declared[batch.id])
+        actual = 1 + (reals[turn % len(reals)] + flows[stays.index(served)][2]) % 20
+        queue.fair.owe(served, actual - declared[served.id])
+        for batch in stays:
+            more = actual / batch.weight if batch is served and not as_callers else 0.0
+            more += actual / flows[stays.index(batch)][0] if batch is served and as_callers else 0.0
+            lead[batch.id].append(lead[batch.id][-1] + more)
+    for one, other in combinations(stays, 2):
+        apart = [first - second for first, second in zip(lead[one.id], lead[other.id], strict=True)]
+        assert max(apart) - min(apart) <= 3 * (step[one.id] + step[other.id])
+
+
+@pytest.mark.parametrize(("declared", "actual"), [(1, 9), (9, 1)])
+def test_what_a_call_really_took_is_charged_with_the_next_turn(declared: int, actual: int) -> None:
+    """A batch that declares too little, or too much, gets its share of what was really taken."""
+    queue = Queue()
+    honest, other = queue.batch("a"), queue.batch("b")
+    spent = Counter[int]()
+    for _ in range(2000):
+        (served,) = queue.serve(1, lambda batch: 5.0 if batch is honest else float(declared))
+        spent[served.id] += 5 if served is honest else actual
+        if served is other:
+            queue.fair.owe(other, actual - declared)
+    assert abs(spent[honest.id] - spent[other.id]) <= 30

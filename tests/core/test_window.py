@@ -100,6 +100,170 @@ def test_the_log_is_bounded_whatever_the_instants(per: int) -> None:
     assert most <= GROUPS + 2
 
 
+# -- cuts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most", "left"), [(100, 70), (10, 7), (3, 2), (2, 1), (1, 1)])
+def test_a_cut_leaves_seven_tenths_and_one_at_least(most: int, left: int) -> None:
+    window = taken(Window(most, PER), 1)
+    assert window.cut(5, 0)
+    assert (window.max, window.nominal, window.free) == (left, most, left - 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "taken_at", "again"),
+    [
+        (PER + 5, 4, False),  # it was on its way with the first
+        (PER + 5, 5, False),
+        (PER + 4, 6, False),  # within one window of the cut
+        (PER + 5, 6, True),
+    ],
+)
+def test_one_cut_per_window_and_for_calls_after_it_alone(now: int, taken_at: int, again: bool) -> None:
+    window = Window(100, PER)
+    window.cut(5, 0)
+    assert window.cut(now, taken_at) == again
+    assert window.max == (49 if again else 70)
+
+
+def test_a_cut_comes_back_in_twentieths() -> None:
+    """One step for each window without another refusal, whether that cut anything or not; never above what it was."""
+    window = Window(100, PER)
+    window.cut(0, 0)
+    assert window.next_end == window.recover_at == window.kept
+    seen = []
+    for at in (window.kept - 1, window.kept):
+        window.expire(at)
+        seen.append(window.max)
+    assert not window.cut(window.kept + 1, 0)  # an old call's refusal: no cut, but the wait begins anew
+    window.expire(2 * window.kept)
+    assert [*seen, window.max] == [70, 75, 75]
+    now, coming = window.kept + 1, []
+    for _ in range(5):
+        now = window.next_end
+        window.expire(now)
+        coming.append(window.max)
+    assert coming == [80, 85, 90, 95, 100]
+    assert now == 6 * window.kept + 1
+    assert not window.ends()
+
+
+def test_a_small_limit_comes_back_by_ones() -> None:
+    window = Window(3, PER)
+    window.cut(0, 0)
+    window.expire(window.kept)
+    assert window.max == 3
+
+
+# -- corrected costs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("difference", [-30, -1, 0, 1, 200])
+def test_a_correction_comes_back_with_its_entry(difference: int) -> None:
+    """While the entry is in the log, what is corrected ends with it."""
+    window = taken(Window(100, PER), 30)
+    window.record(0, 30)
+    window.correct(window.newest, PER // 2, difference)
+    assert window.free == 70 - difference
+    window.expire(window.kept)
+    assert (window.free, window.ends()) == (100, [])
+
+
+@pytest.mark.parametrize(("difference", "used"), [(-30, 0), (0, 0), (50, 50), (150, 150)])
+@pytest.mark.parametrize("others", [0, 7])
+def test_a_correction_of_what_has_ended(difference: int, used: int, others: int) -> None:
+    """An overrun is debt from now on, paid off by waiting; nothing is given back twice."""
+    window = taken(Window(100, PER), 30)
+    window.record(0, 30)
+    entry = window.newest
+    now = window.kept
+    window.expire(now)
+    if others:
+        taken(window, others).record(now, others)
+    window.correct(entry, now, difference)
+    assert window.used == used + others
+    window.expire(now + window.kept - 1)
+    assert window.used == used + others
+    window.expire(now + window.kept)
+    assert window.used == 0
+
+
+# -- the heir ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 10, 50])
+def test_an_heir_of_the_same_length_knows_every_slot(most: int) -> None:
+    """What was spent ends when it would have; what is on its way counts and ends when it is recorded."""
+    window = taken(Window(10, PER), 7)
+    window.record(0, 2)
+    window.record(PER // 2, 3)
+    heir = window.heir(most, PER, PER // 2, pending=2)
+    assert heir.free == most - 7
+    assert heir.ends() == window.ends()
+    heir.expire(heir.kept)
+    assert heir.free == most - 5
+    heir.record(PER, 2)
+    heir.expire(PER + heir.kept)
+    assert heir.free == most
+
+
+@pytest.mark.parametrize("at", [0, PER // 20, PER // 5])
+def test_an_heir_of_a_shorter_window_forgets_what_it_need_not_know(at: int) -> None:
+    window = taken(Window(10, PER), 4)
+    window.record(0, 4)
+    heir = window.heir(10, PER // 10, at, pending=0)
+    assert heir.used == (0 if at == PER // 5 else 4)
+    heir.expire(heir.kept)
+    assert heir.used == 0
+
+
+@pytest.mark.parametrize(("spent", "pending"), [(0, 0), (4, 0), (4, 3), (100, 0)])
+def test_an_heir_of_a_longer_window_counts_what_it_cannot_know_as_spent(spent: int, pending: int) -> None:
+    """Before the old window anything may have happened; that ends when the last of it must have."""
+    window = taken(Window(100, PER), spent + pending)
+    window.record(9 * PER, spent)
+    now = 9 * PER + PER // 2
+    heir = window.heir(50, 10 * PER, now, pending)
+    assert heir.free == min(0, 50 - spent - pending)
+    heir.expire(now - window.kept + heir.kept - 1)
+    assert heir.free == min(0, 50 - spent - pending)
+    heir.expire(now - window.kept + heir.kept)
+    assert heir.free == 50 - spent - pending
+    heir.expire(9 * PER + heir.kept)
+    assert heir.used == pending
+
+
+@settings(deadline=None, print_blob=True)
+@given(
+    st.lists(st.tuples(st.integers(0, 2 * PER), st.booleans()), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([PER // 3, PER, 2 * PER, 20 * PER]),
+    st.lists(st.integers(0, PER), max_size=60),
+)
+def test_no_window_of_a_changed_limit_is_overrun(
+    before: list[tuple[int, bool]], old: int, new: int, per: int, after: list[int]
+) -> None:
+    """Whatever went out before and under whichever limit, a window with a call of the new one holds its max at most."""
+    window = Window(old, PER)
+    now, arrivals = 0, []
+    for step, wants in before:
+        now += step
+        window.expire(now)
+        if wants and window.free > 0:
+            taken(window).record(now, 1)
+            arrivals.append(now)
+    window.expire(now)
+    heir = window.heir(new, per, now, pending=0)
+    for step in after:
+        now += step
+        heir.expire(now)
+        if heir.free > 0:
+            taken(heir).record(now, 1)
+            arrivals.append(now)
+            assert sum(1 for at in arrivals if at > now - per) <= new
+
+
 class WindowMachine(RuleBasedStateMachine):
     """A window beside a list of every instant."""
 

@@ -1,0 +1,588 @@
+"""Limits of every kind over virtual hours: windows, buckets, groups, cuts, hints, breakers, costs that come out lower,
+and limits that change while calls are on their way.
+
+Rule: as in test_scheduler_machine.py, whose model knows call and cost windows only. This one is simpler where that one
+is exact (a key that was cut, told to wait or changed is excused for as long as it may take), and wider: it counts at
+the arrival side, per *owner*, a key or a group of keys.
+
+A limit holds for the calls that were taken under it. So after a change a window of the new limit that has such a call
+in it holds at most the new `max`, whatever went out before; a window without one is the old limit's affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from apiflux_grpc.core.budget import FAR, largest
+from apiflux_grpc.core.model import (
+    MICROSECOND,
+    MILLISECOND,
+    SECOND,
+    Again,
+    Batch,
+    Counts,
+    Group,
+    Key,
+    Kind,
+    Limit,
+    Permit,
+    Pool,
+)
+from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.testing import FakePacer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from apiflux_grpc.core.budget import Budget
+    from apiflux_grpc.core.scheduler import KeyState
+
+MINUTE: Final = 60 * SECOND
+NEVER: Final = 1 << 70
+ULPS: Final = 2 * MICROSECOND
+LARGEST: Final = 8  # the largest cost; some key always takes it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of one attempt. Lengths of time are ns."""
+
+    fate: str = "answer"  # or: hang, refused (never sent), 429, rejected (401)
+    delay: int = 0  # permit -> sent
+    latency: int = 10 * MILLISECOND
+    lateness: int = 2  # it arrives at once (0), half way (1), or at the last moment it can (2)
+    share: int = 4  # quarters of the declared cost that it really takes
+    again: int | None = None
+    told: tuple[Counts, int, int] | None = None  # a hint in the answer: what is left, for how long
+
+
+@dataclass(eq=False)
+class Flying:
+    """An attempt, as the naive model keeps it."""
+
+    permit: Permit
+    plan: Plan
+    actual: int
+    eras: tuple[int, ...]  # of each owner, when it was taken
+    went: int | None = None
+    answered: int | None = None
+    over: bool = False
+
+
+@dataclass
+class Owner:
+    """A key or a group on the upstream's side: every arrival, and the limits that held in each era."""
+
+    limits: list[tuple[Limit, ...]]
+    excused_until: int = 0
+    arrived: list[tuple[int, int, int]] = field(default_factory=list)  # (at, cost, era)
+    levels: dict[Limit, tuple[int, float, int]] = field(
+        default_factory=dict
+    )  # of buckets: (era of its start, level, at)
+    holding: list[Flying] = field(default_factory=list)
+
+    @property
+    def era(self) -> int:
+        return len(self.limits) - 1
+
+    def change(self, limits: tuple[Limit, ...]) -> None:
+        self.limits.append(limits)
+        self.levels = {limit: level for limit, level in self.levels.items() if limit in limits}
+
+    def arrive(self, at: int, cost: int, era: int) -> str | None:
+        """Returns what is wrong with it."""
+        self.arrived.append((at, cost, era))
+        for number in range(max(0, self.era - 2), self.era + 1):
+            for limit in self.limits[number]:
+                if limit.kind is Kind.WINDOW:
+                    inside = [one for one in self.arrived if one[0] > at - limit.per and one[2] <= number]
+                    total = len(inside) if limit.counts is Counts.CALLS else sum(one[1] for one in inside)
+                    if any(one[2] == number for one in inside) and total > limit.max:
+                        return f"{total} in a window of {limit}, era {number} of {self.era}"
+        for limit in self.limits[self.era]:
+            if limit.kind is Kind.BUCKET:
+                start, level, last = self.levels.get(limit, (self.era, 0.0, at))
+                if era >= start:
+                    level = max(0.0, level - (at - last) * limit.max / limit.per)
+                    level += 1 if limit.counts is Counts.CALLS else cost
+                    if level > limit.depth + 1e-6:
+                        return f"{level} in a bucket of {limit}"
+                    self.levels[limit] = (start, level, at)
+        return None
+
+    def forget(self, now: int) -> None:
+        longest = max((limit.per for limits in self.limits[-3:] for limit in limits), default=0)
+        self.arrived = [one for one in self.arrived if one[0] > now - longest]
+
+
+class World:
+    """Pump, network and upstream of one pool in one, on virtual time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.now = 0
+        self.pool = pool
+        self.plans: Iterator[Plan] = cycle([Plan()])
+        self.slack = 0
+        self.broken = False
+        self.scheduler = Scheduler(pool, FakePacer)
+        self.owners = [Owner([key.limits]) for key in pool.keys]
+        self.owners += [Owner([group.limits]) for group in pool.groups]
+        self.batches: dict[int, Batch] = {}
+        self._owners_of = [
+            (place, *(len(pool.keys) + other for other, group in enumerate(pool.groups) if key.label in group.keys))
+            for place, key in enumerate(pool.keys)
+        ]
+        self._cancelled: set[int] = set()
+        self._next_number: dict[tuple[int, int], int] = {}
+        self._due: dict[tuple[int, int], int] = {}
+        self._flying: dict[tuple[int, int], Flying] = {}
+        self._finished: set[tuple[int, int]] = set()
+        self._blocked = [0] * len(pool.keys)
+        self._in_flight = [0] * len(pool.keys)
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._wake_at: int | None = None
+
+    # -- what a test does ---------------------------------------------------------------------
+
+    def add(self, caller: str, total: int, weight: float, costs: list[int] | None) -> None:
+        self._sequence += 1
+        id = self._sequence
+        batch = self.batches[id] = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs)
+        self._next_number.update({(id, index): 1 for index in range(total)})
+        self.scheduler.add(batch)
+        self.ask()
+
+    def run(self, length: int) -> None:
+        """Let `length` ns pass."""
+        end = self.now + length
+        while (at := self._next_at()) <= end:
+            self.now = at
+            while self._events and self._events[0][0] <= at:
+                heappop(self._events)[2]()
+            self.ask()
+        self.now = end
+
+    def ask(self) -> None:
+        """One pass of the pump, and what it must leave behind."""
+        permits, wake_at = self.scheduler.assign(self.now)
+        for permit in permits:
+            self._start(permit)
+        self._wake_at = wake_at
+        self.expect(wake_at is None or wake_at > self.now, f"wake_at {wake_at} is not after now")
+        self.expect(self.scheduler.waiting == len(self._next_number), "miscounts what waits")
+        self.expect(self.scheduler.in_flight == len(self._flying), "miscounts what is in flight")
+        for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
+            self.expect(key.in_flight == count, "miscounts what a key has in flight")
+        self._check_wake(wake_at)
+
+    def cancel(self, batch: Batch) -> None:
+        """The caller went away; what is in flight is stopped at once."""
+        self._cancelled.add(batch.id)
+        self.scheduler.drop(batch)
+        for call in [call for call in self._next_number if call[0] == batch.id]:
+            del self._next_number[call]
+            self._due.pop(call, None)
+        for flying in [flying for call, flying in self._flying.items() if call[0] == batch.id]:
+            self._end(flying)
+        self._forget_if_over(batch)
+        self.ask()
+
+    def change(self, place: int, limits: tuple[Limit, ...]) -> None:
+        """Other limits for a key, if some key still takes the largest cost."""
+        now_of = [owner.limits[-1] for owner in self.owners]
+        if door([limits if other == place else own for other, own in enumerate(now_of)], self) < LARGEST:
+            return
+        owner = self.owners[place]
+        owner.change(limits)
+        # What it can't know counts as used, for the longest of the new windows; its pacers are full at worst.
+        self.scheduler.change_limits(place, limits, self.now)
+        owner.excused_until = max(owner.excused_until, self.now + 2 * sum(map(self._kept, limits)))
+        self.ask()
+
+    def drain(self) -> None:
+        """Run until every call has its result; no time may be without end."""
+        started, calls = self.now, len(self._next_number) + len(self._flying)
+        for _ in range(200_000):
+            if not (self._next_number or self._flying):
+                break
+            at = self._next_at()
+            self.expect(at < NEVER, "calls wait, and nothing will ever happen")
+            self.run(at - self.now)
+        self.expect(not (self._next_number or self._flying), f"no end of {calls} calls since {started}")
+        self.expect(not self.batches, "a batch was never over")
+        for _ in range(50):  # a cut comes back in steps
+            self.run(2 * MINUTE)
+            self.scheduler.advance(self.now)
+            for budget in self._budgets():
+                budget.advance(self.now)
+        for budget in self._budgets():
+            for window in (*budget.windows, *budget.cost_windows):
+                self.expect((window.used, window.max) == (0, window.nominal), f"not as it began: {window!r}")
+            self.expect(budget.next_change() == FAR, "something is still on its way")
+        self.expect(self.scheduler.in_flight == self.scheduler.waiting == 0, "the counts are not back at 0")
+
+    def _budgets(self) -> list[Budget]:
+        return [key.budget for key in self.scheduler.keys] + [group.budget for group in self.scheduler.groups]
+
+    def expect(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.broken = True
+            raise AssertionError(f"at {self.now}: {otherwise}")
+
+    # -- the upstream -------------------------------------------------------------------------
+
+    def _at(self, at: int, event: Callable[[], None]) -> None:
+        self._sequence += 1
+        heappush(self._events, (at, self._sequence, event))
+
+    def _next_at(self) -> int:
+        first = self._events[0][0] if self._events else NEVER
+        if self._wake_at is not None:
+            first = min(first, max(self.now, self._wake_at + self.slack))
+        return first
+
+    def _of(self, permit: Permit) -> list[Owner]:
+        return [self.owners[place] for place in self._owners_of[permit.key.index]]
+
+    def _start(self, permit: Permit) -> None:
+        batch, key = permit.batch, permit.key
+        call = (batch.id, permit.index)
+        self.expect(self._next_number.pop(call, None) == permit.number, f"no such attempt was due: {permit!r}")
+        self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
+        self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
+        self._in_flight[key.index] += 1
+        self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
+        plan = next(self.plans)
+        flying = Flying(permit, plan, permit.cost * plan.share // 4, tuple(one.era for one in self._of(permit)))
+        self._flying[call] = flying
+        for owner in self._of(permit):
+            owner.holding.append(flying)
+        late = self._has_bucket(permit) and plan.delay > self.pool.arrival_jitter // 2  # after send_by: not written
+        sends = self._end if plan.fate == "refused" or late else self._send
+        self._at(self.now + plan.delay, lambda: None if flying.over else sends(flying))
+
+    def _has_bucket(self, permit: Permit) -> bool:
+        return any(limit.kind is Kind.BUCKET for owner in self._of(permit) for limit in owner.limits[-1])
+
+    def _send(self, flying: Flying) -> None:
+        plan, permit = flying.plan, flying.permit
+        flying.went = self.now
+        self.scheduler.sent(permit, self.now)
+        latest = self.now + self.pool.arrival_jitter
+        if self._has_bucket(permit):
+            latest = min(latest, permit.taken_at + self.pool.arrival_jitter)
+        if plan.fate != "hang":
+            latest = min(latest, self.now + plan.latency)
+        self._at(self.now + max(0, latest - self.now) * plan.lateness // 2, lambda: self._arrive(flying))
+        self._at(self.now + plan.latency, lambda: None if flying.over else self._answer(flying))
+
+    def _arrive(self, flying: Flying) -> None:
+        for owner, era in zip(self._of(flying.permit), flying.eras, strict=True):
+            wrong = owner.arrive(self.now, flying.actual, era)
+            self.expect(wrong is None, f"over: {wrong}")
+
+    def _answer(self, flying: Flying) -> None:
+        plan, key = flying.plan, flying.permit.key
+        if plan.fate != "hang":
+            flying.answered = self.now
+        self._end(flying)
+        owners = self._of(flying.permit)
+        if plan.fate == "429":
+            until = self.now + SECOND
+            self.scheduler.block(key, until)
+            self._blocked[key.index] = max(self._blocked[key.index], until)
+            budget: Budget = key.budget
+            if key.group is not None and key.group.budget.rank(self.now) < budget.rank(self.now):
+                budget = key.group.budget
+            budget.cut(self.now, flying.permit.taken_at)
+            for owner in owners:
+                steps = 22 * max(map(self._kept, owner.limits[-1]), default=0)  # a twentieth comes back each time
+                owner.excused_until = max(owner.excused_until, self.now + steps)
+        if plan.told is not None and plan.fate == "answer":
+            counts, left, lasts = plan.told
+            key.budget.tighten(counts, left, self.now + lasts)
+            owners[0].excused_until = max(owners[0].excused_until, self.now + lasts)
+
+    def _end(self, flying: Flying) -> None:
+        permit, batch = flying.permit, flying.permit.batch
+        flying.over = True
+        if flying.went is None:
+            for owner in self._of(permit):
+                owner.holding.remove(flying)
+        self._in_flight[permit.key.index] -= 1
+        actual = None if flying.answered is None or flying.plan.share == 4 else flying.actual
+        self.scheduler.settle(permit, self.now, flying.answered, actual)
+        self._judge(flying)
+        call = (batch.id, permit.index)
+        del self._flying[call]
+        wait = flying.plan.again
+        if wait is None or permit.number == 3 or batch.id in self._cancelled:
+            self.expect(call not in self._finished, "a second result")
+            self._finished.add(call)
+        else:
+            self._next_number[call] = permit.number + 1
+            self._due[call] = self.now + wait
+            avoid = permit.key if flying.plan.fate == "rejected" else None
+            again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
+            self.scheduler.retry(batch, again, self.now + wait)
+        self._forget_if_over(batch)
+
+    def _judge(self, flying: Flying) -> None:
+        """As the pump does: every call ends with a word on its key."""
+        key, era = flying.permit.key, flying.permit.key_era
+        if flying.answered is None:
+            changed = key.breaker.abandoned(self.now, era)
+        elif flying.plan.fate == "rejected":
+            changed = key.breaker.failed(self.now, era)
+        else:
+            changed = key.breaker.succeeded(self.now, era)
+        if changed:
+            self.scheduler.judged(key, self.now)
+
+    def _forget_if_over(self, batch: Batch) -> None:
+        waits = any(call[0] == batch.id for call in self._next_number)
+        flies = any(call[0] == batch.id for call in self._flying)
+        if not (waits or flies) and self.batches.pop(batch.id, None) is not None:
+            self.scheduler.over(batch)
+
+    # -- the naive model ----------------------------------------------------------------------
+
+    def _kept(self, limit: Limit) -> int:
+        return self.pool.arrival_jitter + limit.per + limit.per // 10_000 + limit.per // 64 + 2
+
+    def _held_until(self, flying: Flying, limit: Limit, limits: Sequence[Limit]) -> int:
+        if flying.went is None:
+            return NEVER
+        shortest = min(one.per for one in limits)
+        instant = flying.went + self.pool.arrival_jitter + shortest // 128
+        if flying.answered is not None:
+            instant = min(instant, flying.answered)
+        return instant + limit.per + limit.per // 10_000 + 1 + limit.per // 128
+
+    def _room_by(self, key: KeyState, cost: int) -> int:
+        """When the key can pay for a call of this cost at the latest, if nothing else happens."""
+        if self._in_flight[key.index] >= (key.key.max_in_flight or NEVER):
+            return NEVER
+        room_by = max(self.now, self._blocked[key.index], key.breaker.ready_at(self.now))
+        budgets = [key.budget] if key.group is None else [key.budget, key.group.budget]
+        for owner, budget in zip((self.owners[place] for place in self._owners_of[key.index]), budgets, strict=True):
+            room_by = max(room_by, self._owner_room_by(owner, budget, cost))
+        return room_by
+
+    def _owner_room_by(self, owner: Owner, budget: Budget, cost: int) -> int:
+        limits = owner.limits[-1]
+        room_by = owner.excused_until
+        for limit in limits:
+            by_cost = limit.counts is Counts.COST
+            if by_cost and cost > largest(limit, self.pool.arrival_jitter):
+                return NEVER
+            if limit.kind is Kind.BUCKET:
+                continue
+            ends = [
+                (
+                    self._held_until(one, limit, limits),
+                    (one.permit.cost if one.answered is None else one.actual) if by_cost else 1,
+                )
+                for one in owner.holding
+            ]
+            ends = sorted(end for end in ends if end[0] > self.now)
+            over = sum(amount for _, amount in ends) + (max(1, cost) if by_cost else 1) - limit.max
+            for end, amount in ends:
+                if over <= 0:
+                    break
+                over -= amount
+                room_by = max(room_by, end)
+            if over > 0:
+                return NEVER
+        for amount, pacers in ((1, budget._pacers), (cost, budget._cost_pacers)):
+            for pacer in pacers:
+                room_by = max(room_by, pacer.ready_at(amount, self.now))
+        return room_by
+
+    def _prune(self) -> None:
+        for owner in self.owners:
+            limits = [limit for limit in owner.limits[-1] if limit.kind is Kind.WINDOW]
+            owner.holding = [
+                one
+                for one in owner.holding
+                if one.went is None or any(self._held_until(one, limit, limits) > self.now for limit in limits)
+            ]
+            owner.forget(self.now)
+
+    def _check_wake(self, wake_at: int | None) -> None:
+        """Never idle while a call waits that a key could pay for, and never asleep past the instant it could."""
+        self._prune()
+        retry_at = min((at for at in self._due.values() if at > self.now), default=NEVER)
+        head = self.scheduler.head
+        if head is None or sum(self._in_flight) >= self.pool.max_connections:
+            return
+        index = head.again[0].index if head.again else head.next_index
+        cost = 1 if head.costs is None else head.costs[index]
+        room_by = min(self._room_by(key, cost) for key in self.scheduler.keys)
+        if wake_at is not None and wake_at <= self.now + ULPS:
+            return  # a pacer's floats
+        self.expect(room_by > self.now, f"idle, though a call of {cost} waits and a key could pay")
+        latest = min(room_by, retry_at)
+        self.expect(wake_at is not None or latest >= FAR, f"no wake-up, though a call can go by {latest}")
+        self.expect(
+            wake_at is None or wake_at <= latest + ULPS, f"wakes up at {wake_at}, though a call can go by {latest}"
+        )
+
+
+def door(limits: Sequence[tuple[Limit, ...]], world: World) -> int:
+    """The largest cost that some key takes."""
+    return max(
+        min((_takes(limit, world.pool.arrival_jitter) for place in places for limit in limits[place]), default=FAR)
+        for places in world._owners_of
+    )
+
+
+def _takes(limit: Limit, jitter: int) -> int:
+    return largest(limit, jitter) if limit.counts is Counts.COST else FAR
+
+
+# -- strategies ----------------------------------------------------------------------------------
+
+pers = st.sampled_from([SECOND, 10 * SECOND, MINUTE])
+call_windows = st.builds(Limit, st.integers(1, 12), pers, burst=st.none() | st.integers(1, 12))
+call_windows = call_windows.map(lambda one: replace(one, burst=None if one.depth > one.max else one.burst))
+call_buckets = st.builds(Limit, st.integers(1, 20), pers, kind=st.just(Kind.BUCKET), burst=st.integers(1, 10))
+large_windows = st.builds(Limit, st.integers(LARGEST, 40), pers, st.just(Counts.COST))
+cost_windows = st.builds(Limit, st.integers(3, 40), pers, st.just(Counts.COST), burst=st.none() | st.integers(3, 40))
+cost_windows = cost_windows.map(lambda one: replace(one, burst=None if one.depth > one.max else one.burst))
+cost_buckets = st.builds(
+    Limit, st.integers(1, 20), pers, st.just(Counts.COST), st.just(Kind.BUCKET), st.integers(3, 30)
+)
+moments = st.sampled_from([0, 0, MILLISECOND, 100 * MILLISECOND, 250 * MILLISECOND, 251 * MILLISECOND, 2 * SECOND])
+stretches = st.sampled_from([MILLISECOND, 250 * MILLISECOND, SECOND, 10 * SECOND, MINUTE, 10 * MINUTE])
+hints = st.tuples(st.sampled_from(list(Counts)), st.integers(0, 10), st.sampled_from([SECOND, 20 * SECOND, MINUTE]))
+
+
+def few(*kinds: st.SearchStrategy[Limit], least: int = 0) -> st.SearchStrategy[tuple[Limit, ...]]:
+    return st.lists(st.one_of(*kinds), min_size=least, max_size=3, unique=True).map(tuple)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What one run draws from."""
+
+    limits: st.SearchStrategy[tuple[Limit, ...]]
+    by_cost: bool  # calls have costs
+    corrected: bool  # and answers tell them
+    fates: tuple[str, ...]
+    changed: bool
+
+
+def plans(kinds: Kinds) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        fate=st.sampled_from(kinds.fates),
+        delay=moments,
+        latency=moments | st.just(MINUTE),
+        lateness=st.integers(0, 2),
+        share=st.integers(0, 4) if kinds.corrected else st.just(4),
+        again=st.none() | moments,
+        told=st.none() | st.none() | hints,
+    )
+
+
+FATES: Final = ("answer", "answer", "answer", "hang", "refused", "rejected")
+# What is done together in one run. The limits of a pool change where calls count for one each.
+SOME: Final = (
+    Kinds(few(call_windows, call_buckets), False, False, FATES, changed=False),
+    Kinds(few(call_windows, least=1), False, False, FATES, changed=True),
+    Kinds(few(call_windows, call_buckets), False, False, (*FATES, "429"), changed=False),
+    Kinds(few(call_windows, call_buckets, large_windows), True, False, FATES, changed=False),
+)
+EVERYTHING: Final = Kinds(
+    few(call_windows, call_buckets, cost_windows, cost_buckets), True, True, (*FATES, "429"), changed=True
+)
+
+
+class LimitsMachine(RuleBasedStateMachine):
+    """Everything that may happen to a pool's limits, in any order."""
+
+    choices: tuple[Kinds, ...] = SOME
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World | None = None
+
+    @property
+    def at_work(self) -> World:
+        assert self.world is not None
+        return self.world
+
+    @initialize(data=st.data(), slack=st.sampled_from([0, 0, 1, 300 * MILLISECOND]))
+    def begin(self, data: st.DataObject, slack: int) -> None:
+        self.kinds = kinds = data.draw(st.sampled_from(self.choices))
+        ceilings = st.none() | st.integers(1, 4)
+        keys = tuple(
+            Key(f"key-{place}", "secret", data.draw(kinds.limits), data.draw(ceilings))
+            for place in range(data.draw(st.integers(1, 4)))
+        )
+        members = tuple(key.label for key in keys if data.draw(st.booleans()))
+        groups = (Group(members, data.draw(kinds.limits)),) if members else ()
+        jitter = data.draw(st.sampled_from([0, MILLISECOND, 250 * MILLISECOND]))
+        most = data.draw(st.sampled_from([1000, 1000, 3]))
+        world = World(Pool("pool", keys, jitter, max_connections=most, groups=groups))
+        if door([owner.limits[0] for owner in world.owners], world) < LARGEST:  # one more key that takes them all
+            extra = Key("key-9", "secret", tuple(data.draw(few(large_windows, least=1))))
+            world = World(Pool("pool", (*keys, extra), jitter, max_connections=most, groups=groups))
+        world.slack = slack
+        self.world = world
+
+    @precondition(lambda self: self.at_work.scheduler.waiting < 120)
+    @rule(
+        caller=st.sampled_from("abc"),
+        total=st.integers(1, 40),
+        weight=st.sampled_from([0.5, 1.0, 4.0]),
+        costs=st.none() | st.lists(st.integers(0, LARGEST), min_size=1, max_size=4),
+    )
+    def add(self, caller: str, total: int, weight: float, costs: list[int] | None) -> None:
+        if costs is not None:
+            around = cycle(costs)
+            costs = [next(around) for _ in range(total)] if self.kinds.by_cost else None
+        self.at_work.add(caller, total, weight, costs)
+
+    @rule(data=st.data())
+    def behave(self, data: st.DataObject) -> None:
+        upstream = data.draw(st.lists(plans(self.kinds), min_size=1, max_size=5))
+        self.at_work.plans = cycle(upstream)
+
+    @rule(length=stretches)
+    def run_on(self, length: int) -> None:
+        self.at_work.run(length)
+
+    @rule(length=stretches)
+    def ask_at_any_time(self, length: int) -> None:
+        self.at_work.run(length)
+        self.at_work.ask()
+
+    @precondition(lambda self: self.at_work.batches)
+    @rule(which=st.integers(0, 99))
+    def cancel(self, which: int) -> None:
+        batches = list(self.at_work.batches.values())
+        self.at_work.cancel(batches[which % len(batches)])
+
+    @precondition(lambda self: self.kinds.changed)
+    @rule(which=st.integers(0, 3), data=st.data())
+    def change(self, which: int, data: st.DataObject) -> None:
+        self.at_work.change(which % len(self.at_work.pool.keys), data.draw(self.kinds.limits))
+
+    def teardown(self) -> None:
+        if self.world is not None and not self.world.broken:
+            self.world.plans = cycle([Plan()])
+            self.world.drain()
+
+
+TestLimitsMachine: Any = LimitsMachine.TestCase
+TestLimitsMachine.settings = settings(deadline=None, max_examples=120, stateful_step_count=25, print_blob=True)
