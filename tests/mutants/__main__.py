@@ -1,0 +1,107 @@
+"""Breaks the code on purpose, one way at a time, and sees that the tests notice.
+
+    python -m tests.mutants [word ...]
+
+Copies the tree, and for each variant of variants.py whose name has one of the words (all without any) replaces the
+text and runs the tests that must fail. Ends with 1 where they pass, or where the text isn't there any more: then the
+variant is to be written anew. Two run at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+
+from tests.mutants.variants import VARIANTS, Variant
+
+ROOT: Final = Path(__file__).parents[2]
+COPIED: Final = ("apiflux_grpc", "tests", "pyproject.toml")
+AT_ONCE: Final = 2
+# A failing example needn't be made small: that it fails is all there is to know.
+UNSHRUNK: Final = """
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None)
+settings.load_profile("mutants")
+"""
+TIMEOUT: Final = 60  # seconds; what hangs is noticed too
+
+
+def copy_tree(to: Path) -> Path:
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, to / name)
+    with (to / "tests" / "conftest.py").open("a") as conftest:
+        conftest.write(UNSHRUNK)
+    return to
+
+
+def fails(tree: Path, tests: tuple[str, ...]) -> bool:
+    """Whether any of these tests fails."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", *tests]
+    # Without bytecode: two versions of a file within a second would look the same.
+    env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return True
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout.decode()}{done.stderr.decode()}")
+    return done.returncode == 1
+
+
+def tried(tree: Path, variant: Variant) -> str:
+    """ "": it was noticed; else what is wrong."""
+    path = tree / variant.file
+    text = path.read_text()
+    found = text.count(variant.old)
+    if found != 1:
+        return f"its text is there {found} times"
+    path.write_text(text.replace(variant.old, variant.new))
+    try:
+        return "" if fails(tree, variant.tests) else f"survives {' '.join(variant.tests)}"
+    finally:
+        path.write_text(text)
+
+
+def main(words: list[str]) -> int:
+    chosen = [one for one in VARIANTS if not words or any(word in one.name for word in words)]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        trees: SimpleQueue[Path] = SimpleQueue()
+        for number in range(AT_ONCE):
+            trees.put(copy_tree(Path(folder) / str(number)))
+        untouched = trees.get()
+        if fails(untouched, tuple(dict.fromkeys(test for one in chosen for test in one.tests))):
+            print("the tests fail without any variant: nothing can be told")
+            return 1
+        trees.put(untouched)
+
+        def one_try(variant: Variant) -> str:
+            tree = trees.get()
+            try:
+                return tried(tree, variant)
+            finally:
+                trees.put(tree)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            wrong = list(pool.map(one_try, chosen))
+    for variant, what in zip(chosen, wrong, strict=True):
+        print(f"{'ok  ' if not what else 'FAIL'} {variant.name}{': ' + what if what else ''}")
+    count = sum(map(bool, wrong))
+    print(f"{len(chosen)} variants, {count} not noticed, {time.monotonic() - began:.0f} s")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""What no other test noticed when it was broken on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apiflux_grpc.core.model import SECOND, Call, Key, Limit, Pool, Reason, RetryPolicy, Unknown
+from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.mailbox import Mailbox
+from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.testing import FakeUpstream, SilentObserver
+from tests.mutants.variants import VARIANTS
+
+SPEC = BatchSpec("pool", "caller", [Call()], RetryPolicy(max_attempts=1))
+
+
+def engine_over(*limits: Limit) -> tuple[Engine, FakeUpstream]:
+    loop = asyncio.get_running_loop()
+    upstream = FakeUpstream(lambda: int(loop.time() * 1e9))
+    pool = Pool("pool", (Key("key-0", "secret", limits),), 0)
+    parts = PoolParts(pool, lambda: upstream, None)
+    return Engine([parts], SilentObserver(), clock=lambda: int(loop.time() * 1e9)), upstream
+
+
+@pytest.mark.looptime
+async def test_a_call_of_which_nobody_said_that_it_was_sent_stays_charged() -> None:
+    """Unknown without a word on the sending: the moment it ended counts as that."""
+    engine, upstream = engine_over(Limit(1, 60 * SECOND))
+    await engine.start(own_thread=False)
+    for _ in range(2):
+        engine.submit(SPEC)
+    await asyncio.sleep(1)
+    upstream.fail(upstream.open[0], Unknown("cut"))
+    await asyncio.sleep(59)
+    assert len(upstream.begun) == 1
+    await asyncio.sleep(2)
+    assert len(upstream.begun) == 2
+    await engine.stop()
+
+
+@pytest.mark.looptime
+async def test_a_batch_that_crosses_the_drain_ends_as_draining() -> None:
+    """It was admitted before the drain, and comes to the engine after it: nothing of it is begun."""
+    engine, upstream = engine_over(Limit(9, SECOND))
+    await engine.start(own_thread=False)
+    engine.drain(15 * SECOND)
+    engine.draining = False  # as the door was a moment before
+    message = await engine.submit(SPEC).next(9)
+    assert [result.failure for result in message.items] == [Reason.DRAINING]
+    assert upstream.begun == []
+    await engine.stop()
+
+
+async def test_what_is_posted_while_messages_are_handled_is_handled_too() -> None:
+    """A post during a drain arms the mailbox anew; its wake-up isn't lost."""
+    seen: list[int] = []
+
+    def handle(message: int) -> None:
+        seen.append(message)
+        if message < 3:
+            mailbox.post(message + 1)
+
+    mailbox = Mailbox(asyncio.get_running_loop(), handle)
+    mailbox.post(1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert seen == [1, 2, 3]
+
+
+def test_variants_differ_and_have_names_of_their_own() -> None:
+    assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+    assert all(variant.old != variant.new and variant.tests for variant in VARIANTS)

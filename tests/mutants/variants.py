@@ -1,0 +1,373 @@
+"""Broken variants of the core and the engine, each with the tests that must notice it.
+
+Rule: one plausible mistake each, in as little text as names it; `old` stands once in its file.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+WINDOW: Final = "apiflux_grpc/core/window.py"
+BUDGET: Final = "apiflux_grpc/core/budget.py"
+SCHEDULER: Final = "apiflux_grpc/core/scheduler.py"
+QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
+BREAKER: Final = "apiflux_grpc/core/breaker.py"
+RETRY: Final = "apiflux_grpc/core/retry.py"
+PUMP: Final = "apiflux_grpc/engine/pump.py"
+OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
+RUNTIME: Final = "apiflux_grpc/engine/runtime.py"
+MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
+
+OF_WINDOW: Final = ("tests/core/test_window.py",)
+OF_BUDGET: Final = ("tests/core/test_budget.py",)
+OF_SCHEDULER: Final = ("tests/core/test_scheduler.py",)
+OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
+OF_BREAKER: Final = ("tests/core/test_breaker.py",)
+OF_RETRY: Final = ("tests/core/test_retry.py",)
+OF_ENGINE: Final = ("tests/engine/test_engine.py",)
+NOTICED: Final = ("tests/mutants/test_noticed.py",)
+OF_CANCEL: Final = ("tests/engine/test_cancel_everywhere.py",)
+
+
+class Variant(NamedTuple):
+    """`old` becomes `new` in `file`, and one of `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+VARIANTS: Final = (
+    # -- the window -------------------------------------------------------------------------------
+    Variant(
+        "a slot comes back one ns early",
+        WINDOW,
+        "while log and log[0][0] <= now:",
+        "while log and log[0][0] <= now + 1:",
+        OF_WINDOW,
+    ),
+    Variant("no margin for drift", WINDOW, "self.kept = per + per // DRIFT + 1", "self.kept = per", OF_WINDOW),
+    Variant(
+        "a group ends with its first member",
+        WINDOW,
+        "if end > tail[0]:\n                    tail[0] = end",
+        "if end < tail[0]:\n                    tail[0] = end",
+        OF_WINDOW,
+    ),
+    Variant("groups without end", WINDOW, "if end - tail[2] <= self.span:", "if True:", OF_WINDOW),
+    Variant(
+        "an overrun of long ago never ends",
+        WINDOW,
+        "            self.used += difference\n            self.record(now, difference)",
+        "            self.used += difference",
+        OF_WINDOW,
+    ),
+    Variant(
+        "what has ended is given back again",
+        WINDOW,
+        "        elif difference > 0:",
+        "        elif difference:",
+        OF_WINDOW,
+    ),
+    Variant(
+        "every refusal cuts",
+        WINDOW,
+        "if self.cut_at >= 0 and (taken_at <= self.cut_at or now < self.cut_at + self.per):",
+        "if False:",
+        OF_WINDOW,
+    ),
+    Variant("a cut down to nothing", WINDOW, "max(1, int(self.max * CUT))", "int(self.max * CUT)", OF_WINDOW),
+    Variant("an heir forgets what is on its way", WINDOW, "        new.used += pending\n", "", OF_WINDOW),
+    Variant("what can't be known is free", WINDOW, "            if unknown:", "            if False:", OF_WINDOW),
+    Variant(
+        "an heir ends slots as the old window would",
+        WINDOW,
+        "new._log.append([end + longer, amount, first + longer])",
+        "new._log.append([end, amount, first])",
+        OF_WINDOW,
+    ),
+    # -- the budget -------------------------------------------------------------------------------
+    Variant(
+        "a hanging call is kept without J",
+        BUDGET,
+        "return flight.last + self.jitter + self.kept\n\n    def answered",
+        "return flight.last + self.kept\n\n    def answered",
+        OF_BUDGET,
+    ),
+    Variant(
+        "flights land before their J",
+        BUDGET,
+        "while flights and flights[0].last + self.jitter <= now:",
+        "while flights and flights[0].last <= now:",
+        OF_BUDGET,
+    ),
+    Variant(
+        "flights land at their first member's instant",
+        BUDGET,
+        "instant = flight.last + self.jitter",
+        "instant = flight.first + self.jitter",
+        OF_BUDGET,
+    ),
+    Variant(
+        "what wasn't sent is given back twice",
+        BUDGET,
+        "        for window in self.windows:\n            window.used -= 1",
+        "        for window in self.windows:\n            window.used -= 2",
+        OF_BUDGET,
+    ),
+    Variant(
+        "a cost goes where anything is free",
+        BUDGET,
+        "if window.used + cost > window.max:",
+        "if window.used >= window.max:",
+        OF_BUDGET,
+    ),
+    Variant(
+        "a bucket as deep as the upstream's",
+        BUDGET,
+        "depth = limit.depth - flow",
+        "depth = float(limit.depth)",
+        OF_BUDGET,
+    ),
+    Variant(
+        "spaced without J",
+        BUDGET,
+        "return 1.0, (1 + (1 - limit.depth + flow) / limit.depth) / rate",
+        "return 1.0, 1 / rate",
+        OF_BUDGET,
+    ),
+    Variant(
+        "a bucket starts afresh after a change",
+        BUDGET,
+        "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(level, now)",
+        "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(0.0, now)",
+        OF_BUDGET,
+    ),
+    Variant(
+        "ceilings without effect",
+        BUDGET,
+        "wait = max(wait, self._under_ceilings(cost, now))",
+        "pass",
+        OF_BUDGET,
+    ),
+    Variant(
+        "an overrun isn't charged",
+        BUDGET,
+        "            window.used += more\n            end = window.record(at, cost + more)",
+        "            end = window.record(at, cost)",
+        OF_BUDGET,
+    ),
+    Variant(
+        "room without what was never sent",
+        BUDGET,
+        "return now + self.jitter + window.kept  # not sent yet",
+        "return now  # not sent yet",
+        OF_BUDGET,
+    ),
+    Variant("a reservation counts itself as spare", BUDGET, "max(0, free - amount)", "max(0, free)", OF_BUDGET),
+    # -- the scheduler ----------------------------------------------------------------------------
+    Variant(
+        "small ones pass as they like",
+        SCHEDULER,
+        "if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):",
+        "if False:",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "what passed isn't counted",
+        SCHEDULER,
+        "            self.spare[1] -= cost",
+        "            self.spare[1] -= 0",
+        OF_SCHEDULER,
+    ),
+    Variant("a block may be shortened", SCHEDULER, "if until > key.blocked_until:", "if True:", OF_SCHEDULER),
+    Variant(
+        "one more in flight than allowed",
+        SCHEDULER,
+        "if key.in_flight < key.most and (",
+        "if key.in_flight <= key.most and (",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "a group isn't charged",
+        SCHEDULER,
+        "            key.group.budget.take(cost)\n",
+        "",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "members aren't woken with their group",
+        SCHEDULER,
+        "            self._relist_members(one, now)\n",
+        "            pass\n",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "a retry before its time",
+        SCHEDULER,
+        "while retries and retries[0][0] <= now:",
+        "while retries and retries[0][0] <= now + 1:",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "wakes up one ns late",
+        SCHEDULER,
+        "self._wake(one, max(change, now + 1))",
+        "self._wake(one, max(change, now) + 1)",
+        (*OF_SCHEDULER, "tests/core/test_scheduler_machine.py"),
+    ),
+    Variant(
+        "the key with most calls left, not the largest share",
+        SCHEDULER,
+        "share, free = key.rank(self._now)\n        heappush(self._ready, (-share,",
+        "share, free = key.rank(self._now)\n        heappush(self._ready, (-float(free),",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "a dropped batch leaves its retries",
+        SCHEDULER,
+        "            self._retries = [entry for entry in self._retries if entry[2] is not batch]\n",
+        "",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "a change forgets what was spent",
+        SCHEDULER,
+        "key.budget = key.budget.changed(limits, now)",
+        "key.budget = Budget(limits, key.budget.jitter, key.budget._make_pacer)",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "sizes as before the change",
+        SCHEDULER,
+        "        self._measure()\n        self._unreserve()",
+        "        self._unreserve()",
+        OF_SCHEDULER,
+    ),
+    Variant(
+        "usable though the upstream fails",
+        SCHEDULER,
+        "        if self.breaker.state is not State.CLOSED:\n            return False\n",
+        "",
+        OF_SCHEDULER,
+    ),
+    # -- turns ------------------------------------------------------------------------------------
+    Variant("virtual time stands still", QUEUE, "self._virtual = start", "self._virtual = 0.0", OF_QUEUE),
+    Variant(
+        "a batch banks credit while it idles",
+        QUEUE,
+        "start = max(caller.virtual, batch.finish)",
+        "start = batch.finish",
+        OF_QUEUE,
+    ),
+    Variant(
+        "an overrun costs no turn",
+        QUEUE,
+        "        batch.owed += size\n        caller = ",
+        "        caller = ",
+        OF_QUEUE,
+    ),
+    Variant(
+        "weights without effect",
+        QUEUE,
+        "batch.finish = finish = batch_start + both[0] / batch.weight",
+        "batch.finish = finish = batch_start + both[0]",
+        OF_QUEUE,
+    ),
+    # -- breakers and retries ---------------------------------------------------------------------
+    Variant(
+        "any number of probes",
+        BREAKER,
+        "return FAR if self._probing else self._until",
+        "return self._until",
+        OF_BREAKER,
+    ),
+    Variant(
+        "a probe given up is never replaced",
+        BREAKER,
+        "        if not self.is_probe(era):",
+        "        if True:",
+        OF_BREAKER,
+    ),
+    Variant(
+        "cool-downs don't double", BREAKER, "min(2 * self._cool_down, self._longest)", "self._cool_down", OF_BREAKER
+    ),
+    Variant(
+        "what may have run is sent again",
+        RETRY,
+        "if not idempotent and reason not in NOT_EXECUTED:",
+        "if False:",
+        (*OF_RETRY, *OF_ENGINE),
+    ),
+    # -- the engine -------------------------------------------------------------------------------
+    Variant(
+        "a call that was sent is refunded",
+        PUMP,
+        "if permit.flight is None and not isinstance(outcome, NotSent):",
+        "if False:",
+        NOTICED,
+    ),
+    Variant(
+        "a cancel lets attempts go on",
+        PUMP,
+        "        self.scheduler.drop(outbox.batch)\n        for attempt in list(outbox.attempts):\n"
+        "            self.upstream.cancel(attempt)",
+        "        self.scheduler.drop(outbox.batch)",
+        (*OF_ENGINE, *OF_CANCEL),
+    ),
+    Variant(
+        "nobody wakes up for a call that hangs",
+        PUMP,
+        "            self._set_timer(at)  # its slot comes back by itself, answer or not",
+        "            pass",
+        OF_ENGINE,
+    ),
+    Variant("a drain takes new work", PUMP, "        self._draining = True\n", "", NOTICED),
+    Variant(
+        "the grace has no end",
+        PUMP,
+        "    def cut(self) -> None:",
+        "    def cut(self) -> None:\n        return\n",
+        OF_ENGINE,
+    ),
+    Variant(
+        "a result takes no place",
+        OUTBOX,
+        "self.stored += 1",
+        "self.stored += 0",
+        OF_ENGINE,
+    ),
+    Variant(
+        "an outbox that never starts",
+        OUTBOX,
+        "-(-(self.bytes_bound - self.held) // self.expect)",
+        "(self.bytes_bound - self.held) // self.expect",
+        OF_ENGINE,
+    ),
+    Variant(
+        "no credit for what was read",
+        OUTBOX,
+        "        self.stored -= results\n",
+        "",
+        OF_ENGINE,
+    ),
+    Variant("a crash says nothing", RUNTIME, "        self._post(Down(error_id))\n", "", OF_ENGINE),
+    Variant(
+        "health without an echo",
+        RUNTIME,
+        "                self._set_health(False)\n\n    # -- the engine's thread",
+        "                pass\n\n    # -- the engine's thread",
+        OF_ENGINE,
+    ),
+    Variant(
+        "a mailbox that disarms too late",
+        MAILBOX,
+        "        self._armed = False\n        queue, handle = self._queue, self._handle\n"
+        "        for _ in range(len(queue)):\n            handle(queue.popleft())",
+        "        queue, handle = self._queue, self._handle\n"
+        "        for _ in range(len(queue)):\n            handle(queue.popleft())\n        self._armed = False",
+        NOTICED,
+    ),
+)
