@@ -355,6 +355,7 @@ class _Connection(asyncio.BufferedProtocol):
         "_socket",
         "_status",
         "_tls",
+        "_told",
         "_transport",
         "_whole",
         "_wire",
@@ -371,6 +372,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._encrypted = False  # the handshake is done
         self._exchange: Exchange | None = None
         self._wire = 0  # bytes of the one write
+        self._told = False  # that it was sent
         self.lost = False
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
         self._parser = _NO_PARSER
@@ -411,11 +413,21 @@ class _Connection(asyncio.BufferedProtocol):
             written = 0
         except OSError:  # of TLS too
             return self._unwritten()
+        self._told = False
         if written < len(wire):
             self._transport.write(memoryview(wire)[written:])
-        if written:
-            exchange.sent(now)
+        if not self._nothing_went_out():
+            self._tell(now)
         return None
+
+    def _tell(self, now: int) -> None:
+        if not self._told and self._exchange is not None:
+            self._told = True
+            self._exchange.sent(now)
+
+    def resume_writing(self) -> None:
+        """The kernel took what it had not taken at first."""
+        self._tell(self._origin.clock())
 
     def _unwritten(self) -> None:
         exchange, self._exchange = self._exchange, None
@@ -432,6 +444,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        self._transport.set_write_buffer_limits(0)  # or uvloop would keep what is written for the end of its pass
         self._origin.joined(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -568,17 +581,18 @@ class _Connection(asyncio.BufferedProtocol):
     async def handshake(self, context: ssl.SSLContext, host: str) -> None:
         """Begin TLS. Raises OSError, of which ssl.SSLError is one."""
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        while not self._encrypted:
-            self._greeting = asyncio.get_running_loop().create_future()
-            try:
-                self._tls.do_handshake()
-                self._encrypted = True
-            except ssl.SSLWantReadError:
-                self._flush()
-                await self._greeting
-            finally:
-                self._flush()  # an alert too
-        self._greeting = None
+        try:
+            while not self._encrypted:
+                self._greeting = asyncio.get_running_loop().create_future()
+                try:
+                    self._tls.do_handshake()
+                    self._encrypted = True
+                except ssl.SSLWantReadError:
+                    self._flush()
+                    await self._greeting
+        finally:
+            self._greeting = None
+            self._flush()  # an alert too
         if self._incoming.pending:
             self._decrypt()
 
@@ -648,6 +662,8 @@ class _Connection(asyncio.BufferedProtocol):
         return Reply(self._status, self._headers, body, self._answered_at, truncated, fault)
 
     def _end(self, ending: Reply | NotSent | Unknown, keep: bool) -> None:
+        if not isinstance(ending, NotSent):
+            self._tell(self._origin.clock())
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         if keep and not self._transport.get_write_buffer_size() and not self._transport.is_closing():

@@ -126,6 +126,7 @@ class Outbox:
         "fed",
         "held",
         "kept",
+        "late",
         "next_index",
         "places",
         "posted_at",
@@ -162,6 +163,7 @@ class Outbox:
         self.ending: Ending | None = None  # set when it was cancelled or drained: nothing more is assigned
         self.places = places
         self.bytes_bound = bytes_bound
+        self.late = 0  # attempts that were too late to be sent
         self.stored = 0  # results kept, ready or lent
         self.held = 0  # their bytes
         self.total_size = 0

@@ -40,6 +40,7 @@ UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UN
 KEY_UNSEEN: Final = frozenset({Reason.HTTP_429, Reason.HTTP_5XX})
 LATE: Final = NotSent("late")  # what a sender says of an attempt past its `send_by`
 NOT_ITS_FAULT: Final = frozenset({"late", "not sent in time", "cancelled", "the upstream is closed"})
+MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
 
@@ -247,8 +248,9 @@ class Pump:
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
         self.scheduler.settle(permit, now, answered_at, actual)
-        if outcome == LATE and outbox.ending is None:
+        if outcome == LATE and outbox.ending is None and outbox.late < MOST_LATE * outbox.batch.total:
             # The connection took too long to open for a bucket's pacer. It is open now: that was no attempt.
+            outbox.late += 1
             self._tell_breakers(permit, None, None, now)
             self.scheduler.retry(outbox.batch, Again(permit.index, permit.number, permit.queue_time), now)
             return outbox
