@@ -7,7 +7,7 @@ GHZ_VERSION := v0.121.0
 SOURCES := apiflux_grpc tests clients/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check fmt lint types test test-all demo run load bench clients ci clean
+.PHONY: help setup proto proto-check fmt lint types test test-all demo run load bench clients client-check docs mutants ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,9 +78,21 @@ bench: setup  ## the figures
 	$(BIN)/python -m tests.bench
 
 clients: setup  ## the client programs, against a served instance
-	$(BIN)/pytest tests/e2e/test_clients.py
+	$(BIN)/pytest -m '' tests/e2e/test_clients.py
 
-ci: proto-check lint types test-all load  ## what CI runs after `make test`
+client-check: setup  ## the Go client's stubs are what protos/ generates; gofmt, go vet
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) -C clients/go check
+
+docs: setup  ## the documentation as a site, in build/site
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m tests.docs.generate --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
+
+mutants: setup  ## broken variants of the code, each of which some test must catch
+	$(BIN)/python -m tests.mutants
+
+ci: proto-check client-check lint types docs test-all mutants load  ## what CI runs after `make test`
 
 clean:  ## remove what was made
+	rm -rf clients/go/bin clients/go/run_batch clients/node/node_modules
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

