@@ -49,11 +49,14 @@ lint: setup  ## ruff, and the import contracts
 types: setup  ## mypy --strict
 	$(BIN)/mypy $(SOURCES)
 
+# Most tests wait for processes and sockets: three at a time on two cores.
+WORKERS ?= 3
+
 test: setup  ## the tests, under three minutes
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 test-all: setup  ## all tests, the slow ones too
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -n $(WORKERS) -m ''
 
 demo: setup  ## the main job: a judge, a server, 100 requests of 50 calls, a verdict
 	@$(BIN)/apiflux stress --quick

@@ -90,27 +90,60 @@ def serve(
 
 @app.command()
 def process(
-    file: Annotated[str, typer.Argument(help="JSON Lines of calls; - for standard input.")],
+    file: Annotated[str, typer.Argument(help="JSON Lines of calls, or .csv with --template; - for standard input.")],
     target: TargetOption = "127.0.0.1:50051",
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
-    output: Annotated[Path | None, typer.Option(help="Where results go; default: standard output.")] = None,
-    skip_bad_lines: Annotated[bool, typer.Option(help="Send the others.")] = False,
-    ordered: Annotated[bool, typer.Option(help="Results in the order of the calls.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where results go; default: standard output. Given again, calls with a result are skipped."),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="The call a row of CSV makes: JSON with {column} in strings, or @FILE.")
+    ] = None,
+    skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Send the others.")] = False,
+    ordered: Annotated[bool, typer.Option("--ordered", help="Results in the order of the calls.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole.", min=0.001)] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Send calls again whose result in --output is a failure, if they may be."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget what --output has.")] = False,
+    window: Annotated[
+        int, typer.Option(help="Calls without a result at once; as many can be in doubt after a crash.", min=1)
+    ] = 2000,
+    ca_file: Annotated[Path | None, typer.Option(help="TLS: whom to trust, PEM.")] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="TLS: the client's certificate, PEM.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="TLS with the well-known authorities.")] = False,
 ) -> None:
-    """Send a file of calls and write their results, both as JSON Lines."""
-    from apiflux_grpc.tools.job import run_job
+    """Send a file of calls, of any size, and write their results as JSON Lines.
 
-    job = run_job(
+    Stopped, or after a crash, the same command with the same --output goes on. The variable APIFLUX_TOKEN has the
+    token for servers that ask for one.
+    """
+    from apiflux_grpc.client import TlsOptions
+    from apiflux_grpc.tools.job import Job, run_job
+
+    try:
+        secure = TlsOptions(ca_file, cert_file, key_file) if tls or ca_file or cert_file or key_file else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    job = Job(
         None if file == "-" else Path(file),
         target=target,
         pool=pool,
         output=output,
+        template=template,
         skip_bad_lines=skip_bad_lines,
         ordered=ordered,
         timeout=timeout,
+        window=window,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        tls=secure,
+        token=os.environ.get("APIFLUX_TOKEN") or None,
     )
-    raise typer.Exit(_run(job))
+    raise typer.Exit(_run(run_job(job)))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The typed Python client: `Client` (async) and `SyncClient`, their calls, results and errors."""
 
 from apiflux_grpc.client.aio import Client, Stream
+from apiflux_grpc.client.channel import TlsOptions
 from apiflux_grpc.client.errors import (
     ApifluxError,
     DeadlineExceeded,
@@ -11,6 +12,7 @@ from apiflux_grpc.client.errors import (
     PoolNotFound,
     Unavailable,
 )
+from apiflux_grpc.client.feed import CallSource
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.types import (
     Call,
@@ -30,6 +32,7 @@ __all__ = [
     "ApifluxError",
     "Call",
     "CallError",
+    "CallSource",
     "Client",
     "DeadlineExceeded",
     "DeadlineInfeasible",
@@ -49,5 +52,6 @@ __all__ = [
     "Summary",
     "SyncClient",
     "SyncStream",
+    "TlsOptions",
     "Unavailable",
 ]

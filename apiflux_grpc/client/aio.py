@@ -1,21 +1,23 @@
 """The asynchronous client.
 
 Rule: whoever stops reading stops the work. A stream that is closed, cancelled, or simply dropped after a `break`
-cancels its RPC; grpc alone would not tell the server. Nothing is sent again by itself: a broken stream is an
-exception, and what came before it is good.
+cancels its RPC; grpc alone would not tell the server. Nothing is sent again by itself, unless `resume` is asked for:
+a broken stream is an exception, and what came before it is good.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from apiflux_grpc.client.channel import CHANNEL_OPTIONS as CHANNEL_OPTIONS
+from apiflux_grpc.client.channel import Route
 from apiflux_grpc.client.errors import error_from
+from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, pieces, source_of
+from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resuming
 from apiflux_grpc.client.types import (
     Call,
     Estimate,
@@ -25,24 +27,24 @@ from apiflux_grpc.client.types import (
     Retry,
     Summary,
     process_request,
-    to_message,
+    stream_open,
 )
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
     from types import TracebackType
 
-    Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | grpc.aio.StreamStreamCall[Any, pb.ProcessResponse]
+    from apiflux_grpc.client.channel import TlsOptions
+    from apiflux_grpc.client.feed import CallSource
+    from apiflux_grpc.client.resume import BeforeSend
 
-CALLS_PER_MESSAGE: Final = 500  # of a stream
-CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.max_receive_message_length", 64 << 20),
-    ("grpc.max_send_message_length", 64 << 20),
-    # The service runs beside its callers; a web proxy from the environment is not on the way.
-    ("grpc.enable_http_proxy", 0),
-)
+    Responses = (
+        grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]
+        | grpc.aio.StreamStreamCall[Any, pb.ProcessResponse]
+        | Resuming
+    )
 
 
 class Stream:
@@ -87,6 +89,12 @@ class Stream:
             self._take(message, keep=False)
             yield message
 
+    @property
+    def unsent(self) -> list[int]:
+        """Of a stream with `resume` that ended early: the indexes of the calls that were taken from the iterable, have
+        no result, and either certainly did not run or may run again."""
+        return self._call.unsent if isinstance(self._call, Resuming) else []
+
     def cancel(self) -> None:
         """Stop the batch: unsent calls are dropped, the others stopped."""
         self._call.cancel()
@@ -127,15 +135,32 @@ async def _read(call: Responses, failed: list[Exception]) -> AsyncIterator[pb.Pr
 
 
 class Client:
-    """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`."""
+    """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`.
 
-    def __init__(self, target: str, *, options: Sequence[tuple[str, Any]] = ()) -> None:
-        self._target = target
-        self._options = [*CHANNEL_OPTIONS, *options]
+    `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`;
+    without TLS it can be read on its way. Raises ValueError where these don't go together, and on entering OSError
+    where a file of `tls` can't be read.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._route = Route(target, options, tls, credentials, token)
+        self._metadata = self._route.metadata
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Client:
-        self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        route, credentials = self._route, self._route.credentials()
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(route.target, options=route.options)
+        else:
+            self._channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
         return self
 
     async def __aexit__(
@@ -167,7 +192,7 @@ class Client:
 
     def process_stream(
         self,
-        calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call],
+        calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call] | CallSource,
         *,
         pool: str = "",
         priority: int = 0,
@@ -176,22 +201,46 @@ class Client:
         ordered: bool = False,
         strict: bool = False,
         timeout: float | None = None,
+        resume: bool = False,
+        window: int = WINDOW,
+        give_up_after: float = GIVE_UP_AFTER,
+        before_send: BeforeSend | None = None,
     ) -> Stream:
         """Run a batch of any length: calls are taken from the iterable while results come back.
 
         No more than the server is ready for are taken, about 10,000 without a result. A call that is wrong gets a
         result with the error INVALID_CALL, or with `strict` ends the whole as InvalidRequest. Otherwise as `process`.
+
+        With `resume` the batch outlives its connection: when the server goes away, drains or is full, calls without a
+        result are sent to it again once it is back, but for those that may have run and aren't idempotent: they
+        get the error UNKNOWN with `may_have_run`. At most `window` calls are handed over without a result; that is
+        what can come into doubt. The last error comes out where the first connection fails, or when nothing was heard
+        for `give_up_after` seconds. `before_send` is awaited with the indexes of calls just before they are handed
+        over, to note them down. After a lost connection the summary is counted from the results.
         """
-        header = pb.ProcessStreamOpen(
-            pool=pool,
-            priority=priority,
-            correlation_id=correlation_id,
-            retry=None if retry is None else retry.to_message(),
-            ordered=ordered,
-            strict=strict,
-        )
+        header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        source = source_of(calls)
+        if resume:
+
+            def connect(left: float | None) -> Any:
+                return self._stub.ProcessStream(timeout=left, metadata=self._metadata)
+
+            return Stream(
+                Resuming(
+                    connect,
+                    header,
+                    source,
+                    window=window,
+                    give_up_after=give_up_after,
+                    timeout=timeout,
+                    before_send=before_send,
+                )
+            )
+        if before_send is not None:
+            raise ValueError("before_send is for resume=True")
         failed: list[Exception] = []
-        return Stream(self._stub.ProcessStream(_requests(header, calls, failed), timeout=timeout), failed)
+        requests = _requests(header, source, failed)
+        return Stream(self._stub.ProcessStream(requests, timeout=timeout, metadata=self._metadata), failed)
 
     def repeat(
         self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
@@ -202,27 +251,27 @@ class Client:
 
     def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
         """Run one batch, given as the message of the contract."""
-        return Stream(self._stub.Process(request, timeout=timeout))
+        return Stream(self._stub.Process(request, timeout=timeout, metadata=self._metadata))
 
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
         try:
-            return Estimate.of(await self._stub.Estimate(request, timeout=timeout))
+            return Estimate.of(await self._stub.Estimate(request, timeout=timeout, metadata=self._metadata))
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
         try:
-            return Info.of(await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout))
+            return Info.of(await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata))
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers. Raises Unavailable or DeadlineExceeded after `timeout` seconds."""
         try:
-            await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, wait_for_ready=True)
+            await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
@@ -234,9 +283,7 @@ class Client:
 
 
 async def _requests(
-    header: pb.ProcessStreamOpen,
-    calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call],
-    failed: list[Exception],
+    header: pb.ProcessStreamOpen, source: CallSource, failed: list[Exception]
 ) -> AsyncIterator[pb.ProcessStreamRequest]:
     """The messages of a stream: what it is about, then calls, as many together as are there.
 
@@ -244,41 +291,11 @@ async def _requests(
     """
     try:
         yield pb.ProcessStreamRequest(open=header)
-        if isinstance(calls, AsyncIterable):
-            async for some in _together(calls):
-                yield pb.ProcessStreamRequest(calls=[to_message(call) for call in some])
-            return
-        each = iter(calls)
-        while some := list(itertools.islice(each, CALLS_PER_MESSAGE)):
-            yield pb.ProcessStreamRequest(calls=[to_message(call) for call in some])
+        while (some := await source.take(CALLS_PER_MESSAGE)) is not None:
+            for piece in pieces(some):
+                yield pb.ProcessStreamRequest(calls=piece)
     except Exception as error:
         failed.append(error)
         raise
-
-
-async def _together(calls: AsyncIterable[Call | pb.Call]) -> AsyncIterator[list[Call | pb.Call]]:
-    """What has come, in lists: a message for each call would cost more than the call."""
-    queue: asyncio.Queue[Call | pb.Call | None] = asyncio.Queue(2 * CALLS_PER_MESSAGE)
-
-    async def fill() -> None:
-        async for call in calls:
-            await queue.put(call)
-        await queue.put(None)
-
-    filling = asyncio.create_task(fill())
-    try:
-        while True:
-            taken = asyncio.ensure_future(queue.get())
-            await asyncio.wait({taken, filling}, return_when=asyncio.FIRST_COMPLETED)
-            if not taken.done():
-                taken.cancel()
-                await filling  # raises what the producer raised
-                continue
-            some = [taken.result()]
-            while len(some) < CALLS_PER_MESSAGE and not queue.empty():
-                some.append(queue.get_nowait())
-            yield [call for call in some if call is not None]
-            if None in some:
-                return
     finally:
-        filling.cancel()
+        close(source)

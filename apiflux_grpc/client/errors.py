@@ -90,6 +90,10 @@ _CLASSES = {
 }
 
 
+# What grpc.aio says where the server has ended a stream that is being written to, and its real status comes too late.
+_BROKEN = "Internal error from Core"
+
+
 def error_from(error: Any) -> ApifluxError:
     """The exception for an RpcError of grpc's, blocking or asynchronous."""
     metadata = error.trailing_metadata() or ()
@@ -108,6 +112,8 @@ def _error_of(code: grpc.StatusCode, message: str, details: bytes | None) -> Api
         any_detail.Unpack(bad)
         if any_detail.Unpack(retry):
             delay = retry.retry_delay.ToNanoseconds() / 1e9
+    if code is grpc.StatusCode.INTERNAL and not info.reason and message == _BROKEN:
+        code, message = grpc.StatusCode.UNAVAILABLE, "the server ended the stream while calls were written to it"
     kind = DeadlineInfeasible if info.reason == "DEADLINE_INFEASIBLE" else _CLASSES.get(code, ApifluxError)
     return kind(
         message,

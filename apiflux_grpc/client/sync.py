@@ -1,6 +1,7 @@
 """The synchronous client: the same calls, results and errors over grpc's blocking channel.
 
-Rule: thin. Closing, or dropping, a stream cancels its RPC, as in the asynchronous client.
+Rule: thin. Closing, or dropping, a stream cancels its RPC, as in the asynchronous client. What only that one has is
+`resume`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.aio import CHANNEL_OPTIONS
+from apiflux_grpc.client.channel import Route
 from apiflux_grpc.client.errors import error_from
-from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, Summary, process_request
+from apiflux_grpc.client.feed import gathered, pieces
+from apiflux_grpc.client.types import (
+    Call,
+    Estimate,
+    Info,
+    Progress,
+    Result,
+    Retry,
+    Summary,
+    process_request,
+    stream_open,
+)
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from apiflux_grpc.client.channel import TlsOptions
+
 
 class SyncStream:
     """The results of one batch, as they complete: `for result in stream`. Dropping it cancels the batch."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, failed: list[Exception] | None = None) -> None:
         self._call = call
+        self._failed = [] if failed is None else failed
         self._results: list[Result] = []
         self.progress: Progress | None = None
         self.summary: Summary | None = None
@@ -38,6 +53,8 @@ class SyncStream:
             try:
                 message: pb.ProcessResponse = next(self._call)
             except grpc.RpcError as error:
+                if self._failed:  # grpc ends the call when its producer fails
+                    raise self._failed[0] from None
                 raise error_from(error) from None
             self._results = [Result.of(result) for result in reversed(message.results)]
             if message.HasField("progress"):
@@ -62,10 +79,27 @@ class SyncStream:
 
 
 class SyncClient:
-    """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`."""
+    """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`.
 
-    def __init__(self, target: str, *, options: Sequence[tuple[str, Any]] = ()) -> None:
-        self._channel = grpc.insecure_channel(target, options=[*CHANNEL_OPTIONS, *options])
+    `tls`, `credentials` and `token` as with Client; a file of `tls` that can't be read is an OSError here.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        route = Route(target, options, tls, credentials, token)
+        secure = route.credentials()
+        if secure is None:
+            self._channel = grpc.insecure_channel(target, options=route.options)
+        else:
+            self._channel = grpc.secure_channel(target, secure, options=route.options)
+        self._metadata = route.metadata
         self._stub = apiflux_pb2_grpc.FluxServiceStub(self._channel)
 
     def __enter__(self) -> SyncClient:
@@ -89,19 +123,61 @@ class SyncClient:
         request = process_request(
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
-        return SyncStream(self._stub.Process(request, timeout=timeout))
+        return SyncStream(self._stub.Process(request, timeout=timeout, metadata=self._metadata))
+
+    def process_stream(
+        self,
+        calls: Iterable[Call | pb.Call],
+        *,
+        pool: str = "",
+        priority: int = 0,
+        correlation_id: str = "",
+        retry: Retry | None = None,
+        ordered: bool = False,
+        strict: bool = False,
+        timeout: float | None = None,
+    ) -> SyncStream:
+        """Run a batch of any length; see Client.process_stream. The iterable is read in a thread of grpc's.
+
+        Calls that come fast travel together, so a producer must not wait for the result of the call it gave last.
+        """
+        header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        failed: list[Exception] = []
+        requests = _requests(header, calls, failed)
+        return SyncStream(self._stub.ProcessStream(requests, timeout=timeout, metadata=self._metadata), failed)
 
     def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now; see Client.estimate."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
         try:
-            return Estimate.of(self._stub.Estimate(request, timeout=timeout))
+            return Estimate.of(self._stub.Estimate(request, timeout=timeout, metadata=self._metadata))
         except grpc.RpcError as error:
             raise error_from(error) from None
 
     def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is. Raises ApifluxError."""
         try:
-            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout))
+            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata))
         except grpc.RpcError as error:
             raise error_from(error) from None
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Wait until the server answers. Raises Unavailable or DeadlineExceeded after `timeout` seconds."""
+        try:
+            self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise error_from(error) from None
+
+
+def _requests(
+    header: pb.ProcessStreamOpen, calls: Iterable[Call | pb.Call], failed: list[Exception]
+) -> Iterator[pb.ProcessStreamRequest]:
+    """The messages of a stream."""
+    try:
+        yield pb.ProcessStreamRequest(open=header)
+        for some in gathered(calls):
+            for piece in pieces(some):
+                yield pb.ProcessStreamRequest(calls=piece)
+    except Exception as error:
+        failed.append(error)
+        raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from google.rpc import error_details_pb2
 
@@ -277,6 +277,15 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
+# The methods whose calls may be executed twice, where a call doesn't say.
+IDEMPOTENT_METHODS: Final = frozenset({"", "GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+def is_idempotent(call: pb.Call) -> bool:
+    """Whether it may be executed twice, as the contract has it."""
+    return call.idempotent if call.HasField("idempotent") else call.method in IDEMPOTENT_METHODS
+
+
 def to_message(call: Call | pb.Call) -> pb.Call:
     """The message of a call that may be one already."""
     return call.to_message() if isinstance(call, Call) else call
@@ -299,4 +308,18 @@ def process_request(
         correlation_id=correlation_id,
         retry=None if retry is None else retry.to_message(),
         ordered=ordered,
+    )
+
+
+def stream_open(
+    pool: str, priority: int, correlation_id: str, retry: Retry | None, ordered: bool, strict: bool
+) -> pb.ProcessStreamOpen:
+    """The first message of a stream."""
+    return pb.ProcessStreamOpen(
+        pool=pool,
+        priority=priority,
+        correlation_id=correlation_id,
+        retry=None if retry is None else retry.to_message(),
+        ordered=ordered,
+        strict=strict,
     )

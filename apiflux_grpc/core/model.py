@@ -302,6 +302,7 @@ class Batch:
         "queued",
         "retrying",
         "room",
+        "since",
         "total",
         "weight",
     )
@@ -323,6 +324,7 @@ class Batch:
         self.admitted_at = admitted_at
         self.weight = weight
         self.costs = costs
+        self.since: Costs | None = None  # when each call came, where that is not when the batch did
         self.room = room
         self.next_index = 0
         self.in_flight = 0

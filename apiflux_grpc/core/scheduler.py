@@ -458,7 +458,8 @@ class Scheduler:
             again = batch.again.popleft()
             permit = Permit(key, batch, again.index, again.number, cost, now, again.queue_time)
         else:
-            permit = Permit(key, batch, batch.next_index, 1, cost, now, now - batch.admitted_at)
+            came = batch.admitted_at if batch.since is None else batch.since[batch.next_index]
+            permit = Permit(key, batch, batch.next_index, 1, cost, now, now - came)
             batch.next_index += 1
             batch.room -= 1
         if key.group is not None:

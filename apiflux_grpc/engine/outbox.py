@@ -158,6 +158,7 @@ class Outbox:
         if spec.fed:
             self.fed = Fed()
             self.batch.costs = self.fed.costs
+            self.batch.since = self.fed.since
         self.tally = Tally(self.batch.total)
         self.attempts: set[Attempt] = set()
         self.ending: Ending | None = None  # set when it was cancelled or drained: nothing more is assigned
@@ -191,20 +192,21 @@ class Outbox:
         """The call at a place of the batch, when its turn has come."""
         return self.spec.calls[place] if self.fed is None else self.fed.calls[place]
 
-    def feed(self, calls: Sequence[tuple[int, Call, int]]) -> None:
+    def feed(self, calls: Sequence[tuple[int, Call, int]], now: int) -> None:
         """More calls; their places go on from the batch's total."""
         assert self.fed is not None
         for place, (index, call, cost) in enumerate(calls, self.batch.total):
             self.fed.calls[place] = call
             self.fed.costs[place] = cost
             self.fed.indexes[place] = index
+            self.fed.since[place] = now
             self.cost += (cost - self.cost) / (place + 1)
 
     def put(self, result: Result) -> None:
         """The result of one call; `result.index` is its place in the batch."""
         if self.fed is not None:
             place = result.index
-            del self.fed.calls[place], self.fed.costs[place]
+            del self.fed.calls[place], self.fed.costs[place], self.fed.since[place]
             result.index = self.fed.indexes.pop(place)
         self.batch.done += 1
         self._store(result)
@@ -255,11 +257,12 @@ class Outbox:
 class Fed:
     """The calls of a batch that is fed, by their place; each only until it has its result."""
 
-    __slots__ = ("calls", "costs", "indexes")
+    __slots__ = ("calls", "costs", "indexes", "since")
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
         self.costs: dict[int, int] = {}
+        self.since: dict[int, int] = {}  # when it came
         self.indexes: dict[int, int] = {}  # what the caller knows a place as
 
 

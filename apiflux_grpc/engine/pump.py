@@ -113,7 +113,7 @@ class Pump:
         for index, detail in wrong:
             self._reject(outbox, Result(index, None, Reason.INVALID_CALL, "", 0, 0, 0, now, detail))
         if outbox.ending is None:
-            outbox.feed(calls)
+            outbox.feed(calls, now)
             self.scheduler.grow(outbox.batch, len(calls))
             self._kick()
         else:
@@ -410,12 +410,13 @@ class Pump:
         outbox.ending = Ending.DRAINING if reason is Reason.DRAINING else Ending.GIVEN_UP
         outbox.closed = outbox.closed or reason is Reason.DRAINING  # whoever feeds it hears of the end
         batch = outbox.batch
-        first, queue_time = batch.next_index, now - batch.admitted_at
+        first = batch.next_index
         for again in self.scheduler.drop(batch):
             attempts = again.number - 1
             self._put(outbox, Result(again.index, None, reason, "", attempts, again.queue_time, 0, now))
         for index in range(first, batch.total):
-            self._put(outbox, Result(index, None, reason, "", 0, queue_time, 0, now))
+            came = batch.admitted_at if batch.since is None else batch.since[index]
+            self._put(outbox, Result(index, None, reason, "", 0, now - came, 0, now))
         if not self._finish_if_done(outbox, now):
             self._flusher.offer(outbox, now)
 

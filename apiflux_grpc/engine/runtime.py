@@ -212,9 +212,11 @@ class Ticket:
         "_failed",
         "_inbox",
         "_over",
+        "_sizes",
         "_stirred",
         "_waiter",
         "deadline",
+        "held",
         "id",
         "received",
         "size",
@@ -232,6 +234,8 @@ class Ticket:
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
         self._failed: FluxError | None = None
+        self.held = 0  # bytes of calls that were fed and have no result yet
+        self._sizes: dict[int, int] = {}
         self._stirred: asyncio.Future[None] | None = None
 
     async def next(self, most: int) -> Results:
@@ -257,9 +261,13 @@ class Ticket:
             standing, over = more.standing, more.over
         return Results(self.id, items, size, standing, over)
 
-    def feed(self, calls: Sequence[tuple[int, Call, int]], wrong: Sequence[tuple[int, str]]) -> None:
-        """More calls, of a batch that is fed: (index, call, cost), or (index, what is wrong)."""
+    def feed(
+        self, calls: Sequence[tuple[int, Call, int]], wrong: Sequence[tuple[int, str]], sizes: Mapping[int, int]
+    ) -> None:
+        """More calls of a batch that is fed: (index, call, cost), or (index, what is wrong); bytes of each by index."""
         if not self._over and self._failed is None:
+            self._sizes.update(sizes)
+            self.held += sum(sizes.values())
             count = len(calls) + len(wrong)
             self.total += count
             self._engine.admission.calls += count
@@ -299,6 +307,9 @@ class Ticket:
 
     def deliver(self, message: Results) -> None:
         self.received += len(message.items)
+        if self._sizes:
+            for item in message.items:
+                self.held -= self._sizes.pop(item.index, 0)
         self._inbox.append(message)
         self._over = message.over is not None
         self._ring()

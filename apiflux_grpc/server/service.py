@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY: Final = 1.0  # seconds
 WINDOW: Final = 10_000  # calls of a stream without a result, at most
+HELD: Final = 64 << 20  # bytes of such calls, at most and one message more
 SLICE: Final = 500  # calls of a stream taken over without giving the loop a turn
 
 
@@ -109,11 +110,15 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
                 raise PoolNotFound(name[:64], list(self._engine.pools))
             checking = wire.StreamChecking(first.open, pool)
             ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
-            feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
+            feeding: asyncio.Task[None] | None = None
             try:
+                # At once: a client that is still writing hears of a refusal only if something came before it.
+                await context.send_initial_metadata(())
+                feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
                 await _Stream(ticket, checking.name, context, correlation_id, self._defaults).run()
             finally:
-                feeding.cancel()
+                if feeding is not None:
+                    feeding.cancel()
                 ticket.cancel()
         except FluxError as error:
             await _abort(context, error)
@@ -227,9 +232,8 @@ async def _feed(
     try:
         while True:
             for start in range(0, len(message.calls), SLICE):
-                good, wrong = checking.take(message.calls[start : start + SLICE])
-                ticket.feed(good, wrong)
-                while ticket.unfinished >= _window(engine) and not ticket.is_over:
+                ticket.feed(*checking.take(message.calls[start : start + SLICE]))
+                while (ticket.unfinished >= _window(engine) or ticket.held > HELD) and not ticket.is_over:
                     await ticket.progress()
             if ticket.is_over:
                 return

@@ -367,8 +367,10 @@ class StreamChecking:
             fed=True,
         )
 
-    def take(self, calls: Sequence[pb.Call]) -> tuple[list[tuple[int, Call, int]], list[tuple[int, str]]]:
-        """(index, call, cost) of the good ones, (index, what is wrong) of the others.
+    def take(
+        self, calls: Sequence[pb.Call]
+    ) -> tuple[list[tuple[int, Call, int]], list[tuple[int, str]], dict[int, int]]:
+        """(index, call, cost) of the good ones, (index, what is wrong) of the others, bytes of each by index.
 
         Raises InvalidRequest with all that is wrong where the stream is strict. An id must be unique among calls
         without a result.
@@ -377,8 +379,10 @@ class StreamChecking:
         wrong: list[tuple[int, str]] = []
         found: list[tuple[str, str]] = []
         checks = self._checks
+        sizes: dict[int, int] = {}
         for call in calls:
             index = self._next
+            sizes[index] = call.ByteSize()
             self._next += 1
             checks.faults.clear()
             checks.check(f"calls[{index}]", call)
@@ -395,7 +399,7 @@ class StreamChecking:
                 good.append((index, _call(call), call.cost if call.HasField("cost") else 1))
         if found and self._open.strict:
             raise InvalidRequest(found)
-        return good, wrong
+        return good, wrong, sizes
 
     def name(self, index: int) -> str:
         """The id of a call that has its result now; it may be used again."""

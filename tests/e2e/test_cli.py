@@ -407,18 +407,19 @@ def test_process_writes_strict_json_whatever_comes(tmp_path: Path, served: Serve
 
 
 def test_process_names_bad_lines_and_can_skip_them(tmp_path: Path, served: ServedProcess, upstream: Any) -> None:
-    """Without --skip-bad-lines nothing is sent; with it the others are."""
+    """Without --skip-bad-lines nothing of a file is sent; with it the others are."""
     bad = ("{", "[]", '{"text": 1}', '{"json": 1, "text": "x"}', '{"timeout": "soon"}', '{"id": "\\ud800"}', "\x00")
     calls = "".join(f"{line}\n" for line in bad) + lines({"path": "/type"}, {"path": "/type", "id": "good"})
     before = len(upstream.arrived)
+    (tmp_path / "calls").write_text(calls)
     refused, skipped = (
-        run("process", "-", "--target", served.target, *option, cwd=tmp_path, stdin=calls)
+        run("process", "calls", "--target", served.target, *option, cwd=tmp_path)
         for option in ([], ["--skip-bad-lines"])
     )
     for done in (refused, skipped):
         for number in range(1, len(bad) + 1):
-            assert f"<stdin>:{number}: " in done.stderr
-        assert f"<stdin>:{len(bad) + 1}: " not in done.stderr
+            assert done.stderr.count(f"calls:{number}: ") == 1
+        assert f"calls:{len(bad) + 1}: " not in done.stderr
         assert "Traceback" not in done.stderr
     assert (refused.returncode, refused.stdout) == (2, "")
     assert skipped.returncode == 0
@@ -432,12 +433,13 @@ def test_process_ends_as_its_calls_did(tmp_path: Path, served: ServedProcess) ->
     two = lines({"path": "/type"}, {"path": "/status/500"})
     slow = lines({"path": "/type"}, {"path": "/slow"})
     cases: list[tuple[str, list[str], int, int, str]] = [
-        (two, [], 3, 2, "1 failed: HTTP_5XX 1"),
-        (lines({"path": "/type"}, {"path": "/../up"}), [], 2, 0, "<stdin>:2: path: "),
+        (two, [], 3, 2, "1: HTTP_5XX 1"),
+        (two, [], 3, 2, "<stdin>:2: HTTP 500"),
+        (lines({"path": "/type"}, {"path": "/../up"}), [], 2, 2, "<stdin>:2: path: "),
         (lines({"path": "/type"}), ["--pool", "nowhere"], 2, 0, "POOL_NOT_FOUND"),
         (two, ["--target", gone], 4, 0, "UNAVAILABLE"),
         (slow, ["--timeout", "1"], 4, 1, "1 of 2 results were written"),
-        (lines(*[{}] * 30), ["--pool", "simulated", "--ordered"], 0, 30, "30 results"),
+        (lines(*[{}] * 30), ["--pool", "simulated", "--ordered"], 0, 30, "30 in "),
     ]
     with ThreadPoolExecutor(4) as pool:
         ran = pool.map(
@@ -465,7 +467,7 @@ def test_process_says_which_file_it_cannot_use(tmp_path: Path, served: ServedPro
         tmp_path,
     )
     assert "can't read missing: " in missing.stderr
-    assert "can't read bytes: " in no_text.stderr
+    assert "bytes:1: not UTF-8" in no_text.stderr
     assert "can't write: " in unwritable.stderr
     assert [done.returncode for done in (missing, no_text)] == [2, 2]
     assert unwritable.returncode in (1, 2)

@@ -11,7 +11,7 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, InvalidRequest, PoolNotFound, Result, Stream, Unavailable
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
-from apiflux_grpc.server.service import WINDOW
+from apiflux_grpc.server.service import HELD, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving
@@ -84,6 +84,37 @@ async def test_the_server_reads_on_only_as_results_come() -> None:
         stream.cancel()
         assert await server.engine.wait_idle(10)
         assert server.engine.admission.calls == 0
+
+
+async def test_large_calls_are_bounded_by_their_bytes() -> None:
+    """Far fewer of them than a window are taken while nothing is answered."""
+
+    async def calls() -> AsyncIterator[Call]:
+        for number in range(2_000):
+            yield Call(f"/{number}", method="POST", body=bytes(200_000))
+
+    async with serving(limits=(Limit(10, 3600 * SECOND),)) as server, Client(server.address) as client:
+        stream = client.process_stream(calls())
+        assert (await anext(stream)).ok
+        before = -1
+        while before != server.engine.admission.calls:
+            before = server.engine.admission.calls
+            await asyncio.sleep(1)
+        assert server.engine.admission.calls * 200_000 < HELD + (64 << 20)
+        stream.cancel()
+
+
+async def test_a_fed_call_waits_from_when_it_came() -> None:
+    """Its queue time isn't that of the stream."""
+
+    async def calls() -> AsyncIterator[Call]:
+        yield Call("/first")
+        await asyncio.sleep(1.5)
+        yield Call("/second")
+
+    async with serving() as server, Client(server.address) as client:
+        results = [result async for result in client.process_stream(calls())]
+    assert max(result.queue_time for result in results) < 1
 
 
 async def test_a_wrong_call_gets_its_error_and_the_rest_goes_on() -> None:

@@ -1,0 +1,306 @@
+"""What a job knows of its earlier runs: the results in its output, and the calls that were handed over.
+
+Rules:
+- Beside OUTPUT lies OUTPUT.state: a head, then 8 bytes for each call, written and flushed to the disk before the call
+  is handed over. A call that is noted there and has no result in OUTPUT may have run.
+- A call is known by its id, or by its index where it has none. In memory that is a byte per index, and 13 to 27 bytes
+  per id: of an id only 62 bits of a hash are kept, so among a million ids two are mistaken for each other with a
+  chance of 1 in 9 million.
+- Only one run at a time has an output: the state is locked while it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import struct
+from array import array
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MAGIC: Final = b"APIFLUX\x01"
+_HEAD: Final = struct.Struct("<8sQ16s")  # magic, calls of the input, their digest
+_NOTES_AT_ONCE: Final = 8 << 10
+
+DONE: Final = 1  # has a result
+HANDED: Final = 2  # was handed over
+SEEN: Final = 4  # stands in the input
+FED: Final = 8  # was met while sending
+MOST_INDEX: Final = 1 << 32
+
+
+class CannotResume(Exception):
+    """The output is not one that this job can go on with."""
+
+
+def key_of(id: str, index: int) -> int:
+    """What a call is known by: below 2^63, odd for ids."""
+    if not id:
+        return index << 1
+    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little") >> 2 << 1 | 1
+
+
+class Known:
+    """A few flags for each key. Indexes lie in a row; ids in a hash table with open addressing."""
+
+    def __init__(self) -> None:
+        self._row = bytearray()
+        self._size = 1024
+        self._keys = array("Q", bytes(8 * self._size))
+        self._flags = bytearray(self._size)
+        self._used = 0
+
+    def __getitem__(self, key: int) -> int:
+        if key & 1:
+            return self._flags[self._slot(key)]
+        index = key >> 1
+        return self._row[index] if index < len(self._row) else 0
+
+    def __setitem__(self, key: int, flags: int) -> None:
+        if not key & 1:
+            index = key >> 1
+            if index >= len(self._row):
+                self._row.extend(bytes(max(index + 1, 2 * len(self._row), 1024) - len(self._row)))
+            self._row[index] = flags
+            return
+        slot = self._slot(key)
+        self._flags[slot] = flags
+        if not self._keys[slot]:
+            self._keys[slot] = key
+            self._used += 1
+            if 3 * self._used > 2 * self._size:
+                self._grow()
+
+    def _slot(self, key: int) -> int:
+        keys, mask = self._keys, self._size - 1
+        slot = (key >> 1) & mask
+        while keys[slot] and keys[slot] != key:
+            slot = (slot + 1) & mask
+        return slot
+
+    def _grow(self) -> None:
+        keys, flags = self._keys, self._flags
+        self._size *= 2
+        self._keys = array("Q", bytes(8 * self._size))
+        self._flags = bytearray(self._size)
+        for key, flag in zip(keys, flags, strict=True):
+            if key:
+                slot = self._slot(key)
+                self._keys[slot], self._flags[slot] = key, flag
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a line of the output says."""
+
+    key: int
+    failed: bool
+    may_go_again: bool
+
+
+class Output:
+    """The file of results with its state, open for one run. Close it, or use it as a context manager.
+
+    Raises CannotResume; OSError where a file can't be used.
+    """
+
+    def __init__(self, path: Path, known: Known, *, overwrite: bool = False) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.known = known
+        self.results = 0  # of earlier runs
+        self.failed = 0  # of those
+        self.again = 0  # failed ones that this run may send again
+        self._is_ours = not self.path.exists()
+        self._state_path = Path(f"{self.path}.state")
+        self._state = os.open(self._state_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(self._state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CannotResume(f"{path}: another run is writing to it") from None
+            if overwrite:
+                os.ftruncate(self._state, 0)
+            self._head = self._read_head()
+            self._file: IO[bytes] = self.path.open("w+b" if overwrite else "a+b")
+        except BaseException:
+            os.close(self._state)
+            raise
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it. Where nothing was done there are no new files."""
+        with contextlib.suppress(OSError):  # what can't be written was said before
+            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._is_ours and self.is_fresh and not self.path.stat().st_size:
+                self.path.unlink()
+                self._state_path.unlink()
+        os.close(self._state)
+
+    # -- what was -----------------------------------------------------------------------------
+
+    def load(self) -> Iterator[None]:
+        """Learn what is there, and heal a last line that was cut. Yields where others may take a turn."""
+        for count, (number, line) in enumerate(self._lines()):
+            if not line.endswith(b"\n"):
+                self._heal(number, line)
+                break
+            self._learn(number, line)
+            if count % 500 == 499:
+                yield
+        for count, note in enumerate(self._notes()):
+            key = note >> 1
+            flags = self.known[key]
+            self.known[key] = flags & ~HANDED if note & 1 else flags | HANDED
+            if count % 5_000 == 4_999:
+                yield
+
+    def retry_failed(self) -> Iterator[None]:
+        """Take failed results out of the output, so that their calls are sent again."""
+        keys: list[int] = []
+        for number, line in self._lines():
+            kept = self._parse(number, line)
+            if kept.may_go_again:
+                keys.append(kept.key << 1 | 1)
+            if len(keys) == 500:
+                self._note(keys)
+                keys = []
+                yield
+        self._note(keys)
+        fresh = self.path.with_name(f"{self.path.name}.tmp")
+        try:
+            with fresh.open("wb") as file:
+                yield from self._copy_others(file)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.copymode(self.path, fresh)
+            self._file.close()
+            fresh.replace(self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        self._file = self.path.open("a+b")
+
+    def _copy_others(self, file: IO[bytes]) -> Iterator[None]:
+        for count, (number, line) in enumerate(self._lines()):
+            kept = self._parse(number, line)
+            if kept.may_go_again:
+                self.known[kept.key] &= ~(DONE | HANDED)
+                self.results -= 1
+                self.failed -= 1
+            else:
+                file.write(line)
+            if count % 500 == 499:
+                yield
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with self.path.open("rb") as file:
+            yield from enumerate(file, 1)
+
+    def _learn(self, number: int, line: bytes) -> None:
+        kept = self._parse(number, line)
+        self.known[kept.key] |= DONE
+        self.results += 1
+        self.failed += kept.failed
+        self.again += kept.may_go_again
+
+    def _heal(self, number: int, line: bytes) -> None:
+        """The last line has no end. It counts if it is whole but for that."""
+        try:
+            self._learn(number, line)
+        except CannotResume:
+            self._file.truncate(self.path.stat().st_size - len(line))
+        else:
+            self._file.write(b"\n")
+            self._file.flush()
+
+    def _parse(self, number: int, line: bytes) -> _Kept:
+        try:
+            row = json.loads(line)
+            index, id = row["index"], row.get("id", "")
+            if not (isinstance(index, int) and 0 <= index < MOST_INDEX and isinstance(id, str)):
+                raise ValueError
+            error: dict[str, Any] = row.get("error") or {}
+            failed = bool(error) or not 200 <= row["response"]["statusCode"] < 300
+            sure = not error.get("mayHaveRun", False) or error.get("idempotent", False)
+            return _Kept(key_of(id, index), failed, failed and bool(sure))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise CannotResume(f"{self.path}:{number}: is no result of this command; --overwrite begins anew") from None
+
+    # -- the state ----------------------------------------------------------------------------
+
+    def _read_head(self) -> tuple[int, bytes] | None:
+        """(calls, digest) that the state was begun with."""
+        head = os.pread(self._state, _HEAD.size, 0)
+        if len(head) < _HEAD.size:  # new, or cut before anything was handed over
+            os.ftruncate(self._state, 0)
+            os.pwrite(self._state, _HEAD.pack(_MAGIC, 0, bytes(16)), 0)
+            return None
+        magic, calls, digest = _HEAD.unpack(head)
+        if magic != _MAGIC:
+            raise CannotResume(f"{self._state_path}: is not the state of a job; --overwrite begins anew")
+        size = os.fstat(self._state).st_size
+        os.ftruncate(self._state, size - (size - _HEAD.size) % 8)
+        return (calls, digest) if calls else None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing was done yet."""
+        return not self.results and os.fstat(self._state).st_size == _HEAD.size
+
+    @property
+    def begun_with(self) -> tuple[int, bytes] | None:
+        """How many calls the input had when this output was last written to, and their digest; None: not known."""
+        return self._head
+
+    def begin(self, calls: int, digest: bytes) -> None:
+        """From now on it belongs to this input."""
+        os.pwrite(self._state, _HEAD.pack(_MAGIC, calls, digest), 0)
+
+    def _notes(self) -> Iterator[int]:
+        at = _HEAD.size
+        while data := os.pread(self._state, 8 * _NOTES_AT_ONCE, at):
+            at += len(data)
+            yield from memoryview(data[: len(data) // 8 * 8]).cast("Q")
+
+    def _note(self, notes: Iterable[int]) -> None:
+        data = array("Q", notes).tobytes()
+        if os.pwrite(self._state, data, os.fstat(self._state).st_size) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._state_path))
+        os.fdatasync(self._state)
+
+    def hand_over(self, keys: Iterable[int]) -> None:
+        """Note that these calls are about to be handed over. Blocks until it is on the disk."""
+        self._note([key << 1 for key in keys])
+
+    def take_back(self, keys: Iterable[int]) -> None:
+        """Note that these calls may be sent (again): they certainly didn't run, or may run twice."""
+        self._note([key << 1 | 1 for key in keys])
+
+    def settle(self) -> None:
+        """Every call has its result: the notes aren't needed any more."""
+        self._file.flush()
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
+        os.ftruncate(self._state, _HEAD.size)
+
+    # -- what comes ---------------------------------------------------------------------------
+
+    def write(self, line: bytes) -> None:
+        self._file.write(line)
+
+    def flush(self) -> None:
+        self._file.flush()

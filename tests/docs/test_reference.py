@@ -1,0 +1,146 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apiflux_grpc.client import errors as client_errors
+from apiflux_grpc.core import errors
+from apiflux_grpc.core.model import Reason
+from apiflux_grpc.settings import SettingsError, load
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.docs import generate
+from tests.docs.generate import PAGES, PROTO, ROOT
+from tests.docs.pages import page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    """Committed as it is generated; `python -m tests.docs.generate` writes them anew."""
+    assert (generate.DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m tests.docs.generate"
+
+
+def test_every_setting_has_words_and_all_words_have_a_setting() -> None:
+    """docs/_settings.toml and the settings fit together, both ways."""
+    assert generate.check_words() == []
+
+
+def test_every_setting_is_named() -> None:
+    """Each name that a file or the environment can set has its row, with a link of its own."""
+    text = page("reference/configuration.md")
+    wanted = [
+        f"[`{setting.name}`](#{section.key or 'file'}.{setting.name})"
+        for section in [*generate.sections(), generate.environment()]
+        for setting in section.settings
+    ]
+    assert [name for name in wanted if name not in text] == []
+    assert len(wanted) > 60
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("", "budget", "{}"), ("server", "state_dir", '"x"'), ("server", "cold_start", '"wait"')],
+)
+def test_what_is_said_not_to_be_supported_is_refused(tmp_path: Path, section: str, name: str, value: str) -> None:
+    """And no longer said so once it is taken."""
+    file = tmp_path / "c.toml"
+    file.write_text(f"[{section}]\n{name} = {value}\n" if section else f"{name} = {value}\n")
+    with pytest.raises(SettingsError, match="not supported by this version"):
+        load(file, environ={})
+    assert "not supported by this version" in generate.words()[section][name]["text"].lower()
+
+
+def test_every_exit_code_is_there() -> None:
+    """0 to 4, as cli.py has them."""
+    assert [code for code, _ in generate.exit_codes()] == ["0", "1", "2", "3", "4"]
+
+
+def test_the_contract_is_read_whole() -> None:
+    """Every service, method, message, field and oneof of the compiled contract is found in the file, and no other."""
+    assert set(_declared(generate.contract(PROTO.read_text(encoding="utf-8")))) == set(_described())
+
+
+def test_everything_in_the_contract_has_a_comment() -> None:
+    """Else a row of the page would be empty."""
+    bare = [
+        f"{outer.name}.{one.name}"
+        for outer in generate.contract(PROTO.read_text(encoding="utf-8")).inner
+        for one in [*outer.inner, *(each for inner in outer.inner for each in inner.inner)]
+        if not one.comment
+    ]
+    assert bare == []
+
+
+def _declared(root: generate.Declared) -> Iterator[str]:
+    for outer in root.inner:
+        yield outer.name
+        for one in outer.inner:
+            yield f"{outer.name}.{one.name}"
+            for each in one.inner:  # of a oneof
+                yield f"{outer.name}.{each.name}"
+
+
+def _described() -> Iterator[str]:
+    for service in pb.DESCRIPTOR.services_by_name.values():
+        yield service.name
+        for method in service.methods:
+            yield f"{service.name}.{method.name}"
+    for message in pb.DESCRIPTOR.message_types_by_name.values():
+        yield message.name
+        for field in message.fields:
+            yield f"{message.name}.{field.name}"
+        for oneof in message.oneofs:
+            if not oneof.name.startswith("_"):  # made up for an optional field
+                yield f"{message.name}.{oneof.name}"
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def reasons() -> set[str]:
+    """Every word that a caller may see: of calls, of requests, and those that the contract names."""
+    found = {reason.value for reason in Reason}
+    kinds: list[type[errors.FluxError]] = [errors.FluxError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if isinstance(kind.reason, str):
+            found.add(kind.reason)
+    intake = (ROOT / "apiflux_grpc" / "engine" / "intake.py").read_text(encoding="utf-8")
+    found |= set(re.findall(r'"(TOO_MANY_[A-Z]+)"', intake))
+    return found
+
+
+def test_every_reason_is_documented() -> None:
+    """Each has a row that says what it means and what to do."""
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \|(.*)\|$", page("reference/errors.md"), re.MULTILINE)
+    known = reasons()
+    assert known - {name for name, _ in rows} == set()
+    assert {name for name, _ in rows} - known == set(), "no such reason"
+    assert [name for name, rest in rows if not rest.rpartition("|")[2].strip()] == [], "says not what to do"
+
+
+def test_every_reason_that_the_contract_names_is_one() -> None:
+    """A word in capitals in a comment of the contract is a reason, or a gRPC status."""
+    words = set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b", PROTO.read_text(encoding="utf-8")))
+    statuses = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
+    modes = {"TEST_MODE"}
+    assert words - reasons() - statuses - modes == set()
+
+
+def test_every_exception_of_the_client_is_documented() -> None:
+    """Those of apiflux_grpc.client.errors."""
+    names = [
+        name
+        for name, kind in vars(client_errors).items()
+        if isinstance(kind, type) and issubclass(kind, client_errors.ApifluxError)
+    ]
+    text = page("reference/errors.md")
+    assert [name for name in names if f"| `{name}` |" not in text] == []
