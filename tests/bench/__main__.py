@@ -27,6 +27,7 @@ from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit as JudgeLimit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.bench.limits import against_the_judge, assign_two_windows, grid
 from tests.bench.more import TaskUpstream, engine_alone, million_queued, steady_use, under_load
 from tests.bench.nginx import nginx_path, nginx_use
 from tests.bench.sender import bare_loop, certificate, idle_memory, sender_alone, storm
@@ -166,6 +167,18 @@ async def main() -> int:
     rows.append(("first result p99, the same, ms", "150", f"{first:.0f}"))
     rows.append(("first result p99 of 100 batches in one instant, ms", "-", f"{burst:.0f}"))
     ok = ok and worst <= 1
+    worst_ratio, where = grid()
+    rows.append(("makespan / optimum over a grid, the worst", "1.01", f"{worst_ratio:.4f} ({where})"))
+    costs = [assign_two_windows(keys, 1) for keys in (10, 1_000, 10_000)]
+    rows.append(("assign with two windows and pacers, 10, 1,000, 10,000 keys, us", "8", _row(costs)))
+    costs = [assign_two_windows(1_000, batches) for batches in (1, 100, 10_000)]
+    rows.append(("the same at 1,000 keys with 1, 100, 10,000 batches, us", "8", _row(costs)))
+    large, small, worst, rejected = await against_the_judge()
+    rows.append(
+        ("1,500 calls over 5 keys of 100 per 10 s, makespan / 20.15 s; rejected", "1.01; 0", f"{large:.3f}; {rejected}")
+    )
+    rows.append(("10 calls behind them / the 9.5 s until capacity frees", "1.05", f"{small:.3f}"))
+    ok = ok and worst <= 1 and not rejected
     ratio, server, own = await long_stream(SIMULATOR)
     rows.append(("one stream of 1,000,000 calls, throughput / batches of 20,000", "0.7", f"{ratio:.2f}"))
     rows.append(("the same, MB that the server grew; its client", "150; 150", f"{server:.0f}; {own:.0f}"))
