@@ -6,7 +6,7 @@ The naive breaker keeps nothing but the log of what happened, and works out ever
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
@@ -375,4 +375,5 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 BreakerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None, print_blob=True)
-TestBreaker = BreakerMachine.TestCase
+TestBreaker: Any = BreakerMachine.TestCase
+TestBreaker.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -586,3 +587,4 @@ class LimitsMachine(RuleBasedStateMachine):
 
 TestLimitsMachine: Any = LimitsMachine.TestCase
 TestLimitsMachine.settings = settings(deadline=None, max_examples=120, stateful_step_count=25, print_blob=True)
+TestLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

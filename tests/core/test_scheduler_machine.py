@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -509,4 +510,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestSchedulerMachine: Any = SchedulerMachine.TestCase
-TestSchedulerMachine.settings = settings(deadline=None, max_examples=200, stateful_step_count=30, print_blob=True)
+TestSchedulerMachine.settings = settings(deadline=None, max_examples=100, stateful_step_count=30, print_blob=True)
+TestSchedulerMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

@@ -356,3 +356,6 @@ def test_no_window_holds_more_than_the_limit(most: int, steps: list[tuple[int, b
             arrivals.append(now)
     for place, at in enumerate(arrivals):
         assert sum(1 for other in arrivals[place:] if other - at < PER) <= most
+
+
+TestWindowMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
