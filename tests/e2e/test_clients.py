@@ -34,6 +34,9 @@ from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 
+# One worker builds the programs, and two at a time would be in each other's way.
+pytestmark = pytest.mark.xdist_group("clients")
+
 CLIENTS = Path(__file__).parents[2] / "clients"
 KEYS = {"key-1": "canary-clients-one", "key-2": "canary-clients-two"}
 FAST = Limit(10, 1_000_000_000)
