@@ -53,10 +53,10 @@ types: setup  ## mypy --strict
 WORKERS ?= 3
 
 test: setup  ## the tests, under three minutes
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS)
 
 test-all: setup  ## all tests, the slow ones too
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m ''
+	$(BIN)/pytest -n $(WORKERS) -m ''
 
 demo: setup  ## the main job: a judge, a server, 100 requests of 50 calls, a verdict
 	@$(BIN)/apiflux stress --quick

@@ -34,9 +34,6 @@ from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 
-# One worker builds the programs, and two at a time would be in each other's way.
-pytestmark = pytest.mark.xdist_group("clients")
-
 CLIENTS = Path(__file__).parents[2] / "clients"
 KEYS = {"key-1": "canary-clients-one", "key-2": "canary-clients-two"}
 FAST = Limit(10, 1_000_000_000)
@@ -66,11 +63,13 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             build([tool("go", (1, 26)), "build", "-o", str(binary), "."], CLIENTS / "go")
             return [str(binary)]
         case "node":
-            folder = CLIENTS / "node"
             node = tool("node", (18, 3))
-            installed = folder / "node_modules" / ".package-lock.json"
-            if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
-                build([tool("npm", (8, 8)), "ci"], folder)
+            # In a folder of this worker's own: two installations at a time would be in each other's way.
+            root = tmp_path_factory.mktemp("checkout")
+            folder = root / "clients" / "node"
+            shutil.copytree(CLIENTS / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
+            (root / "protos").symlink_to(CLIENTS.parent / "protos")
+            build([tool("npm", (8, 8)), "ci"], folder)
             # Node itself: what PyPI installs is a program that starts it, and signals don't reach it through that.
             itself = subprocess.run([node, "-p", "process.execPath"], capture_output=True, text=True, check=True)
             return [itself.stdout.strip(), str(folder / "run_batch.js")]
