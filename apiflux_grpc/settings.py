@@ -46,6 +46,7 @@ from apiflux_grpc.core.model import (
     MILLISECOND,
     RETRY_REASONS,
     SECOND,
+    SENDER_HEADERS,
     Counts,
     Group,
     Key,
@@ -150,25 +151,6 @@ _STATUS: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?").f
 _SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 _SECRET_MOST: Final = 8192
-
-# Set by the sender, or of the connection. Authorization is ours too, and the one that may carry a key.
-_SENDER_HEADERS: Final = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 def parse_duration(text: str) -> int:
@@ -302,7 +284,7 @@ def _variable(text: str) -> str:
 def _header(text: str) -> str:
     if not _TOKEN(text):
         raise ValueError("is not a header name")
-    if text.lower() in _SENDER_HEADERS:
+    if text.lower() in SENDER_HEADERS:
         raise ValueError("is a header that the service sets itself")
     return text
 

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.model import MICROSECOND, SECOND, Answer, Batch, Call, Key, NotSent, Permit, Unknown
+from apiflux_grpc.core.model import CANCELLED, MICROSECOND, SECOND, Answer, Batch, Call, Key, NotSent, Permit, Unknown
 from apiflux_grpc.core.scheduler import KeyState
 from apiflux_grpc.engine.ports import Attempt
 
@@ -130,7 +130,7 @@ class FakeUpstream:
         self._end(attempt, outcome)
 
     def _stopped(self, attempt: Attempt) -> Outcome:
-        return Unknown("cancelled") if attempt in self._sent else NotSent("cancelled")
+        return Unknown("cancelled") if attempt in self._sent else CANCELLED
 
     def _end_soon(self, attempt: Attempt) -> None:
         asyncio.get_running_loop().call_soon(self._end_stopped, attempt)

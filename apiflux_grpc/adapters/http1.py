@@ -38,7 +38,18 @@ from aiohappyeyeballs import start_connection
 from httptools import HttpParserError, HttpResponseParser
 
 from apiflux_grpc.adapters.wheel import Wheel
-from apiflux_grpc.core.model import MILLISECOND, SECOND, NotSent, Reason, Unknown
+from apiflux_grpc.core.model import (
+    CANCELLED,
+    CLOSED,
+    LATE,
+    MILLISECOND,
+    NO_CONNECTION,
+    OUT_OF_TIME,
+    SECOND,
+    NotSent,
+    Reason,
+    Unknown,
+)
 
 if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
@@ -144,11 +155,11 @@ class Origin:
         """Send it, on a connection that is open or on a new one. Never raises."""
         now = self.clock()
         if self._closed:
-            return self._refuse(exchange, "the upstream is closed")
+            return self.finish_soon(exchange, CLOSED)
         if exchange.deadline <= now:
-            return self._refuse(exchange, "not sent in time")
+            return self.finish_soon(exchange, OUT_OF_TIME)
         if exchange.send_by is not None and exchange.send_by < now:
-            return self._refuse(exchange, "late")
+            return self.finish_soon(exchange, LATE)
         exchange._slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
@@ -178,26 +189,20 @@ class Origin:
         """The same, in the next pass of the loop."""
         asyncio.get_running_loop().call_soon(self.finish, exchange, ending)
 
-    def _refuse(self, exchange: Exchange, detail: str) -> None:
-        self.finish_soon(exchange, NotSent(detail))
-
     def _cancel(self, exchange: Exchange) -> None:
-        self._stop(exchange, "cancelled", Reason.BODY_CUT, Reason.UNKNOWN)
+        self._stop(exchange, CANCELLED, Unknown(CANCELLED.detail), Reason.BODY_CUT)
 
     def _time_out(self, exchanges: list[Exchange]) -> None:
         for exchange in exchanges:
-            if exchange._connection is None:
-                self._stop(exchange, "not sent in time", Reason.TIMEOUT, Reason.TIMEOUT)
-            else:
-                self._stop(exchange, "no answer in time", Reason.TIMEOUT, Reason.TIMEOUT)
+            self._stop(exchange, NO_CONNECTION, Unknown("no answer in time", Reason.TIMEOUT), Reason.TIMEOUT)
 
-    def _stop(self, exchange: Exchange, detail: str, fault: Reason, reason: Reason) -> None:
+    def _stop(self, exchange: Exchange, unsent: NotSent, unknown: Unknown, fault: Reason) -> None:
         if exchange._over:
             return
         if exchange._connection is None:
-            self.finish(exchange, NotSent(detail))  # its dial goes on for the next one
+            self.finish(exchange, unsent)  # its dial goes on for the next one
         else:
-            exchange._connection.cut(detail, fault, reason)
+            exchange._connection.cut(unknown.detail, fault, unknown.reason)
 
     # -- dialing ------------------------------------------------------------------------------
 
@@ -225,7 +230,7 @@ class Origin:
             return
         now = self.clock()
         if not exchange._over and exchange.send_by is not None and exchange.send_by < now:
-            self.finish(exchange, NotSent("late"))
+            self.finish(exchange, LATE)
         if exchange._over or connection.lost:
             self.finish(exchange, NotSent("the connection was closed before it was used"))
             self.keep(connection)
@@ -235,7 +240,7 @@ class Origin:
     def _dialed(self, task: asyncio.Task[None]) -> None:
         exchange = self._dials.pop(task)
         error = None if task.cancelled() else task.exception()
-        detail = "cancelled" if error is None else type(error).__name__
+        detail = CANCELLED.detail if error is None else type(error).__name__
         if exchange._connection is None:
             self.finish(exchange, NotSent(detail))
         elif error is not None:

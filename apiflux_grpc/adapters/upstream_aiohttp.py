@@ -28,7 +28,19 @@ import aiohttp
 from yarl import URL
 
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Reason, Unknown
+from apiflux_grpc.core.model import (
+    CANCELLED,
+    CLOSED,
+    LATE,
+    MILLISECOND,
+    NO_CONNECTION,
+    OUT_OF_TIME,
+    SECOND,
+    Answer,
+    NotSent,
+    Reason,
+    Unknown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +103,7 @@ class AiohttpUpstream:
     def session(self) -> aiohttp.ClientSession:
         """Made when it is first needed; raises _Failed once closed."""
         if self._closed:
-            raise _Failed("the upstream is closed")
+            raise _Failed(CLOSED.detail)
         if self._session is None:
             idle = self._settings.idle_timeout / SECOND
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=idle, ssl=self._ssl)
@@ -243,7 +255,7 @@ class _Flight:
         assert isinstance(request, _Request)
         request.home, request.flight = self._home, self
         if self._attempt.send_by is not None and self._home.now() > self._attempt.send_by:
-            raise _Failed("late")
+            raise _Failed(LATE.detail)
         for _ in range(STALE_CONNECTIONS):
             try:
                 return await handler(request)
@@ -296,10 +308,10 @@ class _Flight:
                 return self._answer(fault=Reason.TIMEOUT)
             if self._out:
                 return Unknown("no answer in time", Reason.TIMEOUT)
-            return NotSent("not sent in time")
+            return OUT_OF_TIME if self._timer is None else NO_CONNECTION
         if self._head is not None:
             return self._answer(fault=Reason.BODY_CUT)
-        return self._lost("cancelled")
+        return self._lost(CANCELLED.detail)
 
     def _lost(self, detail: str) -> Outcome:
         return Unknown(detail) if self._out else NotSent(detail)

@@ -2,8 +2,7 @@
 limits of its own, so that a run without a network shows whether limits are kept.
 
 Rule: what is due at once is answered in one callback in the next pass of the loop, all of it together; what is due
-later waits in a wheel of 1 ms ticks with one timer. Nothing is answered before it is due by `clock`: a timer that
-fires early (uvloop's do, by up to 0.9 ms) finds nothing and is set again.
+later waits in a wheel of 1 ms ticks. Nothing is answered before it is due by `clock`.
 
 A call counts as sent, and as arrived, in `begin`. An attempt's `handle` says what it will end as, and is None once
 it is over or about to be. Lives on the loop of the first `begin`.
@@ -15,10 +14,10 @@ import asyncio
 import random as _random
 import time
 from collections import deque
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Reason, Unknown
+from apiflux_grpc.adapters.wheel import Wheel
+from apiflux_grpc.core.model import CLOSED, MILLISECOND, OUT_OF_TIME, SECOND, Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +28,7 @@ _JSON: Final = {"content-type": "application/json"}
 _OK: Final = (200, _JSON, b'{"ok":true}')
 _FAILED: Final = (500, _JSON, b'{"ok":false}')
 _LATE: Final = Unknown("no answer in time", Reason.TIMEOUT)
-_TOO_LATE: Final = NotSent("not sent in time")
 _CANCELLED: Final = Unknown("cancelled")
-_CLOSED: Final = NotSent("the upstream is closed")
 
 _Response = tuple[int, "Mapping[str, str]", bytes]
 
@@ -66,17 +63,14 @@ class SimulatedUpstream:
         self._due: list[Attempt] = []  # answered in the next pass
         self._ending: list[tuple[Attempt, Unknown | NotSent]] = []  # done in the next pass
         self._pass: asyncio.Handle | None = None
-        self._wheel: dict[int, list[Attempt]] = {}
-        self._ticks: list[int] = []  # a heap of the wheel's keys, ms
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_tick = 0
+        self._later: Wheel[Attempt] = Wheel(MILLISECOND, clock, self._answer)
         self._closed = False
 
     def begin(self, attempt: Attempt) -> None:
         now = self._clock()
         left = attempt.permit.taken_at + attempt.timeout - now
         if self._closed or left <= 0:
-            self._end_soon(attempt, _CLOSED if self._closed else _TOO_LATE)
+            self._end_soon(attempt, CLOSED if self._closed else OUT_OF_TIME)
             return
         attempt.sent(now)
         attempt.handle = self._response(attempt, now) if self._limits or self._error_rate else _OK
@@ -87,7 +81,7 @@ class SimulatedUpstream:
             latency = left
             attempt.handle = _LATE
         if latency:
-            self._put(attempt, now + latency)
+            self._later.put(now + latency, attempt)
         else:
             self._due.append(attempt)
             if self._pass is None:
@@ -102,18 +96,11 @@ class SimulatedUpstream:
 
     async def close(self) -> None:
         self._closed = True
-        waiting = [self._due, *self._wheel.values()]
-        self._wheel.clear()
-        self._ticks.clear()
-        for attempts in waiting:
-            for attempt in attempts:
-                self.cancel(attempt)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for attempt in self._due + self._later.close():
+            self.cancel(attempt)
         if self._pass is not None:
             self._pass.cancel()
-        self._answer()
+        self._on_pass()
 
     # -- what it answers ----------------------------------------------------------------------
 
@@ -144,42 +131,19 @@ class SimulatedUpstream:
             self._wake()
 
     def _wake(self) -> None:
-        self._pass = asyncio.get_running_loop().call_soon(self._answer)
+        self._pass = asyncio.get_running_loop().call_soon(self._on_pass)
 
-    def _put(self, attempt: Attempt, at: int) -> None:
-        tick = -(-at // MILLISECOND)
-        slot = self._wheel.get(tick)
-        if slot is not None:
-            slot.append(attempt)
-            return
-        self._wheel[tick] = [attempt]
-        heappush(self._ticks, tick)
-        if self._timer is None or tick < self._timer_tick:
-            self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_tick = self._ticks[0]
-        wait = self._timer_tick - self._clock() // MILLISECOND
-        self._timer = asyncio.get_running_loop().call_later(max(0, wait) / 1_000, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._answer()
-        if self._ticks and self._timer is None:
-            self._arm()
-
-    def _answer(self) -> None:
-        """End everything that is due."""
+    def _on_pass(self) -> None:
         self._pass = None
-        now = self._clock()
         due, self._due = self._due, []
         ending, self._ending = self._ending, []
-        while self._ticks and self._ticks[0] * MILLISECOND <= now:
-            due += self._wheel.pop(heappop(self._ticks))
         for attempt, outcome in ending:
             attempt.done(outcome)
+        self._answer(due)
+
+    def _answer(self, due: list[Attempt]) -> None:
+        """End what is due."""
+        now = self._clock()
         answer = Answer(*_OK, now)  # frozen, so one does for all of them
         for attempt in due:
             ends_as, attempt.handle = attempt.handle, None
@@ -192,8 +156,7 @@ class SimulatedUpstream:
                 attempt.done(Answer(status, headers, body, now))
 
     def __repr__(self) -> str:
-        waiting = len(self._due) + sum(map(len, self._wheel.values()))
-        return f"<SimulatedUpstream: {waiting} waiting>"
+        return f"<SimulatedUpstream: {len(self._due)} due, {self._later!r}>"
 
 
 class _Arrivals:

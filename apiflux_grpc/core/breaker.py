@@ -45,7 +45,6 @@ class Breaker:
         "_until",
         "calm",
         "era",
-        "opened_at",
     )
 
     def __init__(self, threshold: int, first: int, longest: int) -> None:
@@ -61,15 +60,10 @@ class Breaker:
         self._cool_down = first  # of the next opening
         self._until = 0  # the end of the cool-down
         self._probing = False
-        self.opened_at: int | None = None  # since when it hasn't been closed; None: it is
 
     @property
     def state(self) -> State:
         return self._state
-
-    def open_for(self, now: int) -> int:
-        """How long (ns) no call has succeeded since it opened, probes included; 0 while closed."""
-        return 0 if self.opened_at is None else now - self.opened_at
 
     def ready_at(self, now: int) -> int:
         """`now` or earlier: a call may go. Else a later instant at which one may; FAR: not before the probe ends."""
@@ -104,7 +98,6 @@ class Breaker:
         self._probing = False
         self.era += 1
         self._cool_down = self._first
-        self.opened_at = None
         return True
 
     def failed(self, now: int, era: int) -> bool:
@@ -116,7 +109,6 @@ class Breaker:
             self._run += 1
             if self._run < self._threshold:
                 return False
-            self.opened_at = now
         self._run = 0
         self._state = State.OPEN
         self._probing = False

@@ -594,10 +594,5 @@ class Budget:
             heirs.append((known or Window(limit.max, 0)).heir(limit.max, limit.per, instant, pending))
         return tuple(heirs)
 
-    @property
-    def on_the_way(self) -> list[tuple[int, int]]:
-        """(instant of arrival at the latest, calls) of the flights; for forecasts."""
-        return [(flight.last + self.jitter, flight.calls) for flight in self._flights if flight.calls]
-
     def __repr__(self) -> str:
         return f"<Budget {', '.join(map(repr, (*self.windows, *self.cost_windows, *self.buckets)))}>"

@@ -11,8 +11,8 @@
       ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
 
-`reason` is the word that users see in ErrorInfo. This module knows no status codes: server/status.py has the
-one table.
+Rule: an exception says what happened and holds what the caller needs to act on it. `reason` is the word that users
+see in ErrorInfo. No status codes here: server/status.py has the one table.
 """
 
 from __future__ import annotations

@@ -147,6 +147,24 @@ class Pool:
         return any(low <= status <= high for low, high in self.success)
 
 
+# Set by the sender, or of the connection: neither a call nor a setting may set them.
+SENDER_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -195,6 +213,14 @@ class Unknown:
 
 
 Outcome = Answer | NotSent | Unknown
+
+# What kept an attempt from being sent on our side. It says nothing of the upstream.
+LATE: Final = NotSent("late")  # past its `send_by`
+OUT_OF_TIME: Final = NotSent("not sent in time")
+CANCELLED: Final = NotSent("cancelled")
+CLOSED: Final = NotSent("the upstream is closed")
+OURS: Final = frozenset({LATE, OUT_OF_TIME, CANCELLED, CLOSED})
+NO_CONNECTION: Final = NotSent("no connection in time")  # and this does
 
 
 @dataclass(slots=True)
@@ -336,6 +362,13 @@ class Batch:
         self.parked = False  # left out of the turns for now
         self.finish = 0.0
         self.owed = 0.0  # size that it took beyond what it was charged
+
+    @property
+    def next_cost(self) -> int:
+        """What the call whose turn is next costs: a retry that is due, else the next first attempt."""
+        if self.costs is None:
+            return 1
+        return self.costs[self.again[0].index if self.again else self.next_index]
 
     @property
     def waiting(self) -> int:

@@ -392,11 +392,8 @@ class Scheduler:
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""
-        avoid = None
-        index = batch.next_index
-        if batch.again:
-            index, avoid = batch.again[0].index, batch.again[0].avoid
-        cost = 1 if batch.costs is None else batch.costs[index]
+        avoid = batch.again[0].avoid if batch.again else None
+        cost = batch.next_cost
         ready = self._ready
         reserved = self._reserved
         passed: list[_Entry] = []
@@ -497,8 +494,7 @@ class Scheduler:
 
         False: it fits nowhere as things stand, so there is nothing to reserve.
         """
-        index = batch.again[0].index if batch.again else batch.next_index
-        cost = 1 if batch.costs is None else batch.costs[index]
+        cost = batch.next_cost
         best, best_at = self.keys[0], FAR
         for key in self.keys:
             at = self._fits_at(key, cost, now)
@@ -529,8 +525,7 @@ class Scheduler:
             self._unreserve()
             return permit
         self._starved = True
-        index = batch.again[0].index if batch.again else batch.next_index
-        cost = 1 if batch.costs is None else batch.costs[index]
+        cost = batch.next_cost
         at = self._fits_at(reserved.key, cost, now)
         if cost != reserved.cost or at > max(reserved.at, now):
             if not self._reserve(batch, now):

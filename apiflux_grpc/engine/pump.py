@@ -21,7 +21,19 @@ from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.feedback import LONGEST_BACK_OFF, block_for, cost_of, hints, retry_after
 from apiflux_grpc.core.forecast import Forecast, work_before
 from apiflux_grpc.core.margin import RoundTrips
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Answer, Batch, Counts, NotSent, Reason, Result
+from apiflux_grpc.core.model import (
+    LATE,
+    MILLISECOND,
+    OURS,
+    SECOND,
+    Again,
+    Answer,
+    Batch,
+    Counts,
+    NotSent,
+    Reason,
+    Result,
+)
 from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
 from apiflux_grpc.engine.outbox import Ending
 from apiflux_grpc.engine.ports import Attempt
@@ -38,8 +50,6 @@ if TYPE_CHECKING:
 
 UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})
 KEY_UNSEEN: Final = frozenset({Reason.HTTP_429, Reason.HTTP_5XX})
-LATE: Final = NotSent("late")  # what a sender says of an attempt past its `send_by`
-NOT_ITS_FAULT: Final = frozenset({"late", "not sent in time", "cancelled", "the upstream is closed"})
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
@@ -287,28 +297,27 @@ class Pump:
             assert isinstance(outcome, Answer)
             for name in outcome.headers:
                 if "rate" in name:
-                    self._take_hints(permit.key, outcome, now, datetime.now(UTC))
+                    self._take_hints(permit.key, self._hints(outcome, datetime.now(UTC)), now)
                     break
             return 0
         elif cancelled and not isinstance(outcome, Answer):
             self._tell_breakers(permit, None, None, now)
         elif not isinstance(outcome, Answer):
-            # What never left for want of time says nothing of the upstream.
-            late = isinstance(outcome, NotSent) and outcome.detail in NOT_ITS_FAULT
             self._last_failure = outcome.detail
-            self._tell_breakers(permit, None, None if late else False, now)
+            self._tell_breakers(permit, None, None if outcome in OURS else False, now)
         else:
             self._last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, works, failure not in UPSTREAM_AT_FAULT, now, outcome.status)
         if not isinstance(outcome, Answer):
             return 0
         wall_now = datetime.now(UTC)
+        told = self._hints(outcome, wall_now)
         if failure is Reason.HTTP_429:
-            self._block(permit, outcome, now, wall_now)
+            self._block(permit, outcome, told, now, wall_now)
         else:
             permit.key.drawn_429 = 0
         if failure is not Reason.HTTP_429 or "retry-after" not in outcome.headers:
-            self._take_hints(permit.key, outcome, now, wall_now)  # Retry-After goes before
+            self._take_hints(permit.key, told, now)  # Retry-After goes before
         if outcome.status == 503 and "retry-after" in outcome.headers:
             return retry_after(outcome.headers["retry-after"], wall_now) or 0
         return 0
@@ -340,7 +349,7 @@ class Pump:
             seconds = (scheduler.breaker.ready_at(now) - now) / SECOND
             observer.upstream_failing(name, seconds, self._last_failure)
 
-    def _block(self, permit: Permit, outcome: Answer, now: int, wall_now: datetime) -> None:
+    def _block(self, permit: Permit, outcome: Answer, told: Sequence[Hint], now: int, wall_now: datetime) -> None:
         key = permit.key
         if permit.taken_at >= key.blocked_until or not key.drawn_429:
             key.drawn_429 += 1  # those that were in flight with the first one say nothing new
@@ -350,7 +359,6 @@ class Pump:
         owner = key.budget
         if key.group is not None and key.group.budget.rank(now) < owner.rank(now):
             owner = key.group.budget
-        told, _ = hints(outcome.headers, wall_now)
         spent = [(hint.counts, hint.per) for hint in told if not hint.remaining]
         cut = owner.cut(now, permit.taken_at, *(spent[0] if spent else (None, None)))
         if cut is not None:
@@ -358,10 +366,13 @@ class Pump:
             name = f"{cut.max}/{cut.per / SECOND:g}s {cut.counts.value}"
             self._observer.limit_cut(self.pool.name, key.key.label, name)
 
-    def _take_hints(self, key: KeyState, outcome: Answer, now: int, wall_now: datetime) -> None:
-        """What is left of its limits, less what is on its way, is the most that may still go until they reset."""
+    def _hints(self, outcome: Answer, wall_now: datetime) -> Sequence[Hint]:
         told, malformed = hints(outcome.headers, wall_now)
         self.malformed += malformed
+        return told
+
+    def _take_hints(self, key: KeyState, told: Sequence[Hint], now: int) -> None:
+        """What is left of its limits, less what is on its way, is the most that may still go until they reset."""
         for hint in told:
             counts = hint.counts or _counts_of(key, hint)
             flying = key.in_flight if counts is Counts.CALLS else key.cost_in_flight

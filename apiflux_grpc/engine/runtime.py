@@ -416,14 +416,20 @@ class Engine:
 
     # -- work ---------------------------------------------------------------------------------
 
+    def pool(self, name: str) -> Pool:
+        """The pool of this name; raises PoolNotFound."""
+        pool = self.pools.get(name)
+        if pool is None:
+            raise PoolNotFound(name[:64], list(self.pools))
+        return pool
+
     def submit(self, spec: BatchSpec) -> Ticket:
         """Admit a batch or refuse it at once: raises PoolNotFound, Draining, Overloaded or EngineFailed."""
         if self.failure is not None:
             raise EngineFailed(self.failure)
         if self.draining:
             raise Draining(5 * SECOND)
-        if spec.pool not in self.pools:
-            raise PoolNotFound(spec.pool, list(self.pools))
+        self.pool(spec.pool)
         total = len(spec.calls)
         self.admission.admit(total, spec.size, self.drain_time(spec.pool))
         self._next_id += 1
@@ -448,8 +454,7 @@ class Engine:
 
     async def ask(self, pool: str, caller: str, calls: int, cost: float, timeout: float = 5.0) -> Told:
         """How long so many calls would take now. Raises PoolNotFound, EngineFailed."""
-        if pool not in self.pools:
-            raise PoolNotFound(pool, list(self.pools))
+        self.pool(pool)
         self._next_id += 1
         id = self._next_id
         future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()

@@ -21,7 +21,6 @@ from apiflux_grpc.core.errors import (
     Draining,
     FluxError,
     InvalidRequest,
-    PoolNotFound,
     ReaderStalled,
 )
 from apiflux_grpc.core.model import SECOND
@@ -105,10 +104,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             correlation_id = first.open.correlation_id or uuid.uuid4().hex
             name = first.open.pool or "default"
             note(correlation_id=correlation_id[:128], pool=name[:64])
-            pool = self._engine.pools.get(name)
-            if pool is None:
-                raise PoolNotFound(name[:64], list(self._engine.pools))
-            checking = wire.StreamChecking(first.open, pool)
+            checking = wire.StreamChecking(first.open, self._engine.pool(name))
             ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
             feeding: asyncio.Task[None] | None = None
             try:
@@ -127,10 +123,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         name = request.pool or "default"
         note(pool=name[:64], calls=request.calls)
         try:
-            pool = self._engine.pools.get(name)
-            if pool is None:
-                raise PoolNotFound(name[:64], list(self._engine.pools))
-            wire.check_estimate(request, pool)
+            wire.check_estimate(request, self._engine.pool(name))
             told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
         except FluxError as error:
             await _abort(context, error)
@@ -144,13 +137,9 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         engine, defaults = self._engine, self._defaults
         if engine.draining:
             raise Draining(5 * SECOND)  # before anything is said of the request: it may be fine elsewhere
-        name = request.pool or "default"
-        pool = engine.pools.get(name)
-        if pool is None:
-            raise PoolNotFound(name[:64], list(engine.pools))
         checking = wire.Checking(
             request,
-            pool,
+            engine.pool(request.pool or "default"),
             caller_of(context.peer()),
             default_repeat=defaults.repeat_count,
             max_calls=defaults.max_batch_calls,

@@ -19,6 +19,7 @@ from apiflux_grpc.core.model import (
     RETRY_REASONS,
     SAFE_METHODS,
     SECOND,
+    SENDER_HEADERS,
     Answer,
     Call,
     Counts,
@@ -48,25 +49,8 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+").fullmatch  # RFC 911
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*").fullmatch
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 
-# Headers that are ours to set: of the connection, of the framing, of the destination.
-OUR_HEADERS: Final = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+# Authorization may carry a key, so no call may set it.
+OUR_HEADERS: Final = SENDER_HEADERS | {"authorization"}
 
 
 class _Calls(Sequence[Call]):
@@ -253,6 +237,7 @@ class Checking:
         self._default_repeat = default_repeat
         self._max_calls = max_calls
         self._max_bytes = max_bytes
+        self._size = request.ByteSize()
         self._checks = Checks(pool)
         self._ids: set[str] = set()
         self._costs: list[int] | None = None
@@ -261,9 +246,8 @@ class Checking:
         """Check everything; yields where the loop may take a turn."""
         request = self._request
         total = len(request.calls)
-        size = request.ByteSize()
-        if total > self._max_calls or size > self._max_bytes:
-            self._refuse_large(total, size)
+        if total > self._max_calls or self._size > self._max_bytes:
+            self._refuse_large(total, self._size)
         if request.HasField("repeat"):
             self._repeat(request.repeat)
         elif not total:
@@ -280,7 +264,6 @@ class Checking:
         """The batch, with ns to its deadline; only after `slices` has run to its end."""
         request = self._request
         calls: Sequence[Call] = _Calls(request)
-        size = request.ByteSize()
         costs: Sequence[int] | None = self._costs
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
@@ -292,7 +275,7 @@ class Checking:
             caller=self._caller,
             calls=calls,
             retry=self._policy,
-            size=size,
+            size=self._size,
             costs=costs,
             weight=2.0**request.priority,
             ordered=request.ordered,

@@ -20,7 +20,20 @@ import pytest
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, Call, Key, NotSent, Outcome, Reason, Unknown
+from apiflux_grpc.core.model import (
+    CANCELLED,
+    MILLISECOND,
+    NO_CONNECTION,
+    OUT_OF_TIME,
+    SECOND,
+    Answer,
+    Call,
+    Key,
+    NotSent,
+    Outcome,
+    Reason,
+    Unknown,
+)
 from apiflux_grpc.testing import Watch
 
 CANARY = "sk-canary/7f3a+9b"
@@ -229,7 +242,7 @@ async def test_sent_is_told_at_the_write(site: Site, make: Make) -> None:
     await asyncio.sleep(0.01)
     assert watch.sent_at == []
     upstream.cancel(watch)
-    assert await watch.over() == NotSent("cancelled")
+    assert await watch.over() == CANCELLED
 
 
 async def test_a_cancelled_task_never_began(site: Site, upstream: Sender) -> None:
@@ -237,7 +250,7 @@ async def test_a_cancelled_task_never_began(site: Site, upstream: Sender) -> Non
     watch = Watch(Call(), KEY)
     upstream.begin(watch)
     upstream.cancel(watch)
-    assert await watch.over() == NotSent("cancelled")
+    assert await watch.over() == CANCELLED
     await asyncio.sleep(0.01)
     assert site.requests == []
 
@@ -262,7 +275,7 @@ async def test_too_late(site: Site, upstream: Sender) -> None:
     await answered(upstream, Call())
     watch = Watch(Call(), KEY, SECOND, taken_at=0)
     upstream.begin(watch)
-    assert await watch.over() == NotSent("not sent in time")
+    assert await watch.over() == OUT_OF_TIME
     await asyncio.sleep(0.01)
     assert len(site.requests) == 1
 
@@ -409,7 +422,7 @@ async def test_connecting_takes_too_long(site: Site, make: Make) -> None:
     tls = site.url.replace("http:", "https:")
     hasty = make(base_url=tls, connect_timeout=20 * MILLISECOND)
     assert await attempt(hasty, Call()) == NotSent("connecting took too long")
-    assert await attempt(make(base_url=tls), Call(), timeout=20 * MILLISECOND) == NotSent("not sent in time")
+    assert await attempt(make(base_url=tls), Call(), timeout=20 * MILLISECOND) == NO_CONNECTION
 
 
 # -- what comes back -------------------------------------------------------------------------------

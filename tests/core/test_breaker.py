@@ -38,8 +38,6 @@ def test_calls_go_while_it_is_closed() -> None:
     breaker = of_key()
     assert breaker.state is State.CLOSED
     assert breaker.ready_at(7) <= 7
-    assert breaker.opened_at is None
-    assert breaker.open_for(7) == 0
     eras = [breaker.began(7) for _ in range(3)]
     assert not any(breaker.is_probe(era) for era in eras)
     assert breaker.ready_at(7) <= 7
@@ -48,8 +46,6 @@ def test_calls_go_while_it_is_closed() -> None:
 def test_a_failure_opens_it_for_the_first_cool_down() -> None:
     breaker = opened(now=5)
     assert breaker.state is State.OPEN
-    assert breaker.opened_at == 5
-    assert breaker.open_for(8) == 3
     assert breaker.ready_at(5) == 5 + FIRST
     assert breaker.ready_at(5 + FIRST) <= 5 + FIRST
 
@@ -59,7 +55,6 @@ def test_only_a_whole_run_opens_it(threshold: int) -> None:
     breaker = Breaker(threshold, FIRST, LONGEST)
     eras = [breaker.began(0) for _ in range(threshold)]
     assert [breaker.failed(now, era) for now, era in enumerate(eras)] == [False] * (threshold - 1) + [True]
-    assert breaker.opened_at == threshold - 1
 
 
 def test_a_success_between_ends_the_run() -> None:
@@ -96,7 +91,6 @@ def test_its_success_closes_the_breaker_and_resets_the_cool_down() -> None:
     assert breaker.failed(FIRST, breaker.began(FIRST))
     assert breaker.succeeded(3 * FIRST, breaker.began(3 * FIRST))
     assert breaker.state is State.CLOSED
-    assert breaker.opened_at is None
     assert breaker.ready_at(3 * FIRST) <= 3 * FIRST
     assert breaker.failed(3 * FIRST, breaker.began(3 * FIRST))
     assert breaker.ready_at(3 * FIRST) == 4 * FIRST
@@ -110,8 +104,6 @@ def test_its_failure_doubles_the_cool_down_up_to_the_longest() -> None:
         now = breaker.ready_at(now)
         assert breaker.failed(now, breaker.began(now))
     assert waits == [10 * SECOND, 20 * SECOND, 40 * SECOND, LONGEST, LONGEST, LONGEST]
-    assert breaker.opened_at == 0  # one outage, however often it was probed
-    assert breaker.open_for(now) == now
 
 
 def test_a_cool_down_begins_when_the_probe_fails() -> None:
@@ -135,7 +127,6 @@ def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
     first = breaker.began(FIRST)
     assert breaker.abandoned(FIRST + 1, first)
     assert breaker.state is State.HALF_OPEN
-    assert breaker.opened_at == 0
     assert breaker.ready_at(FIRST + 1) <= FIRST + 1
     second = breaker.began(FIRST + 1)
     assert breaker.is_probe(second)
@@ -152,7 +143,6 @@ def test_fifty_calls_in_flight_are_one_rejection(threshold: int) -> None:
     breaker = Breaker(threshold, FIRST, LONGEST)
     eras = [breaker.began(0) for _ in range(50)]
     assert sum(breaker.failed(now, era) for now, era in enumerate(eras)) == 1
-    assert breaker.opened_at == threshold - 1
     assert breaker.ready_at(50) == threshold - 1 + FIRST
 
 
@@ -175,9 +165,9 @@ def test_the_result_of_an_earlier_call_changes_nothing(how: str, stage: str) -> 
     if stage == "open again":
         for _ in range(2):
             breaker.failed(now, breaker.began(now))
-    before = (breaker.state, breaker.opened_at, breaker.ready_at(now), breaker.is_probe(probe))
+    before = (breaker.state, breaker.ready_at(now), breaker.is_probe(probe))
     assert not getattr(breaker, how)(now, late)
-    assert (breaker.state, breaker.opened_at, breaker.ready_at(now), breaker.is_probe(probe)) == before
+    assert (breaker.state, breaker.ready_at(now), breaker.is_probe(probe)) == before
     if stage == "closed again":
         assert not breaker.failed(now, breaker.began(now))  # it joined no run
         assert breaker.failed(now, breaker.began(now))
@@ -364,9 +354,6 @@ class BreakerMachine(RuleBasedStateMachine):
             return
         ready, expected = self.breaker.ready_at(self.now), self.naive.ready_at(self.now)
         assert ready == expected or max(ready, expected) <= self.now
-        openings = self.naive.outage()
-        assert self.breaker.opened_at == (openings[0][1] if openings else None)
-        assert self.breaker.open_for(self.now) == (self.now - openings[0][1] if openings else 0)
         assert (self.breaker.state is State.CLOSED) == self.naive.closed
         probed = not self.naive.closed and any(
             what == "began" and attempt.permitted for what, _, attempt in self.naive.since_last_change()

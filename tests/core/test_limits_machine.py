@@ -362,7 +362,7 @@ class World:
     def _held_until(self, flying: Flying, limit: Limit, limits: Sequence[Limit]) -> int:
         if flying.went is None:
             return NEVER
-        shortest = min(one.per for one in limits)
+        shortest = min(one.per for one in limits if one.kind is Kind.WINDOW)  # buckets keep no log
         instant = flying.went + self.pool.arrival_jitter + shortest // 128
         if flying.answered is not None:
             instant = min(instant, flying.answered)

@@ -8,7 +8,20 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from apiflux_grpc.core.model import SECOND, Call, Counts, Key, Limit, NotSent, Pool, Reason, Result, RetryPolicy
+from apiflux_grpc.core.model import (
+    NO_CONNECTION,
+    OURS,
+    SECOND,
+    Call,
+    Counts,
+    Key,
+    Limit,
+    NotSent,
+    Pool,
+    Reason,
+    Result,
+    RetryPolicy,
+)
 from apiflux_grpc.engine.intake import BatchSpec
 from apiflux_grpc.engine.outbox import Ending, Over
 from apiflux_grpc.engine.ports import Attempt
@@ -19,6 +32,7 @@ pytestmark = pytest.mark.looptime
 
 POLICY = RetryPolicy(max_attempts=3, initial_backoff=SECOND // 10, max_backoff=SECOND // 10)
 Reply = tuple[int, Mapping[str, str]]
+AnswerTo = Callable[[Attempt], Reply | NotSent | None]
 
 
 class Told(SilentObserver):
@@ -53,9 +67,9 @@ class Told(SilentObserver):
 
 
 class Scripted(FakeUpstream):
-    """Answers every attempt after `latency` seconds as `answer_to` says; None: it can't be reached."""
+    """Ends every attempt after `latency` seconds as `answer_to` says; None: it can't be reached."""
 
-    def __init__(self, clock: Callable[[], int], answer_to: Callable[[Attempt], Reply | None], latency: float) -> None:
+    def __init__(self, clock: Callable[[], int], answer_to: AnswerTo, latency: float) -> None:
         super().__init__(clock)
         self._answer_to = answer_to
         self._latency = latency
@@ -73,6 +87,8 @@ class Scripted(FakeUpstream):
         reply = self._answer_to(attempt)
         if reply is None:
             self.fail(attempt, NotSent("can't connect: connection refused"))
+        elif isinstance(reply, NotSent):
+            self.fail(attempt, reply)
         else:
             self.answer(attempt, reply[0], reply[1], b'{"usage": {"total": 30}}')
 
@@ -82,7 +98,7 @@ class Bench:
 
     def __init__(
         self,
-        answer_to: Callable[[Attempt], Reply | None],
+        answer_to: AnswerTo,
         *limits: Limit,
         keys: int = 2,
         latency: float = 0.01,
@@ -254,6 +270,18 @@ async def test_calls_wait_for_a_usable_key_no_longer_than_the_patience() -> None
     assert 60 <= asyncio.get_running_loop().time() - start < 65
     assert bench.over.ending is Ending.GIVEN_UP
     assert "it rejects every key" in bench.told.events[-1]
+    await bench.engine.stop()
+
+
+@pytest.mark.parametrize(
+    "unsent", [*sorted(OURS, key=str), NO_CONNECTION, NotSent("the host name was not found")], ids=str
+)
+async def test_what_we_kept_from_being_sent_says_nothing_of_the_upstream(unsent: NotSent) -> None:
+    """Any number of calls that we were too late for, or gave up, leave the breaker closed; no connection opens it."""
+    bench = Bench(lambda _: unsent, Limit(1000, 10 * SECOND))
+    await bench.run(30, policy=RetryPolicy(max_attempts=1))
+    opened = [event for event in bench.told.events if event.startswith("failing")]
+    assert bool(opened) == (unsent not in OURS)
     await bench.engine.stop()
 
 
