@@ -119,22 +119,9 @@ class _Works:
                 self._open[id] = (pump, outbox)
                 self._flusher.streams += 1
                 pump.submit(outbox)
-            case Feed(id, calls, wrong):
+            case Feed(id) | End(id) | Credit(id) | Cancel(id):
                 if id in self._open:
-                    pump, outbox = self._open[id]
-                    pump.feed(outbox, calls, wrong)
-            case End(id):
-                if id in self._open:
-                    pump, outbox = self._open[id]
-                    pump.end(outbox)
-            case Credit(id, results, size):
-                if id in self._open:
-                    pump, outbox = self._open[id]
-                    pump.credit(outbox, results, size)
-            case Cancel(id):
-                if id in self._open:
-                    pump, outbox = self._open[id]
-                    pump.cancel(outbox)
+                    self._pass_on(message, *self._open[id])
             case Beat(detail):
                 state = snapshot(self.pumps.values(), len(self._open), self._clock(), detail)
                 self._post(Echo(state))
@@ -149,6 +136,17 @@ class _Works:
                 for pump, outbox in list(self._open.values()):
                     pump.cancel(outbox)
                 self.stopped.set()
+
+    def _pass_on(self, message: Feed | End | Credit | Cancel, pump: Pump, outbox: Outbox) -> None:
+        match message:
+            case Feed(_, calls, wrong):
+                pump.feed(outbox, calls, wrong)
+            case End():
+                pump.end(outbox)
+            case Credit(_, results, size):
+                pump.credit(outbox, results, size)
+            case Cancel():
+                pump.cancel(outbox)
 
     def _over(self, outbox: Outbox) -> None:
         if self._open.pop(outbox.batch.id, None) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from apiflux_grpc.core.budget import largest
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.model import Pool, Result
     from apiflux_grpc.engine.outbox import Over, Standing
+
+T = TypeVar("T")
 
 MOST_ESTIMATED: Final = 10**12
 SLICE: Final = 2_000  # calls checked without giving the loop a turn
@@ -74,26 +76,26 @@ class _Calls(Sequence[Call]):
         return _call(self._message.calls[index])
 
 
-class _Repeated(Sequence[Call]):
-    """One call, many times."""
+class _Same(Sequence[T]):
+    """One thing, many times."""
 
-    __slots__ = ("_call", "_count")
+    __slots__ = ("_count", "_one")
 
-    def __init__(self, call: Call, count: int) -> None:
-        self._call = call
+    def __init__(self, one: T, count: int) -> None:
+        self._one = one
         self._count = count
 
     def __len__(self) -> int:
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> Call: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Call]: ...
-    def __getitem__(self, index: int | slice) -> Call | Sequence[Call]:
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
-            return [self._call] * len(range(*index.indices(self._count)))
-        return self._call
+            return [self._one] * len(range(*index.indices(self._count)))
+        return self._one
 
 
 def _call(message: pb.Call) -> Call:
@@ -267,7 +269,7 @@ class Checking:
         costs: Sequence[int] | None = self._costs
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
-            calls = _Repeated(_call(request.repeat.template), count)
+            calls = _Same(_call(request.repeat.template), count)
             if request.repeat.template.HasField("cost"):
                 costs = _Same(request.repeat.template.cost, count)
         return BatchSpec(
@@ -405,28 +407,6 @@ def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
         )
     if faults:
         raise InvalidRequest(faults)
-
-
-class _Same(Sequence[int]):
-    """One cost, many times."""
-
-    __slots__ = ("_cost", "_count")
-
-    def __init__(self, cost: int, count: int) -> None:
-        self._cost = cost
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[int]: ...
-    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        if isinstance(index, slice):
-            return [self._cost] * len(range(*index.indices(self._count)))
-        return self._cost
 
 
 def _max_cost(pool: Pool) -> int | None:
