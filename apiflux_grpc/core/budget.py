@@ -87,7 +87,7 @@ def largest(limit: Limit, jitter: int) -> int:
 class Bucket:
     """A bucket limit: its pacer, made anew where the limit is cut or comes back. A Pacer itself."""
 
-    __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at")
+    __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at", "since")
 
     def __init__(self, limit: Limit, jitter: int, make_pacer: PacerFactory) -> None:
         self.limit = limit
@@ -96,6 +96,7 @@ class Bucket:
         self._factor = 1.0
         self._cut_at = -1
         self.recover_at = FAR
+        self.since = -1  # an heir's: when it took over
         self._pacer = make_pacer(*shape(limit, jitter))
 
     def ready_at(self, amount: int, now: int) -> int:
@@ -118,9 +119,12 @@ class Bucket:
         """A call taken at `taken_at` took `more` than it was charged, or less.
 
         What has leaked away since can't be given back: others may have used that room. Nothing can be put into a
-        pacer or taken out: it is made anew.
+        pacer or taken out: it is made anew. Nor is anything given back for a call from before this bucket's time: what
+        it started from need not have counted that call.
         """
         if more < 0:
+            if taken_at <= self.since:
+                return
             more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)
         if more:
             self._remake(self._factor, self._pacer.level(now) + more, now)
@@ -548,6 +552,8 @@ class Budget:
         flying = sum(flight.calls for flight in self._flights)
         flying_cost = sum(flight.cost for flight in self._flights)
         new._flights = self._flights
+        for bucket in new.buckets:
+            bucket.since = now
         new.windows = self._heirs(new, Counts.CALLS, self.windows, self._unsent + flying, now)
         new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self._unsent_cost + flying_cost, now)
         for counts, pacers, ours in (

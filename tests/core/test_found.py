@@ -179,6 +179,23 @@ def test_an_answer_long_after_a_change_corrects_what_it_can(actual: int) -> None
     assert window.used == 0
 
 
+@pytest.mark.parametrize("how", ["cost less", "was never sent"])
+def test_a_bucket_gives_back_nothing_for_a_call_from_before_its_time(how: str) -> None:
+    """After a change nobody knows what was sent before, so the bucket starts full; it didn't count that call."""
+    scheduler = scheduler_of((Limit(10, SECOND),))
+    scheduler.add(batch_of(5, 1, 1, 1))
+    (early, *_), _ = scheduler.assign(0)
+    scheduler.change_limits(0, (Limit(60, MINUTE, COST, BUCKET, 5),), 1)
+    if how == "cost less":
+        scheduler.sent(early, 1)
+        scheduler.settle(early, 2, 2, 0)
+    else:
+        scheduler.settle(early, 2, None)
+    scheduler.add(batch_of(1, 1, 1, id=2))
+    assert costs(scheduler.assign(SECOND // 2)[0]) == []
+    assert costs(scheduler.assign(SECOND + 2)[0]) == [1]
+
+
 def test_a_change_does_not_fill_a_short_pacer_with_a_long_ones_level() -> None:
     """The same limits again: what had room a moment before has it still."""
     limits = (Limit(100, SECOND), Limit(5_000, 60 * MINUTE))

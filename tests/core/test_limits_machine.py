@@ -12,7 +12,7 @@ in it holds at most the new `max`, whatever went out before; a window without on
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from heapq import heappop
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +26,6 @@ from apiflux_grpc.core.model import (
     MICROSECOND,
     MILLISECOND,
     SECOND,
-    Again,
     Batch,
     Counts,
     Group,
@@ -38,15 +37,15 @@ from apiflux_grpc.core.model import (
 )
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.testing import FakePacer
+from tests.core.world import NEVER, World, next_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.scheduler import KeyState
 
 MINUTE: Final = 60 * SECOND
-NEVER: Final = 1 << 70
 ULPS: Final = 2 * MICROSECOND
 LARGEST: Final = 8  # the largest cost; some key always takes it
 
@@ -123,42 +122,23 @@ class Owner:
         self.arrived = [one for one in self.arrived if one[0] > now - longest]
 
 
-class World:
+class Work(World[Flying]):
     """Pump, network and upstream of one pool in one, on virtual time."""
 
     def __init__(self, pool: Pool) -> None:
-        self.now = 0
-        self.pool = pool
+        super().__init__(pool, Scheduler(pool, FakePacer))
         self.plans: Iterator[Plan] = cycle([Plan()])
-        self.slack = 0
-        self.broken = False
-        self.scheduler = Scheduler(pool, FakePacer)
         self.owners = [Owner([key.limits]) for key in pool.keys]
         self.owners += [Owner([group.limits]) for group in pool.groups]
-        self.batches: dict[int, Batch] = {}
         self._owners_of = [
             (place, *(len(pool.keys) + other for other, group in enumerate(pool.groups) if key.label in group.keys))
             for place, key in enumerate(pool.keys)
         ]
-        self._cancelled: set[int] = set()
-        self._next_number: dict[tuple[int, int], int] = {}
-        self._due: dict[tuple[int, int], int] = {}
-        self._flying: dict[tuple[int, int], Flying] = {}
-        self._finished: set[tuple[int, int]] = set()
-        self._blocked = [0] * len(pool.keys)
-        self._in_flight = [0] * len(pool.keys)
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._sequence = 0
-        self._wake_at: int | None = None
 
     # -- what a test does ---------------------------------------------------------------------
 
     def add(self, caller: str, total: int, weight: float, costs: list[int] | None) -> None:
-        self._sequence += 1
-        id = self._sequence
-        batch = self.batches[id] = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs)
-        self._next_number.update({(id, index): 1 for index in range(total)})
-        self.scheduler.add(batch)
+        self._admit(caller, total, weight, costs)
         self.ask()
 
     def run(self, length: int) -> None:
@@ -178,20 +158,12 @@ class World:
             self._start(permit)
         self._wake_at = wake_at
         self.expect(wake_at is None or wake_at > self.now, f"wake_at {wake_at} is not after now")
-        self.expect(self.scheduler.waiting == len(self._next_number), "miscounts what waits")
-        self.expect(self.scheduler.in_flight == len(self._flying), "miscounts what is in flight")
-        for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
-            self.expect(key.in_flight == count, "miscounts what a key has in flight")
+        self._check_counts()
         self._check_wake(wake_at)
 
     def cancel(self, batch: Batch) -> None:
         """The caller went away; what is in flight is stopped at once."""
-        self._cancelled.add(batch.id)
-        self.scheduler.drop(batch)
-        for call in [call for call in self._next_number if call[0] == batch.id]:
-            del self._next_number[call]
-            self._due.pop(call, None)
-        for flying in [flying for call, flying in self._flying.items() if call[0] == batch.id]:
+        for flying in self._drop(batch):
             self._end(flying)
         self._forget_if_over(batch)
         self.ask()
@@ -233,37 +205,15 @@ class World:
     def _budgets(self) -> list[Budget]:
         return [key.budget for key in self.scheduler.keys] + [group.budget for group in self.scheduler.groups]
 
-    def expect(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            self.broken = True
-            raise AssertionError(f"at {self.now}: {otherwise}")
-
     # -- the upstream -------------------------------------------------------------------------
-
-    def _at(self, at: int, event: Callable[[], None]) -> None:
-        self._sequence += 1
-        heappush(self._events, (at, self._sequence, event))
-
-    def _next_at(self) -> int:
-        first = self._events[0][0] if self._events else NEVER
-        if self._wake_at is not None:
-            first = min(first, max(self.now, self._wake_at + self.slack))
-        return first
 
     def _of(self, permit: Permit) -> list[Owner]:
         return [self.owners[place] for place in self._owners_of[permit.key.index]]
 
     def _start(self, permit: Permit) -> None:
-        batch, key = permit.batch, permit.key
-        call = (batch.id, permit.index)
-        self.expect(self._next_number.pop(call, None) == permit.number, f"no such attempt was due: {permit!r}")
-        self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
-        self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
-        self._in_flight[key.index] += 1
-        self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
         plan = next(self.plans)
         flying = Flying(permit, plan, permit.cost * plan.share // 4, tuple(one.era for one in self._of(permit)))
-        self._flying[call] = flying
+        self._takes_off(permit, flying)
         for owner in self._of(permit):
             owner.holding.append(flying)
         late = self._has_bucket(permit) and plan.delay > self.pool.arrival_jitter // 2  # after send_by: not written
@@ -313,7 +263,7 @@ class World:
             owners[0].excused_until = max(owners[0].excused_until, self.now + lasts)
 
     def _end(self, flying: Flying) -> None:
-        permit, batch = flying.permit, flying.permit.batch
+        permit = flying.permit
         flying.over = True
         if flying.went is None:
             for owner in self._of(permit):
@@ -322,19 +272,7 @@ class World:
         actual = None if flying.answered is None or flying.plan.share == 4 else flying.actual
         self.scheduler.settle(permit, self.now, flying.answered, actual)
         self._judge(flying)
-        call = (batch.id, permit.index)
-        del self._flying[call]
-        wait = flying.plan.again
-        if wait is None or permit.number == 3 or batch.id in self._cancelled:
-            self.expect(call not in self._finished, "a second result")
-            self._finished.add(call)
-        else:
-            self._next_number[call] = permit.number + 1
-            self._due[call] = self.now + wait
-            avoid = permit.key if flying.plan.fate == "rejected" else None
-            again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
-            self.scheduler.retry(batch, again, self.now + wait)
-        self._forget_if_over(batch)
+        self._lands(permit, flying.plan.again, permit.key if flying.plan.fate == "rejected" else None)
 
     def _judge(self, flying: Flying) -> None:
         """As the pump does: every call ends with a word on its key."""
@@ -347,12 +285,6 @@ class World:
             changed = key.breaker.succeeded(self.now, era)
         if changed:
             self.scheduler.judged(key, self.now)
-
-    def _forget_if_over(self, batch: Batch) -> None:
-        waits = any(call[0] == batch.id for call in self._next_number)
-        flies = any(call[0] == batch.id for call in self._flying)
-        if not (waits or flies) and self.batches.pop(batch.id, None) is not None:
-            self.scheduler.over(batch)
 
     # -- the naive model ----------------------------------------------------------------------
 
@@ -421,12 +353,11 @@ class World:
     def _check_wake(self, wake_at: int | None) -> None:
         """Never idle while a call waits that a key could pay for, and never asleep past the instant it could."""
         self._prune()
-        retry_at = min((at for at in self._due.values() if at > self.now), default=NEVER)
+        retry_at = self._retry_at()
         head = self.scheduler.head
         if head is None or sum(self._in_flight) >= self.pool.max_connections:
             return
-        index = head.again[0].index if head.again else head.next_index
-        cost = 1 if head.costs is None else head.costs[index]
+        cost = next_cost(head)
         room_by = min(self._room_by(key, cost) for key in self.scheduler.keys)
         if wake_at is not None and wake_at <= self.now + ULPS:
             return  # a pacer's floats
@@ -438,7 +369,7 @@ class World:
         )
 
 
-def door(limits: Sequence[tuple[Limit, ...]], world: World) -> int:
+def door(limits: Sequence[tuple[Limit, ...]], world: Work) -> int:
     """The largest cost that some key takes."""
     return max(
         min((_takes(limit, world.pool.arrival_jitter) for place in places for limit in limits[place]), default=FAR)
@@ -515,10 +446,10 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world: World | None = None
+        self.world: Work | None = None
 
     @property
-    def at_work(self) -> World:
+    def at_work(self) -> Work:
         assert self.world is not None
         return self.world
 
@@ -534,10 +465,10 @@ class LimitsMachine(RuleBasedStateMachine):
         groups = (Group(members, data.draw(kinds.limits)),) if members else ()
         jitter = data.draw(st.sampled_from([0, MILLISECOND, 250 * MILLISECOND]))
         most = data.draw(st.sampled_from([1000, 1000, 3]))
-        world = World(Pool("pool", keys, jitter, max_connections=most, groups=groups))
+        world = Work(Pool("pool", keys, jitter, max_connections=most, groups=groups))
         if door([owner.limits[0] for owner in world.owners], world) < LARGEST:  # one more key that takes them all
             extra = Key("key-9", "secret", tuple(data.draw(few(large_windows, least=1))))
-            world = World(Pool("pool", (*keys, extra), jitter, max_connections=most, groups=groups))
+            world = Work(Pool("pool", (*keys, extra), jitter, max_connections=most, groups=groups))
         world.slack = slack
         self.world = world
 

@@ -3,7 +3,7 @@
 Rule: whatever the keys, the callers and the upstream do, no window of a key ever holds more arrivals than its limit,
 no call is lost or made twice at once, and no key that could pay is left idle while a call waits.
 
-`World` is pump, network and upstream in one, on an event queue. It knows nothing of groups, flights or heaps: it
+`Work` is pump, network and upstream in one, on an event queue. It knows nothing of groups, flights or heaps: it
 keeps every attempt and counts. What the scheduler may be late by is written out once, in `_held_until`.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heappop
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,18 +20,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Again, Batch, Counts, Key, Limit, Permit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Limit, Permit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.testing import FakePacer
+from tests.core.world import NEVER, World, next_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from apiflux_grpc.core.scheduler import KeyState
 
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
-NEVER: Final = 1 << 70
 JITTER: Final = 250 * MILLISECOND
 
 
@@ -83,25 +83,21 @@ class Gate:
         return not self._inside or self._inside[-1][0] <= now - self.limit.per
 
 
-class World:
+class Work(World[Flying]):
     """One pool at work on virtual time."""
 
     def __init__(self, pool: Pool, *, paced: bool = False, most: int = 1 << 30) -> None:
-        self.now = 0
-        self.plans: Iterator[Plan] = cycle([Plan()])
-        self.slack = 0  # how late the timer rings
-        self.made = 0
-        self.broken = False
-        self.pool = pool
-        self._most = most
-        self._pacers: list[list[tuple[Counts, FakePacer]]] = []
         built: list[FakePacer] = []
 
         def make(burst: float, seconds: float) -> FakePacer:
             built.append(FakePacer(burst, seconds))
             return built[-1]
 
-        self.scheduler = Scheduler(pool, make if paced else None)
+        super().__init__(pool, Scheduler(pool, make if paced else None))
+        self.plans: Iterator[Plan] = cycle([Plan()])
+        self.made = 0
+        self._most = most
+        self._pacers: list[list[tuple[Counts, FakePacer]]] = []
         if paced:
             left = iter(built)  # a budget makes the pacers of its call limits first
             for key in pool.keys:
@@ -110,30 +106,14 @@ class World:
         else:
             self._pacers = [[] for _ in pool.keys]
         self._gates = [[Gate(limit) for limit in key.limits] for key in pool.keys]
-        self._blocked = [0] * len(pool.keys)
-        self._in_flight = [0] * len(pool.keys)
         self._holding: list[list[Flying]] = [[] for _ in pool.keys]  # attempts that may still fill a slot
-        self.batches: dict[int, Batch] = {}
-        self._cancelled: set[int] = set()
-        self._next_number: dict[tuple[int, int], int] = {}  # of the calls that wait, retries included
-        self._due: dict[tuple[int, int], int] = {}  # retries that aren't due
-        self._flying: dict[tuple[int, int], Flying] = {}
-        self._finished: set[tuple[int, int]] = set()
-        self._events: list[tuple[int, int, Callable[[], bool]]] = []
-        self._sequence = 0
-        self._wake_at: int | None = None
         self._undisturbed = False  # nothing was told to the scheduler since it was last asked
         self._in_vain = 0  # wake-ups in a row that changed nothing
 
     # -- what a test does ---------------------------------------------------------------------
 
     def add(self, caller: str, total: int, weight: float, costs: list[int] | None, room: int) -> None:
-        self._sequence += 1
-        id = self._sequence
-        batch = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs, room=room)
-        self.batches[id] = batch
-        self._next_number.update({(id, index): 1 for index in range(total)})
-        self.scheduler.add(batch)
+        self._admit(caller, total, weight, costs, room)
         self._tell()
 
     def run(self, length: int) -> None:
@@ -143,7 +123,7 @@ class World:
             self.now = at
             disturbed = False
             while self._events and self._events[0][0] <= at:
-                disturbed |= heappop(self._events)[2]()
+                disturbed |= bool(heappop(self._events)[2]())
             if disturbed:
                 self._tell()
             elif self._wake_at is not None and self._wake_at <= at:
@@ -179,17 +159,7 @@ class World:
 
     def cancel(self, batch: Batch, cut: bool) -> None:
         """The caller went away; `cut`: attempts are stopped at once."""
-        self._cancelled.add(batch.id)
-        again = self.scheduler.drop(batch)
-        waiting = {call for call in self._next_number if call[0] == batch.id}
-        retries = {(batch.id, item.index) for item in again}
-        self.expect(len(retries) == len(again), "a retry was handed back twice")
-        started = {call for call in waiting if self._next_number[call] > 1}
-        self.expect(retries == started, "drop must hand back the retries that waited, and only those")
-        for call in waiting:
-            del self._next_number[call]
-            self._due.pop(call, None)
-        for flying in [flying for call, flying in self._flying.items() if call[0] == batch.id]:
+        for flying in self._drop(batch):
             if cut:
                 self._end(flying)
         self._forget_if_over(batch)
@@ -227,37 +197,13 @@ class World:
             for window in (*key.budget.windows, *key.budget.cost_windows):
                 self.expect(window.used == 0, f"a slot leaked: {window!r}")
 
-    def expect(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            self.broken = True
-            raise AssertionError(f"at {self.now}: {otherwise}")
-
     # -- the upstream -------------------------------------------------------------------------
 
-    def _at(self, at: int, event: Callable[[], bool]) -> None:
-        self._sequence += 1
-        heappush(self._events, (at, self._sequence, event))
-
-    def _next_at(self) -> int:
-        first = self._events[0][0] if self._events else NEVER
-        if self._wake_at is not None:
-            first = min(first, max(self.now, self._wake_at + self.slack))
-        return first
-
     def _start(self, permit: Permit) -> None:
-        batch, key = permit.batch, permit.key
-        call = (batch.id, permit.index)
-        self.expect(self._next_number.pop(call, None) == permit.number, f"no such attempt was due: {permit!r}")
-        self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
-        self.expect(permit.cost == (1 if batch.costs is None else batch.costs[permit.index]), "another call's cost")
-        self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
-        self._in_flight[key.index] += 1
-        self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
-        self.expect(sum(self._in_flight) <= self.pool.max_connections, "over max_connections")
         self.made += 1
         flying = Flying(permit, next(self.plans))
-        self._flying[call] = flying
-        self._holding[key.index].append(flying)
+        self._takes_off(permit, flying)
+        self._holding[permit.key.index].append(flying)
         sends = self._end if flying.plan.fate == "refused" else self._send
         self._at(self.now + flying.plan.delay, lambda: not flying.over and sends(flying))
 
@@ -295,7 +241,7 @@ class World:
         return False
 
     def _end(self, flying: Flying) -> bool:
-        permit, batch = flying.permit, flying.permit.batch
+        permit = flying.permit
         flying.over = True
         if flying.went is not None and flying.told is None:
             self._tell_sent(flying)
@@ -305,24 +251,8 @@ class World:
             flying.answer_told = self.now
         self._in_flight[permit.key.index] -= 1
         self.scheduler.settle(permit, self.now, flying.answered)
-        call = (batch.id, permit.index)
-        del self._flying[call]
-        wait = flying.plan.again
-        if wait is None or permit.number == 3 or batch.id in self._cancelled:
-            self.expect(call not in self._finished, "a second result")
-            self._finished.add(call)
-        else:
-            self._next_number[call] = permit.number + 1
-            self._due[call] = self.now + wait
-            self.scheduler.retry(batch, Again(permit.index, permit.number + 1, permit.queue_time), self.now + wait)
-        self._forget_if_over(batch)
+        self._lands(permit, flying.plan.again)
         return True
-
-    def _forget_if_over(self, batch: Batch) -> None:
-        waits = any(call[0] == batch.id for call in self._next_number)
-        flies = any(call[0] == batch.id for call in self._flying)
-        if not (waits or flies) and self.batches.pop(batch.id, None) is not None:
-            self.scheduler.over(batch)
 
     # -- the naive model ----------------------------------------------------------------------
 
@@ -371,7 +301,7 @@ class World:
     def _check_wake(self, wake_at: int | None) -> None:
         """Never idle while a call waits, and never asleep past the instant at which one could go."""
         self._prune()
-        retry_at = min((at for at in self._due.values() if at > self.now), default=NEVER)
+        retry_at = self._retry_at()
         head = self.scheduler.head
         may_go = any(
             batch.again or (batch.room > 0 and batch.next_index < batch.total) for batch in self.batches.values()
@@ -380,21 +310,12 @@ class World:
         if head is None or sum(self._in_flight) >= self.pool.max_connections:
             self.expect(wake_at == (None if retry_at == NEVER else retry_at), "no time to wake up at but a retry's")
             return
-        index = head.again[0].index if head.again else head.next_index
-        cost = 1 if head.costs is None else head.costs[index]
+        cost = next_cost(head)
         room_by = min(self._room_by(key, cost) for key in self.scheduler.keys)
         self.expect(room_by > self.now, "idle, though a call waits and a key could pay")
         latest = min(room_by, retry_at)
         self.expect(wake_at is not None or latest == NEVER, f"no wake-up, though a call can go by {latest}")
         self.expect(wake_at is None or wake_at <= latest, f"wakes up at {wake_at}, though a call can go by {latest}")
-
-    def _check_counts(self) -> None:
-        self.expect(self.scheduler.waiting == len(self._next_number), "miscounts what waits")
-        self.expect(self.scheduler.in_flight == len(self._flying), "miscounts what is in flight")
-        for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
-            self.expect(key.in_flight == count, "miscounts what a key has in flight")
-        for batch in self.batches.values():
-            self.expect(batch.room >= 0, "a first attempt without room for its result")
 
 
 # -- strategies ----------------------------------------------------------------------------------
@@ -441,10 +362,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world: World | None = None
+        self.world: Work | None = None
 
     @property
-    def at_work(self) -> World:
+    def at_work(self) -> Work:
         assert self.world is not None
         return self.world
 
@@ -456,7 +377,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def begin(self, pool: Pool, paced: bool, most: int, slack: int) -> None:
         by_cost = any(limit.counts is Counts.COST for key in pool.keys for limit in key.limits)
-        self.world = World(pool, paced=paced and not by_cost, most=most)
+        self.world = Work(pool, paced=paced and not by_cost, most=most)
         self.world.slack = slack
 
     @precondition(lambda self: self.at_work.scheduler.waiting < 200)
