@@ -354,6 +354,7 @@ class _Table(BaseModel):
 
 
 _Count = Annotated[int, Field(ge=1, le=MOST)]
+_Told = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]  # GetInfo has 32 bits for it
 _Length = Annotated[int, PlainValidator(_duration(1))]
 _Backoff = Annotated[int, PlainValidator(_duration(MILLISECOND, 60 * SECOND))]  # what a request may ask for, too
 
@@ -361,8 +362,8 @@ _Backoff = Annotated[int, PlainValidator(_duration(MILLISECOND, 60 * SECOND))]  
 class _Server(_Table):
     bind: Annotated[tuple[str, int], PlainValidator(_bind)] = ("127.0.0.1", 50051)
     mode: Mode = "test"
-    repeat_count: _Count | None = None
-    batch_size: _Count = 100
+    repeat_count: _Told | None = None
+    batch_size: _Told = 100
     reflection: bool = True
     grace: Annotated[int, PlainValidator(_duration(0))] = 15 * SECOND
     max_batches: _Count = 2_000
@@ -400,7 +401,7 @@ class _Key(_Table):
     secret_env: Annotated[str, AfterValidator(_variable)] | None = None
     secret_file: str | None = None
     limits: list[_Limit | None] | None = None
-    max_in_flight: _Count | None = None
+    max_in_flight: _Told | None = None
 
 
 class _Group(_Table):
@@ -429,7 +430,7 @@ class _Pool(_Table):
     base_url: Annotated[str, AfterValidator(_base_url)] | None = None
     key_in: _KeyIn | None = None
     limits: list[_Limit | None] | None = None
-    max_in_flight: _Count | None = None
+    max_in_flight: _Told | None = None
     timeout: _Length = 30 * SECOND
     arrival_jitter: Annotated[int, PlainValidator(_duration(0))] = 250 * MILLISECOND
     patience: Annotated[int, PlainValidator(_duration(0))] = 60 * SECOND

@@ -226,7 +226,7 @@ class Budget:
         self._cost_pacers = self._paced(Counts.COST)
         # Above this a call never fits, and a pacer must not be asked.
         costs = [largest(limit, jitter) for limit in self.limits if limit.counts is Counts.COST]
-        self._most_cost = min(costs, default=FAR)
+        self._most_cost = min(costs, default=1 << 64)
         self.by_cost = bool(costs)
         self._flights: deque[Flight] = deque()
         self._unsent = 0  # taken, and neither sent nor given back

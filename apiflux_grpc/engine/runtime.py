@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.errors import Draining, EngineFailed, FluxError, PoolNotFound
+from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.engine.control import snapshot
@@ -231,7 +231,7 @@ class Ticket:
         self._inbox: deque[Results] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
-        self._failed: FluxError | None = None
+        self._failed: Exception | None = None
         self.held = 0  # bytes of calls that were fed and have no result yet
         self._sizes: dict[int, int] = {}
         self._stirred: asyncio.Future[None] | None = None
@@ -317,7 +317,7 @@ class Ticket:
         if self._failed is not None:
             raise self._failed
 
-    def fail(self, error: FluxError) -> None:
+    def fail(self, error: Exception) -> None:
         """End it for the reader, after what has come."""
         self._failed = error
         self._ring()
@@ -401,16 +401,19 @@ class Engine:
         """Wait until no batch is open; False: it took longer than `timeout` seconds."""
         return await _wait(self._idle, timeout)
 
-    async def stop(self, timeout: float = 10.0) -> None:
+    async def stop(self, timeout: float = 5.0) -> None:
         """End everything that is open, and the thread."""
         self.draining = True
         self.post(Stop())
-        await _wait(self.down, timeout)
+        down = await _wait(self.down, timeout)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, timeout)
+            await asyncio.to_thread(self._thread.join, timeout if down else 0)
+            if self._thread.is_alive():
+                self.failure = self.failure or "stuck"
+                _log.error("the engine's thread did not end")
 
     # -- work ---------------------------------------------------------------------------------
 

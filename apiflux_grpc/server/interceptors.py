@@ -21,7 +21,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from apiflux_grpc.core.errors import InvalidRequest
+from apiflux_grpc.core.errors import FluxError, InvalidRequest
 from apiflux_grpc.server import status
 
 if TYPE_CHECKING:
@@ -57,26 +57,24 @@ class CanonicalLine(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = str(handler_call_details.method)
-        decode = handler.request_deserializer
-        if not handler.request_streaming:
-            # Decoded by us: grpc makes UNKNOWN of what it can't decode, with a trace in the log.
-            handler = handler._replace(request_deserializer=None)
+        # Decoded by us: grpc makes UNKNOWN of what it can't decode, with a trace in the log, or nothing of a stream's.
+        decode = _Decode(handler.request_deserializer, handler.request_streaming)
         if handler.request_streaming and handler.response_streaming:
-            make, behavior = grpc.stream_stream_rpc_method_handler, _streaming(method, handler.stream_stream)
+            make, behavior = grpc.stream_stream_rpc_method_handler, _streaming(method, handler.stream_stream, decode)
         elif handler.response_streaming:
             make, behavior = grpc.unary_stream_rpc_method_handler, _streaming(method, handler.unary_stream, decode)
         elif handler.request_streaming:
-            make, behavior = grpc.stream_unary_rpc_method_handler, _unary(method, handler.stream_unary)
+            make, behavior = grpc.stream_unary_rpc_method_handler, _unary(method, handler.stream_unary, decode)
         else:
             make, behavior = grpc.unary_unary_rpc_method_handler, _unary(method, handler.unary_unary, decode)
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+        return make(behavior, None, handler.response_serializer)
 
 
-def _unary(method: str, behavior: Any, decode: Any = None) -> Any:
+def _unary(method: str, behavior: Any, decode: _Decode) -> Any:
     async def wrapped(request: Any, context: Any) -> Any:
         guard = _Guard(method, context)
         try:
-            return await behavior(await _decoded(request, decode, context), context)
+            return await behavior(decode(request), context)
         except BaseException as error:
             await guard.caught(error)
             raise
@@ -86,13 +84,13 @@ def _unary(method: str, behavior: Any, decode: Any = None) -> Any:
     return wrapped
 
 
-def _streaming(method: str, behavior: Any, decode: Any = None) -> Any:
+def _streaming(method: str, behavior: Any, decode: _Decode) -> Any:
     if inspect.isasyncgenfunction(behavior):
 
         async def generated(request: Any, context: Any) -> AsyncIterator[Any]:
             guard = _Guard(method, context)
             try:
-                async for response in behavior(await _decoded(request, decode, context), context):
+                async for response in behavior(decode(request), context):
                     yield response
             except BaseException as error:
                 await guard.caught(error)
@@ -105,7 +103,7 @@ def _streaming(method: str, behavior: Any, decode: Any = None) -> Any:
     async def written(request: Any, context: Any) -> None:
         guard = _Guard(method, context)
         try:
-            await behavior(await _decoded(request, decode, context), context)
+            await behavior(decode(request), context)
         except BaseException as error:
             await guard.caught(error)
             raise
@@ -115,16 +113,41 @@ def _streaming(method: str, behavior: Any, decode: Any = None) -> Any:
     return written
 
 
-async def _decoded(request: Any, decode: Any, context: Any) -> Any:
-    """The message; `request` itself where there is nothing to decode. Aborts where it is none."""
-    if decode is None:
-        return request
-    try:
-        return decode(request)
-    except DecodeError:
-        note(reason=InvalidRequest.reason)
-        error = InvalidRequest([("request", "is not a message of this method: its bytes can't be decoded")])
-        await context.abort_with_status(rpc_status.to_status(status.status_of(error)))
+class _Decode:
+    """Makes a message of bytes, or messages of a stream of them. Raises InvalidRequest where they are none.
+
+    A method without a deserializer takes the bytes.
+    """
+
+    def __init__(self, deserializer: Any, streaming: bool) -> None:
+        self._deserializer = deserializer
+        self._streaming = streaming
+
+    def __call__(self, request: Any) -> Any:
+        if self._deserializer is None:
+            return request
+        return _Decoding(request, self.one) if self._streaming else self.one(request)
+
+    def one(self, message: bytes) -> Any:
+        try:
+            return self._deserializer(message)
+        except DecodeError:
+            fault = ("request", "is not a message of this method: its bytes can't be decoded")
+            raise InvalidRequest([fault]) from None
+
+
+class _Decoding:
+    """The messages of a stream as they come. No generator: one that is left waiting must be closed."""
+
+    def __init__(self, messages: AsyncIterator[bytes], decode: Callable[[bytes], Any]) -> None:
+        self._messages = messages
+        self._decode = decode
+
+    def __aiter__(self) -> _Decoding:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._decode(await anext(self._messages))
 
 
 class _Guard:
@@ -133,19 +156,25 @@ class _Guard:
     def __init__(self, method: str, context: Any) -> None:
         self._method = method
         self._context = context
+        self._caller = caller_of(context.peer())  # a context that was cancelled knows no peer any more
         self._start = time.monotonic()
         self._line: dict[str, object] = {}
         self._code: str | None = None
         _line.set(self._line)
 
     async def caught(self, error: BaseException) -> None:
-        """Returns where `error` is to go on as it is; aborts with INTERNAL where it is a fault of ours."""
+        """Returns where `error` is to go on as it is; else aborts, with INTERNAL where it is a fault of ours."""
         task = asyncio.current_task()
         ours = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
         if isinstance(error, asyncio.CancelledError | GeneratorExit) and not ours:
             self._code = "CANCELLED"
         elif isinstance(error, grpc.aio.AbortError):
             pass  # the context knows the code
+        elif isinstance(error, FluxError):
+            note(reason=error.reason)
+            if isinstance(error, InvalidRequest):
+                note(violations=len(error.violations))
+            await self._context.abort_with_status(rpc_status.to_status(status.status_of(error)))
         elif self._context.cancelled() or isinstance(error, grpc.aio.InternalError):
             # A cancel during a blocked write comes out of grpc as an error of its own.
             self._code = "CANCELLED"
@@ -164,7 +193,7 @@ class _Guard:
         code = self._code or _code_name(self._context.code())
         fields = {
             "method": self._method,
-            "caller": caller_of(self._context.peer()),
+            "caller": self._caller,
             "code": code,
             "ms": round((time.monotonic() - self._start) * 1000, 1),
             **self._line,

@@ -1,8 +1,8 @@
 """FluxService: one short method per RPC.
 
 Rule: one writer per stream. Results come out of the batch's ticket, and only the handler writes them; its `finally`
-cancels the ticket, which never waits. An error of ours is one of core/errors.py, and server/status.py says what the
-caller sees.
+cancels the ticket, which never waits. An error of ours is one of core/errors.py and is simply raised: the interceptor
+tells the caller, by server/status.py.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from grpc_status import rpc_status
-
 from apiflux_grpc import __version__
 from apiflux_grpc.core.errors import (
     DeadlineInfeasible,
     Draining,
-    FluxError,
     InvalidRequest,
     ReaderStalled,
 )
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.engine.outbox import FLUSH_BYTES, Ending
-from apiflux_grpc.server import status, wire
+from apiflux_grpc.server import wire
 from apiflux_grpc.server.interceptors import caller_of, note
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -68,14 +65,11 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     ) -> None:
         correlation_id = request.correlation_id or uuid.uuid4().hex
         note(correlation_id=correlation_id[:128], pool=(request.pool or "default")[:64])
+        ticket = await self._admit(request, context)
         try:
-            ticket = await self._admit(request, context)
-            try:
-                await _Stream(ticket, wire.names_of(request), context, correlation_id, self._defaults).run()
-            finally:
-                ticket.cancel()
-        except FluxError as error:
-            await _abort(context, error)
+            await _Stream(ticket, wire.names_of(request), context, correlation_id, self._defaults).run()
+        finally:
+            ticket.cancel()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
         state = await self._engine.look()
@@ -97,36 +91,30 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     async def ProcessStream(  # type: ignore[override]  # as Process
         self, request_iterator: Any, context: Any
     ) -> None:
+        first = await anext(request_iterator, None)
+        if first is None or not first.HasField("open"):
+            raise InvalidRequest([("open", "is missing: the first message says what the stream is about")])
+        correlation_id = first.open.correlation_id or uuid.uuid4().hex
+        name = first.open.pool or "default"
+        note(correlation_id=correlation_id[:128], pool=name[:64])
+        checking = wire.StreamChecking(first.open, self._engine.pool(name))
+        ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
+        feeding: asyncio.Task[None] | None = None
         try:
-            first = await anext(request_iterator, None)
-            if first is None or not first.HasField("open"):
-                raise InvalidRequest([("open", "is missing: the first message says what the stream is about")])
-            correlation_id = first.open.correlation_id or uuid.uuid4().hex
-            name = first.open.pool or "default"
-            note(correlation_id=correlation_id[:128], pool=name[:64])
-            checking = wire.StreamChecking(first.open, self._engine.pool(name))
-            ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
-            feeding: asyncio.Task[None] | None = None
-            try:
-                # At once: a client that is still writing hears of a refusal only if something came before it.
-                await context.send_initial_metadata(())
-                feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
-                await _Stream(ticket, checking.name, context, correlation_id, self._defaults).run()
-            finally:
-                if feeding is not None:
-                    feeding.cancel()
-                ticket.cancel()
-        except FluxError as error:
-            await _abort(context, error)
+            # At once: a client that is still writing hears of a refusal only if something came before it.
+            await context.send_initial_metadata(())
+            feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
+            await _Stream(ticket, checking.name, context, correlation_id, self._defaults).run()
+        finally:
+            if feeding is not None:
+                feeding.cancel()
+            ticket.cancel()
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
         name = request.pool or "default"
         note(pool=name[:64], calls=request.calls)
-        try:
-            wire.check_estimate(request, self._engine.pool(name))
-            told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
-        except FluxError as error:
-            await _abort(context, error)
+        wire.check_estimate(request, self._engine.pool(name))
+        told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
         response = pb.EstimateResponse(binding_limit=told.binding)
         if told.makespan is not None:
             response.makespan.FromNanoseconds(told.makespan)
@@ -233,7 +221,7 @@ async def _feed(
             message = next_message
             if message.HasField("open"):
                 raise InvalidRequest([("open", "came again; it belongs into the first message alone")])
-    except FluxError as error:
+    except Exception as error:  # whatever it is, the stream's writer must hear of it
         ticket.cancel()
         ticket.fail(error)
 
@@ -258,13 +246,6 @@ def _pieces(message: Results, most: int) -> Iterator[tuple[bool, list[Result], i
         piece.append(item)
         size += item.size
     yield True, piece, size
-
-
-async def _abort(context: Any, error: FluxError) -> None:
-    note(reason=error.reason)
-    if isinstance(error, InvalidRequest):
-        note(violations=len(error.violations))
-    await context.abort_with_status(rpc_status.to_status(status.status_of(error)))
 
 
 def _put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:

@@ -6,6 +6,7 @@ Rule: every status carries an ErrorInfo, so that programs can tell errors apart 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -24,13 +25,16 @@ from apiflux_grpc.core.errors import (
 from apiflux_grpc.core.model import Answer, NotSent, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
     from apiflux_grpc.core.model import Result
 
 DOMAIN: Final = "apiflux.v1"
-# Status details travel in the trailers, which clients cap at 8 KiB.
+# Status details travel in the trailers. Above 8 KiB clients drop some of them, by chance, and above 16 KiB all.
 MOST_VIOLATIONS: Final = 20
+MOST_IN_WORDS: Final = 1_000  # bytes of violations in the message, as it is percent-encoded
 
 _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
@@ -71,9 +75,10 @@ def status_of(error: FluxError) -> status_pb2.Status:
     if isinstance(error, InvalidRequest):
         shown = error.violations[:MOST_VIOLATIONS]
         more = len(error.violations) - len(shown)
-        message = "; ".join(f"{field}: {what}" for field, what in shown[:3])
-        if len(error.violations) > 3:
-            message += f"; and {len(error.violations) - 3} more"
+        told = _in_words(shown)
+        message = "; ".join(told)
+        if len(error.violations) > len(told):
+            message += f"; and {len(error.violations) - len(told)} more"
         if more:
             metadata["violations_not_shown"] = str(more)
         details.append(
@@ -96,6 +101,19 @@ def status_of(error: FluxError) -> status_pb2.Status:
     if isinstance(error, EngineFailed):
         metadata["error_id"] = error.error_id
     return _status(code_of(error), error.reason, message, metadata, details)
+
+
+def _in_words(violations: Sequence[tuple[str, str]]) -> list[str]:
+    """The first three, or as many as go into the message; one at least."""
+    told: list[str] = []
+    left = MOST_IN_WORDS
+    for field, what in violations[:3]:
+        words = f"{field}: {what}"
+        left -= len(quote(words))
+        if told and left < 0:
+            break
+        told.append(words)
+    return told
 
 
 def internal(error_id: str) -> status_pb2.Status:

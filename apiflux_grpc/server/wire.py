@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from apiflux_grpc.core.budget import largest
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
+from apiflux_grpc.core.feedback import LARGEST
 from apiflux_grpc.core.model import (
     MILLISECOND,
     RETRY_REASONS,
@@ -94,7 +95,9 @@ class _Same(Sequence[T]):
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
-            return [self._one] * len(range(*index.indices(self._count)))
+            return [self._one] * len(range(self._count)[index])
+        if not -self._count <= index < self._count:
+            raise IndexError(index)  # what ends an iteration
         return self._one
 
 
@@ -183,7 +186,7 @@ class Checks:
     def _cost(self, where: str, cost: int) -> None:
         if cost < 0:
             self._fault(f"{where}.cost", f"is {cost}; it is 0 or more")
-        elif self._max_cost is not None and cost > self._max_cost:
+        elif cost > self._max_cost:
             self._fault(f"{where}.cost", f"is {cost}; no key of this pool takes more than {self._max_cost} at once")
 
     def options(self, request: pb.ProcessRequest | pb.ProcessStreamOpen) -> RetryPolicy:
@@ -401,7 +404,7 @@ def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
     most = _max_cost(pool)
     if request.cost_per_call < 0:
         faults.append(("cost_per_call", f"is {request.cost_per_call}; it is 0 (one) or more"))
-    elif most is not None and request.cost_per_call > most:
+    elif request.cost_per_call > most:
         faults.append(
             ("cost_per_call", f"is {request.cost_per_call}; no key of this pool takes more than {most} at once")
         )
@@ -409,15 +412,13 @@ def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
         raise InvalidRequest(faults)
 
 
-def _max_cost(pool: Pool) -> int | None:
-    """The largest cost that some key could ever take at once, by its limits and its group's; None: any."""
+def _max_cost(pool: Pool) -> int:
+    """The largest cost that some key could ever take at once, by its limits and its group's."""
     shared = {label: group.limits for group in pool.groups for label in group.keys}
     best = 0
     for key in pool.keys:
         limits = [limit for limit in (*key.limits, *shared.get(key.label, ())) if limit.counts is Counts.COST]
-        if not limits:
-            return None
-        best = max(best, min(largest(limit, pool.arrival_jitter) for limit in limits))
+        best = max(best, min((largest(limit, pool.arrival_jitter) for limit in limits), default=LARGEST))
     return best
 
 

@@ -107,7 +107,7 @@ async def test_bad_estimates_are_refused() -> None:
 
 async def test_a_reader_that_stalls_ends_its_own_stream_alone() -> None:
     """After the bound its batch is stopped and its places are free; another stream on the connection goes on."""
-    defaults = Defaults(write_timeout=0.5)
+    defaults = Defaults(write_timeout=2.0)
     async with (
         serving(defaults=defaults) as server,
         grpc.aio.insecure_channel(server.address, options=OPTIONS) as channel,

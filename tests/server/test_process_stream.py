@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from apiflux_grpc.client import Call, Client, InvalidRequest, PoolNotFound, Result, Stream, Unavailable
+from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, PoolNotFound, Result, Stream, Unavailable
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
 from apiflux_grpc.server.service import HELD, WINDOW
+from apiflux_grpc.server.wire import StreamChecking
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving
@@ -193,6 +194,35 @@ async def test_a_bad_beginning_is_refused() -> None:
                     async for _ in stub.ProcessStream(iter(messages)):
                         pass
                 assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await server.engine.wait_idle(10)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+async def test_bytes_that_are_no_message_end_the_stream(good: int) -> None:
+    """INVALID_ARGUMENT, whichever message it is; the server goes on."""
+    async with serving() as server, grpc.aio.insecure_channel(server.address, options=OPTIONS) as channel:
+        first = pb.ProcessStreamRequest(open=pb.ProcessStreamOpen(), calls=[pb.Call()]).SerializeToString()
+        raw: Any = channel.stream_stream("/apiflux.v1.FluxService/ProcessStream")
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            async for _ in raw(iter([first] * good + [b"\xff\xff\xff"])):
+                pass
+        assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "can't be decoded" in str(failed.value.details())
+        assert await server.engine.wait_idle(10)
+        async with Client(server.address) as client:
+            assert [result.ok async for result in client.process_stream([Call()])] == [True]
+
+
+async def test_a_fault_of_ours_while_calls_are_read_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INTERNAL and an id, never silence."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(StreamChecking, "take", broken)
+    async with serving() as server, Client(server.address) as client:
+        with pytest.raises(InternalError, match="internal error"):
+            await anext(client.process_stream([Call()]))
         assert await server.engine.wait_idle(10)
 
 

@@ -1,0 +1,78 @@
+"""`apiflux check-config --probe`: one real call with each key.
+
+Rule: the calls go the way that every call goes, through checks, engine and upstream, with a pool of its own for each
+key so that each gets exactly one. What a server that runs meanwhile has spent isn't known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.adapters.observe_logs import LogObserver
+from apiflux_grpc.core.model import Answer, RetryPolicy
+from apiflux_grpc.engine.runtime import Engine
+from apiflux_grpc.server import wire
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apiflux_grpc.core.model import Result
+    from apiflux_grpc.engine.intake import BatchSpec
+    from apiflux_grpc.engine.runtime import PoolParts
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What came of the one call with a key. `latency` is seconds."""
+
+    pool: str
+    key: str
+    ok: bool
+    what: str
+    latency: float
+
+
+async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
+    """`GET path` with every key of these pools, all at once.
+
+    Raises InvalidRequest where a pool doesn't take that path.
+    """
+    alone: list[PoolParts] = []
+    specs: list[BatchSpec] = []
+    for part in parts:
+        request = pb.ProcessRequest(calls=[pb.Call(path=path)])
+        checking = wire.Checking(request, part.pool, "probe", default_repeat=1, max_calls=1, max_bytes=1 << 20)
+        for _ in checking.slices():
+            pass
+        once = RetryPolicy(max_attempts=1)
+        for key in part.pool.keys:
+            name = f"{part.pool.name}/{key.label}"
+            alone.append(replace(part, pool=replace(part.pool, name=name, keys=(key,), groups=(), retry=once)))
+            specs.append(replace(checking.spec(), pool=name, retry=once))
+    engine = Engine(alone, LogObserver())
+    await engine.start(own_thread=False)
+    try:
+        results = await asyncio.gather(*(_result(engine, spec) for spec in specs))
+    finally:
+        await engine.stop()
+    owners = [(part.pool.name, key.label) for part in parts for key in part.pool.keys]
+    return [_told(pool, key, result) for (pool, key), result in zip(owners, results, strict=True)]
+
+
+async def _result(engine: Engine, spec: BatchSpec) -> Result:
+    ticket = engine.submit(spec)
+    while not (items := (await ticket.next(1)).items):
+        pass  # news of the batch's standing
+    return items[0]
+
+
+def _told(pool: str, key: str, result: Result) -> Probed:
+    outcome = result.outcome
+    if isinstance(outcome, Answer):
+        what = f"HTTP {outcome.status}" + (", its body cut" if outcome.fault else "")
+    else:
+        what = "never sent" if outcome is None else outcome.detail
+    return Probed(pool, key, result.failure is None, what, result.latency / 1e9)
