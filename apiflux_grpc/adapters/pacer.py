@@ -29,7 +29,7 @@ class AiolimiterPacer:
     ValueError unless burst and seconds are above 0.
     """
 
-    __slots__ = ("_asked", "_at", "_burst", "_held_until", "_least_wait", "_level", "_limiter", "_rate")
+    __slots__ = ("_asked", "_at", "_burst", "_in_debt", "_least_wait", "_level", "_limiter", "_rate")
 
     def __init__(self, burst: float, seconds: float) -> None:
         if not (burst > 0 and seconds > 0):
@@ -43,7 +43,7 @@ class AiolimiterPacer:
         self._level = 0.0  # as of `_at`
         self._at = 0
         self._asked = 0
-        self._held_until = 0
+        self._in_debt = False  # the level is above the burst, which the limiter can't hold; it is empty until then
 
     def ready_at(self, amount: int, now: int) -> int:
         """`now`: there is room. Else a later instant at which it is worth asking again.
@@ -51,8 +51,12 @@ class AiolimiterPacer:
         Raises ValueError for an amount above the burst, which would never fit.
         """
         self._asked = now
-        if now < self._held_until:
-            return self._held_until
+        if self._in_debt:
+            level = self._level_at(now)
+            if level + amount > self._burst:
+                return now + max(math.ceil((level + amount - self._burst) / self._rate), self._least_wait)
+            self._in_debt = False
+            self._put(level)
         if self._limiter.has_capacity(amount):
             return now
         if amount > self._burst:
@@ -79,14 +83,17 @@ class AiolimiterPacer:
 
     def fill(self, level: float, now: int) -> None:
         """Start from this level, as the heir of another pacer; above the burst it waits for the rest."""
-        amount = min(level, self._burst)
-        if amount > 0:
-            acquiring = self._limiter.acquire(amount)
+        self._level, self._at = level, now
+        self._in_debt = level > self._burst
+        if not self._in_debt:
+            self._put(level)
+
+    def _put(self, level: float) -> None:
+        """Into the limiter, which is empty."""
+        if level > 0:
+            acquiring = self._limiter.acquire(level)
             with contextlib.suppress(StopIteration):
                 acquiring.send(None)
-        self._level, self._at = amount, now
-        if level > amount:
-            self._held_until = now + math.ceil((level - amount) / self._rate)
 
     def _level_at(self, now: int) -> float:
         return max(0.0, self._level - (now - self._at) * self._rate)

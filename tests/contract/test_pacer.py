@@ -126,6 +126,23 @@ async def test_refuses_nonsense(make: PacerFactory, burst: float, seconds: float
         make(burst, seconds)
 
 
+@both
+@pytest.mark.parametrize("level", [0.0, 3.5, 10.0, 10.5, 25.0, 1000.0])
+async def test_an_heir_starts_from_the_level_it_is_given(make: PacerFactory, level: float) -> None:
+    """What passes and what it was filled with are never above the burst, less what leaked away; no time is lost."""
+    burst, rate = 10.0, 2.0
+    pacer = make(burst, burst / rate)
+    start = now()
+    pacer.fill(level, start)
+    assert pacer.level(start) == pytest.approx(level)
+    stamps = await taken(pacer, [1] * 40)
+    passed = 0
+    for at, amount in stamps:
+        passed += amount
+        assert level + passed - rate * (at - start) / 1e9 <= burst + 1e-3
+    assert (stamps[-1][0] - start) / 1e9 <= (level + 40 - burst) / rate + 0.01
+
+
 async def test_remembers() -> None:
     """The fake lists what was taken, and at which instants."""
     pacer = FakePacer(5, 1.0)
