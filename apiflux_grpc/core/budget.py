@@ -25,13 +25,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apiflux_grpc.core.model import Counts, Kind, Limit
+from apiflux_grpc.core.model import SECOND, Counts, Kind, Limit
 from apiflux_grpc.core.window import CUT, GROUPS, STEP, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAR: Final = 1 << 62  # no instant: something else has to happen first
+MOST_DEBT: Final = 3_600 * SECOND  # of what flows into a bucket
 MOST_CEILINGS: Final = 8  # of one kind, the lowest
 PACER_MARGIN: Final = 1.001  # a pacer's rate over its window's, so that the window is what binds
 
@@ -119,15 +120,17 @@ class Bucket:
         """A call taken at `taken_at` took `more` than it was charged, or less.
 
         What has leaked away since can't be given back: others may have used that room. Nothing can be put into a
-        pacer or taken out: it is made anew. Nor is anything given back for a call from before this bucket's time: what
-        it started from need not have counted that call.
+        pacer or taken out: it is made anew. A debt is at most what flows in an hour: one wrong figure of the upstream's
+        would take the key for ever. Nothing is given back for a call from before this bucket's time, since what it
+        started from need not have counted that call.
         """
         if more < 0:
             if taken_at <= self.since:
                 return
             more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)
         if more:
-            self._remake(self._factor, self._pacer.level(now) + more, now)
+            most = self.limit.depth + self.limit.max / self.limit.per * MOST_DEBT
+            self._remake(self._factor, min(most, self._pacer.level(now) + more), now)
 
     def cut(self, now: int, taken_at: int) -> bool:
         """As Window.cut."""

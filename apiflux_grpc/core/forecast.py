@@ -47,6 +47,13 @@ class _Flow:
     room: float
     rate: float
     counts: Counts
+    debts: list[float]  # of owners who have less than nothing
+    rate_each: float  # at which one of them pays
+
+    def by(self, length: int) -> float:
+        """What there is within `length` ns."""
+        paid = sum(max(0.0, length * self.rate_each - debt) for debt in self.debts)
+        return self.room + length * self.rate + paid
 
 
 @dataclass(slots=True)
@@ -66,7 +73,7 @@ class _Supply:
         for flow in self.flows:
             each = 1.0 if flow.counts is Counts.CALLS else cost
             if each:
-                total = min(total, (flow.room + (at - self.start) * flow.rate) / each)
+                total = min(total, flow.by(at - self.start) / each)
         return min(total, _permits(self.windows, at, self.start, cost))
 
 
@@ -194,9 +201,11 @@ def _supply(budgets: list[Budget], start: int, now: int, latency: int) -> _Suppl
     flows = []
     for place, bucket in enumerate(first.buckets):
         burst, seconds = shape(bucket.limit, first.jitter)
-        room = sum(max(0.0, burst - budget.buckets[place].level(now)) for budget in budgets)
-        rate = len(budgets) * burst / seconds / SECOND
-        flows.append(_Flow(room, rate, bucket.limit.counts))
+        rooms = [burst - budget.buckets[place].level(now) for budget in budgets]
+        debts = [-room for room in rooms if room < 0]
+        rate = burst / seconds / SECOND
+        room = sum(room for room in rooms if room > 0)
+        flows.append(_Flow(room, (len(rooms) - len(debts)) * rate, bucket.limit.counts, debts, rate))
     return _Supply(start, windows, flows)
 
 
@@ -204,12 +213,20 @@ def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latenc
     """The same window of several owners as one."""
     jitter = owners[0][0].jitter
     period = owners[0][1].kept + min(latency, jitter)
-    ends = sorted(end for _, window in owners for end in window.ends())
+    ends = []
     for _, window in owners:
+        own = window.ends()
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.
-        pending = window.used - sum(amount for _, amount in window.ends())
+        pending = window.used - sum(amount for _, amount in own)
         if pending > 0:
-            ends.append((now + jitter + window.kept, pending))
+            own.append((now + jitter + window.kept, pending))
+        debt = max(0, -window.free)
+        for end, amount in own:
+            paid = min(debt, amount)
+            debt -= paid
+            if amount > paid:
+                ends.append((end, amount - paid))
+    ends.sort()
     if len(ends) > MOST_ENDS:
         size = -(-len(ends) // MOST_ENDS)
         chunks = [ends[place : place + size] for place in range(0, len(ends), size)]

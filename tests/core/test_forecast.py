@@ -7,9 +7,12 @@ from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.budget import PacerFactory
+from apiflux_grpc.core.feedback import LARGEST
 from apiflux_grpc.core.forecast import Forecast, work_before
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Key, Limit, Permit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kind, Limit, Permit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.testing import FakePacer
 
 MINUTE: Final = 60 * SECOND
 LATENCY: Final = 80 * MILLISECOND
@@ -32,8 +35,8 @@ def forecast(scheduler: Scheduler, now: int, latency: int = LATENCY) -> Forecast
 class Run:
     """A scheduler whose calls go out at once and are answered after the latency."""
 
-    def __init__(self, pool: Pool, latency: int = LATENCY) -> None:
-        self.scheduler = Scheduler(pool, None)
+    def __init__(self, pool: Pool, latency: int = LATENCY, make_pacer: PacerFactory | None = None) -> None:
+        self.scheduler = Scheduler(pool, make_pacer)
         self.now = 0
         self.made: dict[int, int] = {}  # calls of each batch that have got their permit
         self.made_before: dict[int, int] = {}  # for each batch: the calls of all until its last permit
@@ -129,6 +132,36 @@ def test_time_for_with_a_blocked_key(calls: int, spent: bool) -> None:
     estimate = forecast(run.scheduler, start).time_for(calls)
     run.scheduler.add(batch_of(calls, id=2))
     assert estimate == pytest.approx(run.until() - start, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("keys", [1, 2])
+@pytest.mark.parametrize("calls", [1, 800, 2_500])
+def test_time_for_while_a_debt_is_paid_off(kind: Kind, keys: int, calls: int) -> None:
+    """A call cost far more than it was charged: that key pays first, and only that key."""
+    limit = Limit(1_000, 5 * SECOND, Counts.COST, kind, 1_000)
+    run = Run(pool_of(*[(limit,)] * keys), make_pacer=FakePacer)
+    run.scheduler.add(Batch(1, "a", 1, admitted_at=0, costs=[10]))
+    ((permit,), _) = run.scheduler.assign(0)
+    run.scheduler.sent(permit, 0)
+    run.scheduler.settle(permit, LATENCY, LATENCY, 11_000)
+    run.now = LATENCY
+    run.scheduler.advance(run.now)
+    expected = forecast(run.scheduler, run.now).time_for(calls)
+    run.scheduler.add(Batch(2, "a", calls, admitted_at=run.now, costs=[1] * calls))
+    assert expected == pytest.approx(run.until() - LATENCY, rel=0.05, abs=2 * MILLISECOND)
+
+
+def test_a_debt_beyond_reason_ends_within_an_hour() -> None:
+    """One wrong figure of the upstream's doesn't take a bucket's key for ever."""
+    limit = Limit(1_000, SECOND, Counts.COST, Kind.BUCKET)
+    run = Run(pool_of((limit,)), make_pacer=FakePacer)
+    run.scheduler.add(Batch(1, "a", 2, admitted_at=0, costs=[500, 500]))
+    ((permit,), _) = run.scheduler.assign(0)
+    run.scheduler.sent(permit, 0)
+    run.scheduler.settle(permit, LATENCY, LATENCY, LARGEST)
+    run.now = LATENCY
+    assert run.until() == pytest.approx(3_600 * SECOND, rel=0.01)
 
 
 def test_one_blocked_key_does_not_stop_the_others() -> None:
