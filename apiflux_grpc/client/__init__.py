@@ -1,4 +1,8 @@
-"""The typed Python client: `Client` (async) and `SyncClient`, their calls, results and errors."""
+"""The typed Python client: `Client` (async) and `SyncClient`, their calls, results and errors.
+
+Rule: what is named here is what users import; everything else in this package may change. It needs nothing of the
+server.
+"""
 
 from apiflux_grpc.client.aio import Client, Stream
 from apiflux_grpc.client.channel import TlsOptions

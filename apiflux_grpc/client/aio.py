@@ -8,27 +8,19 @@ a broken stream is an exception, and what came before it is good.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.channel import CHANNEL_OPTIONS as CHANNEL_OPTIONS
 from apiflux_grpc.client.channel import Route
-from apiflux_grpc.client.errors import error_from
+from apiflux_grpc.client.errors import error_from, never_ready
 from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, pieces, source_of
-from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resuming
-from apiflux_grpc.client.types import (
-    Call,
-    Estimate,
-    Info,
-    Progress,
-    Result,
-    Retry,
-    Summary,
-    process_request,
-    stream_open,
-)
+from apiflux_grpc.client.received import Received
+from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
+from apiflux_grpc.client.resuming import Resuming
+from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, process_request, stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -38,7 +30,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.client.channel import TlsOptions
     from apiflux_grpc.client.feed import CallSource
-    from apiflux_grpc.client.resume import BeforeSend
+    from apiflux_grpc.client.resuming import BeforeSend
 
     Responses = (
         grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]
@@ -47,7 +39,7 @@ if TYPE_CHECKING:
     )
 
 
-class Stream:
+class Stream(Received):
     """The results of one batch, as they complete: `async for result in stream`.
 
     `summary` is set after the last result, `progress` about once a second. Leaving the loop, the `async with`
@@ -55,13 +47,9 @@ class Stream:
     """
 
     def __init__(self, call: Responses, failed: list[Exception] | None = None) -> None:
-        self._call = call
-        self._messages = _read(
-            call, [] if failed is None else failed
-        )  # must not hold `self`, or dropping the stream would not end it
-        self._results: list[Result] = []
-        self.progress: Progress | None = None
-        self.summary: Summary | None = None
+        super().__init__(call)
+        # Must not hold `self`, or dropping the stream would not end it.
+        self._messages = _read(call, [] if failed is None else failed)
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -89,16 +77,6 @@ class Stream:
             self._take(message, keep=False)
             yield message
 
-    @property
-    def unsent(self) -> list[int]:
-        """Of a stream with `resume` that ended early: the indexes of the calls that were taken from the iterable, have
-        no result, and either certainly did not run or may run again."""
-        return self._call.unsent if isinstance(self._call, Resuming) else []
-
-    def cancel(self) -> None:
-        """Stop the batch: unsent calls are dropped, the others stopped."""
-        self._call.cancel()
-
     async def aclose(self) -> None:
         """Cancel, if it isn't over."""
         self.cancel()
@@ -108,18 +86,6 @@ class Stream:
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         self.cancel()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at interpreter shutdown nothing is certain
-            self._call.cancel()
-
-    def _take(self, message: pb.ProcessResponse, keep: bool = True) -> None:
-        if keep:
-            self._results = [Result.of(result) for result in reversed(message.results)]
-        if message.HasField("progress"):
-            self.progress = Progress.of(message.progress)
-        if message.HasField("summary"):
-            self.summary = Summary.of(message.summary)
 
 
 async def _read(call: Responses, failed: list[Exception]) -> AsyncIterator[pb.ProcessResponse]:
@@ -225,17 +191,8 @@ class Client:
             def connect(left: float | None) -> Any:
                 return self._stub.ProcessStream(timeout=left, metadata=self._metadata)
 
-            return Stream(
-                Resuming(
-                    connect,
-                    header,
-                    source,
-                    window=window,
-                    give_up_after=give_up_after,
-                    timeout=timeout,
-                    before_send=before_send,
-                )
-            )
+            batch = Resumption(header, time.monotonic(), window=window, give_up_after=give_up_after, timeout=timeout)
+            return Stream(Resuming(connect, batch, source, before_send))
         if before_send is not None:
             raise ValueError("before_send is for resume=True")
         failed: list[Exception] = []
@@ -269,11 +226,11 @@ class Client:
             raise error_from(error) from None
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers. Raises Unavailable or DeadlineExceeded after `timeout` seconds."""
+        """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
         try:
             await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
-            raise error_from(error) from None
+            raise never_ready(error, self._route.target, timeout) from None
 
     @property
     def _stub(self) -> apiflux_pb2_grpc.FluxServiceAsyncStub:

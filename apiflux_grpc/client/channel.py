@@ -1,4 +1,8 @@
-"""How a client reaches its server: channel options, TLS, the token."""
+"""How a client reaches its server: channel options, TLS, the token.
+
+Rule: both clients open their channel by this one description, so they can't differ; a secret goes into the metadata or
+the credentials, and never into a repr or a message.
+"""
 
 from __future__ import annotations
 

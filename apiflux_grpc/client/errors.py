@@ -101,6 +101,13 @@ def error_from(error: Any) -> ApifluxError:
     return _error_of(error.code(), error.details() or "", details)
 
 
+def never_ready(error: Any, target: str, timeout: float) -> ApifluxError:
+    """The exception for a server that was waited for; `error` is what ended the waiting."""
+    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return error_from(error)
+    return Unavailable(f"no server answered at {target} within {timeout:g} s", code=grpc.StatusCode.UNAVAILABLE)
+
+
 def _error_of(code: grpc.StatusCode, message: str, details: bytes | None) -> ApifluxError:
     """The exception for a status; `details` is the serialized google.rpc.Status of the trailers."""
     info = error_details_pb2.ErrorInfo()

@@ -1,4 +1,4 @@
-"""A stream that outlives its connection: what is known of each call, and the reconnecting around it.
+"""A stream that outlives its connection: what is known of each call, and when to connect again.
 
 Rules:
 - A call that may have run is sent again only if it is idempotent; otherwise its result is the error UNKNOWN with
@@ -6,18 +6,15 @@ Rules:
   otherwise: it gives every call it took its result when it drains, and takes none when it refuses the stream.
 - Every call gets exactly one result. No more than `window` calls are handed over without one, so that is also what
   a lost connection can leave in doubt, and what memory holds.
-- `Accounts` decides and does no I/O; `Resuming` talks to the server.
+- Here it is decided, without I/O and without a clock; client/resuming.py talks to the server.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
-import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from google.protobuf import any_pb2
@@ -30,27 +27,22 @@ from apiflux_grpc.client.errors import (
     Overloaded,
     PoolNotFound,
     Unavailable,
-    error_from,
 )
-from apiflux_grpc.client.feed import BYTES_PER_MESSAGE, CALLS_PER_MESSAGE, close
+from apiflux_grpc.client.feed import BYTES_PER_MESSAGE, CALLS_PER_MESSAGE
 from apiflux_grpc.client.tally import Tally, error_info
 from apiflux_grpc.client.types import is_idempotent, to_message
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from apiflux_grpc.client.feed import AnyCall, CallSource
-
-    BeforeSend = Callable[[Sequence[int]], Awaitable[None]]
+    from apiflux_grpc.client.feed import AnyCall
 
 WINDOW: Final = 2_000  # calls without a result
 WINDOW_BYTES: Final = 64 << 20  # the same in bytes; a single call may be larger
 GIVE_UP_AFTER: Final = 60.0  # seconds
 _FIRST_WAIT: Final = 0.1  # seconds before a new attempt; doubles up to
 _LONGEST_WAIT: Final = 5.0
-# Seconds between opening and the first calls, unless the server greets: a refusal is heard before calls are in doubt.
-_HEED: Final = 0.05
 
 
 def unknown_result(index: int, id: str, why: str) -> pb.CallResult:
@@ -189,42 +181,41 @@ class Accounts:
         return results
 
 
-class Resuming:
-    """The messages of a batch, over as many connections as it takes. Iterate over it once.
+@dataclass(frozen=True, slots=True)
+class End:
+    """What follows on the end of a connection: hand out `responses`, then raise `error`, or connect again in `wait`
+    seconds; neither: the batch is over."""
 
-    Raises ApifluxError where the first connection fails, where an error is no lost connection, and where nothing
-    came for `give_up_after` seconds.
-    """
+    responses: Sequence[pb.ProcessResponse] = ()
+    error: ApifluxError | None = None
+    wait: float | None = None
+
+
+class Resumption:
+    """What is to be done for a batch, over all its connections. `now` is seconds on a clock that never goes back."""
 
     def __init__(
         self,
-        connect: Callable[[float | None], Any],
         header: pb.ProcessStreamOpen,
-        source: CallSource,
+        now: float,
         *,
         window: int = WINDOW,
         give_up_after: float = GIVE_UP_AFTER,
         timeout: float | None = None,
-        before_send: BeforeSend | None = None,
     ) -> None:
         if window < 1:
             raise ValueError("window must be at least 1")
-        self._connect = connect
-        self._header = header
-        self._source = source
+        self.header = header
         self._window = window
         self._give_up_after = give_up_after
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._before_send = before_send
+        self._deadline = None if timeout is None else now + timeout
         self._accounts = Accounts(header.ordered)
         self._tally = Tally()
-        self._rpc: Any = None
-        self._feeding: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
         self._ended = False  # the producer has
-        self._failure: Exception | None = None  # of the producer
-        self._cancelled = asyncio.Event()
+        self._met = False  # a server was there
         self._cuts = 0
+        self._tries = 0  # in a row, in vain
+        self._last_heard = now
         # of this connection:
         self._summary: pb.Summary | None = None
         self._heard = False
@@ -232,121 +223,56 @@ class Resuming:
 
     @property
     def unsent(self) -> list[int]:
-        """After the end: the indexes of calls without a result that certainly didn't run, or may run again."""
+        """The indexes of calls without a result that certainly didn't run, or may run again."""
         return [item.index for item in self._accounts.ready]
 
-    def cancel(self) -> None:
-        """Stop it."""
-        self._cancelled.set()
-        close(self._source)
-        if self._feeding is not None:
-            self._feeding.cancel()
-        if self._rpc is not None:
-            self._rpc.cancel()
+    # -- calls on their way there -------------------------------------------------------------
 
-    async def __aiter__(self) -> AsyncIterator[pb.ProcessResponse]:
-        accounts = self._accounts
-        met = False  # a server was there
-        tries = 0
-        heard = time.monotonic()
-        try:
-            while True:
-                self._summary, self._heard = None, False
-                error: ApifluxError = Unavailable("the stream ended too early", code=grpc.StatusCode.UNAVAILABLE)
-                rpc = self._open()
-                try:
-                    async for message in rpc:
-                        heard, tries = time.monotonic(), 0
-                        if response := self._translated(message):
-                            yield response
-                except grpc.aio.AioRpcError as failed:
-                    error = error_from(failed)
-                except asyncio.CancelledError:
-                    if self._failure is not None:
-                        raise self._failure from None
-                    raise
-                else:
-                    if self._ended and accounts.is_settled:
-                        yield pb.ProcessResponse(summary=self._last_word())
-                        return
-                finally:
-                    await self._hang_up(rpc)
-                met = met or self._heard or accounts.sent > 0
-                if lost := self._lost(error):
-                    yield lost
-                if not _resumable(error) or not (met or error.reason):
-                    raise error
-                self._cuts += 1
-                if self._ended and accounts.is_settled:
-                    yield pb.ProcessResponse(summary=self._last_word())
-                    return
-                wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**tries) * random.uniform(0.5, 1.0)
-                tries = min(tries + 1, 10)
-                wait = max(wait, error.retry_delay or 0.0)
-                if time.monotonic() + wait > heard + self._give_up_after:
-                    raise error
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._cancelled.wait(), wait)
-        finally:
-            self.cancel()
-
-    def _open(self) -> Any:
-        """A new connection, and the task that feeds it."""
-        if self._cancelled.is_set():
-            raise asyncio.CancelledError
-        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
-        rpc = self._rpc = self._connect(left)
+    def connect(self, now: float) -> float | None:
+        """A new connection; returns how many seconds it may last, None: any."""
+        if not self._cuts:
+            self._last_heard = now
+        self._summary, self._heard, self._here = None, False, 0
         self._accounts.begin()
-        self._feeding = asyncio.create_task(self._feed(rpc))
-        return rpc
+        return None if self._deadline is None else max(self._deadline - now, 0.0)
 
-    async def _hang_up(self, rpc: Any) -> None:
-        rpc.cancel()
-        if self._feeding is not None:
-            self._feeding.cancel()
-            await asyncio.wait({self._feeding})
-
-    async def _feed(self, rpc: Any) -> None:
-        """Hand over calls as there is room. What goes wrong with the connection is the reader's to hear."""
+    @property
+    def wanted(self) -> int:
+        """How many calls of the producer's there is room for now."""
         accounts = self._accounts
-        try:
-            await rpc.write(pb.ProcessStreamRequest(open=self._header))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEED):
-                    await rpc.initial_metadata()
-            while True:
-                self._room.clear()
-                if not accounts.ready and not self._ended and accounts.waiting < self._window:
-                    calls = await self._source.take(min(CALLS_PER_MESSAGE, self._window - accounts.waiting))
-                    if calls is None:
-                        self._ended = True
-                    else:
-                        accounts.take(calls)
-                if some := accounts.next(self._window):
-                    if self._before_send is not None:
-                        await self._before_send(some)
-                        if accounts.draining:  # since
-                            continue
-                    await rpc.write(accounts.hand_over(len(some)))
-                elif self._ended and not accounts.ready:
-                    await rpc.done_writing()
-                    return
-                else:
-                    await self._room.wait()
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            pass
-        except Exception as error:
-            self._failure = error
-            rpc.cancel()
+        if accounts.ready or self._ended:
+            return 0
+        return max(min(CALLS_PER_MESSAGE, self._window - accounts.waiting), 0)
 
-    def _translated(self, message: pb.ProcessResponse) -> pb.ProcessResponse | None:
+    def took(self, calls: Iterable[AnyCall] | None) -> None:
+        """What the producer gave; None: that was all."""
+        if calls is None:
+            self._ended = True
+        else:
+            self._accounts.take(calls)
+
+    def next(self) -> list[int]:
+        """The indexes of what can be handed over now, as one message."""
+        return self._accounts.next(self._window)
+
+    def hand_over(self, indexes: Sequence[int]) -> pb.ProcessStreamRequest | None:
+        """The message with these calls, which `next` has named. None: they can't go over this connection any more."""
+        return None if self._accounts.draining else self._accounts.hand_over(len(indexes))
+
+    @property
+    def is_fed(self) -> bool:
+        """Every call was handed over."""
+        return self._ended and not self._accounts.ready
+
+    # -- results on their way back ------------------------------------------------------------
+
+    def heard(self, message: pb.ProcessResponse, now: float) -> pb.ProcessResponse | None:
         """A message of this connection as one of the whole; None: nothing is left of it."""
-        self._heard = True
+        self._heard, self._last_heard, self._tries = True, now, 0
         accounts = self._accounts
         before = accounts.delivered - self._here
         results = accounts.results(message.results)
         self._here = accounts.delivered - before
-        self._room.set()
         if message.HasField("summary"):
             self._summary = message.summary
         for result in results:
@@ -360,24 +286,47 @@ class Resuming:
             response.progress.total += before
         return response
 
-    def _lost(self, error: ApifluxError) -> pb.ProcessResponse | None:
-        """This connection is gone; what is to be said of its calls."""
+    def end(self, error: ApifluxError | None, now: float) -> End:
+        """This connection is over; without an error the server said that all is done."""
+        if error is None:
+            if self._is_settled:
+                return End([self._last_word()])
+            error = Unavailable("the stream ended too early", code=grpc.StatusCode.UNAVAILABLE)
+        self._met = self._met or self._heard or self._accounts.sent > 0
+        lost = self._lost(error)
+        if not _resumable(error) or not (self._met or error.reason):
+            return End(lost, error)
+        self._cuts += 1
+        if self._is_settled:
+            return End([*lost, self._last_word()])
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._tries) * random.uniform(0.5, 1.0)
+        wait = max(wait, error.retry_delay or 0.0)
+        self._tries = min(self._tries + 1, 10)
+        if now + wait > self._last_heard + self._give_up_after:
+            return End(lost, error)
+        return End(lost, wait=wait)
+
+    @property
+    def _is_settled(self) -> bool:
+        return self._ended and self._accounts.is_settled
+
+    def _lost(self, error: ApifluxError) -> list[pb.ProcessResponse]:
+        """What is to be said of the calls of a connection that is gone."""
         taken: int | None = None
         if self._summary is not None:
             taken = self._summary.total
         elif not self._heard and _is_refusal(error):
             taken = 0
         why = f"the connection to the server was lost ({error}), and this call must not run twice"
-        self._here = 0
         results = self._accounts.lost(taken, why)
         for result in results:
             self._tally.add(result)
-        return pb.ProcessResponse(results=results) if results else None
+        return [pb.ProcessResponse(results=results)] if results else []
 
-    def _last_word(self) -> pb.Summary:
+    def _last_word(self) -> pb.ProcessResponse:
         if self._summary is not None and not self._cuts:
-            return self._summary
-        return self._tally.summary(self._header.correlation_id)
+            return pb.ProcessResponse(summary=self._summary)
+        return pb.ProcessResponse(summary=self._tally.summary(self.header.correlation_id))
 
 
 def _is_refusal(error: ApifluxError) -> bool:

@@ -1,30 +1,23 @@
 """The synchronous client: the same calls, results and errors over grpc's blocking channel.
 
-Rule: thin. Closing, or dropping, a stream cancels its RPC, as in the asynchronous client. What only that one has is
-`resume`.
+Rule: thin. Closing, or dropping, a stream cancels its RPC, and nothing is sent again by itself unless `resume` is asked
+for, as in the asynchronous client.
 """
 
 from __future__ import annotations
 
-import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.channel import Route
-from apiflux_grpc.client.errors import error_from
+from apiflux_grpc.client.errors import error_from, never_ready
 from apiflux_grpc.client.feed import gathered, pieces
-from apiflux_grpc.client.types import (
-    Call,
-    Estimate,
-    Info,
-    Progress,
-    Result,
-    Retry,
-    Summary,
-    process_request,
-    stream_open,
-)
+from apiflux_grpc.client.received import Received
+from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
+from apiflux_grpc.client.resuming import SyncResuming
+from apiflux_grpc.client.types import Call, Estimate, Info, Result, Retry, process_request, stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -32,17 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from apiflux_grpc.client.channel import TlsOptions
+    from apiflux_grpc.client.resuming import SyncBeforeSend
 
 
-class SyncStream:
+class SyncStream(Received):
     """The results of one batch, as they complete: `for result in stream`. Dropping it cancels the batch."""
 
     def __init__(self, call: Any, failed: list[Exception] | None = None) -> None:
-        self._call = call
+        super().__init__(call)
         self._failed = [] if failed is None else failed
-        self._results: list[Result] = []
-        self.progress: Progress | None = None
-        self.summary: Summary | None = None
+        self._messages: Iterator[pb.ProcessResponse] = iter(call)
 
     def __iter__(self) -> Iterator[Result]:
         return self
@@ -51,31 +43,19 @@ class SyncStream:
         """The next result. Raises ApifluxError where the request failed as a whole."""
         while not self._results:
             try:
-                message: pb.ProcessResponse = next(self._call)
+                message = next(self._messages)
             except grpc.RpcError as error:
                 if self._failed:  # grpc ends the call when its producer fails
                     raise self._failed[0] from None
                 raise error_from(error) from None
-            self._results = [Result.of(result) for result in reversed(message.results)]
-            if message.HasField("progress"):
-                self.progress = Progress.of(message.progress)
-            if message.HasField("summary"):
-                self.summary = Summary.of(message.summary)
+            self._take(message)
         return self._results.pop()
-
-    def cancel(self) -> None:
-        """Stop the batch."""
-        self._call.cancel()
 
     def __enter__(self) -> SyncStream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self._call.cancel()
 
 
 class SyncClient:
@@ -99,6 +79,7 @@ class SyncClient:
             self._channel = grpc.insecure_channel(target, options=route.options)
         else:
             self._channel = grpc.secure_channel(target, secure, options=route.options)
+        self._target = target
         self._metadata = route.metadata
         self._stub = apiflux_pb2_grpc.FluxServiceStub(self._channel)
 
@@ -136,12 +117,26 @@ class SyncClient:
         ordered: bool = False,
         strict: bool = False,
         timeout: float | None = None,
+        resume: bool = False,
+        window: int = WINDOW,
+        give_up_after: float = GIVE_UP_AFTER,
+        before_send: SyncBeforeSend | None = None,
     ) -> SyncStream:
-        """Run a batch of any length; see Client.process_stream. The iterable is read in a thread of grpc's.
+        """Run a batch of any length, with `resume` also over several connections; see Client.process_stream.
 
-        Calls that come fast travel together, so a producer must not wait for the result of the call it gave last.
+        The iterable is read, and `before_send` called, in a thread of grpc's. Calls that come fast travel together, so
+        a producer must not wait for the result of the call it gave last.
         """
         header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        if resume:
+
+            def connect(requests: Iterator[pb.ProcessStreamRequest], left: float | None) -> Any:
+                return self._stub.ProcessStream(requests, timeout=left, metadata=self._metadata)
+
+            batch = Resumption(header, time.monotonic(), window=window, give_up_after=give_up_after, timeout=timeout)
+            return SyncStream(SyncResuming(connect, batch, calls, before_send))
+        if before_send is not None:
+            raise ValueError("before_send is for resume=True")
         failed: list[Exception] = []
         requests = _requests(header, calls, failed)
         return SyncStream(self._stub.ProcessStream(requests, timeout=timeout, metadata=self._metadata), failed)
@@ -162,11 +157,11 @@ class SyncClient:
             raise error_from(error) from None
 
     def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers. Raises Unavailable or DeadlineExceeded after `timeout` seconds."""
+        """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
         try:
             self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
         except grpc.RpcError as error:
-            raise error_from(error) from None
+            raise never_ready(error, self._target, timeout) from None
 
 
 def _requests(

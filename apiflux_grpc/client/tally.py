@@ -1,7 +1,8 @@
 """Counting results: the summary of a batch whose server could not give one.
 
-Rule: it knows only what results say. Success is a 2xx, whatever the pool counts as one; all attempts of a call are
-counted for the key of the last; `time_in_calls` has the last attempt of each call alone.
+Rule: it knows only what results say. What is a failure is decided in `failure_of` and nowhere else on this side: an
+error, or a status other than 2xx, whatever the pool counts as success. All attempts of a call are counted for the key
+of the last; `time_in_calls` has the last attempt of each call alone.
 """
 
 from __future__ import annotations

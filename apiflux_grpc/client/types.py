@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from google.rpc import error_details_pb2
-
+from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -90,7 +89,8 @@ class CallError:
 class Result:
     """The final word on a call: a `response` or an `error`, never both.
 
-    `key` is the label of the last attempt's key; `queue_time` and `latency` are seconds.
+    `key` is the label of the last attempt's key; `queue_time` and `latency` are seconds. `failure` is why it counts as
+    failed, in the words of Summary.failed_by_reason; "": it doesn't.
     """
 
     index: int
@@ -102,11 +102,12 @@ class Result:
     queue_time: float
     latency: float
     completed_at: datetime
+    failure: str
 
     @property
     def ok(self) -> bool:
-        """It was answered with a 2xx status."""
-        return self.response is not None and 200 <= self.response.status < 300
+        """It was answered, and with a 2xx status."""
+        return not self.failure
 
     @classmethod
     def of(cls, message: pb.CallResult) -> Result:
@@ -127,13 +128,12 @@ class Result:
             queue_time=seconds(message.queue_time),
             latency=seconds(message.latency),
             completed_at=message.completed_at.ToDatetime(tzinfo=UTC),
+            failure=failure_of(message),
         )
 
 
 def _call_error(message: pb.CallResult) -> CallError:
-    info = error_details_pb2.ErrorInfo()
-    for detail in message.error.details:
-        detail.Unpack(info)
+    info = error_info(message)
     return CallError(info.reason, message.error.message, info.metadata.get("may_have_run") != "false")
 
 

@@ -7,6 +7,7 @@ Rules:
   that may have run and isn't idempotent gets a result that says so, and is never sent again.
 - Results go out as they come, one line for each call; standard output carries nothing else. Names are those of the
   contract in proto3 JSON; a body comes back as `body_json` or `body_text` where it can be read so.
+- What can't be written ends the run: the results that are there stay whole lines, and the rest is for the next run.
 - The first SIGINT or SIGTERM ends the reading and waits some seconds for what was sent; the second ends at once.
 """
 
@@ -19,7 +20,6 @@ import json
 import os
 import signal
 import stat
-import sys
 import threading
 import time
 from collections import deque
@@ -33,9 +33,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from apiflux_grpc.client import ApifluxError, Client, TlsOptions
+from apiflux_grpc.client import ApifluxError, Client, TlsOptions, Unavailable
 from apiflux_grpc.client.resume import WINDOW, unknown_result
-from apiflux_grpc.client.tally import Tally, error_info
+from apiflux_grpc.client.tally import Tally, error_info, failure_of
 from apiflux_grpc.client.types import is_idempotent
 from apiflux_grpc.tools.lines import Entry, Readable, entries
 from apiflux_grpc.tools.resume import DONE, FED, HANDED, SEEN, CannotResume, Known, Output, key_of
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 FINE, FAULT, USAGE, CALLS_FAILED, CUT_SHORT = 0, 1, 2, 3, 4  # exit codes
 
 GRACE: Final = 5.0  # seconds that a signal leaves to calls in flight
+_SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth a word
 BAD_LINES_SHOWN: Final = 20
 FAILURES_SHOWN: Final = 10
 _TURN: Final = 500  # lines read without giving the loop a turn
@@ -59,7 +60,10 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), all
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do. `source` None: standard input; `output` None: standard output; `timeout` is seconds for the whole."""
+    """What to do. `source` None: standard input; `output` None: standard output.
+
+    `wait` is seconds for the server to be there, `timeout` seconds for the whole from then on.
+    """
 
     source: Path | None
     target: str
@@ -68,6 +72,7 @@ class Job:
     template: str | None = None
     skip_bad_lines: bool = False
     ordered: bool = False
+    wait: float | None = None
     timeout: float | None = None
     window: int = WINDOW
     retry_failed: bool = False
@@ -92,6 +97,8 @@ def row(result: pb.CallResult, idempotent: bool = False) -> dict[str, Any]:
     line: dict[str, Any] = {"index": result.index}
     if result.id:
         line["id"] = result.id
+    if failure := failure_of(result):
+        line["failure"] = failure
     if result.HasField("error"):
         info = error_info(result)
         error = {"code": result.error.code, "reason": info.reason, "message": result.error.message}
@@ -313,7 +320,7 @@ class _Run:
         self._input = _Input(job)
         self._known = Known()
         self._output: Output | None = None
-        self._out: IO[bytes] | Output = sys.stdout.buffer
+        self._out: IO[bytes] | Output
         self._lines: _Entries | None = None
         self._chunk: deque[Entry] = deque()
         self._first: list[pb.Call] = []  # taken to see whether there is anything to send
@@ -328,6 +335,8 @@ class _Run:
         self._over = False  # the input was read to its end
         self._stopping = False
         self._signals = 0
+        self._unwritable: OSError | None = None
+        self._waiting: asyncio.Task[None] | None = None  # for the server
         self._stream: Stream | None = None
         self._tally = Tally()
         self._failures: list[str] = []
@@ -343,18 +352,33 @@ class _Run:
                     if self._input.is_same(job.output):
                         raise _Refused(f"{job.output} is the input")
                     self._output = stack.enter_context(Output(job.output, self._known, overwrite=job.overwrite))
-                    await self._turns(self._output.load())
+                    self._out = self._output
                 elif job.retry_failed:
                     raise _Refused("--retry-failed needs the --output of an earlier run")
-                if self._input.is_file:
-                    await self._check()
-                if job.retry_failed and self._output is not None and self._output.again:
-                    self._say(f"{self._output.again} failed calls are sent again")
-                    await self._turns(self._output.retry_failed())
-                return await self._process(stack)
+                else:
+                    self._out = _opened(job.output)
+                    stack.callback(_close, self._out)
+                try:
+                    return await self._work()
+                except BrokenPipeError:  # nobody reads any more, and nobody has to be told
+                    return CUT_SHORT
+                except OSError as failed:
+                    self._unwritable = failed
+                    return self._conclude(None, False)
         finally:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(signum)
+
+    async def _work(self) -> int:
+        output = self._output
+        if output is not None:
+            await self._turns(output.load())
+        if self._input.is_file:
+            await self._check()
+        if output is not None and output.again and self._job.retry_failed:
+            self._say(f"{output.again} failed calls are sent again")
+            await self._turns(output.retry_failed())
+        return await self._process()
 
     async def _turns(self, work: Iterable[None]) -> None:
         for _ in work:
@@ -473,12 +497,7 @@ class _Run:
 
     # -- the way there and back ---------------------------------------------------------------
 
-    async def _process(self, stack: contextlib.ExitStack) -> int:
-        job = self._job
-        if self._output is not None:
-            self._out = self._output
-        elif job.output is not None:
-            self._out = stack.enter_context(job.output.open("wb"))
+    async def _process(self) -> int:
         self._lines = self._input.open()
         self._first = list(await self.take(1) or ())
         error: ApifluxError | None = None
@@ -493,12 +512,13 @@ class _Run:
         except asyncio.CancelledError:
             if not self._signals:
                 raise
+        finally:
+            if self._output is not None and self._stream is not None and (unsent := self._stream.unsent):
+                with contextlib.suppress(OSError):  # then the next run has to take them for calls that may have run
+                    self._output.take_back(self._open[index].key for index in unsent)
         self._out.flush()
-        if self._output is not None:
-            if done:
-                self._output.settle()
-            elif self._stream is not None and (unsent := self._stream.unsent):
-                self._output.take_back(self._open[index].key for index in unsent)
+        if self._output is not None and done:
+            self._output.settle()
         return self._conclude(error, done)
 
     async def _exchange(self) -> None:
@@ -512,6 +532,8 @@ class _Run:
             TimeRemainingColumn(),
         )
         async with Client(job.target, tls=job.tls, token=job.token) as client:
+            if job.wait is not None:
+                await self._wait_for_server(client, job.wait)
             self._tally.started = time.monotonic()
             stream = self._stream = client.process_stream(
                 self,
@@ -533,6 +555,18 @@ class _Run:
                         if message.results:
                             self._out.flush()
                         bar.update(task, completed=self._tally.total)
+
+    async def _wait_for_server(self, client: Client, seconds: float) -> None:
+        waiting = self._waiting = asyncio.create_task(client.wait_ready(seconds))
+        await asyncio.wait({waiting}, timeout=_SILENT)
+        if not waiting.done():
+            self._say(f"waiting up to {seconds:g} s for a server at {self._job.target}")
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if self._signals:
+                raise _Interrupted from None
+            raise
 
     def _write(self, result: pb.CallResult) -> None:
         sent = self._open.pop(result.index)
@@ -571,6 +605,8 @@ class _Run:
         if self._lines is not None:
             self._lines.wake()
         if self._stream is None:
+            if self._waiting is not None:
+                self._waiting.cancel()
             return
         if self._signals > 1:
             self._stream.cancel()
@@ -586,17 +622,11 @@ class _Run:
             self._explain(error)
         if done or self._tally.total or self._skipped:
             self._report()
-        output = self._output
-        earlier = 0 if output is None else output.failed
+        earlier = 0 if self._output is None else self._output.failed
         if not done:
-            total = self._calls - self._skipped if self._to_do is None else self._to_do
-            stopped = "stopped at a bad line (--skip-bad-lines passes over them): " if self._bad else ""
-            begin = "interrupted: " if self._signals else stopped
-            self._say(f"{begin}{self._tally.total} of {total} results were written")
-            if output is not None and not output.is_fresh:
-                self._say(f"the same command with --output {self._job.output} goes on from here")
-            elif self._signals and output is None:
-                self._say("with --output it could be gone on with")
+            self._say_how_far()
+        if self._unwritable is not None:
+            return CUT_SHORT
         if error is not None:
             if error.reason == "INTERNAL":
                 return FAULT
@@ -609,11 +639,33 @@ class _Run:
             return USAGE
         return CALLS_FAILED if self._tally.failed or earlier else FINE
 
+    def _say_how_far(self) -> None:
+        """The run was cut short: what is there, and how to go on."""
+        output, full = self._output, self._unwritable
+        total = self._calls - self._skipped if self._to_do is None else self._to_do
+        if full is not None:
+            where = full.filename or self._job.output or "standard output"
+            self._error(f"can't write to {where}: {full.strerror}")
+        if full is not None and output is None:
+            self._say("the last line that was written may be cut")
+        elif full is None or total:
+            stopped = "stopped at a bad line (--skip-bad-lines passes over them): " if self._bad else ""
+            begin = "interrupted: " if self._signals else stopped
+            written = self._tally.total if output is None else output.written
+            self._say(f"{begin}{written} of {total} results were written")
+        if output is not None and (full is not None or not output.is_fresh):
+            room = "" if full is None else "once there is room, "
+            self._say(f"{room}the same command with --output {self._job.output} goes on from here")
+        elif output is None and (full is not None or self._signals):
+            self._say("with --output it could be gone on with")
+
     def _explain(self, error: ApifluxError) -> None:
         for place, what in error.violations:
             self._error(f"{place}: {what}")
         if not error.violations:
             self._error(str(error))
+        if isinstance(error, Unavailable) and self._stream is not None and not (error.reason or self._tally.total):
+            self._say(f"is a server running at {self._job.target}? --wait SECONDS waits for one")
         if error.retry_delay is not None:
             self._say(f"try again in {error.retry_delay:.0f} s")
 
@@ -659,6 +711,16 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
+def _opened(path: Path | None) -> IO[bytes]:
+    """A device or a pipe; None: standard output, whose own buffer the interpreter would complain of when it ends."""
+    return open(1, "wb", closefd=False) if path is None else path.open("wb")
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # what can't be written was said before
+        file.close()
+
+
 def _may_be_file(path: Path) -> bool:
     """Whether it is a regular file, or could become one: nothing else can be gone on with."""
     try:
@@ -688,9 +750,6 @@ async def run_job(job: Job) -> int:
         return error(str(refused))
     except _Interrupted:
         console.print("interrupted: nothing was sent", highlight=False)
-        return CUT_SHORT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it ends
         return CUT_SHORT
     except OSError as failed:
         return error(f"can't write: {failed}")

@@ -6,13 +6,14 @@ Rules:
 - A call is known by its id, or by its index where it has none. In memory that is a byte per index, and 13 to 27 bytes
   per id: of an id only 62 bits of a hash are kept, so among a million ids two are mistaken for each other with a
   chance of 1 in 9 million.
+- Where something can't be written, because the disk is full, the files end with a whole line and a whole note, and
+  what was not noted is not handed over.
 - Only one run at a time has an output: the state is locked while it lives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -116,9 +117,11 @@ class Output:
     def __init__(self, path: Path, known: Known, *, overwrite: bool = False) -> None:
         self.path = Path(os.path.realpath(path))
         self.known = known
+        self.written = 0  # results, by this run
         self.results = 0  # of earlier runs
         self.failed = 0  # of those
         self.again = 0  # failed ones that this run may send again
+        self._pending = bytearray()
         self._is_ours = not self.path.exists()
         self._state_path = Path(f"{self.path}.state")
         self._state = os.open(self._state_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -130,7 +133,9 @@ class Output:
             if overwrite:
                 os.ftruncate(self._state, 0)
             self._head = self._read_head()
-            self._file: IO[bytes] = self.path.open("w+b" if overwrite else "a+b")
+            self._file = self.path.open("a+b", buffering=0)
+            if overwrite:
+                self._file.truncate(0)
         except BaseException:
             os.close(self._state)
             raise
@@ -144,7 +149,8 @@ class Output:
     def close(self) -> None:
         """Let go of it. Where nothing was done there are no new files."""
         with contextlib.suppress(OSError):  # what can't be written was said before
-            self._file.close()
+            self.flush()
+        self._file.close()
         with contextlib.suppress(OSError):
             if self._is_ours and self.is_fresh and not self.path.stat().st_size:
                 self.path.unlink()
@@ -192,7 +198,7 @@ class Output:
             fresh.replace(self.path)
         finally:
             fresh.unlink(missing_ok=True)
-        self._file = self.path.open("a+b")
+        self._file = self.path.open("a+b", buffering=0)
 
     def _copy_others(self, file: IO[bytes]) -> Iterator[None]:
         for count, (number, line) in enumerate(self._lines()):
@@ -225,7 +231,6 @@ class Output:
             self._file.truncate(self.path.stat().st_size - len(line))
         else:
             self._file.write(b"\n")
-            self._file.flush()
 
     def _parse(self, number: int, line: bytes) -> _Kept:
         try:
@@ -234,7 +239,9 @@ class Output:
             if not (isinstance(index, int) and 0 <= index < MOST_INDEX and isinstance(id, str)):
                 raise ValueError
             error: dict[str, Any] = row.get("error") or {}
-            failed = bool(error) or not 200 <= row["response"]["statusCode"] < 300
+            if not error and not isinstance(row["response"]["statusCode"], int):
+                raise ValueError
+            failed = bool(row.get("failure"))
             sure = not error.get("mayHaveRun", False) or error.get("idempotent", False)
             return _Kept(key_of(id, index), failed, failed and bool(sure))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -278,9 +285,14 @@ class Output:
 
     def _note(self, notes: Iterable[int]) -> None:
         data = array("Q", notes).tobytes()
-        if os.pwrite(self._state, data, os.fstat(self._state).st_size) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._state_path))
-        os.fdatasync(self._state)
+        size, at = os.fstat(self._state).st_size, 0
+        try:
+            while at < len(data):
+                at += os.pwrite(self._state, data[at:], size + at)
+            os.fdatasync(self._state)
+        except OSError as error:
+            os.ftruncate(self._state, size)  # a note of a call that isn't handed over would put it into doubt
+            raise OSError(error.errno, error.strerror, str(self._state_path)) from None
 
     def hand_over(self, keys: Iterable[int]) -> None:
         """Note that these calls are about to be handed over. Blocks until it is on the disk."""
@@ -291,16 +303,28 @@ class Output:
         self._note([key << 1 | 1 for key in keys])
 
     def settle(self) -> None:
-        """Every call has its result: the notes aren't needed any more."""
-        self._file.flush()
+        """Every call has its result: the notes aren't needed any more, once the results are on the disk."""
+        self.flush()
         with contextlib.suppress(OSError):
             os.fsync(self._file.fileno())
-        os.ftruncate(self._state, _HEAD.size)
+            os.ftruncate(self._state, _HEAD.size)
 
     # -- what comes ---------------------------------------------------------------------------
 
     def write(self, line: bytes) -> None:
-        self._file.write(line)
+        """Takes a result; it is in the file after the next flush."""
+        self._pending += line
 
     def flush(self) -> None:
-        self._file.flush()
+        """Raises OSError where not all fits; then what fits is there, up to the end of a line."""
+        pending, self._pending = bytes(self._pending), bytearray()
+        at = 0
+        try:
+            while at < len(pending):
+                at += self._file.write(pending[at:])
+        except OSError:
+            whole = pending.rfind(b"\n", 0, at) + 1
+            os.ftruncate(self._file.fileno(), os.fstat(self._file.fileno()).st_size - (at - whole))
+            raise
+        finally:
+            self.written += pending.count(b"\n", 0, at)

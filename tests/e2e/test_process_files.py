@@ -196,6 +196,7 @@ def test_failed_calls_are_retried_when_asked(tmp_path: Path) -> None:
         doubtful = {
             "index": 5,
             "id": "call-5",
+            "failure": "UNKNOWN",
             "error": {"code": 2, "reason": "UNKNOWN", "message": "", "mayHaveRun": True, "idempotent": False},
         }
         write_lines(output, [*(row for row in rows if row["index"] != 5), doubtful])
@@ -422,6 +423,53 @@ def test_a_run_outlives_its_server(tmp_path: Path, signum: signal.Signals) -> No
     else:
         assert 0 < len(doubtful) <= 50
         assert process.returncode == 3, err
+
+
+def test_a_server_that_comes_later_is_waited_for(tmp_path: Path) -> None:
+    """With --wait it says so once and goes on when the server is there; everything is sent once."""
+    source = write_lines(tmp_path / "calls.jsonl", mixed(20, ids=True))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    limit = Limit(1_000, 1_000 * MS)
+    with JudgeProcess(JudgeOptions(KEYS, (limit,))) as judge:
+        with running(f"127.0.0.1:{port}", source, "--wait", "40", cwd=tmp_path) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == f"waiting up to 40 s for a server at 127.0.0.1:{port}\n"
+            with served_again(tmp_path, config_for(judge.url, (limit,), list(KEYS)), port):
+                out, err = process.communicate(timeout=50)
+        assert process.returncode == 0, err
+        assert "waiting" not in err
+        assert sorted(json.loads(line)["index"] for line in out.splitlines()) == list(range(20))
+        assert set(judge.calls().values()) == {1}
+        assert len(judge.calls()) == 20
+
+
+def test_a_server_that_never_comes_is_said(tmp_path: Path) -> None:
+    """At once, with a hint; with --wait after that time; and Ctrl-C ends the wait. Nothing is left behind."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False)), tmp_path / "out.jsonl"
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = (source, "--output", output)
+        at_once = run(target, *arguments, cwd=tmp_path)
+        assert (at_once.returncode, at_once.stdout) == (4, "")
+        assert "UNAVAILABLE" in at_once.stderr
+        assert f"is a server running at {target}? --wait SECONDS waits for one" in at_once.stderr
+        in_vain = run(target, *arguments, "--wait", "1.5", cwd=tmp_path)
+        assert (in_vain.returncode, in_vain.stdout) == (4, "")
+        assert in_vain.stderr.count("waiting up to 1.5 s") == 1
+        assert f"no server answered at {target} within 1.5 s" in in_vain.stderr
+        with running(target, *arguments, "--wait", "50", cwd=tmp_path) as process:
+            assert process.stderr is not None
+            assert "waiting" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        assert (process.returncode, err) == (4, "interrupted: nothing was sent\n")
+        for done in (at_once, in_vain):
+            assert "Traceback" not in done.stderr
+            assert "0 of 3 results were written" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl"]
 
 
 def test_what_a_drained_server_never_sent_is_not_in_doubt(tmp_path: Path) -> None:

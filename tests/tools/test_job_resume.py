@@ -19,9 +19,11 @@ def line(index: int, id: str = "", status: int = 200, **error: Any) -> bytes:
     if id:
         row["id"] = id
     if error:
-        row["error"] = error
+        row |= {"failure": error["reason"], "error": error}
     else:
         row["response"] = {"statusCode": status}
+        if status >= 400:
+            row["failure"] = f"HTTP_{status}"
     return json.dumps(row).encode() + b"\n"
 
 
