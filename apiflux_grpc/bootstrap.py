@@ -53,7 +53,7 @@ def make_server(settings: Settings) -> Server:
     """A server, ready to start."""
     health = Health()
     engine = Engine(
-        [PoolParts(pool.pool, _upstream(pool), AiolimiterPacer) for pool in settings.pools],
+        [parts_of(pool) for pool in settings.pools],
         LogObserver(),
         bounds=Bounds(settings.max_batches, settings.max_queued_calls, settings.max_queued_bytes),
         batch_size=min(settings.batch_size, 100),
@@ -80,6 +80,11 @@ def make_server(settings: Settings) -> Server:
         with_reflection=settings.reflection,
         grace=settings.grace / 1e9,
     )
+
+
+def parts_of(settings: PoolSettings) -> PoolParts:
+    """What an engine makes this pool of."""
+    return PoolParts(settings.pool, _upstream(settings), AiolimiterPacer)
 
 
 def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:

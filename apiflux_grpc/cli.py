@@ -46,6 +46,7 @@ class LogFormat(StrEnum):
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]
 TargetOption = Annotated[str, typer.Option("--target", help="HOST:PORT of the server.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with charts too: the extra `report`.")]
 
 
 def _version(value: bool) -> None:
@@ -102,6 +103,10 @@ def process(
     ] = None,
     skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Send the others.")] = False,
     ordered: Annotated[bool, typer.Option("--ordered", help="Results in the order of the calls.")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Wait as long as that for a server that isn't there yet.", min=0.001),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole.", min=0.001)] = None,
     retry_failed: Annotated[
         bool,
@@ -136,6 +141,7 @@ def process(
         template=template,
         skip_bad_lines=skip_bad_lines,
         ordered=ordered,
+        wait=wait,
         timeout=timeout,
         window=window,
         retry_failed=retry_failed,
@@ -153,6 +159,7 @@ def stress(
     target: Annotated[
         str | None, typer.Option("--target", help="HOST:PORT of a server; without: a judge and a server are started.")
     ] = None,
+    html: HtmlOption = None,
 ) -> None:
     """100 concurrent requests, a table, and the judge's verdict."""
     from apiflux_grpc.tools.stress import FULL, QUICK, run_stress
@@ -162,7 +169,7 @@ def stress(
     settings = _settings(None, None)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL
-    raise typer.Exit(_run(run_stress(plan, target, settings.concurrent_requests, timeout)))
+    raise typer.Exit(_run(run_stress(plan, target, settings.concurrent_requests, timeout, html)))
 
 
 @app.command()
@@ -227,7 +234,7 @@ def plan(
     batches: Annotated[int | None, typer.Option(help="So many such batches, all at once; default: 1.")] = None,
     batch: Annotated[list[str] | None, typer.Option(help="SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, on standard output.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with charts too.")] = None,
+    html: HtmlOption = None,
 ) -> None:
     """How long batches take with these keys and limits, and which limit holds them back.
 
@@ -257,6 +264,8 @@ def plan(
 @app.command("check-config")
 def check_config(
     file: Annotated[Path, typer.Argument(help="A TOML file.")],
+    probe: Annotated[bool, typer.Option("--probe", help="Make one real call with each key too.")] = False,
+    path: Annotated[str, typer.Option(help="Of that call: GET PATH.")] = "/",
 ) -> None:
     """Say every fault of a configuration with its place, or what it amounts to."""
     settings = _settings(file, None)
@@ -274,6 +283,24 @@ def check_config(
     Console().print(table)
     for warning in settings.warnings:
         _say(f"warning: {warning}")
+    if probe:
+        raise typer.Exit(_run(_probe(settings, path)))
+
+
+async def _probe(settings: Settings, path: str) -> int:
+    from apiflux_grpc import bootstrap
+    from apiflux_grpc.core.errors import InvalidRequest
+    from apiflux_grpc.tools import probe as tool
+
+    try:
+        probed = await tool.probe([bootstrap.parts_of(pool) for pool in settings.pools], path)
+    except InvalidRequest as error:
+        raise typer.BadParameter("; ".join(what for _, what in error.violations), param_hint="--path") from None
+    table = Table("pool", "key", f"GET {path}", "took")
+    for one in probed:
+        table.add_row(one.pool, one.key, one.what, f"{one.latency * 1000:.0f} ms", style="" if one.ok else "red")
+    Console().print(table)
+    return 0 if all(one.ok for one in probed) else 3
 
 
 def _settings(config: Path | None, bind: str | None) -> Settings:

@@ -34,7 +34,7 @@ from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kin
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.settings import LONGEST, MOST
 from apiflux_grpc.testing import FakePacer
-from apiflux_grpc.tools import plot
+from apiflux_grpc.tools import report
 from apiflux_grpc.tools.judge import parse_latency
 from apiflux_grpc.tools.judge import parse_limit as parse_window
 from apiflux_grpc.tools.ledger import LimitReport, format_ns, most_in_any_window, parse_duration
@@ -51,8 +51,6 @@ MOST_KEYS: Final = 10_000
 LATENCY: Final = "200ms"  # where nothing says how long the upstream takes
 HORIZON: Final = 100 * LONGEST  # a plan that takes longer is refused
 KEYS_SHOWN: Final = 20
-KEYS_DRAWN: Final = 6
-SAMPLES: Final = 480  # points of a drawn series
 
 # -- the question --------------------------------------------------------------------------------
 
@@ -481,11 +479,11 @@ class Plan:
 
     def first(self, part: float) -> int:
         """After how long that part of the batches has its first result."""
-        return _quantile([batch.first - batch.at for batch in self.run.batches], part)
+        return report.quantile((batch.first - batch.at for batch in self.run.batches), part)
 
     def last(self, part: float) -> int:
         """After how long that part of the batches has its last result."""
-        return _quantile([batch.last - batch.at for batch in self.run.batches], part)
+        return report.quantile((batch.last - batch.at for batch in self.run.batches), part)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; seconds, calls a second and shares."""
@@ -595,27 +593,21 @@ def _sum(rates: Iterable[float | None]) -> float | None:
     return None if None in known else sum(rate for rate in known if rate is not None)
 
 
-def _quantile(values: list[int], part: float) -> int:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-
-
 # -- showing it ----------------------------------------------------------------------------------
 
 
 def run_plan(question: Question, *, as_json: bool = False, html: Path | None = None) -> int:
     """Plan, and show it on standard output; also as a page. Returns the exit code: 0, or 2 if it can't be planned or
-    the page can't be written."""
+    the page can't be made."""
     errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
+        if html is not None:
+            report.ready(html)
         plan = make_plan(question)
         if html is not None:
-            html.write_text(to_html(plan), encoding="utf-8")
-    except ValueError as error:
+            report.write(html, to_html(plan))
+    except (ValueError, report.CannotReport) as error:
         errors.print(str(error))
-        return 2
-    except OSError as error:
-        errors.print(f"{html} can't be written: {error.strerror}")
         return 2
     if as_json:
         json.dump(plan.to_json(), sys.stdout, indent=2)
@@ -727,7 +719,7 @@ def text_chart(plan: Plan, width: int, *, plain: bool) -> str:
     gutter = 10
     values = per_second(plan, max(20, width - gutter - 2))
     highest = max([*values, plan.capacity or 0.0])
-    rows = plot.columns(values, plan.capacity, plain=plain)
+    rows = report.columns(values, plan.capacity, plain=plain)
     edge = "|" if plain else "│"
     marks = {0: f"{highest:,.0f}", len(rows) - 1: "0"}
     if plan.capacity is not None:
@@ -742,62 +734,63 @@ def text_chart(plan: Plan, width: int, *, plain: bool) -> str:
 
 
 def to_html(plan: Plan) -> str:
-    """One page: the figures, the keys and three charts."""
+    """One page: the figures, the keys and the charts."""
     title = f"apiflux plan: {title_of(plan)}"
-    parts = [plot.table((), figures(plan))]
+    parts = [report.table((), figures(plan))]
     parts += [f"<p>Note: {escape(note)}.</p>" for note in plan.question.notes]
-    parts += [plot.svg(chart) for chart in charts(plan)]
-    parts += ["<h2>Keys</h2>", plot.table(KEY_HEAD, key_rows(plan.keys))]
-    return plot.page(title, parts)
+    parts += [report.svg(chart) for chart in charts(plan)]
+    parts += ["<h2>Keys</h2>", report.table(KEY_HEAD, key_rows(plan.keys))]
+    return report.page(title, parts)
 
 
-def charts(plan: Plan) -> list[plot.Chart]:
-    """Calls a second, each key's window, and the results with and without one more key."""
-    span = plan.makespan / SECOND
-    scale, unit = next(
-        (pair for pair in ((86400, "days"), (3600, "hours"), (60, "minutes")) if span > 3 * pair[0]), (1, "seconds")
-    )
-    end = max(span, 1e-9) / scale
+def charts(plan: Plan) -> list[report.Chart]:
+    """Calls a second, each key's window, the batches where there are several, and the results with one more key."""
+    scale, unit = report.time_unit(plan.makespan / SECOND)
+    end = plan.makespan / SECOND / scale
     bins = 120
     rates = per_second(plan, bins)
     sent = [(place * end / bins, rate) for place, rate in enumerate(rates)] + [(end, rates[-1])]
-    level = [] if plan.capacity is None else [plot.Line(f"steady capacity, {plan.capacity:,.1f}", plan.capacity)]
-    made = [plot.Chart("Calls a second", unit, "calls a second", [plot.Series("sent", sent, True, True)], level, end)]
+    level = [] if plan.capacity is None else [report.Line(f"steady capacity, {plan.capacity:,.1f}", plan.capacity)]
+    series = [report.Series("sent", sent, step=True, area=True)]
+    made = [report.Chart("Calls a second", unit, "calls a second", series, level, end)]
     windows = [
-        plot.Series(key.label, _window(plan, place, scale), True)
-        for place, key in enumerate(plan.keys[:KEYS_DRAWN])
+        report.Series(key.label, _window(plan, place, scale), step=True)
+        for place, key in enumerate(plan.keys[: report.DISTINCT])
         if key.limits
     ]
     if windows:
-        which = "each key" if len(plan.keys) <= KEYS_DRAWN else f"the first {KEYS_DRAWN} keys"
+        which = "each key" if len(plan.keys) <= report.DISTINCT else f"the first {report.DISTINCT} keys"
         about = f"Sent within the longest window of {which}"
-        made.append(plot.Chart(about, unit, "% of the limit", windows, [plot.Line("limit", 100)], end))
+        made.append(report.Chart(about, unit, "% of the limit", windows, [report.Line("limit", 100)], end))
+    if len(plan.run.batches) > 1:
+        made.append(_batches(plan))
     done = [
-        plot.Series(_some(len(plan.keys), "key", "keys"), _done(plan.run, scale)),
-        plot.Series("one more key", _done(plan.more, scale)),
+        report.Series(_some(len(plan.keys), "key", "keys"), _done(plan.run, scale)),
+        report.Series("one more key", _done(plan.more, scale)),
     ]
     later = max(plan.makespan, plan.more.ended) / SECOND / scale
-    made.append(plot.Chart("Results", unit, "results", done, x_end=max(later, 1e-9)))
+    made.append(report.Chart("Results", unit, "results", done, x_end=later))
     return made
 
 
 def _window(plan: Plan, place: int, scale: float) -> list[tuple[float, float]]:
     """How full the key's longest window is over time, in percent."""
-    taken = plan.run.taken[place]
     limit = max(plan.keys[place].limits, key=lambda limit: limit.per_ns)
-    points = []
-    for sample in range(SAMPLES + 1):
-        at = plan.makespan * sample // SAMPLES
-        inside = bisect_right(taken, at) - bisect_right(taken, at - limit.per_ns)
-        points.append((at / SECOND / scale, 100 * inside / limit.max))
-    return points
+    counts = report.counted(plan.run.taken[place], plan.makespan, limit.per_ns)
+    return [(at / SECOND / scale, 100 * count / limit.max) for at, count in counts]
+
+
+def _batches(plan: Plan) -> report.Chart:
+    """After how long the batches had their first and their last result: the steeper the last, the fairer."""
+    batches = plan.run.batches
+    scale, unit = report.time_unit(max(batch.last - batch.at for batch in batches) / SECOND)
+    first = report.spread((batch.first - batch.at) / SECOND / scale for batch in batches)
+    last = report.spread((batch.last - batch.at) / SECOND / scale for batch in batches)
+    series = [report.Series("first result", first, step=True), report.Series("last result", last, step=True)]
+    return report.Chart("How long the batches took", f"{unit} since it came", "% of the batches", series)
 
 
 def _done(run: Run, scale: float) -> list[tuple[float, float]]:
     """Results over time."""
     ends = sorted(at for answered in run.answered for at in answered)
-    points = []
-    for sample in range(SAMPLES + 1):
-        at = run.ended * sample // SAMPLES
-        points.append((at / SECOND / scale, float(bisect_right(ends, at))))
-    return points
+    return [(at / SECOND / scale, count) for at, count in report.counted(ends, run.ended)]

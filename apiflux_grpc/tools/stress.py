@@ -1,8 +1,9 @@
 """`apiflux stress`: 100 concurrent requests, what came of them, and the judge's verdict.
 
-Rule: what is shown was measured in this run, and the verdict is the judge's alone. Without a target it starts a
-judge as the upstream and a server in front of it, each in a process of its own; with one it sends synthetic load to
-that server, and there is no judge to ask.
+Rule: the verdict is the judge's alone. Without a target it starts a judge as the upstream and a server in front of it,
+each in a process of its own; with one it sends synthetic load to that server, and there is no judge to ask.
+
+Not known here: what is made of the results; that is stress_report.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -24,14 +25,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from apiflux_grpc.client import ApifluxError, Client, Info
-from apiflux_grpc.client.types import seconds
+from apiflux_grpc.tools import report
 from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess, print_report
 from apiflux_grpc.tools.ledger import Limit
+from apiflux_grpc.tools.stress_report import NS, Measured, Request, table, title_of, to_html, verdict
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apiflux_grpc.client import Stream
-    from apiflux_grpc.tools.ledger import Report
+    from apiflux_grpc.client.types import Key
 
 CHANNELS = 4
 _SERVE = (sys.executable, "-m", "apiflux_grpc", "--log-level", "warning", "serve", "--bind", "127.0.0.1:0")
@@ -136,126 +140,107 @@ def secrets_for(keys: dict[str, str]) -> dict[str, str]:
     return {f"STRESS_SECRET_{place}": secret for place, secret in enumerate(keys.values())}
 
 
-@dataclass(slots=True)
-class Measured:
-    """What the requests brought; times in seconds."""
-
-    total: int
-    started: float = field(default_factory=time.monotonic)
-    results: int = 0
-    succeeded: int = 0
-    drawn_429: int = 0
-    requests_done: int = 0
-    eta: float | None = None
-    elapsed: float = 0.0
-    first: list[float] = field(default_factory=list)
-    durations: list[float] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
-    keys: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-
-
-async def run_stress(plan: Plan, target: str | None, requests: int, timeout: float | None) -> int:
-    """Run it, show it, and return the exit code: 0 fine, 3 calls failed or a violation, 4 cut short."""
-    console = Console(stderr=True, soft_wrap=True)
-    with ExitStack() as stack:
-        judge: JudgeProcess | None = None
-        if target is None:
-            options = JudgeOptions(SECRETS, (plan.limit,), latency_ns=plan.latency_ns)
-            judge = stack.enter_context(JudgeProcess(options))
-            config = config_for(judge.url, (plan.limit,), list(SECRETS))
-            target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
-            per = plan.limit.per_ns / 1e9
-            text = f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
-            console.print(text, highlight=False)
-        console.print(f"{requests} concurrent requests of {plan.calls} calls", highlight=False)
-        measured = Measured(requests * plan.calls)
-        try:
-            await _drive(measured, plan, target, requests, timeout, console, distinct=judge is not None)
-        except ApifluxError as error:
-            console.print(str(error), style="red", markup=False, highlight=False)
-            return 4
-        _show(measured, requests, Console())
-        report = None if judge is None else judge.report()
-        fine = not measured.errors and measured.succeeded == measured.total
-        return (0 if fine else 3) if report is None else _verdict(report, measured, fine)
+async def run_stress(
+    plan: Plan, target: str | None, requests: int, timeout: float | None, html: Path | None = None
+) -> int:
+    """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
+    short. Cancelled, it shows what there is."""
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    try:
+        if html is not None:
+            report.ready(html)
+        with ExitStack() as stack:
+            judge: JudgeProcess | None = None
+            if target is None:
+                options = JudgeOptions(SECRETS, (plan.limit,), latency_ns=plan.latency_ns)
+                judge = stack.enter_context(JudgeProcess(options))
+                config = config_for(judge.url, (plan.limit,), list(SECRETS))
+                target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
+                per = plan.limit.per_ns / 1e9
+                text = f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
+                console.print(text)
+            measured = Measured([Request() for _ in range(requests)], plan.calls)
+            console.print(title_of(measured))
+            try:
+                await _drive(measured, target, timeout, console, distinct=judge is not None)
+            except asyncio.CancelledError:
+                _show(measured, judge, html, console)
+                raise
+            return _show(measured, judge, html, console)
+    except ApifluxError as error:
+        console.print(str(error), style="red")
+        return 4
+    except report.CannotReport as error:
+        console.print(str(error), style="red")
+        return 2
 
 
-def _verdict(report: Report, measured: Measured, fine: bool) -> int:
-    print_report(report, sys.stdout)
-    out = Console(highlight=False, soft_wrap=True)
-    for violation in report.violations:
-        out.print(f"violation: {violation}", style="red", markup=False)
-    if report.ok:
-        worst = f"worst window at {report.worst:.3f} of its limit"
-        out.print(
-            f"the judge: no violation; {report.accepted} calls, {worst}, {report.rejected} rejected", style="green"
-        )
-    return 0 if report.ok and fine else 3
+def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, console: Console) -> int:
+    """Raises CannotReport."""
+    out = Console(markup=False, highlight=False, soft_wrap=True)
+    out.print(table(measured))
+    found = None if judge is None else judge.report()
+    fine = not measured.errors and measured.succeeded == measured.total
+    if found is not None:
+        print_report(found, sys.stdout)
+        for sentence in verdict(found):
+            out.print(sentence, style="green" if found.ok else "red")
+    if html is not None:
+        report.write(html, to_html(measured, found))
+        console.print(f"report: {html}")
+    return 0 if fine and (found is None or found.ok) else 3
 
 
-async def _drive(
-    measured: Measured,
-    plan: Plan,
-    target: str,
-    requests: int,
-    timeout: float | None,
-    console: Console,
-    *,
-    distinct: bool,
-) -> None:
+async def _drive(measured: Measured, target: str, timeout: float | None, console: Console, *, distinct: bool) -> None:
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(Client(target, options=[("grpc.use_local_subchannel_pool", 1)]))
             for _ in range(CHANNELS)
         ]
         info = await clients[0].info()
+        measured.limits = {
+            key.label: [(most, round(per * NS)) for most, per, _ in key.limits] for key in _default_keys(info)
+        }
         watch = asyncio.create_task(_watch(measured, clients[0], info, console))
-        measured.started = time.monotonic()
+        start = time.monotonic()
         try:
             await asyncio.gather(
                 *(
-                    _request(measured, clients[number % CHANNELS], number, plan, timeout, distinct)
-                    for number in range(requests)
+                    _request(measured, clients[number % CHANNELS], number, timeout, distinct)
+                    for number in range(len(measured.requests))
                 )
             )
         finally:
-            measured.elapsed = time.monotonic() - measured.started
+            measured.elapsed = time.monotonic() - start
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
 
-async def _request(
-    measured: Measured, client: Client, number: int, plan: Plan, timeout: float | None, distinct: bool
-) -> None:
+def _default_keys(info: Info) -> Sequence[Key]:
+    """The keys of the pool that the requests go to."""
+    return next((pool.keys for pool in info.pools if pool.name == "default"), ())
+
+
+async def _request(measured: Measured, client: Client, number: int, timeout: float | None, distinct: bool) -> None:
     if distinct:
-        calls = [pb.Call(path=f"/calls/{number}/{place}") for place in range(plan.calls)]
+        calls = [pb.Call(path=f"/calls/{number}/{place}") for place in range(measured.calls)]
         request = pb.ProcessRequest(calls=calls)
     else:
-        request = pb.ProcessRequest(repeat=pb.RepeatedCall(count=plan.calls))
+        request = pb.ProcessRequest(repeat=pb.RepeatedCall(count=measured.calls))
     start = time.monotonic()
     try:
-        await _read(measured, client.send(request, timeout=timeout), start)
+        await _read(measured, measured.requests[number], client.send(request, timeout=timeout), start)
     except ApifluxError as error:
-        reason = error.reason or error.code.name
-        measured.errors[reason] = measured.errors.get(reason, 0) + 1
-    measured.durations.append(time.monotonic() - start)
-    measured.requests_done += 1
+        measured.errors[error.reason or error.code.name] += 1
+    measured.requests[number].ended = time.monotonic() - start
 
 
-async def _read(measured: Measured, stream: Stream, start: float) -> None:
-    first = True
+async def _read(measured: Measured, request: Request, stream: Stream, start: float) -> None:
     async for message in stream.raw():
-        if first and message.results:
-            measured.first.append(time.monotonic() - start)
-            first = False
+        came = time.monotonic() - start
         for result in message.results:
-            measured.results += 1
-            status = result.response.status_code
-            measured.succeeded += 200 <= status < 300
-            measured.drawn_429 += status == 429
-            measured.latencies.append(seconds(result.latency))
-            measured.keys[result.key_label] = measured.keys.get(result.key_label, 0) + 1
+            request.came.append(came)
+            measured.add(result)
         if stream.progress is not None and stream.progress.eta is not None:
             measured.eta = stream.progress.eta
 
@@ -266,7 +251,7 @@ async def _watch(measured: Measured, client: Client, info: Info, console: Consol
         while True:
             await asyncio.sleep(5)
             left = "" if measured.eta is None else f", about {measured.eta:.0f} s left"
-            console.print(f"{measured.results}/{measured.total} results{left}", highlight=False)
+            console.print(f"{measured.results}/{measured.total} results{left}")
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
             with suppress(ApifluxError):  # the streams will say what is wrong
@@ -281,40 +266,7 @@ def _picture(measured: Measured, info: Info) -> Group:
     head.add_row(
         "calls", ProgressBar(measured.total, measured.results, 40), f"{measured.results}/{measured.total}", left
     )
-    for pool in info.pools:
-        if pool.name != "default":
-            continue
-        for key in pool.keys[:16]:
-            used = 1 - key.headroom
-            head.add_row(key.label, ProgressBar(1.0, used, 40), f"{used:.0%} of its window", f"{key.attempts} calls")
+    for key in _default_keys(info)[:16]:
+        used = 1 - key.headroom
+        head.add_row(key.label, ProgressBar(1.0, used, 40), f"{used:.0%} of its window", f"{key.attempts} calls")
     return Group(head)
-
-
-def _show(measured: Measured, requests: int, console: Console) -> None:
-    table = Table(title=f"{requests} concurrent requests")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    rows = [
-        ("requests", f"{measured.requests_done}"),
-        ("calls", f"{measured.results} of {measured.total}"),
-        ("succeeded", f"{measured.succeeded}"),
-        ("elapsed", f"{measured.elapsed:.2f} s"),
-        ("calls a second", f"{measured.results / max(measured.elapsed, 1e-9):.0f}"),
-        ("first result p50 / p99", _percentiles(measured.first)),
-        ("request p50 / p99", _percentiles(measured.durations)),
-        ("call latency p50 / p99", _percentiles(measured.latencies)),
-        ("429s drawn", f"{measured.drawn_429}"),
-    ]
-    rows += [(f"calls with {label}", str(count)) for label, count in sorted(measured.keys.items())]
-    rows += [(f"requests failed: {reason}", str(count)) for reason, count in sorted(measured.errors.items())]
-    for name, value in rows:
-        table.add_row(name, value)
-    console.print(table)
-
-
-def _percentiles(values: list[float]) -> str:
-    if not values:
-        return "-"
-    ordered = sorted(values)
-    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * part))] for part in (0.5, 0.99))
-    return f"{p50 * 1000:.0f} / {p99 * 1000:.0f} ms"

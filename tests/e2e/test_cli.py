@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,9 @@ import typer
 from apiflux_grpc import __version__
 from apiflux_grpc.cli import app, main
 from apiflux_grpc.client import ApifluxError, Call, SyncClient
-from apiflux_grpc.tools.stress import ServedProcess, secrets_for
+from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
+from apiflux_grpc.tools.ledger import Limit
+from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
 
 SECRET = "canary-2b7e"
 KEYS = {"key-1": SECRET}
@@ -309,6 +312,24 @@ def test_every_fault_of_a_file_is_told_with_its_place(tmp_path: Path, command: l
     told = [line.removeprefix(f"{file}: ").partition(": ")[0] for line in done.stderr.splitlines()]
     assert sorted(told) == sorted(FAULTS)
     assert SECRET not in done.stderr
+
+
+def test_probe_makes_one_call_with_each_key(tmp_path: Path) -> None:
+    """Each key's answer is told; 3 where one fails. A path that no call may have is 2, and nothing is sent."""
+    file = tmp_path / "probed.toml"
+    known, unknown = {"good": "canary-probe-one"}, {"bad": "canary-probe-two"}
+    with JudgeProcess(JudgeOptions(known, (Limit(1, 60_000_000_000),))) as judge:
+        file.write_text(config_for(judge.url, (Limit(1, 60_000_000_000),), [*known, *unknown]))
+        secrets = secrets_for(known | unknown)
+        refused = run("check-config", str(file), "--probe", "--path", "/a/../b", cwd=tmp_path, **secrets)
+        assert (refused.returncode, judge.report().arrivals) == (2, 0)
+        assert "--path" in refused.stderr
+        done = run("check-config", str(file), "--probe", "--path", "/models", cwd=tmp_path, **secrets)
+        report = judge.report()
+    assert done.returncode == 3
+    assert re.findall(r"(good|bad) +│ (HTTP \d+)", done.stdout) == [("good", "HTTP 200"), ("bad", "HTTP 401")]
+    assert (report.accepted, report.unknown_arrivals, report.rejected) == (1, 1, 0)
+    assert [one for one in (known | unknown).values() if one in done.stdout + done.stderr + refused.stderr] == []
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,13 +20,13 @@ from apiflux_grpc.engine.intake import BatchSpec
 from apiflux_grpc.engine.runtime import Engine, PoolParts, Ticket
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing import FakePacer, SilentObserver
-from apiflux_grpc.tools import plot
 from apiflux_grpc.tools.plan import (
     MOST_CALLS,
     Arrival,
     Plan,
     Question,
     ask,
+    charts,
     make_plan,
     parse_batch,
     run_plan,
@@ -391,16 +392,18 @@ def test_a_terminal_without_utf8_gets_ascii(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
-def test_a_page_loads_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One file with its style and charts inside: no address, no script, nothing to fetch; light and dark."""
+def test_a_page_has_the_charts_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calls a second, each key's window, the results; and, of several batches, how long they took."""
     file = tmp_path / "plan.html"
     assert run_plan(ask(limits=["10/1s"], keys=2, calls=100), html=file) == 0
     page = file.read_text(encoding="utf-8")
-    for text in ("http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src=", "href="):
-        assert text not in page
-    assert page.count("<svg") == page.count("</svg>") == 3
-    assert "prefers-color-scheme: dark" in page
     assert "makespan" in page
+    titles = ["Calls a second", "Sent within the longest window of each key", "Results"]
+    assert re.findall("<figcaption>(.*)</figcaption>", page) == titles
+    several = make_plan(ask(limits=["10/1s"], calls=30, batches=3))
+    first, last = next(chart for chart in charts(several) if chart.title == "How long the batches took").series
+    assert [y for _, y in first.points] == pytest.approx([0, 100 / 3, 200 / 3, 100])
+    assert first.points[-1][0] < 1 < last.points[-1][0] == several.makespan / SECOND
     capsys.readouterr()
 
 
@@ -429,32 +432,3 @@ def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
 def test_lengths_of_time(ns: int, text: str) -> None:
     """Lengths are told as people say them."""
     assert spoken(ns) == text
-
-
-# -- charts --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("top", "expected"),
-    [(0, [0, 1]), (1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (7, [0, 2, 4, 6, 8]), (1000, [0, 200, 400, 600, 800, 1000])],
-)
-def test_ticks_are_round_and_reach_the_top(top: float, expected: list[float]) -> None:
-    """Steps of 1, 2 or 5 times a power of ten."""
-    assert plot.ticks(top) == pytest.approx(expected)
-
-
-def test_columns_of_text() -> None:
-    """Each value is a column; the line shows between them; anything above zero is seen."""
-    assert plot.columns([4, 2, 0, 0.01], 3, 4) == ["█───", "█   ", "██  ", "██ ▁"]
-    assert plot.columns([4, 2, 0, 0.01], 3, 4, plain=True) == ["#---", "#   ", "##  ", "## ."]
-    assert plot.columns([0, 0], None, 2) == ["  ", "  "]
-
-
-def test_texts_in_a_picture_are_escaped() -> None:
-    """A name can't add elements of its own."""
-    series = plot.Series("<b>&", [(0, 0), (1, 2)])
-    picture = plot.svg(plot.Chart('a "title"', "<x>", "y", [series, replace(series, points=[])]))
-    assert "<b>" not in picture
-    assert "&lt;b&gt;&amp;" in picture
-    assert "&lt;x&gt;" in picture
-    assert "<td>&lt;i&gt;</td>" in plot.table(("head",), [("<i>",)])
