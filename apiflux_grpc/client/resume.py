@@ -47,7 +47,7 @@ _LONGEST_WAIT: Final = 5.0
 
 def unknown_result(index: int, id: str, why: str) -> pb.CallResult:
     """The result of a call that may have run and must not run twice."""
-    result = pb.CallResult(index=index, id=id)
+    result = pb.CallResult(index=index, id=id, failure="UNKNOWN")
     result.completed_at.GetCurrentTime()
     result.error.code = code_pb2.UNKNOWN
     result.error.message = why

@@ -1,8 +1,7 @@
 """Counting results: the summary of a batch whose server could not give one.
 
-Rule: it knows only what results say. What is a failure is decided in `failure_of` and nowhere else on this side: an
-error, or a status other than 2xx, whatever the pool counts as success. All attempts of a call are counted for the key
-of the last; `time_in_calls` has the last attempt of each call alone.
+Rule: it knows only what results say. What is a failure the server says, by what the pool counts as success. All
+attempts of a call are counted for the key of the last; `time_in_calls` has the last attempt of each call alone.
 """
 
 from __future__ import annotations
@@ -17,14 +16,9 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 def failure_of(result: pb.CallResult) -> str:
     """Why a call failed, in the words of Summary.failed_by_reason; "": it didn't."""
-    if result.HasField("error"):
-        return error_info(result).reason or "UNKNOWN"
-    status = result.response.status_code
-    if 200 <= status < 300:
-        return ""
-    if status == 429:
-        return "HTTP_429"
-    return "KEY_REJECTED" if status in (401, 403) else f"HTTP_{status // 100}XX"
+    if result.failure or not result.HasField("error"):
+        return result.failure
+    return error_info(result).reason or "UNKNOWN"
 
 
 def error_info(result: pb.CallResult) -> error_details_pb2.ErrorInfo:

@@ -106,7 +106,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """It was answered, and with a 2xx status."""
+        """It was answered, and with a status that the pool counts as success."""
         return not self.failure
 
     @classmethod

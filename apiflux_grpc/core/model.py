@@ -86,7 +86,8 @@ class Reason(Enum):
     HTTP_5XX = "HTTP_5XX"
     KEY_REJECTED = "KEY_REJECTED"  # 401 or 403: our key was refused, or this call was
     INVALID_CALL = "INVALID_CALL"  # never sent: of a stream of calls, this one is wrong
-    DRAINING = "DRAINING"  # never sent, the server shut down
+    DRAINING = "DRAINING"  # never sent, or not again: the server shut down
+    STOPPED = "STOPPED"  # never sent, or not again: the caller stopped
     NO_USABLE_KEY = "NO_USABLE_KEY"  # never sent, or not again: for too long no key could be used
     INTERNAL = "INTERNAL"  # a fault of ours
 

@@ -60,6 +60,13 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class EndUnsent:
+    """No more calls come, and those that wait end as STOPPED."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """The reader has taken so many results, of so many bytes."""
 
@@ -103,7 +110,7 @@ class Stop:
     """Cancel everything and end."""
 
 
-Inbound = Submit | Feed | End | Credit | Cancel | Drain | Beat | Ask | Stop
+Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask | Stop
 
 
 @dataclass(frozen=True, slots=True)

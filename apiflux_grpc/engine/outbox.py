@@ -43,6 +43,7 @@ class Ending(Enum):
     COMPLETE = "complete"
     CANCELLED = "cancelled"
     DRAINING = "draining"
+    STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
     INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
     GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
 

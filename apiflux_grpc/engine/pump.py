@@ -50,6 +50,12 @@ if TYPE_CHECKING:
 
 UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})
 KEY_UNSEEN: Final = frozenset({Reason.HTTP_429, Reason.HTTP_5XX})
+# How a batch ends whose unsent calls end for this reason.
+ENDINGS: Final = {
+    Reason.DRAINING: Ending.DRAINING,
+    Reason.NO_USABLE_KEY: Ending.GIVEN_UP,
+    Reason.STOPPED: Ending.STOPPED,
+}
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
@@ -127,7 +133,7 @@ class Pump:
             self.scheduler.grow(outbox.batch, len(calls))
             self._kick()
         else:
-            reason = Reason.DRAINING if outbox.ending is Ending.DRAINING else Reason.NO_USABLE_KEY
+            reason = next(reason for reason, ending in ENDINGS.items() if ending is outbox.ending)
             for index, _, _ in calls:
                 self._reject(outbox, Result(index, None, reason, "", 0, 0, 0, now))
         self._flusher.offer(outbox, now)
@@ -140,6 +146,11 @@ class Pump:
         """No more calls come."""
         outbox.closed = True
         self._finish_if_done(outbox, self._clock())
+
+    def end_unsent(self, outbox: Outbox) -> None:
+        """The caller has had enough: what waits ends as STOPPED, what is in flight goes on."""
+        self._end_unsent(outbox, self._clock(), Reason.STOPPED)
+        self.end(outbox)
 
     def credit(self, outbox: Outbox, results: int, size: int) -> None:
         """The reader has taken results."""
@@ -392,7 +403,7 @@ class Pump:
         tally.time_waiting += result.queue_time
         if result.failure is None:
             tally.succeeded += 1
-        elif result.failure is Reason.DRAINING:
+        elif result.failure in (Reason.DRAINING, Reason.STOPPED):
             tally.cancelled += 1
         else:
             tally.failed[result.failure] = tally.failed.get(result.failure, 0) + 1
@@ -418,7 +429,7 @@ class Pump:
     def _end_unsent(self, outbox: Outbox, now: int, reason: Reason = Reason.DRAINING) -> None:
         if outbox.ending is not None:
             return
-        outbox.ending = Ending.DRAINING if reason is Reason.DRAINING else Ending.GIVEN_UP
+        outbox.ending = ENDINGS[reason]
         outbox.closed = outbox.closed or reason is Reason.DRAINING  # whoever feeds it hears of the end
         batch = outbox.batch
         first = batch.next_index

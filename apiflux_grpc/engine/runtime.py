@@ -33,6 +33,7 @@ from apiflux_grpc.engine.intake import (
     Credit,
     Drain,
     End,
+    EndUnsent,
     Feed,
     Inbound,
     Stop,
@@ -119,7 +120,7 @@ class _Works:
                 self._open[id] = (pump, outbox)
                 self._flusher.streams += 1
                 pump.submit(outbox)
-            case Feed(id) | End(id) | Credit(id) | Cancel(id):
+            case Feed(id) | End(id) | EndUnsent(id) | Credit(id) | Cancel(id):
                 if id in self._open:
                     self._pass_on(message, *self._open[id])
             case Beat(detail):
@@ -137,12 +138,14 @@ class _Works:
                     pump.cancel(outbox)
                 self.stopped.set()
 
-    def _pass_on(self, message: Feed | End | Credit | Cancel, pump: Pump, outbox: Outbox) -> None:
+    def _pass_on(self, message: Feed | End | EndUnsent | Credit | Cancel, pump: Pump, outbox: Outbox) -> None:
         match message:
             case Feed(_, calls, wrong):
                 pump.feed(outbox, calls, wrong)
             case End():
                 pump.end(outbox)
+            case EndUnsent():
+                pump.end_unsent(outbox)
             case Credit(_, results, size):
                 pump.credit(outbox, results, size)
             case Cancel():
@@ -275,6 +278,11 @@ class Ticket:
         """No more calls will be fed."""
         if not self._over:
             self._engine.post(End(self.id))
+
+    def end_unsent(self) -> None:
+        """No more calls will be fed, and those that wait end as STOPPED."""
+        if not self._over:
+            self._engine.post(EndUnsent(self.id))
 
     @property
     def unfinished(self) -> int:

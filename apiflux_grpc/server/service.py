@@ -214,6 +214,9 @@ async def _feed(
                     await ticket.progress()
             if ticket.is_over:
                 return
+            if message.stop:
+                ticket.end_unsent()
+                return
             next_message = await anext(rest, None)
             if next_message is None:
                 ticket.end()

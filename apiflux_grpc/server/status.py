@@ -55,6 +55,7 @@ _RESULT_CODES: Final = {
     Reason.UNKNOWN: grpc.StatusCode.UNKNOWN,
     Reason.BODY_CUT: grpc.StatusCode.DATA_LOSS,
     Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Reason.STOPPED: grpc.StatusCode.CANCELLED,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
@@ -129,9 +130,8 @@ def result_error(result: Result) -> status_pb2.Status:
     elif reason is Reason.NO_USABLE_KEY:
         message = "for too long no key of the pool could be used: rejected ones, or an upstream that fails"
     elif outcome is None:
-        message = "the server shut down before this call was sent"
-        if result.attempts:
-            message = "the server shut down before this call could be tried again"
+        who = "caller stopped" if reason is Reason.STOPPED else "server shut down"
+        message = f"the {who} before this call {'could be tried again' if result.attempts else 'was sent'}"
     elif isinstance(outcome, Answer):
         message = f"HTTP {outcome.status} came, but its body did not come whole"
     else:

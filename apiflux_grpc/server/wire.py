@@ -451,6 +451,8 @@ def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -
                 answer.truncated = True
         else:
             message.error.CopyFrom(result_error(result))
+        if result.failure is not None:
+            message.failure = result.failure.value
         if result.attempts:
             message.key_label = result.key
             message.attempts = result.attempts

@@ -124,6 +124,11 @@ class ProcessStreamRequest(_message.Message):
 
     OPEN_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    stop: _builtins.bool
+    """True: no more calls come, and those that wait end at once with the error STOPPED. The calls in flight finish, then
+    come the summary and OK. Cancelling the RPC instead stops those in flight too, and tells nothing of any call.
+    """
     @_builtins.property
     def open(self) -> Global___ProcessStreamOpen:
         """Required in the first message, refused in any other."""
@@ -137,10 +142,11 @@ class ProcessStreamRequest(_message.Message):
         *,
         open: Global___ProcessStreamOpen | None = ...,
         calls: _abc.Iterable[Global___Call] | None = ...,
+        stop: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "open", b"open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "open", b"open", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,17 +497,17 @@ class Summary(_message.Message):
     succeeded: _builtins.int
     """Calls answered with a status the pool counts as success (default: 2xx) and a whole body."""
     failed: _builtins.int
-    """Calls that ended otherwise, those never sent because of shutdown excepted."""
+    """Calls that ended otherwise, the cancelled ones excepted."""
     cancelled: _builtins.int
-    """Calls never sent because the server drained."""
+    """Calls never sent, or not again, because the server drained or the stream was stopped."""
     retries: _builtins.int
     """Attempts beyond the first of each call."""
     correlation_id: _builtins.str
     """ProcessRequest.correlation_id, or the one the server made up."""
     @_builtins.property
     def failed_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to HTTP_3XX where they
-        are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
+        """The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to
+        HTTP_3XX where they are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
         """
 
     @_builtins.property
@@ -558,6 +564,7 @@ class CallResult(_message.Message):
     QUEUE_TIME_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The place of the call in the batch, from 0."""
     id: _builtins.str
@@ -566,6 +573,10 @@ class CallResult(_message.Message):
     """The label of the key of the last attempt. Empty: no attempt was made."""
     attempts: _builtins.int
     """Attempts made."""
+    failure: _builtins.str
+    """Why this call counts as failed, in the words of Summary.failed_by_reason, or INVALID_CALL, DRAINING or STOPPED. Empty: it
+    succeeded, which is a status that the pool counts as success and a whole body.
+    """
     @_builtins.property
     def response(self) -> Global___HttpResponse:
         """The upstream answered, whatever the HTTP status."""
@@ -574,8 +585,9 @@ class CallResult(_message.Message):
     def error(self) -> _status_pb2.Status:
         """It did not. The details hold an ErrorInfo whose reason is one of: NOT_SENT (certainly not
         executed), TIMEOUT, UNKNOWN (no answer came, it may have been executed), BODY_CUT (an answer
-        began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field), NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (never
-        sent, the server shut down), INTERNAL.
+        began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field),
+        NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (it waited when the server shut down),
+        STOPPED (it waited when the stream was stopped), INTERNAL.
         """
 
     @_builtins.property
@@ -602,10 +614,11 @@ class CallResult(_message.Message):
         queue_time: _duration_pb2.Duration | None = ...,
         latency: _duration_pb2.Duration | None = ...,
         completed_at: _timestamp_pb2.Timestamp | None = ...,
+        failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "error", b"error", "latency", b"latency", "outcome", b"outcome", "queue_time", b"queue_time", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "completed_at", b"completed_at", "error", b"error", "id", b"id", "index", b"index", "key_label", b"key_label", "latency", b"latency", "outcome", b"outcome", "queue_time", b"queue_time", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "completed_at", b"completed_at", "error", b"error", "failure", b"failure", "id", b"id", "index", b"index", "key_label", b"key_label", "latency", b"latency", "outcome", b"outcome", "queue_time", b"queue_time", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

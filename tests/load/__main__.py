@@ -1,51 +1,65 @@
-"""`make load`: 100 concurrent Process streams by ghz against a served instance, and the judge's verdict.
+"""`make load`: profiles of load by ghz against a served instance, and the judge's verdict of each.
 
-    python -m tests.load path/to/ghz
+    python -m tests.load path/to/ghz [profile] [--seconds N]
 
-Every request carries 20 calls of its own paths, so that the judge can tell them apart.
+Exit codes: 0 all is fine, 1 ghz failed or the page can't be made, 2 wrong arguments, 3 something isn't fine.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
+import argparse
+import asyncio
+import shutil
 import sys
 from pathlib import Path
+from typing import Final
 
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess, print_report
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from rich.console import Console
 
-KEYS = {f"key-{number}": f"load-secret-{number}" for number in range(1, 4)}
-LIMIT = Limit(500, 2_000_000_000)
-REQUESTS, CALLS = 200, 20
+from apiflux_grpc.tools.report import CannotReport, ready, write
+from tests.load.outcome import Outcome
+from tests.load.profiles import PROFILES, Profile, chosen
+from tests.load.running import GhzFailed, run
+from tests.load.showing import show, to_html, write_json
+
+FOLDER: Final = Path("build/load")
+PAGE: Final = FOLDER / "index.html"
 
 
-def main(ghz: str) -> int:
-    out = Path("build/load")
-    out.mkdir(parents=True, exist_ok=True)
-    calls = [{"path": f"/calls/{{{{.RequestNumber}}}}/{place}"} for place in range(CALLS)]
-    data = out / "request.json"
-    data.write_text(json.dumps({"calls": calls}), encoding="utf-8")
-    with (
-        JudgeProcess(JudgeOptions(KEYS, (LIMIT,), latency_ns=(10_000_000, 50_000_000))) as judge,
-        ServedProcess(config_for(judge.url, (LIMIT,), list(KEYS)), secrets_for(KEYS)) as served,
-    ):
-        command = [ghz, "--insecure", "--call", "apiflux.v1.FluxService.Process", "--data-file", str(data)]
-        command += ["-n", str(REQUESTS), "-c", "100", "--connections", "4", "-t", "60s", "-O", "json", served.target]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        report = judge.report()
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m tests.load", description="Load by ghz, and the judge's verdict.")
+    parser.add_argument("ghz", help="the program, as `make build/bin/ghz` makes it")
+    parser.add_argument("profile", nargs="?", help=f"one of {', '.join(PROFILES)}; without it, all of them")
+    parser.add_argument("--seconds", type=int, help="how long the soak lasts")
+    args = parser.parse_args(arguments)
+    try:
+        profiles = chosen(args.profile, args.seconds)
+    except ValueError as error:
+        parser.error(str(error))
+    if shutil.which(args.ghz) is None:
+        parser.error(f"{args.ghz!r} can't be run; `make build/bin/ghz` makes it")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        ready(PAGE)
+        outcomes = asyncio.run(_all(args.ghz, profiles))
+        write(PAGE, to_html(outcomes))
+    except (GhzFailed, CannotReport) as error:
+        print(error, file=sys.stderr)
         return 1
-    (out / "ghz.json").write_text(done.stdout, encoding="utf-8")
-    statuses = json.loads(done.stdout)["statusCodeDistribution"]
-    print("ghz, statuses of the streams:", statuses)
-    print_report(report, sys.stdout)
-    fine = statuses == {"OK": REQUESTS} and report.accepted == REQUESTS * CALLS and report.ok
-    print("fine" if fine else "NOT fine")
-    return 0 if fine else 3
+    show(outcomes, Console())
+    print(f"{PAGE} has the charts")
+    return 0 if all(outcome.fine for outcome in outcomes) else 3
+
+
+async def _all(ghz: str, profiles: list[Profile]) -> list[Outcome]:
+    outcomes = []
+    for profile in profiles:
+        print(f"{profile.name}: {profile.what}", flush=True)
+        outcome = await run(ghz, profile, FOLDER)
+        write_json(outcome, FOLDER)
+        outcomes.append(outcome)
+    return outcomes
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

@@ -9,8 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
+from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, PoolNotFound, Result, Stream, Unavailable
+from apiflux_grpc.client.tally import error_info
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.server.service import HELD, WINDOW
 from apiflux_grpc.server.wire import StreamChecking
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -233,6 +236,42 @@ async def test_leaving_a_stream_stops_its_work() -> None:
             break
         assert await server.engine.wait_idle(10)
         assert server.engine.admission.calls == 0
+
+
+async def test_a_stream_that_is_stopped_tells_what_never_ran() -> None:
+    """Calls in flight finish, the others end as STOPPED and certainly did not run; the summary and OK follow."""
+    made = 0
+    full = asyncio.Event()
+
+    class Counting(SimulatedUpstream):
+        def begin(self, attempt: Attempt) -> None:
+            nonlocal made
+            made += 1
+            super().begin(attempt)
+            if made == 20:
+                full.set()
+
+    async with (
+        serving(limits=(Limit(20, 60 * SECOND),), make_upstream=lambda: Counting((SECOND, SECOND))) as server,
+        grpc.aio.insecure_channel(server.address, options=OPTIONS) as channel,
+    ):
+        stub: Any = apiflux_pb2_grpc.FluxServiceStub(channel)
+        stream = stub.ProcessStream()
+        calls = [pb.Call(id=f"c{number}") for number in range(100)]
+        await stream.write(pb.ProcessStreamRequest(open=pb.ProcessStreamOpen(), calls=calls))
+        await full.wait()
+        await stream.write(pb.ProcessStreamRequest(calls=[pb.Call(id="last")], stop=True))
+        results, summary = [], None
+        async for message in stream:
+            results += message.results
+            summary = message.summary if message.HasField("summary") else summary
+        assert await stream.code() is grpc.StatusCode.OK
+    assert sorted(result.index for result in results) == list(range(101))
+    stopped = [result for result in results if result.failure == "STOPPED"]
+    assert {error_info(result).metadata["may_have_run"] for result in stopped} == {"false"}
+    assert made == sum(result.response.status_code == 200 for result in results) == 20
+    assert summary is not None
+    assert (summary.succeeded, summary.cancelled, summary.total) == (20, 81, 101)
 
 
 async def test_a_drain_ends_a_stream_that_would_go_on() -> None:

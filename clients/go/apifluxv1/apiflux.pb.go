@@ -200,7 +200,10 @@ type ProcessStreamRequest struct {
 	// Required in the first message, refused in any other.
 	Open *ProcessStreamOpen `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
 	// More calls of the batch; their index counts on over all messages.
-	Calls         []*Call `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
+	Calls []*Call `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
+	// True: no more calls come, and those that wait end at once with the error STOPPED. The calls in flight finish, then
+	// come the summary and OK. Cancelling the RPC instead stops those in flight too, and tells nothing of any call.
+	Stop          bool `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +250,13 @@ func (x *ProcessStreamRequest) GetCalls() []*Call {
 		return x.Calls
 	}
 	return nil
+}
+
+func (x *ProcessStreamRequest) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
 }
 
 // What ProcessStream is told before its calls: the fields of ProcessRequest without the calls.
@@ -687,12 +697,12 @@ type Summary struct {
 	Total int64 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	// Calls answered with a status the pool counts as success (default: 2xx) and a whole body.
 	Succeeded int64 `protobuf:"varint,2,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
-	// Calls that ended otherwise, those never sent because of shutdown excepted.
+	// Calls that ended otherwise, the cancelled ones excepted.
 	Failed int64 `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
-	// The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to HTTP_3XX where they
-	// are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
+	// The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to
+	// HTTP_3XX where they are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
 	FailedByReason map[string]int64 `protobuf:"bytes,4,rep,name=failed_by_reason,json=failedByReason,proto3" json:"failed_by_reason,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Calls never sent because the server drained.
+	// Calls never sent, or not again, because the server drained or the stream was stopped.
 	Cancelled int64 `protobuf:"varint,5,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// Attempts beyond the first of each call.
 	Retries int64 `protobuf:"varint,6,opt,name=retries,proto3" json:"retries,omitempty"`
@@ -840,7 +850,10 @@ type CallResult struct {
 	// How long the last attempt took, from its permit to its end.
 	Latency *durationpb.Duration `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
 	// When the last attempt ended, by the server's clock.
-	CompletedAt   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	// Why this call counts as failed, in the words of Summary.failed_by_reason, or INVALID_CALL, DRAINING or STOPPED. Empty: it
+	// succeeded, which is a status that the pool counts as success and a whole body.
+	Failure       string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -949,6 +962,13 @@ func (x *CallResult) GetCompletedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CallResult) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
 type isCallResult_Outcome interface {
 	isCallResult_Outcome()
 }
@@ -961,8 +981,9 @@ type CallResult_Response struct {
 type CallResult_Error struct {
 	// It did not. The details hold an ErrorInfo whose reason is one of: NOT_SENT (certainly not
 	// executed), TIMEOUT, UNKNOWN (no answer came, it may have been executed), BODY_CUT (an answer
-	// began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field), NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (never
-	// sent, the server shut down), INTERNAL.
+	// began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field),
+	// NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (it waited when the server shut down),
+	// STOPPED (it waited when the stream was stopped), INTERNAL.
 	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
 }
 
@@ -1779,10 +1800,11 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\aordered\x18\a \x01(\bR\aordered\"R\n" +
 	"\fRepeatedCall\x12,\n" +
 	"\btemplate\x18\x01 \x01(\v2\x10.apiflux.v1.CallR\btemplate\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x05R\x05count\"q\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\"\x85\x01\n" +
 	"\x14ProcessStreamRequest\x121\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.apiflux.v1.ProcessStreamOpenR\x04open\x12&\n" +
-	"\x05calls\x18\x02 \x03(\v2\x10.apiflux.v1.CallR\x05calls\"\xcb\x01\n" +
+	"\x05calls\x18\x02 \x03(\v2\x10.apiflux.v1.CallR\x05calls\x12\x12\n" +
+	"\x04stop\x18\x03 \x01(\bR\x04stop\"\xcb\x01\n" +
 	"\x11ProcessStreamOpen\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\x05R\bpriority\x12%\n" +
@@ -1845,7 +1867,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a=\n" +
 	"\x0fCallsByKeyEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x88\x03\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa2\x03\n" +
 	"\n" +
 	"CallResult\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x03R\x05index\x12\x0e\n" +
@@ -1857,7 +1879,9 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\n" +
 	"queue_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\tqueueTime\x123\n" +
 	"\alatency\x18\b \x01(\v2\x19.google.protobuf.DurationR\alatency\x12=\n" +
-	"\fcompleted_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAtB\t\n" +
+	"\fcompleted_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x18\n" +
+	"\afailure\x18\n" +
+	" \x01(\tR\afailureB\t\n" +
 	"\aoutcome\"\xde\x01\n" +
 	"\fHttpResponse\x12\x1f\n" +
 	"\vstatus_code\x18\x01 \x01(\x05R\n" +
