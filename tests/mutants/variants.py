@@ -17,6 +17,8 @@ PUMP: Final = "apiflux_grpc/engine/pump.py"
 OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
 RUNTIME: Final = "apiflux_grpc/engine/runtime.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
+FORECAST: Final = "apiflux_grpc/core/forecast.py"
+PACER: Final = "apiflux_grpc/adapters/pacer.py"
 
 OF_WINDOW: Final = ("tests/core/test_window.py",)
 OF_BUDGET: Final = ("tests/core/test_budget.py",)
@@ -26,6 +28,8 @@ OF_BREAKER: Final = ("tests/core/test_breaker.py",)
 OF_RETRY: Final = ("tests/core/test_retry.py",)
 OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
+OF_FORECAST: Final = ("tests/core/test_forecast.py",)
+OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 OF_CANCEL: Final = ("tests/engine/test_cancel_everywhere.py",)
 
 
@@ -369,5 +373,56 @@ VARIANTS: Final = (
         "        queue, handle = self._queue, self._handle\n"
         "        for _ in range(len(queue)):\n            handle(queue.popleft())\n        self._armed = False",
         NOTICED,
+    ),
+    # -- found later --------------------------------------------------------------------------------
+    Variant(
+        "a bucket gives back for calls from before its time",
+        BUDGET,
+        "if taken_at <= self.since:",
+        "if taken_at < 0:",
+        ("tests/core/test_found.py",),
+    ),
+    Variant(
+        "a bucket's debt has no end",
+        BUDGET,
+        "min(most, self._pacer.level(now) + more)",
+        "self._pacer.level(now) + more",
+        OF_FORECAST,
+    ),
+    Variant("a debt is capacity that comes back", FORECAST, "debt = max(0, -window.free)", "debt = 0", OF_FORECAST),
+    Variant(
+        "a pacer in debt lets a burst go at its end",
+        PACER,
+        "self._put(level)\n        if self._limiter",
+        "pass\n        if self._limiter",
+        ("tests/contract/test_pacer.py",),
+    ),
+    Variant(
+        "a cost that nothing counts never fits",
+        BUDGET,
+        "self._most_cost = min(costs, default=1 << 64)",
+        "self._most_cost = min(costs, default=FAR)",
+        ("tests/server/test_costs.py",),
+    ),
+    Variant(
+        "our own lateness opens the upstream's breaker",
+        PUMP,
+        "None if outcome in OURS else False",
+        "False",
+        ("tests/engine/test_feedback_loop.py",),
+    ),
+    Variant(
+        "a stopped stream goes on with what waits",
+        PUMP,
+        "self._end_unsent(outbox, self._clock(), Reason.STOPPED)\n        self.end(outbox)",
+        "self.end(outbox)",
+        OF_STREAM,
+    ),
+    Variant(
+        "a fault while calls are read is silence",
+        "apiflux_grpc/server/service.py",
+        "except Exception as error:  # whatever it is, the stream's writer must hear of it",
+        "except FluxError as error:",
+        OF_STREAM,
     ),
 )
