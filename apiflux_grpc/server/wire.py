@@ -445,8 +445,9 @@ def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -
             answer = message.response
             answer.status_code = outcome.status
             answer.body = outcome.body
-            if outcome.headers:
-                answer.headers.update(outcome.headers)
+            headers = answer.headers  # `update` takes twice as long
+            for header, value in outcome.headers.items():
+                headers[header] = value
             if outcome.truncated:
                 answer.truncated = True
         else:
