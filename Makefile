@@ -79,7 +79,7 @@ build/bin/ghz:
 	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	fi
 
-bench: setup  ## the figures, into build/bench and docs/benchmarks.md; a quarter of an hour
+bench: setup  ## the figures, into build/bench and docs/benchmarks.md; twelve minutes
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.write
 

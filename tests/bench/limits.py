@@ -1,21 +1,34 @@
-"""How near the scheduler comes to what limits allow: over a grid on virtual time, and for real against the judge."""
+"""Section limits: how near the scheduler comes to what limits allow, on virtual time and for real.
+
+The batches against the judge are in section peers.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
+from collections import Counter
 from heapq import heappop, heappush
 from itertools import product
 
-from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Key, Limit, Permit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
 from apiflux_grpc.tools.ledger import Limit as JudgeLimit
 from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from tests.bench.figures import Figure
 
 JITTER = 250 * MILLISECOND
+RUNS = 3
+
+
+async def figures() -> list[Figure]:
+    ratio, where = grid()
+    shares, worsts = zip(*[await steady_use() for _ in range(RUNS)], strict=True)
+    return [
+        Figure("makespan / optimum, the worst of a grid on virtual time", [ratio], target=1.01, note=where),
+        Figure("steady use of N / (T + latency)", shares, target=0.99, better="more"),
+        Figure("worst window / limit while it binds", worsts, target=1.0, must=True),
+    ]
 
 
 def optimum(keys: list[tuple[Limit, ...]], calls: int, latency: int) -> int:
@@ -25,16 +38,14 @@ def optimum(keys: list[tuple[Limit, ...]], calls: int, latency: int) -> int:
     t(i) = max over its limits of t(i - N) + T + min(latency, J), and the last of all calls goes out at the calls-th
     smallest instant over all keys.
     """
+    most = calls if len(keys) < 1000 else 40  # of so many keys none makes more than its share of a few rounds
     instants: list[int] = []
-    for limits in keys:
+    for limits, count in Counter(keys).items():
         own: list[int] = []
-        for place in range(calls):
-            at = 0
-            for limit in limits:
-                if place >= limit.max:
-                    at = max(at, own[place - limit.max] + limit.per + min(latency, JITTER))
-            own.append(at)
-        instants += own
+        for place in range(most):
+            room = (own[place - one.max] + one.per + min(latency, JITTER) for one in limits if place >= one.max)
+            own.append(max(room, default=0))
+        instants += own * count
     return sorted(instants)[calls - 1] + latency
 
 
@@ -84,80 +95,22 @@ def grid() -> tuple[float, str]:
         keys = [limits[number % len(limits)] for number in range(count)]
         calls = 5000 if count == 1000 else 700
         for latency, batches in product((10 * MILLISECOND, 300 * MILLISECOND, 3 * SECOND), (1, 100)):
-            if calls // batches == 0:
-                continue
-            best = optimum(keys, calls, latency) if count < 1000 else optimum_alike(keys, calls, latency)
-            ratio = makespan(keys, calls, latency, batches) / best
+            ratio = makespan(keys, calls, latency, batches) / optimum(keys, calls, latency)
             worst = max(worst, (ratio, f"{count} keys, {kind}, {latency / 1e9:g} s, {batches} batches"))
     return worst
 
 
-def optimum_alike(keys: list[tuple[Limit, ...]], calls: int, latency: int) -> int:
-    """The same where there are many keys: none makes more than its share of a few rounds."""
-    distinct = {limits: keys.count(limits) for limits in set(keys)}
-    few = 40
-    instants: list[int] = []
-    for limits, count in distinct.items():
-        own: list[int] = []
-        for place in range(few):
-            at = 0
-            for limit in limits:
-                if place >= limit.max:
-                    at = max(at, own[place - limit.max] + limit.per + min(latency, JITTER))
-            own.append(at)
-        instants += own * count
-    return sorted(instants)[calls - 1] + latency
-
-
-async def against_the_judge() -> tuple[float, float, float, int]:
-    """(makespan / 20.15 s, small batch / the 9.5 s until capacity next frees, worst window, rejected).
-
-    5 keys x 100 per 10 s, answers after 10 to 50 ms: 1,500 calls at once; then the same with 10 more 0.5 s later.
-    """
-    large, _, worst, rejected = await _race(small_too=False)
-    _, small, again, more = await _race(small_too=True)
-    return large / 20.15, small / 9.5, max(worst, again), rejected + more
-
-
-async def _race(small_too: bool) -> tuple[float, float, float, int]:
-    limit = JudgeLimit(100, 10 * SECOND)
-    keys = {f"key-{number}": f"bench-secret-{number}" for number in range(5)}
-    options = JudgeOptions(keys, (limit,), latency_ns=(10 * MILLISECOND, 50 * MILLISECOND))
+async def steady_use() -> tuple[float, float]:
+    """(share of N / (T + the mean latency seen) that was used while work waited, worst window / limit)."""
+    limit, keys, cycles = JudgeLimit(100, SECOND), {"key-1": "bench-secret-1"}, 15
+    options = JudgeOptions(keys, (limit,), latency_ns=(30 * MILLISECOND, 30 * MILLISECOND))
     with JudgeProcess(options) as judge:
         with ServedProcess(config_for(judge.url, (limit,), list(keys)), secrets_for(keys)) as served:
             async with Client(served.target) as client:
-                await client.wait_ready()
-
-                async def run(name: str, count: int, delay: float) -> float:
-                    await asyncio.sleep(delay)
-                    began = time.perf_counter()
-                    async for _ in client.process([Call(f"/{name}/{number}") for number in range(count)]):
-                        pass
-                    return time.perf_counter() - began
-
-                others = [run("small", 10, 0.5)] if small_too else []
-                large, *small = await asyncio.gather(run("large", 1500, 0.0), *others)
+                stream = client.process([Call(f"/{number}") for number in range(100 * cycles)])
+                results = [result async for result in stream]
         report = judge.report()
-    return large, sum(small), report.worst, report.rejected
-
-
-def assign_two_windows(keys: int, batches: int, permits: int = 20_000) -> float:
-    """Microseconds of `assign` per permit with two windows and their pacers per key; on a running loop."""
-    most = max(1_000, 2 * permits // keys)
-    limits = (Limit(most, 60 * SECOND), Limit(10 * most, 3600 * SECOND))
-    pool = Pool("default", tuple(Key(f"k{n}", "s", limits) for n in range(keys)), max_connections=100)
-    scheduler = Scheduler(pool, AiolimiterPacer)
-    for number in range(batches):
-        scheduler.add(Batch(number + 1, f"caller-{number % 50}", permits // batches + 100, admitted_at=0))
-    spent, done, now = 0.0, 0, 0
-    while done < permits:
-        now += 100_000
-        start = time.perf_counter()
-        out, _ = scheduler.assign(now)
-        spent += time.perf_counter() - start
-        for permit in out:
-            scheduler.sent(permit, now)
-        for permit in out:
-            scheduler.settle(permit, now + 10_000, now + 5_000)
-        done += len(out)
-    return spent / permits * 1e6
+    times = [result.completed_at.timestamp() for result in results]
+    latency = sum(result.latency for result in results) / len(results)
+    elapsed = max(times) - min(times)
+    return (cycles - 1) * (1 + latency) / elapsed, report.worst

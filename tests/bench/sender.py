@@ -1,4 +1,4 @@
-"""The sender's own figures: alone against aiohttp, over TLS, its memory, and a storm of faults and cancels."""
+"""Section sender: our sender alone against aiohttp, plain and over TLS, and a storm of faults and cancels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,30 @@ from apiflux_grpc.core.scheduler import KeyState
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.tools.faults import parse_chances
 from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
+from tests.bench.figures import Figure
 
 SECRET = "bench-secret-1"
 KEYS = {"key-1": SECRET}
 KEY = Key("key-1", SECRET, ())
+
+
+RUNS = 3
+
+
+async def figures() -> list[Figure]:
+    found = []
+    for case, tls in (("plain", False), ("TLS", True)):
+        ratios = [await sender_alone(tls) for _ in range(RUNS)]
+        found.append(Figure("sender alone / bare aiohttp loop, 50 at once", ratios, target=0.2, case=case))
+    arrivals, twice, left, outcomes = await storm()
+    came = ", ".join(f"{count:,} {name}" for name, count in outcomes.most_common())
+    name = "storm of 50,000 calls"
+    return [
+        *found,
+        Figure(name, [abs(arrivals)], target=0, case="arrivals other than calls - NotSent", must=True, note=came),
+        Figure(name, [twice], target=0, case="calls seen twice", must=True),
+        Figure(name, [left], target=0, case="connections left", must=True),
+    ]
 
 
 @contextmanager
@@ -120,27 +140,6 @@ async def bare_loop(url: str, calls: int, at_once: int, upstream_tls: str | None
         start = time.process_time()
         await asyncio.gather(*(one(f"/{name}/{number}") for number in range(calls)))
         return time.process_time() - start
-
-
-async def idle_memory(tls: bool, connections: int = 400) -> float:
-    """KB of RSS per idle connection."""
-    with certificate() as (cert, key):
-        options = JudgeOptions(
-            KEYS,
-            latency_ns=(500 * MILLISECOND, 500 * MILLISECOND),
-            tls_cert=cert if tls else None,
-            tls_key=key if tls else None,
-        )
-        with JudgeProcess(options) as judge:
-            upstream = HttpUpstream(HttpSettings(base_url=judge.url, ca_file=cert if tls else None))
-            process = psutil.Process()
-            driver = Driver(upstream, connections)
-            await driver.run([Call(path="/first")])
-            before = process.memory_info().rss
-            await driver.run([Call(path=f"/{number}") for number in range(connections)])
-            after = process.memory_info().rss
-            await upstream.close()
-    return (after - before) / connections / 1000
 
 
 async def storm(calls: int = 50_000, seed: int = 1) -> tuple[int, int, int, Counter[str]]:
