@@ -52,7 +52,7 @@ types: setup  ## mypy --strict
 # Most tests wait for processes and sockets: three at a time on two cores.
 WORKERS ?= 3
 
-test: setup  ## the tests, under three minutes
+test: setup  ## the tests: two minutes, or four on a busy machine
 	$(BIN)/pytest -n $(WORKERS)
 
 test-all: setup  ## all tests, the slow ones too

@@ -102,20 +102,15 @@ def run(program: Command, *args: str) -> Done:
 @contextmanager
 def running(program: Command, *args: str) -> Iterator[subprocess.Popen[str]]:
     """Start it; killed at the end, and after a time that is too long for any of them, so that reading ends."""
-    # A shell's background job ignores SIGINT, and so would everything started from it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pipe = subprocess.PIPE
-    try:
-        with subprocess.Popen([*program, *args], stdout=pipe, stderr=pipe, text=True) as process:
-            watchdog = threading.Timer(50, process.kill)
-            watchdog.start()
-            try:
-                yield process
-            finally:
-                watchdog.cancel()
-                process.kill()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with subprocess.Popen([*program, *args], stdout=pipe, stderr=pipe, text=True) as process:
+        watchdog = threading.Timer(50, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
 
 
 def next_line(stream: Any) -> str:
