@@ -216,7 +216,7 @@ def _calls(measured: Measured) -> Iterable[report.Chart]:
     levels = []
     if longest and len(longest) == len(measured.limits):  # else some key has no limit
         allowed = sum(min(most * NS / each for most, each in limits) for limits in measured.limits.values())
-        levels.append(report.Line(f"what the keys' limits allow, {allowed:,.1f}", allowed))
+        levels.append(report.Line(f"what the keys' limits allow in the long run, {allowed:,.1f}", allowed))
     title = f"Calls a second, over the last {format_ns(per)}"
     series = [report.Series("calls", rates, step=True, area=True)]
     yield report.Chart(title, unit, "calls a second", series, levels, end / NS / scale)
