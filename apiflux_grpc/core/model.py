@@ -228,8 +228,9 @@ NO_CONNECTION: Final = NotSent("no connection in time")  # and this does
 class Result:
     """The final word on a call.
 
-    `outcome` None means that the call was never attempted (DRAINING). `key` is the label of the last attempt's key
-    or "". `queue_time` and `latency` are ns; `ended_at` is on the engine's clock. `failure` is None for a success.
+    `outcome` None means that the call ended while it waited, and `never_ran` that no earlier attempt can have been
+    executed either. `key` is the label of the last attempt's key or "". `queue_time` and `latency` are ns; `ended_at`
+    is on the engine's clock. `failure` is None for a success.
     """
 
     index: int
@@ -241,6 +242,7 @@ class Result:
     latency: int
     ended_at: int
     detail: str = ""  # what is wrong with an INVALID_CALL
+    never_ran: bool = False
 
     @property
     def size(self) -> int:

@@ -127,7 +127,7 @@ class Pump:
         if outbox.ending is Ending.CANCELLED:
             return
         for index, detail in wrong:
-            self._reject(outbox, Result(index, None, Reason.INVALID_CALL, "", 0, 0, 0, now, detail))
+            self._reject(outbox, Result(index, None, Reason.INVALID_CALL, "", 0, 0, 0, now, detail, never_ran=True))
         if outbox.ending is None:
             outbox.feed(calls, now)
             self.scheduler.grow(outbox.batch, len(calls))
@@ -135,7 +135,7 @@ class Pump:
         else:
             reason = next(reason for reason, ending in ENDINGS.items() if ending is outbox.ending)
             for index, _, _ in calls:
-                self._reject(outbox, Result(index, None, reason, "", 0, 0, 0, now))
+                self._reject(outbox, Result(index, None, reason, "", 0, 0, 0, now, never_ran=True))
         self._flusher.offer(outbox, now)
 
     def _reject(self, outbox: Outbox, result: Result) -> None:
@@ -435,10 +435,13 @@ class Pump:
         first = batch.next_index
         for again in self.scheduler.drop(batch):
             attempts = again.number - 1
-            self._put(outbox, Result(again.index, None, reason, "", attempts, again.queue_time, 0, now))
+            # One that isn't idempotent waits for a retry only where it certainly was not executed.
+            never_ran = not attempts or not outbox.call(again.index).idempotent
+            queued = again.queue_time
+            self._put(outbox, Result(again.index, None, reason, "", attempts, queued, 0, now, never_ran=never_ran))
         for index in range(first, batch.total):
             came = batch.admitted_at if batch.since is None else batch.since[index]
-            self._put(outbox, Result(index, None, reason, "", 0, now - came, 0, now))
+            self._put(outbox, Result(index, None, reason, "", 0, now - came, 0, now, never_ran=True))
         if not self._finish_if_done(outbox, now):
             self._flusher.offer(outbox, now)
 

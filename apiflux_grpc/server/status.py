@@ -136,7 +136,7 @@ def result_error(result: Result) -> status_pb2.Status:
         message = f"HTTP {outcome.status} came, but its body did not come whole"
     else:
         message = outcome.detail
-    certainly_not = isinstance(outcome, NotSent) or (outcome is None and not result.attempts)
+    certainly_not = isinstance(outcome, NotSent) or (outcome is None and result.never_ran)
     metadata = {"may_have_run": "false" if certainly_not else "true"}
     if isinstance(outcome, Answer):
         metadata["http_status"] = str(outcome.status)

@@ -137,7 +137,8 @@ class Checks:
             self._fault(f"{where}.id", "is longer than 256 characters")
         method = call.method
         if method and method not in SAFE_METHODS and (not _METHOD(method) or method in ("CONNECT", "TRACE")):
-            self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent")
+            hint = f"; did you mean {method.upper()!r}?" if method.islower() and _METHOD(method.upper()) else ""
+            self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent{hint}")
         self._path(where, call.path)
         if call.headers:
             self._headers(where, call)

@@ -285,6 +285,24 @@ async def test_what_we_kept_from_being_sent_says_nothing_of_the_upstream(unsent:
     await bench.engine.stop()
 
 
+@pytest.mark.parametrize("status", [429, 500])
+async def test_what_waits_to_be_tried_again_never_ran_if_it_must_not_run_twice(status: int) -> None:
+    """A call that isn't idempotent waits for a retry only after an attempt that was certainly not executed."""
+    bench = Bench(lambda _: (status, {"retry-after": "100"}), Limit(1000, SECOND), keys=1)
+    await bench.engine.start(own_thread=False)
+    calls = [Call(idempotent=place % 2 > 0) for place in range(20)]
+    ticket = bench.engine.submit(BatchSpec("default", "caller", calls, POLICY, size=20))
+    await asyncio.sleep(5)
+    ticket.end_unsent()
+    results, over = await read(ticket)
+    assert over.ending is Ending.STOPPED
+    tried = [result for result in results if result.outcome is None and result.attempts]
+    assert tried
+    assert {result.never_ran for result in tried if not calls[result.index].idempotent} <= {True}
+    assert {result.never_ran for result in tried if calls[result.index].idempotent} <= {False}
+    await bench.engine.stop()
+
+
 async def test_a_failing_upstream_is_tried_one_call_at_a_time() -> None:
     """A run of failures stops the pool, so that retries don't spend its budgets; it goes on when a probe succeeds."""
     down = True
