@@ -1,5 +1,10 @@
-"""`python -m apiflux_grpc` is `apiflux`."""
+"""`python -m apiflux_grpc` is `apiflux`. Ctrl-C while modules are loaded ends it as it does later: exit code 4."""
 
-from apiflux_grpc.cli import main
+import sys
+
+try:
+    from apiflux_grpc.cli import main
+except KeyboardInterrupt:
+    sys.exit(4)
 
 main()

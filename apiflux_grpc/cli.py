@@ -1,19 +1,21 @@
 """The command line: serve, process, stress, judge, plan, check-config. Thin: one function each.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 fine;
-1 a fault of ours; 2 usage, configuration, bad input, port in use; 3 some calls failed, or the judge found a
-violation; 4 cut short.
+1 a fault of ours, or of what standard output is; 2 usage, configuration, bad input, port in use; 3 some calls failed,
+or the judge found a violation; 4 cut short.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -44,8 +46,31 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+T = TypeVar("T")
+
+
+def _checked(check: Callable[[T], object], value: T) -> T:
+    try:
+        check(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+def _target(value: str | None) -> str | None:
+    from apiflux_grpc.client.channel import check_target
+
+    return None if value is None else _checked(check_target, value)
+
+
+def _seconds(value: float | None) -> float | None:
+    from apiflux_grpc.client.channel import seconds
+
+    return _checked(seconds, value)
+
+
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]
-TargetOption = Annotated[str, typer.Option("--target", help="HOST:PORT of the server.")]
+TargetOption = Annotated[str, typer.Option("--target", callback=_target, help="HOST:PORT of the server.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with charts too: the extra `report`.")]
 
 
@@ -57,9 +82,11 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.info,
+    log_level: Annotated[LogLevel, typer.Option(help="The least severe lines to log.")] = LogLevel.info,
     log_format: Annotated[LogFormat, typer.Option(help="For people or for machines.")] = LogFormat.console,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Spreads batches of calls over a pool of rate-limited API keys, and never exceeds a limit."""
     from apiflux_grpc.tools.logs import configure
@@ -105,9 +132,22 @@ def process(
     ordered: Annotated[bool, typer.Option("--ordered", help="Results in the order of the calls.")] = False,
     wait: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Wait as long as that for a server that isn't there yet.", min=0.001),
+        typer.Option(
+            metavar="SECONDS",
+            callback=_seconds,
+            help="Wait as long as that for a server that isn't there yet.",
+            min=0.001,
+        ),
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole.", min=0.001)] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=_seconds,
+            help="Seconds for the whole; then nothing more is sent, and calls in flight are waited for a little.",
+            min=0.001,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Send calls again whose result in --output is a failure, if they may be."),
@@ -127,12 +167,22 @@ def process(
     token for servers that ask for one.
     """
     from apiflux_grpc.client import TlsOptions
-    from apiflux_grpc.tools.job import Job, run_job
+    from apiflux_grpc.client.channel import check_token
+    from apiflux_grpc.tools.job import CUT_SHORT, USAGE, Job, run_job
 
+    if output is None and sys.stdout is None:
+        _say("standard output is closed; --output FILE says where results go")
+        raise typer.Exit(CUT_SHORT)
     try:
         secure = TlsOptions(ca_file, cert_file, key_file) if tls or ca_file or cert_file or key_file else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    token = os.environ.get("APIFLUX_TOKEN") or None
+    try:
+        token = None if token is None else check_token(token)
+    except ValueError as error:
+        _say(f"the variable APIFLUX_TOKEN: {error}")
+        raise typer.Exit(USAGE) from None
     job = Job(
         None if file == "-" else Path(file),
         target=target,
@@ -147,7 +197,7 @@ def process(
         retry_failed=retry_failed,
         overwrite=overwrite,
         tls=secure,
-        token=os.environ.get("APIFLUX_TOKEN") or None,
+        token=token,
     )
     raise typer.Exit(_run(run_job(job)))
 
@@ -157,7 +207,10 @@ def stress(
     quick: Annotated[bool, typer.Option("--quick", help="100 requests of 50 calls: half a minute.")] = False,
     full: Annotated[bool, typer.Option("--full", help="100 requests of 2,000 calls: over an hour.")] = False,
     target: Annotated[
-        str | None, typer.Option("--target", help="HOST:PORT of a server; without: a judge and a server are started.")
+        str | None,
+        typer.Option(
+            "--target", callback=_target, help="HOST:PORT of a server; without: a judge and a server are started."
+        ),
     ] = None,
     html: HtmlOption = None,
 ) -> None:
@@ -313,6 +366,8 @@ def _settings(config: Path | None, bind: str | None) -> Settings:
 
 
 def _run(job: Coroutine[None, None, int]) -> int:
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which asyncio makes a cancellation of
     try:
         return asyncio.run(job)
     except KeyboardInterrupt:  # typer would make it 130
@@ -323,9 +378,62 @@ def _say(text: str) -> None:
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Unwritable(Exception):
+    """Standard output can't be written to; no OSError, which others would take for theirs."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause.strerror)
+        self.is_left = isinstance(cause, BrokenPipeError)
+
+
+class _Stdout(io.TextIOWrapper):
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise _Unwritable(error) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise _Unwritable(error) from None
+
+
+def _leave(*_: object) -> NoReturn:
+    """Ctrl-C: quietly, where typer would make it 130 and the interpreter a traceback."""
+    sys.exit(4)
+
+
+def _prepare() -> None:
+    """Set up standard streams and Ctrl-C for this process."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: else the next file that is opened would get its number, and its place
+            os.open(os.devnull, os.O_WRONLY if number == 0 else os.O_RDONLY)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        out = sys.stdout
+        encoding, errors, lines = out.encoding, out.errors, out.line_buffering
+        sys.stdout = _Stdout(out.detach(), encoding, errors, line_buffering=lines)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
 def main() -> None:
     """The command `apiflux`."""
+    _prepare()
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(4)
+    except _Unwritable as failed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        if failed.is_left:  # nobody has to be told
+            sys.exit(4)
+        _say(f"can't write to standard output: {failed}")
+        sys.exit(1)

@@ -7,19 +7,19 @@ a broken stream is an exception, and what came before it is good.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.channel import CHANNEL_OPTIONS as CHANNEL_OPTIONS
-from apiflux_grpc.client.channel import Route
+from apiflux_grpc.client.channel import Route, seconds
 from apiflux_grpc.client.errors import error_from, never_ready
-from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, pieces, source_of
+from apiflux_grpc.client.feed import source_of
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
 from apiflux_grpc.client.resuming import Resuming
+from apiflux_grpc.client.streaming import Streaming
 from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, process_request, stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.resuming import BeforeSend
 
-    Responses = (
-        grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse]
-        | grpc.aio.StreamStreamCall[Any, pb.ProcessResponse]
-        | Resuming
-    )
+    Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | Streaming | Resuming
 
 
 class Stream(Received):
@@ -46,10 +42,9 @@ class Stream(Received):
     block, or dropping the object cancels the batch.
     """
 
-    def __init__(self, call: Responses, failed: list[Exception] | None = None) -> None:
+    def __init__(self, call: Responses) -> None:
         super().__init__(call)
-        # Must not hold `self`, or dropping the stream would not end it.
-        self._messages = _read(call, [] if failed is None else failed)
+        self._messages = _read(call)  # must not hold `self`, or dropping the stream would not end it
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self
@@ -88,24 +83,20 @@ class Stream(Received):
         self.cancel()
 
 
-async def _read(call: Responses, failed: list[Exception]) -> AsyncIterator[pb.ProcessResponse]:
+async def _read(call: Responses) -> AsyncIterator[pb.ProcessResponse]:
     try:
         async for message in call:
             yield message
     except grpc.aio.AioRpcError as error:
         raise error_from(error) from None
-    except asyncio.CancelledError:
-        if failed:  # grpc cancels the call when its producer fails, and that isn't our reader's cancellation
-            raise failed[0] from None
-        raise
 
 
 class Client:
     """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`.
 
     `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`;
-    without TLS it can be read on its way. Raises ValueError where these don't go together, and on entering OSError
-    where a file of `tls` can't be read.
+    without TLS it can be read on its way. Raises ValueError where one of these can't be or they don't go together, and
+    on entering OSError where a file of `tls` can't be read and ValueError where it isn't PEM.
     """
 
     def __init__(
@@ -195,9 +186,11 @@ class Client:
             return Stream(Resuming(connect, batch, source, before_send))
         if before_send is not None:
             raise ValueError("before_send is for resume=True")
-        failed: list[Exception] = []
-        requests = _requests(header, source, failed)
-        return Stream(self._stub.ProcessStream(requests, timeout=timeout, metadata=self._metadata), failed)
+
+        def start(requests: AsyncIterator[pb.ProcessStreamRequest]) -> Any:
+            return self._stub.ProcessStream(requests, timeout=seconds(timeout), metadata=self._metadata)
+
+        return Stream(Streaming(start, header, source))
 
     def repeat(
         self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
@@ -208,27 +201,31 @@ class Client:
 
     def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
         """Run one batch, given as the message of the contract."""
-        return Stream(self._stub.Process(request, timeout=timeout, metadata=self._metadata))
+        return Stream(self._stub.Process(request, timeout=seconds(timeout), metadata=self._metadata))
 
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
         try:
-            return Estimate.of(await self._stub.Estimate(request, timeout=timeout, metadata=self._metadata))
+            return Estimate.of(await self._stub.Estimate(request, timeout=seconds(timeout), metadata=self._metadata))
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
         try:
-            return Info.of(await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata))
+            return Info.of(
+                await self._stub.GetInfo(pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata)
+            )
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
         try:
-            await self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
+            await self._stub.GetInfo(
+                pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             raise never_ready(error, self._route.target, timeout) from None
 
@@ -237,22 +234,3 @@ class Client:
         if self._channel is None:
             raise RuntimeError("use the client as `async with Client(target) as client`")
         return apiflux_pb2_grpc.FluxServiceStub(self._channel)
-
-
-async def _requests(
-    header: pb.ProcessStreamOpen, source: CallSource, failed: list[Exception]
-) -> AsyncIterator[pb.ProcessStreamRequest]:
-    """The messages of a stream: what it is about, then calls, as many together as are there.
-
-    What the producer of the calls raises is put into `failed`: grpc would only cancel.
-    """
-    try:
-        yield pb.ProcessStreamRequest(open=header)
-        while (some := await source.take(CALLS_PER_MESSAGE)) is not None:
-            for piece in pieces(some):
-                yield pb.ProcessStreamRequest(calls=piece)
-    except Exception as error:
-        failed.append(error)
-        raise
-    finally:
-        close(source)

@@ -6,7 +6,12 @@ the credentials, and never into a repr or a message.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
+import ssl
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +35,49 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
+LONGEST: Final = 1e9  # seconds of a timeout, some 30 years: gRPC counts in nanoseconds
+
+_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?").fullmatch
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
+
+
+def check_target(target: str) -> str:
+    """HOST:PORT, as it is. Raises ValueError saying what else it is; gRPC would guess."""
+    shown = f"the target {target[:100]!r}"
+    if "://" in target:
+        raise ValueError(f"{shown} is a URL; say HOST:PORT")
+    host, colon, port = target.rpartition(":")
+    if not colon:
+        raise ValueError(f"{shown} has no port; say HOST:PORT")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535 and len(port) < 6):
+        raise ValueError(f"{shown} is not HOST:PORT: a port is a number from 1 to 65535")
+    if not (_is_ipv6(host[1:-1]) if host.startswith("[") and host.endswith("]") else _NAME(host)):
+        hint = "; an IPv6 address goes into brackets: [::1]:50051" if ":" in host else ""
+        raise ValueError(f"{shown} is not HOST:PORT: {host[:100]!r} is neither a name nor an address{hint}")
+    return target
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def check_token(token: str) -> str:
+    """What can be sent as a token, as it is. Raises ValueError, without telling it."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("the token must be printable ASCII without spaces")
+    return token
+
+
+def seconds(timeout: float | None) -> float | None:
+    """A timeout that gRPC can keep, as it is; None: none. Raises ValueError."""
+    if timeout is not None and not -LONGEST <= timeout <= LONGEST:
+        raise ValueError(f"a timeout is at most {LONGEST:.0f} seconds, not {timeout:g}")
+    return timeout
+
+
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
     """TLS to the server. All files are PEM; each is read when the client is opened.
@@ -49,11 +97,39 @@ class TlsOptions:
             raise ValueError("cert_file and key_file belong together: one of the two is missing")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The credentials of a channel. Raises OSError where a file can't be read."""
-        ca, cert, key = (
-            None if name is None else Path(name).read_bytes() for name in (self.ca_file, self.cert_file, self.key_file)
-        )
+        """The credentials of a channel. Raises OSError where a file can't be read, ValueError where it is not PEM."""
+        ca, cert = _certificates(self.ca_file), _certificates(self.cert_file)
+        key = None if self.key_file is None else _private_key(self.key_file)
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+
+def _certificates(name: Path | str | None) -> bytes | None:
+    """A file of certificates. OpenSSL would say of a bad one only that the handshake failed."""
+    if name is None:
+        return None
+    data = Path(name).read_bytes()
+    blocks = [match[0].decode("ascii", "replace") for match in _PEM.finditer(data) if match[1] == b"CERTIFICATE"]
+    if not blocks:
+        raise ValueError(f"{name} has no certificate in PEM form")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(blocks))
+    except (ssl.SSLError, ValueError):
+        raise ValueError(f"{name} has a certificate that can't be read") from None
+    return data
+
+
+def _private_key(name: Path | str) -> bytes:
+    data = Path(name).read_bytes()
+    found = next((match for match in _PEM.finditer(data) if match[1].endswith(b"PRIVATE KEY")), None)
+    if found is None:
+        raise ValueError(f"{name} has no private key in PEM form")
+    if found[1].startswith(b"ENCRYPTED") or b"ENCRYPTED" in found[2]:
+        raise ValueError(f"the private key in {name} is encrypted, and nobody is asked for its password")
+    try:
+        base64.b64decode(b"".join(found[2].split()), validate=True)
+    except binascii.Error:
+        raise ValueError(f"{name} has a private key that can't be read") from None
+    return data
 
 
 class Route:
@@ -69,9 +145,7 @@ class Route:
     ) -> None:
         if tls is not None and credentials is not None:
             raise ValueError("tls and credentials exclude each other")
-        if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
-            raise ValueError("the token must be printable ASCII without spaces")
-        self.target = target
+        self.target = check_target(target)
         self.options = [*CHANNEL_OPTIONS, *options]
         if tls is not None and tls.server_name:
             self.options.append(("grpc.ssl_target_name_override", tls.server_name))
@@ -79,10 +153,10 @@ class Route:
         self._credentials = credentials
         self.metadata: tuple[tuple[str, str], ...] = ()
         if token is not None:
-            self.metadata = (("authorization", f"Bearer {token}"),)
+            self.metadata = (("authorization", f"Bearer {check_token(token)}"),)
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """None: without TLS. Raises OSError where a file of TlsOptions can't be read."""
+        """None: without TLS. Raises as TlsOptions.credentials."""
         return self._credentials if self._tls is None else self._tls.credentials()
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.client.types import to_message
@@ -86,12 +86,17 @@ class AsyncSource:
             raise
         except Exception as error:
             await self._queue.put(error)
+        finally:
+            if isinstance(self._calls, AsyncGenerator):
+                await self._calls.aclose()
 
     def close(self) -> None:
-        """Take no more from the iterable."""
+        """Take no more from the iterable, and let go whoever waits for a call."""
         self._over = True
         if self._filling is not None:
             self._filling.cancel()
+            if self._queue.empty():
+                self._queue.put_nowait(None)
 
 
 Closable = IterableSource | AsyncSource

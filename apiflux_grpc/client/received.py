@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc.client.resuming import Resuming, SyncResuming
+from apiflux_grpc.client.streaming import Streaming, SyncStreaming
 from apiflux_grpc.client.types import Progress, Result, Summary
 
 if TYPE_CHECKING:
@@ -26,9 +27,20 @@ class Received:
 
     @property
     def unsent(self) -> list[int]:
-        """Of a stream with `resume` that ended early: the indexes of the calls that were taken from the iterable, have
-        no result, and either certainly did not run or may run again."""
+        """Of a stream with `resume` that ended early, or was stopped: the indexes of the calls that were taken from
+        the iterable, have no result, and either certainly did not run or may run again."""
         return self._call.unsent if isinstance(self._call, Resuming | SyncResuming) else []
+
+    def stop(self) -> None:
+        """End the batch of a process_stream early and know of each call: nothing more is sent, what is in flight gets
+        its results, then comes the summary.
+
+        A call that waits in the server then gets the error STOPPED, with `may_have_run` where an attempt was made.
+        With `resume` those that certainly didn't run, or may run again, have no result but are in `unsent`.
+        """
+        if not isinstance(self._call, Resuming | SyncResuming | Streaming | SyncStreaming):
+            raise RuntimeError("only what process_stream returns can be stopped; cancel() ends any batch")
+        self._call.stop()
 
     def cancel(self) -> None:
         """Stop the batch: unsent calls are dropped, the others stopped."""

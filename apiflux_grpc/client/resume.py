@@ -6,6 +6,8 @@ Rules:
   otherwise: it gives every call it took its result when it drains, and takes none when it refuses the stream.
 - Every call gets exactly one result. No more than `window` calls are handed over without one, so that is also what
   a lost connection can leave in doubt, and what memory holds.
+- Stopped, it hands over nothing more, and its end is the end of all: a call that the server then says it didn't run
+  has no result, like one that was never handed over.
 - Here it is decided, without I/O and without a clock; client/resuming.py talks to the server.
 """
 
@@ -20,6 +22,7 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2
 
+from apiflux_grpc.client.channel import seconds
 from apiflux_grpc.client.errors import (
     ApifluxError,
     DeadlineInfeasible,
@@ -73,6 +76,7 @@ class Accounts:
         self._bytes = 0  # of the open ones
         self.sent = 0  # on this connection
         self.draining = False  # this connection, so nothing more is sent on it
+        self.stopped = False  # nothing more is sent at all
         self._taken = 0  # from the producer
         self._held: dict[int, pb.CallResult] | None = {} if ordered else None
         self._next = 0  # the index that is due, where they come in order
@@ -102,7 +106,7 @@ class Accounts:
 
     def next(self, window: int) -> list[int]:
         """The indexes of what can go into one message now."""
-        room = 0 if self.draining else min(window - self.waiting, CALLS_PER_MESSAGE)
+        room = 0 if self.draining or self.stopped else min(window - self.waiting, CALLS_PER_MESSAGE)
         some: list[int] = []
         size = 0
         for item in self.ready:
@@ -138,7 +142,8 @@ class Accounts:
             if result.HasField("error"):
                 info = error_info(result)
                 self.draining |= info.reason == "DRAINING"
-                if info.reason == "DRAINING" and (info.metadata["may_have_run"] == "false" or is_idempotent(item.call)):
+                waited = info.reason == "DRAINING" or (info.reason == "STOPPED" and self.stopped)
+                if waited and (info.metadata["may_have_run"] == "false" or is_idempotent(item.call)):
                     again.append(item)
                     continue
                 if info.reason == "INVALID_CALL" and result.index != item.index:
@@ -165,6 +170,12 @@ class Accounts:
         self._bytes = 0
         self._send_again(again)
         return self._in_turn(unknown)
+
+    def rest(self) -> list[pb.CallResult]:
+        """Results whose turn never comes, since a call before them has none."""
+        held, self._held = self._held or {}, None
+        self.delivered += len(held)
+        return [held[index] for index in sorted(held)]
 
     def _send_again(self, items: list[_Item]) -> None:
         if items:
@@ -208,6 +219,7 @@ class Resumption:
         self.header = header
         self._window = window
         self._give_up_after = give_up_after
+        timeout = seconds(timeout)
         self._deadline = None if timeout is None else now + timeout
         self._accounts = Accounts(header.ordered)
         self._tally = Tally()
@@ -261,8 +273,17 @@ class Resumption:
 
     @property
     def is_fed(self) -> bool:
-        """Every call was handed over."""
-        return self._ended and not self._accounts.ready
+        """There is nothing more to say: every call has its result, so that until then it can be stopped."""
+        return self._is_settled
+
+    def stop(self) -> None:
+        """Hand over nothing more, and don't connect again."""
+        self._ended = self._accounts.stopped = True
+
+    @property
+    def is_stopped(self) -> bool:
+        """It was stopped, so the server is to be told."""
+        return self._accounts.stopped
 
     # -- results on their way back ------------------------------------------------------------
 
@@ -288,6 +309,9 @@ class Resumption:
 
     def end(self, error: ApifluxError | None, now: float) -> End:
         """This connection is over; without an error the server said that all is done."""
+        if self.is_stopped:
+            lost = self._lost(error or Unavailable("stopped", code=grpc.StatusCode.UNAVAILABLE))
+            return End([*lost, *self.rest(error is None)], error)
         if error is None:
             if self._is_settled:
                 return End([self._last_word()])
@@ -322,6 +346,14 @@ class Resumption:
         for result in results:
             self._tally.add(result)
         return [pb.ProcessResponse(results=results)] if results else []
+
+    def rest(self, summary: bool = True) -> list[pb.ProcessResponse]:
+        """The last messages after it was stopped: what was held back to keep the order, and the summary."""
+        results = self._accounts.rest()
+        for result in results:
+            self._tally.add(result)
+        messages = [pb.ProcessResponse(results=results)] if results else []
+        return [*messages, self._last_word()] if summary else messages
 
     def _last_word(self) -> pb.ProcessResponse:
         if self._summary is not None and not self._cuts:

@@ -52,17 +52,28 @@ class Resuming:
         self._rpc: Any = None
         self._feeding: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
+        self._taking: asyncio.Future[None] | None = None  # waits for the producer
         self._failure: Exception | None = None  # of the producer
-        self._cancelled = asyncio.Event()
+        self._cancelled = False
+        self._woken = asyncio.Event()  # by cancel or stop, while there is no connection
 
     @property
     def unsent(self) -> list[int]:
         """After the end: the indexes of calls without a result that certainly didn't run, or may run again."""
         return self._batch.unsent
 
+    def stop(self) -> None:
+        """Send nothing more, and go on until what is in flight has its results."""
+        self._batch.stop()
+        self._woken.set()
+        self._room.set()
+        if self._taking is not None:
+            self._taking.cancel()
+
     def cancel(self) -> None:
-        """Stop it."""
-        self._cancelled.set()
+        """End it at once."""
+        self._cancelled = True
+        self._woken.set()
         close(self._source)
         if self._feeding is not None:
             self._feeding.cancel()
@@ -73,6 +84,10 @@ class Resuming:
         batch = self._batch
         try:
             while True:
+                if batch.is_stopped:  # before the first connection, or between two
+                    for last in batch.rest():
+                        yield last
+                    return
                 error: ApifluxError | None = None
                 rpc = self._open()
                 try:
@@ -97,13 +112,13 @@ class Resuming:
                 if end.wait is None:
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._cancelled.wait(), end.wait)
+                    await asyncio.wait_for(self._woken.wait(), end.wait)
         finally:
             self.cancel()
 
     def _open(self) -> Any:
         """A new connection, and the task that feeds it."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise asyncio.CancelledError
         rpc = self._rpc = self._connect(self._batch.connect(time.monotonic()))
         self._feeding = asyncio.create_task(self._feed(rpc))
@@ -126,12 +141,16 @@ class Resuming:
             while True:
                 self._room.clear()
                 if wanted := batch.wanted:
-                    batch.took(await self._source.take(wanted))
+                    await self._take(wanted)
                 if some := batch.next():
                     if self._before_send is not None:
                         await self._before_send(some)
                     if (message := batch.hand_over(some)) is not None:
                         await rpc.write(message)
+                elif batch.is_stopped:
+                    await rpc.write(pb.ProcessStreamRequest(stop=True))
+                    await rpc.done_writing()
+                    return
                 elif batch.is_fed:
                     await rpc.done_writing()
                     return
@@ -142,6 +161,20 @@ class Resuming:
         except Exception as error:
             self._failure = error
             rpc.cancel()
+
+    async def _take(self, most: int) -> None:
+        """Wait for the producer, or until it is stopped."""
+        taking = self._taking = asyncio.ensure_future(self._took(most))
+        try:
+            await asyncio.wait({taking})
+        finally:
+            self._taking = None
+            taking.cancel()
+        if not taking.cancelled():
+            taking.result()
+
+    async def _took(self, most: int) -> None:
+        self._batch.took(await self._source.take(most))
 
 
 class SyncResuming:
@@ -168,16 +201,25 @@ class SyncResuming:
         self._taking = False  # some thread waits for the producer
         self._failure: Exception | None = None  # of the producer
         self._noting = threading.Lock()
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        self._woken = threading.Event()  # by cancel or stop, while there is no connection
 
     @property
     def unsent(self) -> list[int]:
         """As Resuming.unsent."""
         return self._batch.unsent
 
+    def stop(self) -> None:
+        """As Resuming.stop; a producer that blocks holds it back until it gives its next call."""
+        with self._changed:
+            self._batch.stop()
+            self._changed.notify_all()
+        self._woken.set()
+
     def cancel(self) -> None:
-        """Stop it."""
-        self._cancelled.set()
+        """End it at once."""
+        self._cancelled = True
+        self._woken.set()
         if self._rpc is not None:
             self._rpc.cancel()
 
@@ -185,6 +227,11 @@ class SyncResuming:
         batch, changed = self._batch, self._changed
         try:
             while True:
+                if batch.is_stopped:  # before the first connection, or between two
+                    with changed:
+                        rest = batch.rest()
+                    yield from rest
+                    return
                 error: ApifluxError | None = None
                 rpc = self._open()
                 try:
@@ -198,7 +245,7 @@ class SyncResuming:
                     if self._failure is not None:
                         raise self._failure from None
                     error = error_from(failed)
-                    if self._cancelled.is_set():
+                    if self._cancelled:
                         raise error from None
                 finally:
                     self._hang_up(rpc)
@@ -209,7 +256,7 @@ class SyncResuming:
                     raise end.error
                 if end.wait is None:
                     return
-                self._cancelled.wait(end.wait)
+                self._woken.wait(end.wait)
         finally:
             self.cancel()
 
@@ -222,7 +269,7 @@ class SyncResuming:
         rpc = self._rpc = self._connect(self._requests(connection), left)
         if not rpc.add_callback(lambda: self._forget(connection)):  # it is over already
             self._forget(connection)
-        if self._cancelled.is_set() or self._failure is not None:
+        if self._cancelled or self._failure is not None:
             rpc.cancel()
         return rpc
 
@@ -252,6 +299,8 @@ class SyncResuming:
                 message = self._batch.hand_over(some) if self._feeding is connection else None
             if message is not None:
                 yield message
+        if self._batch.is_stopped:
+            yield pb.ProcessStreamRequest(stop=True)
 
     def _ready(self, connection: object) -> list[int] | None:
         """Wait for calls that can be handed over; None: there are no more, or the connection is over."""
@@ -262,7 +311,7 @@ class SyncResuming:
                     return None
                 if some := batch.next():
                     return some
-                if batch.is_fed:
+                if batch.is_fed or batch.is_stopped:
                     return None
                 if self._taking or not batch.wanted:
                     changed.wait()

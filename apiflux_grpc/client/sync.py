@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.channel import Route
+from apiflux_grpc.client.channel import Route, seconds
 from apiflux_grpc.client.errors import error_from, never_ready
-from apiflux_grpc.client.feed import gathered, pieces
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
 from apiflux_grpc.client.resuming import SyncResuming
+from apiflux_grpc.client.streaming import SyncStreaming
 from apiflux_grpc.client.types import Call, Estimate, Info, Result, Retry, process_request, stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 class SyncStream(Received):
     """The results of one batch, as they complete: `for result in stream`. Dropping it cancels the batch."""
 
-    def __init__(self, call: Any, failed: list[Exception] | None = None) -> None:
+    def __init__(self, call: Any) -> None:
         super().__init__(call)
-        self._failed = [] if failed is None else failed
         self._messages: Iterator[pb.ProcessResponse] = iter(call)
 
     def __iter__(self) -> Iterator[Result]:
@@ -45,8 +44,6 @@ class SyncStream(Received):
             try:
                 message = next(self._messages)
             except grpc.RpcError as error:
-                if self._failed:  # grpc ends the call when its producer fails
-                    raise self._failed[0] from None
                 raise error_from(error) from None
             self._take(message)
         return self._results.pop()
@@ -61,7 +58,8 @@ class SyncStream(Received):
 class SyncClient:
     """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`.
 
-    `tls`, `credentials` and `token` as with Client; a file of `tls` that can't be read is an OSError here.
+    `tls`, `credentials` and `token` as with Client; a file of `tls` that can't be read is an OSError here, and one that
+    isn't PEM a ValueError.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class SyncClient:
         request = process_request(
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
-        return SyncStream(self._stub.Process(request, timeout=timeout, metadata=self._metadata))
+        return SyncStream(self._stub.Process(request, timeout=seconds(timeout), metadata=self._metadata))
 
     def process_stream(
         self,
@@ -137,42 +135,32 @@ class SyncClient:
             return SyncStream(SyncResuming(connect, batch, calls, before_send))
         if before_send is not None:
             raise ValueError("before_send is for resume=True")
-        failed: list[Exception] = []
-        requests = _requests(header, calls, failed)
-        return SyncStream(self._stub.ProcessStream(requests, timeout=timeout, metadata=self._metadata), failed)
+
+        def start(requests: Iterator[pb.ProcessStreamRequest]) -> Any:
+            return self._stub.ProcessStream(requests, timeout=seconds(timeout), metadata=self._metadata)
+
+        return SyncStream(SyncStreaming(start, header, calls))
 
     def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now; see Client.estimate."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
         try:
-            return Estimate.of(self._stub.Estimate(request, timeout=timeout, metadata=self._metadata))
+            return Estimate.of(self._stub.Estimate(request, timeout=seconds(timeout), metadata=self._metadata))
         except grpc.RpcError as error:
             raise error_from(error) from None
 
     def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is. Raises ApifluxError."""
         try:
-            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata))
+            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata))
         except grpc.RpcError as error:
             raise error_from(error) from None
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
         try:
-            self._stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=self._metadata, wait_for_ready=True)
+            self._stub.GetInfo(
+                pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata, wait_for_ready=True
+            )
         except grpc.RpcError as error:
             raise never_ready(error, self._target, timeout) from None
-
-
-def _requests(
-    header: pb.ProcessStreamOpen, calls: Iterable[Call | pb.Call], failed: list[Exception]
-) -> Iterator[pb.ProcessStreamRequest]:
-    """The messages of a stream."""
-    try:
-        yield pb.ProcessStreamRequest(open=header)
-        for some in gathered(calls):
-            for piece in pieces(some):
-                yield pb.ProcessStreamRequest(calls=piece)
-    except Exception as error:
-        failed.append(error)
-        raise

@@ -8,7 +8,9 @@ Rules:
 - Results go out as they come, one line for each call; standard output carries nothing else. Names are those of the
   contract in proto3 JSON; a body comes back as `body_json` or `body_text` where it can be read so.
 - What can't be written ends the run: the results that are there stay whole lines, and the rest is for the next run.
-- The first SIGINT or SIGTERM ends the reading and waits some seconds for what was sent; the second ends at once.
+- The first SIGINT or SIGTERM, or the end of `timeout`, stops the stream: what waits in the server stays to be done, and
+  what is in flight is waited for some seconds. One more signal ends it at once.
+- An output of other calls is refused: a call must be what it was when it was handed over.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
@@ -38,7 +39,18 @@ from apiflux_grpc.client.resume import WINDOW, unknown_result
 from apiflux_grpc.client.tally import Tally, error_info, failure_of
 from apiflux_grpc.client.types import is_idempotent
 from apiflux_grpc.tools.lines import Entry, Readable, entries
-from apiflux_grpc.tools.resume import DONE, FED, HANDED, SEEN, CannotResume, Known, Output, key_of
+from apiflux_grpc.tools.resume import (
+    AGAIN,
+    DONE,
+    FED,
+    HANDED,
+    SEEN,
+    CannotResume,
+    Known,
+    Output,
+    digest_of,
+    key_of,
+)
 from apiflux_grpc.tools.template import Template
 
 if TYPE_CHECKING:
@@ -49,7 +61,7 @@ if TYPE_CHECKING:
 
 FINE, FAULT, USAGE, CALLS_FAILED, CUT_SHORT = 0, 1, 2, 3, 4  # exit codes
 
-GRACE: Final = 5.0  # seconds that a signal leaves to calls in flight
+GRACE: Final = 5.0  # seconds that a signal, or the end of the timeout, leaves to calls in flight
 _SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth a word
 BAD_LINES_SHOWN: Final = 20
 FAILURES_SHOWN: Final = 10
@@ -290,7 +302,14 @@ class _Input:
 
 def _text_of(template: str) -> str:
     """The template itself; @FILE is one that lies in a file."""
-    return Path(template[1:]).read_text(encoding="utf-8") if template.startswith("@") else template
+    if not template.startswith("@"):
+        return template
+    try:
+        return Path(template[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise _Refused(f"can't read the template {template[1:]}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _Refused(f"the template {template[1:]} is not UTF-8") from None
 
 
 # -- the run ---------------------------------------------------------------------------------------
@@ -304,6 +323,7 @@ class _Sent:
     line: int
     key: int
     idempotent: bool
+    digest: int  # 0 where there is nothing to go on with
 
 
 class _Run:
@@ -334,7 +354,9 @@ class _Run:
         self._checked = False
         self._over = False  # the input was read to its end
         self._stopping = False
+        self._foreign = False  # a call isn't what it was
         self._signals = 0
+        self._timed_out = False
         self._unwritable: OSError | None = None
         self._waiting: asyncio.Task[None] | None = None  # for the server
         self._stream: Stream | None = None
@@ -390,9 +412,6 @@ class _Run:
 
     async def _check(self) -> None:
         """Read the whole file, and send nothing where a line is bad or where it is another file than before."""
-        begun = None if self._output is None else self._output.begun_with
-        digest = blake2b(digest_size=16)
-        matches = begun is None
         calls = todo = 0
         for count, entry in enumerate(self._input.read()):
             if count % _TURN == _TURN - 1:
@@ -401,31 +420,35 @@ class _Run:
             if call is None or self._is_second(call, SEEN):
                 self._bad_line(entry)
                 continue
-            if not call.id:
-                digest.update(calls.to_bytes(8, "little") + call.SerializeToString(deterministic=True))
+            if fault := self._is_other(entry.line, call, calls):
+                raise _Refused(fault)
             todo += not self._known[key_of(call.id, calls)] & DONE
             calls += 1
-            if begun is not None and calls == begun[0]:
-                matches = digest.digest() == begun[1]
-        if begun is not None and calls < begun[0]:
-            matches = digest.digest() == begun[1]
         if self._bad and not self._job.skip_bad_lines:
             more = f" ({self._bad} bad lines)" if self._bad > 1 else ""
             raise _Refused(f"nothing was sent{more}; --skip-bad-lines sends the others")
         if not calls:
             raise _Refused(f"{self._input.name} has no calls")
-        if self._output is not None:
-            if not matches and not self._output.is_fresh:
-                raise _Refused(
-                    f"{self._output.path} has results of other calls than those of {self._input.name}: "
-                    "name another --output, or begin anew with --overwrite"
-                )
-            self._output.begin(calls, digest.digest())
-            if self._output.again and self._job.retry_failed:
-                todo += self._output.again
+        if self._output is not None and self._job.retry_failed:
+            todo += self._output.again
         self._to_do = todo
         self._checked = True
         self._bad = 0
+
+    def _is_other(self, line: int, call: pb.Call, index: int) -> str:
+        """What is wrong where an earlier run has handed over another call under the same id or index; "": nothing."""
+        if self._output is None:
+            return ""
+        key = key_of(call.id, index)
+        flags, before = self._known[key], self._known.digest(key)
+        is_sent_anew = flags & AGAIN and self._job.retry_failed
+        if not before or is_sent_anew or not flags & (DONE | HANDED) or digest_of(call) == before:
+            return ""
+        name = repr(call.id[:64]) if call.id else f"calls[{index}]"
+        return (
+            f"{self._input.name}:{line}: {self._output.path} belongs to other calls: {name} was another one; "
+            "name another --output, or begin anew with --overwrite"
+        )
 
     def _is_second(self, call: pb.Call, flag: int) -> bool:
         """Its id was used before. Remembers it, by this flag."""
@@ -475,8 +498,13 @@ class _Run:
             self._stopping = self._stopping or not self._job.skip_bad_lines
             return None
         index = self._calls
+        if fault := self._is_other(entry.line, call, index):
+            self._error(fault)
+            self._foreign = self._stopping = True
+            return None
         self._calls += 1
-        sent = _Sent(index, entry.line, key_of(call.id, index), is_idempotent(call))
+        digest = 0 if self._output is None else digest_of(call)
+        sent = _Sent(index, entry.line, key_of(call.id, index), is_idempotent(call), digest)
         flags = self._known[sent.key]
         if flags & DONE:
             self._skipped += 1
@@ -493,7 +521,11 @@ class _Run:
     async def _note(self, indexes: Sequence[int]) -> None:
         """Before calls are handed over: on the disk first."""
         assert self._output is not None
-        await asyncio.to_thread(self._output.hand_over, [self._open[index].key for index in indexes])
+        await asyncio.to_thread(self._output.hand_over, [self._handed(index) for index in indexes])
+
+    def _handed(self, index: int) -> tuple[int, int]:
+        sent = self._open[index]
+        return sent.key, sent.digest
 
     # -- the way there and back ---------------------------------------------------------------
 
@@ -506,19 +538,17 @@ class _Run:
             if self._first:
                 await self._exchange()
             self._settle_doubtful(all=True)
-            done = self._over and not self._chunk
+            done = self._over and not self._chunk and (self._stream is None or not self._stream.unsent)
         except ApifluxError as failed:
             error = failed
         except asyncio.CancelledError:
-            if not self._signals:
+            if not self._is_ended:
                 raise
         finally:
             if self._output is not None and self._stream is not None and (unsent := self._stream.unsent):
                 with contextlib.suppress(OSError):  # then the next run has to take them for calls that may have run
                     self._output.take_back(self._open[index].key for index in unsent)
         self._out.flush()
-        if self._output is not None and done:
-            self._output.settle()
         return self._conclude(error, done)
 
     async def _exchange(self) -> None:
@@ -539,13 +569,14 @@ class _Run:
                 self,
                 pool=job.pool,
                 ordered=job.ordered,
-                timeout=job.timeout,
                 resume=True,
                 window=job.window,
                 before_send=None if self._output is None else self._note,
             )
             if self._stopping:
                 raise _Interrupted
+            if job.timeout is not None:
+                asyncio.get_running_loop().call_later(job.timeout, self._time_out)
             with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
                 task = bar.add_task("calls", total=self._to_do)
                 async with stream:
@@ -600,7 +631,25 @@ class _Run:
 
     def _interrupt(self) -> None:
         """SIGINT or SIGTERM."""
+        again = self._is_ended
         self._signals += 1
+        if self._stream is not None and again:
+            self._stream.cancel()
+        else:
+            self._end(f"waiting up to {GRACE:g} s for calls in flight; once more ends it at once")
+
+    def _time_out(self) -> None:
+        if not self._is_ended:
+            self._timed_out = True
+            self._end(f"--timeout is over: waiting up to {GRACE:g} s for calls in flight; Ctrl-C ends it at once")
+
+    @property
+    def _is_ended(self) -> bool:
+        """It was told to end before all is done."""
+        return self._signals > 0 or self._timed_out
+
+    def _end(self, word: str) -> None:
+        """Send nothing more, and go on only for what is in flight."""
         self._stopping = True
         if self._lines is not None:
             self._lines.wake()
@@ -608,11 +657,9 @@ class _Run:
             if self._waiting is not None:
                 self._waiting.cancel()
             return
-        if self._signals > 1:
-            self._stream.cancel()
-            return
         if self._open:
-            self._say(f"waiting up to {GRACE:g} s for calls that were sent; once more ends it at once")
+            self._say(word)
+        self._stream.stop()
         asyncio.get_running_loop().call_later(GRACE, self._stream.cancel)
 
     # -- the last words -----------------------------------------------------------------------
@@ -631,7 +678,9 @@ class _Run:
             if error.reason == "INTERNAL":
                 return FAULT
             return USAGE if error.violations or error.reason == "POOL_NOT_FOUND" else CUT_SHORT
-        if self._signals and not done:
+        if self._foreign:
+            return USAGE
+        if self._is_ended and not done:
             return CUT_SHORT
         if self._bad and not self._job.skip_bad_lines:
             return USAGE
@@ -650,13 +699,15 @@ class _Run:
             self._say("the last line that was written may be cut")
         elif full is None or total:
             stopped = "stopped at a bad line (--skip-bad-lines passes over them): " if self._bad else ""
-            begin = "interrupted: " if self._signals else stopped
+            begin = "interrupted: " if self._signals else "--timeout is over: " if self._timed_out else stopped
             written = self._tally.total if output is None else output.written
             self._say(f"{begin}{written} of {total} results were written")
+        if self._foreign:
+            return
         if output is not None and (full is not None or not output.is_fresh):
             room = "" if full is None else "once there is room, "
             self._say(f"{room}the same command with --output {self._job.output} goes on from here")
-        elif output is None and (full is not None or self._signals):
+        elif output is None and (full is not None or self._is_ended):
             self._say("with --output it could be gone on with")
 
     def _explain(self, error: ApifluxError) -> None:

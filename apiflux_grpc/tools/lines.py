@@ -25,8 +25,43 @@ LONGEST_LINE: Final = 32 << 20  # bytes
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = (*(field.json_name for field in pb.Call.DESCRIPTOR.fields), "json", "text")
 _KNOWN: Final = frozenset(_FIELDS) | frozenset(pb.Call.DESCRIPTOR.fields_by_name)
+_STRINGS: Final = ("id", "method", "path", "body", "timeout")
+_MAPS: Final = ("query", "headers")
 _PLAIN: Final = frozenset({"id", "method", "path", "query", "headers"})
 _TOO_LONG: Final = f"longer than {LONGEST_LINE >> 20} MiB"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; json alone would take the last of two members with one name."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:64]!r} stands twice in one object")
+    return data
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"a number of {len(text)} digits is too long") from None
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """An object in JSON. Raises ValueError saying what is wrong with it."""
+    try:
+        data = _decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"a call is a JSON object, not {type(data).__name__}")
+    return data
 
 
 class Readable(Protocol):
@@ -122,15 +157,7 @@ def _utf8(text: str) -> str:
 
 def parse_call(line: str) -> pb.Call:
     """One line of JSON as a call. Raises ValueError saying what is wrong with it."""
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deeply") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"a call is a JSON object, not {type(data).__name__}")
-    return call_of(data)
+    return call_of(parse_json(line))
 
 
 def check_names(data: Mapping[str, object]) -> None:
@@ -165,14 +192,34 @@ def call_of(data: dict[str, Any]) -> pb.Call:
         text = data.pop("text")
         if not isinstance(text, str):
             raise ValueError("text is not a string")
-        body = text.encode()
+        try:
+            body = text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("text holds half of a surrogate pair") from None
+    _check_kinds(data)
     try:
         call = json_format.ParseDict(data, pb.Call())
     except json_format.ParseError as error:
+        if "cost" in str(error):
+            raise ValueError("cost is not a whole number below 2^63") from None
         raise ValueError(str(error).replace("apiflux.v1.Call", "a call")) from None
     if body is not None:
         call.body = body
     return call
+
+
+def _check_kinds(data: Mapping[str, object]) -> None:
+    """Raises ValueError where protobuf would say it in Python's words."""
+    for key in _STRINGS:
+        if not isinstance(data.get(key), str | None):
+            raise ValueError(f"{key} is not a string")
+    for key in _MAPS:
+        members = data.get(key)
+        if not isinstance(members, dict | None):
+            raise ValueError(f"{key} is not an object")
+        for name, value in (members or {}).items():
+            if not isinstance(value, str):
+                raise ValueError(f"{key}.{name[:64]} is not a string")
 
 
 def _json_body(value: object) -> bytes:

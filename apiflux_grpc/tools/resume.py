@@ -1,11 +1,13 @@
 """What a job knows of its earlier runs: the results in its output, and the calls that were handed over.
 
 Rules:
-- Beside OUTPUT lies OUTPUT.state: a head, then 8 bytes for each call, written and flushed to the disk before the call
-  is handed over. A call that is noted there and has no result in OUTPUT may have run.
-- A call is known by its id, or by its index where it has none. In memory that is a byte per index, and 13 to 27 bytes
+- Beside OUTPUT lies OUTPUT.state: a head, then a note of 16 bytes for each call, written and flushed to the disk before
+  the call is handed over. A call that is noted there and has no result in OUTPUT may have run.
+- A call is known by its id, or by its index where it has none. In memory that is 5 bytes per index, and 20 to 39 bytes
   per id: of an id only 62 bits of a hash are kept, so among a million ids two are mistaken for each other with a
   chance of 1 in 9 million.
+- A note has a digest of what the call asks for, too: another call under the same id or index is found by it, but for
+  one in 4 billion.
 - Where something can't be written, because the disk is full, the files end with a whole line and a whole note, and
   what was not noted is not handed over.
 - Only one run at a time has an output: the state is locked while it lives.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -25,17 +28,21 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_MAGIC: Final = b"APIFLUX\x01"
-_HEAD: Final = struct.Struct("<8sQ16s")  # magic, calls of the input, their digest
+_MAGIC: Final = b"APIFLUX\x02"
+_NOTE: Final = struct.Struct("=QQ")  # the key, doubled, and one more where it is taken back; the digest
 _NOTES_AT_ONCE: Final = 8 << 10
+_HOW: Final = ("id", "timeout", "cost", "idempotent")  # what doesn't say what a call asks for
 
 DONE: Final = 1  # has a result
 HANDED: Final = 2  # was handed over
 SEEN: Final = 4  # stands in the input
 FED: Final = 8  # was met while sending
+AGAIN: Final = 16  # its result is a failure, and it may be sent again
 MOST_INDEX: Final = 1 << 32
 
 
@@ -50,14 +57,28 @@ def key_of(id: str, index: int) -> int:
     return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little") >> 2 << 1 | 1
 
 
+def digest_of(call: pb.Call) -> int:
+    """Of what a call asks for, in 32 bits, and never 0. How long it may take, and whether it may be sent again, can
+    change between two runs."""
+    asked = pb.Call()
+    asked.CopyFrom(call)
+    for name in _HOW:
+        asked.ClearField(name)
+    asked.method = asked.method or "GET"
+    data = asked.SerializeToString(deterministic=True)
+    return int.from_bytes(blake2b(data, digest_size=4).digest(), "little") or 1
+
+
 class Known:
-    """A few flags for each key. Indexes lie in a row; ids in a hash table with open addressing."""
+    """Flags and a digest (0: none) for each key. Indexes lie in a row, ids in a hash table with open addressing."""
 
     def __init__(self) -> None:
         self._row = bytearray()
+        self._row_digests = array("I")
         self._size = 1024
         self._keys = array("Q", bytes(8 * self._size))
         self._flags = bytearray(self._size)
+        self._digests = array("I", bytes(4 * self._size))
         self._used = 0
 
     def __getitem__(self, key: int) -> int:
@@ -70,7 +91,9 @@ class Known:
         if not key & 1:
             index = key >> 1
             if index >= len(self._row):
-                self._row.extend(bytes(max(index + 1, 2 * len(self._row), 1024) - len(self._row)))
+                more = max(index + 1, 2 * len(self._row), 1024) - len(self._row)
+                self._row.extend(bytes(more))
+                self._row_digests.frombytes(bytes(4 * more))
             self._row[index] = flags
             return
         slot = self._slot(key)
@@ -81,6 +104,20 @@ class Known:
             if 3 * self._used > 2 * self._size:
                 self._grow()
 
+    def digest(self, key: int) -> int:
+        """Of the call that was handed over; 0: not known."""
+        if key & 1:
+            return self._digests[self._slot(key)]
+        index = key >> 1
+        return self._row_digests[index] if index < len(self._row) else 0
+
+    def put_digest(self, key: int, digest: int) -> None:
+        """Of a key that has its flags."""
+        if key & 1:
+            self._digests[self._slot(key)] = digest
+        else:
+            self._row_digests[key >> 1] = digest
+
     def _slot(self, key: int) -> int:
         keys, mask = self._keys, self._size - 1
         slot = (key >> 1) & mask
@@ -89,14 +126,15 @@ class Known:
         return slot
 
     def _grow(self) -> None:
-        keys, flags = self._keys, self._flags
+        keys, flags, digests = self._keys, self._flags, self._digests
         self._size *= 2
         self._keys = array("Q", bytes(8 * self._size))
         self._flags = bytearray(self._size)
-        for key, flag in zip(keys, flags, strict=True):
+        self._digests = array("I", bytes(4 * self._size))
+        for key, flag, digest in zip(keys, flags, digests, strict=True):
             if key:
                 slot = self._slot(key)
-                self._keys[slot], self._flags[slot] = key, flag
+                self._keys[slot], self._flags[slot], self._digests[slot] = key, flag, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +170,7 @@ class Output:
                 raise CannotResume(f"{path}: another run is writing to it") from None
             if overwrite:
                 os.ftruncate(self._state, 0)
-            self._head = self._read_head()
+            self._read_head()
             self._file = self.path.open("a+b", buffering=0)
             if overwrite:
                 self._file.truncate(0)
@@ -168,10 +206,11 @@ class Output:
             self._learn(number, line)
             if count % 500 == 499:
                 yield
-        for count, note in enumerate(self._notes()):
+        for count, (note, digest) in enumerate(self._notes()):
             key = note >> 1
             flags = self.known[key]
             self.known[key] = flags & ~HANDED if note & 1 else flags | HANDED
+            self.known.put_digest(key, digest)
             if count % 5_000 == 4_999:
                 yield
 
@@ -181,12 +220,12 @@ class Output:
         for number, line in self._lines():
             kept = self._parse(number, line)
             if kept.may_go_again:
-                keys.append(kept.key << 1 | 1)
+                keys.append(kept.key)
             if len(keys) == 500:
-                self._note(keys)
+                self.take_back(keys)
                 keys = []
                 yield
-        self._note(keys)
+        self.take_back(keys)
         fresh = self.path.with_name(f"{self.path.name}.tmp")
         try:
             with fresh.open("wb") as file:
@@ -204,7 +243,7 @@ class Output:
         for count, (number, line) in enumerate(self._lines()):
             kept = self._parse(number, line)
             if kept.may_go_again:
-                self.known[kept.key] &= ~(DONE | HANDED)
+                self.known[kept.key] &= ~(DONE | HANDED | AGAIN)
                 self.results -= 1
                 self.failed -= 1
             else:
@@ -218,7 +257,7 @@ class Output:
 
     def _learn(self, number: int, line: bytes) -> None:
         kept = self._parse(number, line)
-        self.known[kept.key] |= DONE
+        self.known[kept.key] |= DONE | AGAIN if kept.may_go_again else DONE
         self.results += 1
         self.failed += kept.failed
         self.again += kept.may_go_again
@@ -249,42 +288,30 @@ class Output:
 
     # -- the state ----------------------------------------------------------------------------
 
-    def _read_head(self) -> tuple[int, bytes] | None:
-        """(calls, digest) that the state was begun with."""
-        head = os.pread(self._state, _HEAD.size, 0)
-        if len(head) < _HEAD.size:  # new, or cut before anything was handed over
+    def _read_head(self) -> None:
+        head = os.pread(self._state, len(_MAGIC), 0)
+        if len(head) < len(_MAGIC):  # new, or cut before anything was handed over
             os.ftruncate(self._state, 0)
-            os.pwrite(self._state, _HEAD.pack(_MAGIC, 0, bytes(16)), 0)
-            return None
-        magic, calls, digest = _HEAD.unpack(head)
-        if magic != _MAGIC:
+            os.pwrite(self._state, _MAGIC, 0)
+        elif head != _MAGIC:
             raise CannotResume(f"{self._state_path}: is not the state of a job; --overwrite begins anew")
-        size = os.fstat(self._state).st_size
-        os.ftruncate(self._state, size - (size - _HEAD.size) % 8)
-        return (calls, digest) if calls else None
+        else:
+            size = os.fstat(self._state).st_size
+            os.ftruncate(self._state, size - (size - len(_MAGIC)) % _NOTE.size)
 
     @property
     def is_fresh(self) -> bool:
         """Nothing was done yet."""
-        return not self.results and os.fstat(self._state).st_size == _HEAD.size
+        return not self.results and os.fstat(self._state).st_size == len(_MAGIC)
 
-    @property
-    def begun_with(self) -> tuple[int, bytes] | None:
-        """How many calls the input had when this output was last written to, and their digest; None: not known."""
-        return self._head
-
-    def begin(self, calls: int, digest: bytes) -> None:
-        """From now on it belongs to this input."""
-        os.pwrite(self._state, _HEAD.pack(_MAGIC, calls, digest), 0)
-
-    def _notes(self) -> Iterator[int]:
-        at = _HEAD.size
-        while data := os.pread(self._state, 8 * _NOTES_AT_ONCE, at):
+    def _notes(self) -> Iterator[tuple[int, int]]:
+        at = len(_MAGIC)
+        while data := os.pread(self._state, _NOTE.size * _NOTES_AT_ONCE, at):
             at += len(data)
-            yield from memoryview(data[: len(data) // 8 * 8]).cast("Q")
+            yield from _NOTE.iter_unpack(data[: len(data) // _NOTE.size * _NOTE.size])
 
-    def _note(self, notes: Iterable[int]) -> None:
-        data = array("Q", notes).tobytes()
+    def _note(self, notes: Iterable[tuple[int, int]]) -> None:
+        data = b"".join(itertools.starmap(_NOTE.pack, notes))
         size, at = os.fstat(self._state).st_size, 0
         try:
             while at < len(data):
@@ -294,20 +321,13 @@ class Output:
             os.ftruncate(self._state, size)  # a note of a call that isn't handed over would put it into doubt
             raise OSError(error.errno, error.strerror, str(self._state_path)) from None
 
-    def hand_over(self, keys: Iterable[int]) -> None:
-        """Note that these calls are about to be handed over. Blocks until it is on the disk."""
-        self._note([key << 1 for key in keys])
+    def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
+        """Note that these calls, by key and digest, are about to be handed over. Blocks until it is on the disk."""
+        self._note((key << 1, digest) for key, digest in calls)
 
     def take_back(self, keys: Iterable[int]) -> None:
         """Note that these calls may be sent (again): they certainly didn't run, or may run twice."""
-        self._note([key << 1 | 1 for key in keys])
-
-    def settle(self) -> None:
-        """Every call has its result: the notes aren't needed any more, once the results are on the disk."""
-        self.flush()
-        with contextlib.suppress(OSError):
-            os.fsync(self._file.fileno())
-            os.ftruncate(self._state, _HEAD.size)
+        self._note((key << 1 | 1, 0) for key in keys)
 
     # -- what comes ---------------------------------------------------------------------------
 

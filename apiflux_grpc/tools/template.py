@@ -1,20 +1,20 @@
 """The template that makes a call out of a row of CSV.
 
 Rule: a template is a call in JSON whose strings may hold {column}; a brace that is meant as one is doubled. A value
-goes into the path percent-encoded, as one segment at most, and anywhere else as it is. A column that doesn't exist
+goes into the path percent-encoded, as one segment at most, and anywhere else as it is; names of members are not
+filled in. A column that doesn't exist
 is found before the first row is read. Rows have the id of their column `id`, unless the template has one.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from apiflux_grpc.tools.lines import check_names
+from apiflux_grpc.tools.lines import check_names, parse_json
 
 Row = Sequence[str]
 Fill = Callable[[Row], Any]
@@ -28,12 +28,10 @@ class Template:
     def __init__(self, text: str, delimiter: str = ",") -> None:
         self.delimiter = delimiter
         try:
-            data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"the template is not JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise ValueError("the template is a call: a JSON object")
-        check_names(data)
+            data = parse_json(text)
+            check_names(data)
+        except ValueError as error:
+            raise ValueError(f"the template is no call: {error}") from None
         self._data: dict[str, Any] = data
 
     def bind(self, columns: Sequence[str]) -> Callable[[Row], dict[str, Any]]:
@@ -52,6 +50,11 @@ def _filler(value: object, where: str, columns: Sequence[str]) -> Fill:
     if isinstance(value, str):
         return _text(value, where, columns)
     if isinstance(value, dict):
+        for key in value:
+            if "{" in key or "}" in key:
+                raise ValueError(
+                    f"the template's {where} has a brace in the name {key[:64]!r}: only values are filled in"
+                )
         members = {key: _filler(member, f"{where}.{key}", columns) for key, member in value.items()}
         return lambda row: {key: fill(row) for key, fill in members.items()}
     if isinstance(value, list):

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from apiflux_grpc.client import ApifluxError, Call, Client, SyncClient, TlsOptions, Unavailable
+from apiflux_grpc.client.channel import check_target
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -34,8 +35,7 @@ class Recording(apiflux_pb2_grpc.FluxServiceServicer):
 
     async def ProcessStream(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:  # noqa: N802
         self._note("ProcessStream", context)
-        async for _ in request_iterator:
-            pass
+        await anext(request_iterator)
         yield pb.ProcessResponse(summary=pb.Summary())
 
     async def Estimate(self, request: Any, context: Any) -> pb.EstimateResponse:  # noqa: N802
@@ -142,3 +142,69 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         assert TOKEN not in str(caught.value)
     with pytest.raises(FileNotFoundError):
         SyncClient("x:1", tls=TlsOptions(tmp_path / "missing.pem"))
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("127.0.0.1:999999", "1 to 65535"),
+        ("127.0.0.1:0", "1 to 65535"),
+        ("127.0.0.1:²", "1 to 65535"),
+        ("127.0.0.1", "no port"),
+        ("", "no port"),
+        ("http://127.0.0.1:1", "is a URL"),
+        ("::1:50051", "brackets"),
+        ("[::x]:1", "neither a name nor an address"),
+        ("a b:1", "neither a name nor an address"),
+        (":1", "neither a name nor an address"),
+    ],
+)
+def test_what_is_no_target_is_said(target: str, why: str) -> None:
+    """Before anything is dialled, by both clients."""
+    for kind in (Client, SyncClient):
+        with pytest.raises(ValueError, match=why):
+            kind(target)
+
+
+def test_what_is_a_target() -> None:
+    """Names, both kinds of address."""
+    for target in ("localhost:1", "flux.example.com:443", "my_service:50051", "10.0.0.1:65535", "[::1]:50051", "a.:1"):
+        assert check_target(target) == target
+
+
+def test_what_is_not_pem_is_named(tmp_path: Path) -> None:
+    """The file that is at fault; a good one passes with words around it."""
+    ca = trustme.CA()
+    own = ca.issue_cert("client")
+    good, key, bad = tmp_path / "good.pem", tmp_path / "key.pem", tmp_path / "bad.pem"
+    good.write_bytes("é\n".encode() + ca.cert_pem.bytes())
+    key.write_bytes(own.private_key_pem.bytes())
+    TlsOptions(good, good, key).credentials()
+    broken = "-----BEGIN {0}-----\n%%\n-----END {0}-----\n"
+    for text in ("", "words", broken.format("CERTIFICATE"), key.read_text()):
+        bad.write_text(text)
+        for options in (TlsOptions(bad), TlsOptions(good, bad, key)):
+            with pytest.raises(ValueError, match=r"bad\.pem has"):
+                options.credentials()
+    for text in (
+        "",
+        broken.format("PRIVATE KEY"),
+        broken.format("ENCRYPTED PRIVATE KEY"),
+        ca.cert_pem.bytes().decode(),
+    ):
+        bad.write_text(text)
+        with pytest.raises(ValueError, match=r"bad\.pem"):
+            TlsOptions(good, good, bad).credentials()
+
+
+async def test_a_timeout_that_grpc_cannot_keep_is_refused() -> None:
+    """It would be over at once."""
+    async with Client("127.0.0.1:1") as client:
+        for timeout in (float("inf"), float("nan"), 1e300):
+            with pytest.raises(ValueError, match="at most"):
+                await client.info(timeout=timeout)
+            with pytest.raises(ValueError, match="at most"):
+                client.process([Call()], timeout=timeout)
+            for resume in (True, False):
+                with pytest.raises(ValueError, match="at most"):
+                    client.process_stream([Call()], timeout=timeout, resume=resume)

@@ -188,6 +188,12 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
         ("'cookie' is no place for a key", [*whole, "--key-in", "cookie"]),
         ("say either --quick or --full", ["stress", "--quick", "--full"]),
         ("--timeout", ["process", "-", "--timeout", "0"]),
+        ("a timeout is at most 1000000000 seconds, not inf", ["process", "-", "--timeout", "inf"]),
+        ("'--timeout'", ["process", "-", "--timeout", "nan"]),
+        ("a timeout is at most 1000000000 seconds, not 1e+300", ["process", "-", "--wait", "1e300"]),
+        ("'127.0.0.1:999999' is not HOST:PORT", ["process", "-", "--target", "127.0.0.1:999999"]),
+        ("the target '' has no port", ["process", "-", "--target", ""]),
+        ("'http://127.0.0.1:1' is a URL", ["stress", "--quick", "--target", "http://127.0.0.1:1"]),
         ("--bind: must be HOST:PORT", ["serve", "--bind", "nowhere"]),
     ]
     for (message, _), done in zip(cases, run_all([args for _, args in cases], tmp_path), strict=True):

@@ -164,12 +164,12 @@ def test_without_room_for_its_notes_nothing_more_is_handed_over(tmp_path: Path) 
     calls = [{"method": "POST", "path": f"/n/{number}"} for number in range(1_000)]
     source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
     with pair(Limit(2, 3_600_000 * MS)) as (judge, target):  # so that the output never gets as long as the notes
-        cut = run_limited(4_100, target, source, "--output", output, cwd=tmp_path)
+        cut = run_limited(8_100, target, source, "--output", output, cwd=tmp_path)
         assert cut.returncode == 4
         assert f"can't write to {output}.state: File too large" in cut.stderr
         assert "goes on from here" in cut.stderr
         assert judge.report().arrivals <= 4
-        handed = ((tmp_path / "out.jsonl.state").stat().st_size - 32) // 8
+        handed = ((tmp_path / "out.jsonl.state").stat().st_size - 8) // 16
         assert 500 <= handed < 508  # so many there would be room for
         early = {row["index"] for row in rows_of(output)}
     with pair(WIDE) as (judge, target):

@@ -308,7 +308,7 @@ def test_a_template_that_does_not_fit_is_refused_before_anything_is_sent(tmp_pat
         ('{"path": "/", "query": {"q": "{adress}"}}', "query.q has {adress}"),
         ('{"path": "/", "query": {"q": "{adress}"}}', "did you mean 'address'?"),
         ('{"pth": "/"}', "did you mean 'path'?"),
-        ("{", "the template is not JSON"),
+        ("{", "the template is no call: not JSON"),
         (None, "--template says"),
     ):
         option = () if template is None else ("--template", template)

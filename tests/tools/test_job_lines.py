@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 
@@ -156,3 +157,28 @@ def test_a_header_must_name_each_column_once() -> None:
     assert read(b"\n\n", Template("{}")) == []
     with pytest.raises(ValueError, match="UTF-8"):
         read(b"\xff\n1\n", Template("{}"))
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"path": "/a", "path": "/b"}', "the name 'path' stands twice in one object"),
+        ('{"json": {"a": 1, "a": 2}}', "the name 'a' stands twice in one object"),
+        ('{"body": 5}', "body is not a string"),
+        ('{"query": {"a": 5}}', "query.a is not a string"),
+        ('{"headers": 5}', "headers is not an object"),
+        ('{"cost": "x"}', "cost is not a whole number below 2^63"),
+        (f'{{"cost": {"9" * 5000}}}', "a number of 5000 digits is too long"),
+        ('{"text": "\\ud800"}', "text holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(line: str, fault: str) -> None:
+    """Not in Python's or protobuf's."""
+    with pytest.raises(ValueError, match=f"^{re.escape(fault)}$"):
+        parse_call(line)
+
+
+def test_a_template_fills_in_no_names() -> None:
+    """It says so, and sends no brace."""
+    with pytest.raises(ValueError, match=re.escape("brace in the name '{id}'")):
+        Template('{"json": {"{id}": 1}}').bind(["id"])

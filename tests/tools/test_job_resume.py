@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiflux_grpc.tools.resume import DONE, HANDED, CannotResume, Known, Output, key_of
+from apiflux_grpc.tools.resume import DONE, HANDED, CannotResume, Known, Output, digest_of, key_of
+from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 def line(index: int, id: str = "", status: int = 200, **error: Any) -> bytes:
@@ -59,42 +60,57 @@ def test_the_table_grows() -> None:
     known = Known()
     for number in range(100_000):
         known[key_of(f"call-{number}", 0)] = number % 250 + 1
+        known.put_digest(key_of(f"call-{number}", 0), number)
+    assert all(known.digest(key_of(f"call-{number}", 0)) == number for number in range(100_000))
     assert all(known[key_of(f"call-{number}", 0)] == number % 250 + 1 for number in range(100_000))
     assert not any(known[key_of(f"other-{number}", 0)] for number in range(10_000))
 
 
 def test_the_state_says_what_was_handed_over(tmp_path: Path) -> None:
-    """A call noted and without a result; taken back it is as if it never was; settled nothing is left of it."""
+    """A call noted and without a result; taken back it is as if it never was."""
     path = tmp_path / "out"
     with opened(path) as output:
         assert output.is_fresh
-        output.begin(3, b"d" * 16)
-        output.hand_over([0 << 1, 1 << 1, 2 << 1])
+        output.hand_over([(0 << 1, 7), (1 << 1, 8), (2 << 1, 9)])
         output.write(line(1))
         output.take_back([2 << 1])
     with opened(path) as output:
         assert flags(output, 4) == [HANDED, HANDED | DONE, 0, 0]
-        assert (output.begun_with, output.results, output.is_fresh) == ((3, b"d" * 16), 1, False)
-        output.hand_over([2 << 1])
+        assert [output.known.digest(index << 1) for index in range(4)] == [7, 8, 0, 0]
+        assert (output.results, output.is_fresh) == (1, False)
+        output.hand_over([(2 << 1, 10)])
     with opened(path) as output:
         assert flags(output, 3) == [HANDED, HANDED | DONE, HANDED]
-        output.settle()
-    with opened(path) as output:
-        assert flags(output, 3) == [0, DONE, 0]
-        assert output.begun_with == (3, b"d" * 16)
+        assert output.known.digest(2 << 1) == 10
 
 
-@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_call_is_known_by_what_it_asks_for() -> None:
+    """Not by its id, how long it may take, or whether it may be sent again; an absent method is GET."""
+    call = pb.Call(id="a", path="/1", query={"a": "1", "b": "2"}, headers={"X-A": "1"}, body=b"x")
+    same = pb.Call(method="GET", path="/1", query={"b": "2", "a": "1"}, headers={"X-A": "1"}, body=b"x", cost=3)
+    same.timeout.FromSeconds(4)
+    same.idempotent = False
+    assert digest_of(call) == digest_of(same)
+    others = [pb.Call.FromString(call.SerializeToString()) for _ in range(5)]
+    others[0].method = "DELETE"
+    others[1].path = "/2"
+    others[2].query["a"] = "2"
+    others[3].headers["X-A"] = "2"
+    others[4].body = b"y"
+    assert len({digest_of(other) for other in [call, *others]}) == 6
+
+
+@pytest.mark.parametrize("cut", range(1, 16))
 def test_a_note_that_was_cut_is_none(tmp_path: Path, cut: int) -> None:
     """The call was not handed over yet; the notes after it are whole again."""
     path = tmp_path / "out"
     with opened(path) as output:
-        output.hand_over([0, 2])
+        output.hand_over([(0, 1), (2, 1)])
     state = tmp_path / "out.state"
     os.truncate(state, state.stat().st_size - cut)
     with opened(path) as output:
         assert flags(output, 2) == [HANDED, 0]
-        output.hand_over([4])
+        output.hand_over([(4, 1)])
     with opened(path) as output:
         assert flags(output, 3) == [HANDED, 0, HANDED]
 
@@ -149,7 +165,7 @@ def test_failed_results_are_taken_out(tmp_path: Path) -> None:
     path.chmod(0o640)
     with opened(path) as output:
         assert (output.results, output.failed, output.again) == (7, 6, 4)
-        output.hand_over([3 << 1])  # an earlier run may have noted it
+        output.hand_over([(3 << 1, 1)])  # an earlier run may have noted it
         for _ in output.retry_failed():
             pass
         assert (output.results, output.failed) == (3, 2)
@@ -160,6 +176,7 @@ def test_failed_results_are_taken_out(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
     with opened(path) as output:  # had it been killed now: they were not handed over since
         assert flags(output, 6) == [DONE, DONE, DONE, 0, 0, DONE]
+        assert output.known.digest(3 << 1) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "out.state"]
 
 
