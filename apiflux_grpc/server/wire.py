@@ -119,6 +119,10 @@ def _nanoseconds(duration: Duration) -> int:
     return duration.seconds * SECOND + duration.nanos
 
 
+def _sendable(method: str) -> bool:
+    return _METHOD(method) is not None and method not in ("CONNECT", "TRACE")
+
+
 class Checks:
     """What is wrong with calls and with a batch's options, by field path: `faults`."""
 
@@ -136,8 +140,8 @@ class Checks:
         if len(call.id) > 256:
             self._fault(f"{where}.id", "is longer than 256 characters")
         method = call.method
-        if method and method not in SAFE_METHODS and (not _METHOD(method) or method in ("CONNECT", "TRACE")):
-            hint = f"; did you mean {method.upper()!r}?" if method.islower() and _METHOD(method.upper()) else ""
+        if method and method not in SAFE_METHODS and not _sendable(method):
+            hint = f"; did you mean {method.upper()!r}?" if _sendable(method.upper()) else ""
             self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent{hint}")
         self._path(where, call.path)
         if call.headers:
