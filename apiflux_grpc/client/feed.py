@@ -7,10 +7,11 @@ carries what has come, up to a bound in calls and in bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from apiflux_grpc.client.types import to_message
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 CALLS_PER_MESSAGE: Final = 500
 BYTES_PER_MESSAGE: Final = 1 << 20  # a single call may be larger
 TOGETHER: Final = 0.01  # seconds
+GREETING: Final = 0.05  # seconds
+
+
+async def greeted(rpc: Any) -> None:
+    """Wait for the server's greeting, though not for long: so a refusal is heard before calls are on their way."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GREETING):
+            await rpc.initial_metadata()
 
 
 class CallSource(Protocol):

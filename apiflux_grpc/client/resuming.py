@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.errors import ApifluxError, error_from
-from apiflux_grpc.client.feed import close, gathered
+from apiflux_grpc.client.feed import close, gathered, greeted
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     BeforeSend = Callable[[Sequence[int]], Awaitable[None]]
     SyncBeforeSend = Callable[[Sequence[int]], None]
-
-# Seconds between opening and the first calls, unless the server greets: a refusal is heard before calls are in doubt.
-_HEED: Final = 0.05
 
 
 class Resuming:
@@ -135,9 +132,7 @@ class Resuming:
         batch = self._batch
         try:
             await rpc.write(pb.ProcessStreamRequest(open=batch.header))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_HEED):
-                    await rpc.initial_metadata()
+            await greeted(rpc)
             while True:
                 self._room.clear()
                 if wanted := batch.wanted:

@@ -7,12 +7,13 @@ whatever ends the connection lets the producer go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, gathered, pieces
+from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, gathered, greeted, pieces
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Streaming:
         """What it is about, then calls, as many together as are there."""
         try:
             yield pb.ProcessStreamRequest(open=self._header)
+            with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # the reader hears of those
+                await greeted(self._rpc)
             while (some := await self._source.take(CALLS_PER_MESSAGE)) is not None:
                 for piece in pieces(some):
                     if self._stopped:

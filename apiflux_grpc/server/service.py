@@ -91,8 +91,6 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     async def ProcessStream(  # type: ignore[override]  # as Process
         self, request_iterator: Any, context: Any
     ) -> None:
-        # At once: a client that is still writing hears of a refusal only if something came before it.
-        await context.send_initial_metadata(())
         first = await anext(request_iterator, None)
         if first is None or not first.HasField("open"):
             raise InvalidRequest([("open", "is missing: the first message says what the stream is about")])
@@ -101,11 +99,15 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         note(correlation_id=correlation_id[:128], pool=name[:64])
         checking = wire.StreamChecking(first.open, self._engine.pool(name))
         ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
-        feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
+        feeding: asyncio.Task[None] | None = None
         try:
+            # The greeting: the stream was taken. A client that waits a moment for it hears a refusal before it writes.
+            await context.send_initial_metadata(())
+            feeding = asyncio.create_task(_feed(first, request_iterator, checking, ticket, self._engine))
             await _Stream(ticket, checking.name, context, correlation_id, self._defaults).run()
         finally:
-            feeding.cancel()
+            if feeding is not None:
+                feeding.cancel()
             ticket.cancel()
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
