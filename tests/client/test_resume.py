@@ -274,7 +274,10 @@ async def test_calls_are_told_before_they_are_handed_over() -> None:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
             if len(arrived) == 13:
                 break
-        yield pb.ProcessResponse(results=[result(index) for index in range(8)], summary=pb.Summary(total=8))
+        yield pb.ProcessResponse(results=[result(index) for index in range(8)])
+        async for _ in requests:  # to the end: before that nobody knows that those were all
+            pass
+        yield pb.ProcessResponse(summary=pb.Summary(total=8))
 
     async with scripted(watches) as (target, service), Client(target) as client:
         calls = (Call(f"/{number}") for number in range(8))
