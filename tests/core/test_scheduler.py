@@ -201,6 +201,18 @@ def test_wake_at_is_exact(jitter: int, answered: int | None) -> None:
     assert len(scheduler.assign(wake_at)[0]) == 1
 
 
+def test_each_slot_that_comes_back_wakes_exactly() -> None:
+    """The second wake-up, which follows from the first, is as exact."""
+    scheduler = working(pool_of((Limit(2, SECOND),)), batch_of(4))
+    (first, second), _ = scheduler.assign(0)
+    answer(scheduler, first, 0)
+    answer(scheduler, second, SECOND // 10)
+    assert scheduler.assign(SECOND // 10) == ([], KEPT)
+    permits, wake_at = scheduler.assign(KEPT)
+    assert (len(permits), wake_at) == (1, SECOND // 10 + KEPT)
+    assert len(scheduler.assign(SECOND // 10 + KEPT)[0]) == 1
+
+
 def test_nobody_waits_so_there_is_nothing_to_wake_up_for() -> None:
     """Slots on their way back wake nobody while no call waits, and are there when one comes."""
     scheduler = working(pool_of((Limit(1, SECOND),)), batch_of(1))
