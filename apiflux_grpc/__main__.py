@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from apiflux_grpc.cli import main
+    from apiflux_grpc.cli.app import main
 except KeyboardInterrupt:
     sys.exit(4)
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tests.docs.generate import DOCS, ROOT, Command, commands
+from docs.generate import DOCS, ROOT, Command, commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,13 +18,13 @@ from apiflux_grpc.core.retry import NOT_EXECUTED
 from apiflux_grpc.core.scheduler import KEY_BREAKER, POOL_BREAKER
 from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
 from apiflux_grpc.engine.outbox import BYTES, PLACES, Ending
+from apiflux_grpc.judge.faults import DEFAULTS
+from apiflux_grpc.plan.plan import MOST_CALLS
 from apiflux_grpc.server.lifecycle import MAX_STREAMS
 from apiflux_grpc.server.service import WINDOW, Defaults
 from apiflux_grpc.server.status import MOST_VIOLATIONS
 from apiflux_grpc.settings import Settings
-from apiflux_grpc.tools.faults import DEFAULTS
-from apiflux_grpc.tools.plan import MOST_CALLS
-from tests.docs.generate import ROOT
+from docs.generate import ROOT
 from tests.docs.pages import page, pages
 
 if TYPE_CHECKING:

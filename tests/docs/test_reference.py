@@ -13,8 +13,8 @@ from apiflux_grpc.core import errors
 from apiflux_grpc.core.model import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from tests.docs import generate
-from tests.docs.generate import PAGES, PROTO, ROOT
+from docs import generate
+from docs.generate import PAGES, PROTO, ROOT
 from tests.docs.pages import page
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
-    """Committed as it is generated; `python -m tests.docs.generate` writes them anew."""
-    assert (generate.DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m tests.docs.generate"
+    """Committed as it is generated; `python -m docs.generate` writes them anew."""
+    assert (generate.DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
 
 
 def test_every_setting_has_words_and_all_words_have_a_setting() -> None:

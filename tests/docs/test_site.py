@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.generate import ROOT
+from docs.generate import ROOT
 
 LOADS = {
     "link": "href",

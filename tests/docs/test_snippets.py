@@ -15,9 +15,9 @@ from google.protobuf import json_format
 
 from apiflux_grpc.server.wire import Checking
 from apiflux_grpc.settings import load
-from apiflux_grpc.tools.stress import ServedProcess
+from apiflux_grpc.stress.run import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from tests.docs.generate import ROOT, commands
+from docs.generate import ROOT, commands
 from tests.docs.pages import Block, blocks, check_apiflux, inline_code, simple_commands
 
 LISTENS = "listens on"  # beyond loopback: what a container must do is warned of all the same

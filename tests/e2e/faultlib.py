@@ -16,10 +16,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.client import ApifluxError, Call, Client, Info, Result, Stream
-from apiflux_grpc.tools.faults import Chance
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit, Report
-from apiflux_grpc.tools.stress import ServedProcess
+from apiflux_grpc.judge.faults import Chance
+from apiflux_grpc.judge.ledger import Limit, Report
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.stress.run import ServedProcess
 
 CANARY = "canary-b41c"
 # Late arrivals that the server must allow for: more than a busy machine delays one.

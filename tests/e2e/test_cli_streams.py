@@ -118,7 +118,7 @@ def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "can't read the template /nope: No such file or directory\n")
 
 
-@pytest.mark.parametrize("module", ["typer", "apiflux_grpc.client", "apiflux_grpc.tools.job"])
+@pytest.mark.parametrize("module", ["typer", "apiflux_grpc.client", "apiflux_grpc.jobs.run"])
 def test_ctrl_c_while_modules_are_loaded_is_exit_4(tmp_path: Path, module: str) -> None:
     """Quietly: of the command line itself, and of what a command needs."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from apiflux_grpc.client import Call, Client, Info, Result, Stream
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-death-one", "key-2": "canary-death-two"}
 LIMIT = Limit(200, 1_000_000_000)

@@ -28,11 +28,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
 from apiflux_grpc.client import Call, Info, SyncClient, SyncStream
+from apiflux_grpc.judge.faults import Chance, Fault
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
 from apiflux_grpc.server.health import SERVICE
-from apiflux_grpc.tools.faults import Chance, Fault
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 KEYS = {"key-1": "canary-clients-one", "key-2": "canary-clients-two"}

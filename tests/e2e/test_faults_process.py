@@ -37,7 +37,7 @@ from apiflux_grpc.client import (
     SyncClient,
     Unavailable,
 )
-from apiflux_grpc.tools.ledger import Limit
+from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.faultlib import (
     OWN_CONNECTION,

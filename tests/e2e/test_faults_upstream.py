@@ -18,9 +18,9 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, Result
 from apiflux_grpc.core.model import SECOND
-from apiflux_grpc.tools.faults import Faults, parse_chances
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess
+from apiflux_grpc.judge.faults import Faults, parse_chances
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.stress.run import ServedProcess
 from tests.e2e.faultlib import (
     Pair,
     ask,

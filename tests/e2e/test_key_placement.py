@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from apiflux_grpc.client import ApifluxError, Call, Client, InvalidRequest, Result, Stream
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess, parse_key_in
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess, parse_key_in
+from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
 
 # With characters that change on the way: percent-encoded, JSON-escaped, in base64.
 KEYS = {"key-1": 'canary-51/d0+a=&"%20', "key-2": "canary-51/d0+b=?#[x]"}
@@ -176,7 +176,7 @@ async def test_the_key_stays_in_its_place(monkeypatch: pytest.MonkeyPatch, place
     """
     key_in, where = place
     command = (sys.executable, "-m", "apiflux_grpc", "--log-level", "debug", "serve", "--bind", "127.0.0.1:0")
-    monkeypatch.setattr("apiflux_grpc.tools.stress._SERVE", command)
+    monkeypatch.setattr("apiflux_grpc.stress.run._SERVE", command)
     said: list[object] = []
     async with gossiping() as (gossip, port):
         with nobody() as closed:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.tools.stress import ServedProcess
-from tests.bench.nginx import (
+from apiflux_grpc.stress.run import ServedProcess
+from bench.nginx import (
     BURST,
     INSTALL,
     KEYS,

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from apiflux_grpc.tools.judge import JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeProcess
 from tests.e2e.test_process_files import (
     COMMAND,
     ENVIRON,

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-5c0d-one", "key-2": "canary-5c0d-two"}
 COMMAND = (sys.executable, "-m", "apiflux_grpc", "process")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apiflux_grpc.tools.ledger import Limit
+from apiflux_grpc.judge.ledger import Limit
 from tests.e2e.test_process_files import MS, pair, rows_of, run, running, wait_for_rows, write_lines
 
 

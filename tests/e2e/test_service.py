@@ -25,9 +25,9 @@ from apiflux_grpc.client import (
     SyncClient,
     Unavailable,
 )
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-7f3a-one", "key-2": "canary-7f3a-two"}
 LIMIT = Limit(40, 1_000_000_000)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc.client import Call, Result, SyncClient
-from apiflux_grpc.tools.judge import JudgeOptions, JudgeProcess
-from apiflux_grpc.tools.ledger import Limit
-from apiflux_grpc.tools.stress import config_for
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.stress.run import config_for
 from tests.e2e.test_process_files import KEYS, MS, served_again
 
 LIMIT = Limit(40, 500 * MS)

@@ -1,0 +1,1 @@
+"""`apiflux process`: a file of calls in, a file of results out."""

@@ -1,0 +1,90 @@
+"""The template that makes a call out of a row of CSV.
+
+Rule: a template is a call in JSON whose strings may hold {column}; a brace that is meant as one is doubled. A value
+goes into the path percent-encoded, as one segment at most, and anywhere else as it is; names of members are not
+filled in. A column that doesn't exist
+is found before the first row is read. Rows have the id of their column `id`, unless the template has one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from apiflux_grpc.jobs.lines import check_names, parse_json
+
+Row = Sequence[str]
+Fill = Callable[[Row], Any]
+
+_PART: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+
+
+class Template:
+    """A template as it was given. Raises ValueError where it can't be one."""
+
+    def __init__(self, text: str, delimiter: str = ",") -> None:
+        self.delimiter = delimiter
+        try:
+            data = parse_json(text)
+            check_names(data)
+        except ValueError as error:
+            raise ValueError(f"the template is no call: {error}") from None
+        self._data: dict[str, Any] = data
+
+    def bind(self, columns: Sequence[str]) -> Callable[[Row], dict[str, Any]]:
+        """A function from a row to the fields of its call. Raises ValueError where a column doesn't exist."""
+        for place, name in enumerate(columns):
+            if name in columns[:place]:
+                raise ValueError(f"the header has two columns {name!r}")
+        fields = {key: _filler(value, key, columns) for key, value in self._data.items()}
+        if "id" not in fields and "id" in columns:
+            own = columns.index("id")
+            fields["id"] = lambda row: row[own]
+        return lambda row: {key: fill(row) for key, fill in fields.items()}
+
+
+def _filler(value: object, where: str, columns: Sequence[str]) -> Fill:
+    if isinstance(value, str):
+        return _text(value, where, columns)
+    if isinstance(value, dict):
+        for key in value:
+            if "{" in key or "}" in key:
+                raise ValueError(
+                    f"the template's {where} has a brace in the name {key[:64]!r}: only values are filled in"
+                )
+        members = {key: _filler(member, f"{where}.{key}", columns) for key, member in value.items()}
+        return lambda row: {key: fill(row) for key, fill in members.items()}
+    if isinstance(value, list):
+        items = [_filler(item, f"{where}[{place}]", columns) for place, item in enumerate(value)]
+        return lambda row: [fill(row) for fill in items]
+    return lambda row: value
+
+
+def _text(text: str, where: str, columns: Sequence[str]) -> Fill:
+    parts: list[str | int] = []
+    for part in _PART.split(text):
+        if part in ("{{", "}}"):
+            parts.append(part[0])
+        elif part in ("{", "}"):
+            raise ValueError(f"the template's {where} has a single {part!r}; one that is meant as such is doubled")
+        elif part.startswith("{"):
+            parts.append(_place(part[1:-1].strip(), where, columns))
+        elif part:
+            parts.append(part)
+    encode: Callable[[str], str] = _segment if where == "path" else str
+    return lambda row: "".join(part if isinstance(part, str) else encode(row[part]) for part in parts)
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _place(name: str, where: str, columns: Sequence[str]) -> int:
+    if name in columns:
+        return columns.index(name)
+    close = difflib.get_close_matches(name, columns, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, columns[:20]))}"
+    raise ValueError(f"the template's {where} has {{{name}}}, but the header has no such column; {hint}")

@@ -1,0 +1,1 @@
+"""`apiflux plan`: the engine on virtual time."""

@@ -1,0 +1,1 @@
+"""`apiflux stress`: many requests at once, and the verdict."""

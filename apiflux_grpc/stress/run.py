@@ -1,0 +1,272 @@
+"""`apiflux stress`: 100 concurrent requests, what came of them, and the judge's verdict.
+
+Rule: the verdict is the judge's alone. Without a target it starts a judge as the upstream and a server in front of it,
+each in a process of its own; with one it sends synthetic load to that server, and there is no judge to ask.
+
+Not known here: what is made of the results; that is stress_report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from apiflux_grpc import charts as report
+from apiflux_grpc.client import ApifluxError, Client, Info
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess, print_report
+from apiflux_grpc.stress.report import NS, Measured, Request, table, title_of, to_html, verdict
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apiflux_grpc.client import Stream
+    from apiflux_grpc.client.types import Key
+
+CHANNELS = 4
+_SERVE = (sys.executable, "-m", "apiflux_grpc", "--log-level", "warning", "serve", "--bind", "127.0.0.1:0")
+SECRETS = {"key-1": "demo-secret-one", "key-2": "demo-secret-two", "key-3": "demo-secret-three"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One kind of run: how many requests at once, of how many calls, against which limit per key."""
+
+    requests: int
+    calls: int
+    limit: Limit
+    latency_ns: tuple[int, int]
+
+
+QUICK = Plan(100, 50, Limit(400, 5_000_000_000), (10_000_000, 50_000_000))
+FULL = Plan(100, 2_000, Limit(1_000, 60_000_000_000), (500_000_000, 3_000_000_000))
+
+
+class ServedProcess:
+    """`apiflux serve` in a process of its own, for as long as the `with` block lasts.
+
+    Raises RuntimeError, with what it said, where it can't start.
+    """
+
+    def __init__(self, config: str, environ: dict[str, str], *, cpu: int | None = None) -> None:
+        self._config = config
+        self._environ = environ
+        self._cpu = cpu
+        self.target = ""
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        config = Path(self._folder.name) / "apiflux.toml"
+        config.write_text(self._config, encoding="utf-8")
+        self._stderr = (Path(self._folder.name) / "stderr").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [*_SERVE, "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env=os.environ | self._environ,
+            cwd=self._folder.name,  # no .env of somebody else's
+            start_new_session=True,  # Ctrl-C is for the parent
+        )
+        self.pid = self._process.pid
+        if self._cpu is not None:
+            os.sched_setaffinity(self.pid, {self._cpu})
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("listening on "):
+            self._process.wait()
+            said = self.stderr
+            self.__exit__()
+            raise RuntimeError(f"the server didn't start: {said.strip()}")
+        self.target = line.split()[-1]
+        return self
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return (Path(self._folder.name) / "stderr").read_text(encoding="utf-8")
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.returncode is None:
+            self._process.terminate()
+            try:
+                self.returncode = self._process.wait(40)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self.returncode = self._process.wait()
+        return self.returncode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self.returncode = self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._stderr.close()
+        self._folder.cleanup()
+
+
+def config_for(judge_url: str, limits: tuple[Limit, ...], labels: list[str], extra: str = "") -> str:
+    """The TOML of a pool `default` in front of a judge; secrets come from the variables of `secrets_for`."""
+    rows = ", ".join(f'{{ max = {limit.max}, per = "{limit.per_ns // 1_000_000}ms" }}' for limit in limits)
+    keys = "".join(
+        f'\n[[pools.default.keys]]\nlabel = "{label}"\nsecret_env = "STRESS_SECRET_{place}"\n'
+        for place, label in enumerate(labels)
+    )
+    return f'[pools.default]\nbase_url = "{judge_url}"\nlimits = [{rows}]\n{extra}\n{keys}'
+
+
+def secrets_for(keys: dict[str, str]) -> dict[str, str]:
+    """The environment that goes with config_for."""
+    return {f"STRESS_SECRET_{place}": secret for place, secret in enumerate(keys.values())}
+
+
+async def run_stress(
+    plan: Plan, target: str | None, requests: int, timeout: float | None, html: Path | None = None
+) -> int:
+    """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
+    short. Cancelled, it shows what there is."""
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    try:
+        if html is not None:
+            report.ready(html)
+        with ExitStack() as stack:
+            judge: JudgeProcess | None = None
+            if target is None:
+                options = JudgeOptions(SECRETS, (plan.limit,), latency_ns=plan.latency_ns)
+                judge = stack.enter_context(JudgeProcess(options))
+                config = config_for(judge.url, (plan.limit,), list(SECRETS))
+                target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
+                per = plan.limit.per_ns / 1e9
+                text = f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
+                console.print(text)
+            measured = Measured([Request() for _ in range(requests)], plan.calls)
+            console.print(title_of(measured))
+            try:
+                await _drive(measured, target, timeout, console, distinct=judge is not None)
+            except asyncio.CancelledError:
+                _show(measured, judge, html, console)
+                raise
+            return _show(measured, judge, html, console)
+    except ApifluxError as error:
+        console.print(str(error), style="red")
+        return 4
+    except report.CannotReport as error:
+        console.print(str(error), style="red")
+        return 2
+
+
+def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, console: Console) -> int:
+    """Raises CannotReport."""
+    out = Console(markup=False, highlight=False, soft_wrap=True)
+    out.print(table(measured))
+    found = None if judge is None else judge.report()
+    fine = not measured.errors and measured.succeeded == measured.total
+    if found is not None:
+        print_report(found, sys.stdout)
+        for sentence in verdict(found):
+            out.print(sentence, style="green" if found.ok else "red")
+    if html is not None:
+        report.write(html, to_html(measured, found))
+        console.print(f"report: {html}")
+    return 0 if fine and (found is None or found.ok) else 3
+
+
+async def _drive(measured: Measured, target: str, timeout: float | None, console: Console, *, distinct: bool) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(Client(target, options=[("grpc.use_local_subchannel_pool", 1)]))
+            for _ in range(CHANNELS)
+        ]
+        info = await clients[0].info()
+        measured.limits = {
+            key.label: [(most, round(per * NS)) for most, per, _ in key.limits] for key in _default_keys(info)
+        }
+        watch = asyncio.create_task(_watch(measured, clients[0], info, console))
+        start = time.monotonic()
+        try:
+            await asyncio.gather(
+                *(
+                    _request(measured, clients[number % CHANNELS], number, timeout, distinct)
+                    for number in range(len(measured.requests))
+                )
+            )
+        finally:
+            measured.elapsed = time.monotonic() - start
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+
+def _default_keys(info: Info) -> Sequence[Key]:
+    """The keys of the pool that the requests go to."""
+    return next((pool.keys for pool in info.pools if pool.name == "default"), ())
+
+
+async def _request(measured: Measured, client: Client, number: int, timeout: float | None, distinct: bool) -> None:
+    if distinct:
+        calls = [pb.Call(path=f"/calls/{number}/{place}") for place in range(measured.calls)]
+        request = pb.ProcessRequest(calls=calls)
+    else:
+        request = pb.ProcessRequest(repeat=pb.RepeatedCall(count=measured.calls))
+    start = time.monotonic()
+    try:
+        await _read(measured, measured.requests[number], client.send(request, timeout=timeout), start)
+    except ApifluxError as error:
+        measured.errors[error.reason or error.code.name] += 1
+    measured.requests[number].ended = time.monotonic() - start
+
+
+async def _read(measured: Measured, request: Request, stream: Stream, start: float) -> None:
+    async for message in stream.raw():
+        came = time.monotonic() - start
+        for result in message.results:
+            request.came.append(came)
+            measured.add(result)
+        if stream.progress is not None and stream.progress.eta is not None:
+            measured.eta = stream.progress.eta
+
+
+async def _watch(measured: Measured, client: Client, info: Info, console: Console) -> None:
+    """Show how it stands: live on a terminal, else a line every five seconds."""
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(5)
+            left = "" if measured.eta is None else f", about {measured.eta:.0f} s left"
+            console.print(f"{measured.results}/{measured.total} results{left}")
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while True:
+            with suppress(ApifluxError):  # the streams will say what is wrong
+                info = await client.info()
+            live.update(_picture(measured, info))
+            await asyncio.sleep(0.5)
+
+
+def _picture(measured: Measured, info: Info) -> Group:
+    head = Table.grid(padding=(0, 2))
+    left = "" if measured.eta is None else f"about {measured.eta:.0f} s left"
+    head.add_row(
+        "calls", ProgressBar(measured.total, measured.results, 40), f"{measured.results}/{measured.total}", left
+    )
+    for key in _default_keys(info)[:16]:
+        used = 1 - key.headroom
+        head.add_row(key.label, ProgressBar(1.0, used, 40), f"{used:.0%} of its window", f"{key.attempts} calls")
+    return Group(head)

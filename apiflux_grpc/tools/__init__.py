@@ -1,1 +1,0 @@
-"""What the commands do: everything behind `apiflux stress`, `judge`, `plan` and their like."""

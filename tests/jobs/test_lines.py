@@ -1,0 +1,184 @@
+"""Lines and templates: what becomes a call, and what is said of what doesn't."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from apiflux_grpc.jobs import lines
+from apiflux_grpc.jobs.lines import Entry, entries, parse_call
+from apiflux_grpc.jobs.template import Template
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+def read(data: bytes, template: Template | None = None) -> list[Entry]:
+    return list(entries(io.BytesIO(data), template))
+
+
+def calls(data: bytes, template: Template | None = None) -> list[pb.Call]:
+    found = read(data, template)
+    assert [entry.fault for entry in found] == [""] * len(found)
+    return [entry.call for entry in found if entry.call is not None]
+
+
+def faults(data: bytes, template: Template | None = None) -> dict[int, str]:
+    return {entry.line: entry.fault for entry in read(data, template) if entry.call is None}
+
+
+def test_json_lines_are_numbered_as_an_editor_does() -> None:
+    """Empty lines count but are no calls; a byte order mark and CRLF are no harm, a missing last newline neither."""
+    found = read(b'\xef\xbb\xbf{"path": "/1"}\r\n\n  \r\n{"path": "/4"}\n[]\n{"path": "/6"}')
+    assert [(entry.line, entry.call.path if entry.call else None) for entry in found] == [
+        (1, "/1"),
+        (4, "/4"),
+        (5, None),
+        (6, "/6"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('"x"', "a JSON object, not str"),
+        ('{"pth": "/"}', "did you mean 'path'?"),
+        ('{"zzzzzz": 1}', "a call has id, method"),
+        ('{"path": 5}', "path"),
+        ('{"query": {"a": 1}}', "query"),
+        ('{"query": ["a"]}', "query"),
+        ('{"headers": {"a": null}}', "headers"),
+        ('{"id": "\\ud800"}', "id"),
+        ('{"idempotent": "yes"}', "idempotent"),
+        ('{"json": 1, "body": ""}', "exclude each other"),
+        ('{"json": NaN}', "can't carry"),
+        ('{"text": 1}', "text is not a string"),
+        ('{"timeout": "soon"}', "timeout"),
+    ],
+)
+def test_a_wrong_line_is_explained(line: str, said: str) -> None:
+    """With the field, and without the names of our messages."""
+    with pytest.raises(ValueError, match=said.replace("?", "\\?")) as caught:
+        parse_call(line)
+    assert "apiflux.v1" not in str(caught.value)
+
+
+def test_the_short_way_and_the_long_way_read_the_same() -> None:
+    """A line of plain fields doesn't go through json_format; its result must not show that."""
+    plain = {"id": "ä", "method": "PUT", "path": "/x", "query": {"q": "ü"}, "headers": {"A": "b"}}
+    short = parse_call(json.dumps(plain))
+    assert short == parse_call(json.dumps({**plain, "idempotent": None}))
+    assert short == pb.Call(id="ä", method="PUT", path="/x", query={"q": "ü"}, headers={"A": "b"})
+    assert parse_call('{"path": null}') == pb.Call()
+    full = parse_call('{"timeout": "1.5s", "cost": "7", "idempotent": true, "json": {"a": [1]}}')
+    assert (full.timeout.ToMilliseconds(), full.cost, full.idempotent) == (1500, 7, True)
+    assert (full.body, dict(full.headers)) == (b'{"a":[1]}', {"Content-Type": "application/json"})
+
+
+def test_a_line_that_no_call_can_fill_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being held; the next one is read."""
+    monkeypatch.setattr(lines, "LONGEST_LINE", 50)
+    data = b'{"path": "/1"}\n' + b"x" * 51 + b"\n" + b"y" * 5_000_000 + b"\n" + b'{"path": "/4"}'
+    assert [(entry.line, entry.call is None) for entry in read(data)] == [(1, False), (2, True), (3, True), (4, False)]
+    assert all(said.startswith("longer than") for said in faults(data).values())
+    assert list(faults(b"\xff{}\n{}\n").items()) == [(1, "not UTF-8")]
+
+
+def test_a_template_fills_every_string() -> None:
+    """In path, query, headers and bodies; only the path is encoded; doubled braces are braces; other values stay."""
+    template = Template(
+        json.dumps(
+            {
+                "method": "POST",
+                "path": "/{a}/{{x}}/{b}",
+                "query": {"q": "{a}-{a}"},
+                "headers": {"X-B": "{ b }"},
+                "cost": "{n}",
+                "idempotent": True,
+                "json": {"deep": [{"a": "{a}", "n": 1}, "{{a}}", None]},
+            }
+        )
+    )
+    (call,) = calls('a,b,n\n"x/ä ?",{b},7\n'.encode(), template)
+    assert call.path == "/x%2F%C3%A4%20%3F/{x}/%7Bb%7D"
+    assert dict(call.query) == {"q": "x/ä ?-x/ä ?"}
+    assert call.headers["X-B"] == "{b}"
+    assert (call.cost, call.idempotent, call.id) == (7, True, "")
+    assert json.loads(call.body) == {"deep": [{"a": "x/ä ?", "n": 1}, "{a}", None]}
+
+
+def test_rows_have_the_id_of_their_column() -> None:
+    """Unless the template says otherwise."""
+    data = b"id,x\r\n7,a\r\n8,b\r\n"
+    assert [call.id for call in calls(data, Template('{"path": "/{x}"}'))] == ["7", "8"]
+    assert [call.id for call in calls(data, Template('{"id": "n{id}", "path": "/"}'))] == ["n7", "n8"]
+    assert [call.path for call in calls(b"a\tb\n1,5\t2\n", Template('{"path": "/{a}"}', "\t"))] == ["/1%2C5"]
+
+
+def test_wrong_rows_are_named_by_the_line_they_begin_in() -> None:
+    """A record over several lines counts them all, and what follows is read."""
+    data = b'a,b\n"1\n1",2\nonly\n\xff,2\n"x"y,2\n3,4\n5,"open\n'
+    template = Template('{"path": "/{a}"}')
+    found = faults(data, template)
+    assert list(found) == [4, 5, 6, 8]
+    assert found[4] == "1 columns; the header has 2"
+    assert "UTF-8" in found[5]
+    assert [entry.call.path for entry in read(data, template) if entry.call] == ["/1%0A1", "/3"]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("[]", "a JSON object"),
+        ("{", "not JSON"),
+        ('{"pth": ""}', "did you mean 'path'?"),
+        ('{"json": 1, "text": ""}', "exclude each other"),
+        ('{"path": "/{adress}"}', "path has {adress}.*did you mean 'address'?"),
+        ('{"json": [{"x": "{zz}"}]}', r"json\[0\].x has {zz}.*there are 'id', 'address'"),
+        ('{"path": "/{"}', "single '{'"),
+        ('{"path": "/}"}', "single '}'"),
+        ('{"path": "/{}"}', "has {}"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_explained(template: str, said: str) -> None:
+    """Before a row is read."""
+    with pytest.raises(ValueError, match=said.replace("?", "\\?")):
+        read(b"id,address\n1,2\n", Template(template))
+
+
+def test_a_header_must_name_each_column_once() -> None:
+    """And an empty file is no calls at all."""
+    with pytest.raises(ValueError, match="two columns 'a'"):
+        read(b"a,b, a\n", Template("{}"))
+    assert read(b"", Template("{}")) == []
+    assert read(b"\n\n", Template("{}")) == []
+    with pytest.raises(ValueError, match="UTF-8"):
+        read(b"\xff\n1\n", Template("{}"))
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"path": "/a", "path": "/b"}', "the name 'path' stands twice in one object"),
+        ('{"json": {"a": 1, "a": 2}}', "the name 'a' stands twice in one object"),
+        ('{"body": 5}', "body is not a string"),
+        ('{"query": {"a": 5}}', "query.a is not a string"),
+        ('{"headers": 5}', "headers is not an object"),
+        ('{"cost": "x"}', "cost is not a whole number below 2^63"),
+        (f'{{"cost": {"9" * 5000}}}', "a number of 5000 digits is too long"),
+        ('{"text": "\\ud800"}', "text holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(line: str, fault: str) -> None:
+    """Not in Python's or protobuf's."""
+    with pytest.raises(ValueError, match=f"^{re.escape(fault)}$"):
+        parse_call(line)
+
+
+def test_a_template_fills_in_no_names() -> None:
+    """It says so, and sends no brace."""
+    with pytest.raises(ValueError, match=re.escape("brace in the name '{id}'")):
+        Template('{"json": {"{id}": 1}}').bind(["id"])

@@ -1,0 +1,208 @@
+"""What a job knows of its earlier runs: the table of keys, the output and its state."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apiflux_grpc.jobs.state import DONE, HANDED, CannotResume, Known, Output, digest_of, key_of
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+def line(index: int, id: str = "", status: int = 200, **error: Any) -> bytes:
+    row: dict[str, Any] = {"index": index}
+    if id:
+        row["id"] = id
+    if error:
+        row |= {"failure": error["reason"], "error": error}
+    else:
+        row["response"] = {"statusCode": status}
+        if status >= 400:
+            row["failure"] = f"HTTP_{status}"
+    return json.dumps(row).encode() + b"\n"
+
+
+def opened(path: Path, **options: Any) -> Output:
+    output = Output(path, Known(), **options)
+    try:
+        for _ in output.load():
+            pass
+    except CannotResume:
+        output.close()
+        raise
+    return output
+
+
+def flags(output: Output, count: int) -> list[int]:
+    return [output.known[index << 1] for index in range(count)]
+
+
+@given(st.dictionaries(st.one_of(st.integers(0, 5_000), st.text(min_size=1)), st.integers(1, 255), max_size=300))
+def test_the_table_is_a_table(wanted: dict[int | str, int]) -> None:
+    """It gives what was put in, for indexes and ids, and 0 for all others."""
+    known = Known()
+    for name, value in wanted.items():
+        known[key_of(name, 0) if isinstance(name, str) else key_of("", name)] = value
+    for name, value in wanted.items():
+        assert known[key_of(name, 0) if isinstance(name, str) else key_of("", name)] == value
+    assert known[key_of("never used before", 0)] == 0
+    assert known[key_of("", 5_001)] == 0
+
+
+def test_the_table_grows() -> None:
+    """A hundred thousand ids, each found again."""
+    known = Known()
+    for number in range(100_000):
+        known[key_of(f"call-{number}", 0)] = number % 250 + 1
+        known.put_digest(key_of(f"call-{number}", 0), number)
+    assert all(known.digest(key_of(f"call-{number}", 0)) == number for number in range(100_000))
+    assert all(known[key_of(f"call-{number}", 0)] == number % 250 + 1 for number in range(100_000))
+    assert not any(known[key_of(f"other-{number}", 0)] for number in range(10_000))
+
+
+def test_the_state_says_what_was_handed_over(tmp_path: Path) -> None:
+    """A call noted and without a result; taken back it is as if it never was."""
+    path = tmp_path / "out"
+    with opened(path) as output:
+        assert output.is_fresh
+        output.hand_over([(0 << 1, 7), (1 << 1, 8), (2 << 1, 9)])
+        output.write(line(1))
+        output.take_back([2 << 1])
+    with opened(path) as output:
+        assert flags(output, 4) == [HANDED, HANDED | DONE, 0, 0]
+        assert [output.known.digest(index << 1) for index in range(4)] == [7, 8, 0, 0]
+        assert (output.results, output.is_fresh) == (1, False)
+        output.hand_over([(2 << 1, 10)])
+    with opened(path) as output:
+        assert flags(output, 3) == [HANDED, HANDED | DONE, HANDED]
+        assert output.known.digest(2 << 1) == 10
+
+
+def test_a_call_is_known_by_what_it_asks_for() -> None:
+    """Not by its id, how long it may take, or whether it may be sent again; an absent method is GET."""
+    call = pb.Call(id="a", path="/1", query={"a": "1", "b": "2"}, headers={"X-A": "1"}, body=b"x")
+    same = pb.Call(method="GET", path="/1", query={"b": "2", "a": "1"}, headers={"X-A": "1"}, body=b"x", cost=3)
+    same.timeout.FromSeconds(4)
+    same.idempotent = False
+    assert digest_of(call) == digest_of(same)
+    others = [pb.Call.FromString(call.SerializeToString()) for _ in range(5)]
+    others[0].method = "DELETE"
+    others[1].path = "/2"
+    others[2].query["a"] = "2"
+    others[3].headers["X-A"] = "2"
+    others[4].body = b"y"
+    assert len({digest_of(other) for other in [call, *others]}) == 6
+
+
+@pytest.mark.parametrize("cut", range(1, 16))
+def test_a_note_that_was_cut_is_none(tmp_path: Path, cut: int) -> None:
+    """The call was not handed over yet; the notes after it are whole again."""
+    path = tmp_path / "out"
+    with opened(path) as output:
+        output.hand_over([(0, 1), (2, 1)])
+    state = tmp_path / "out.state"
+    os.truncate(state, state.stat().st_size - cut)
+    with opened(path) as output:
+        assert flags(output, 2) == [HANDED, 0]
+        output.hand_over([(4, 1)])
+    with opened(path) as output:
+        assert flags(output, 3) == [HANDED, 0, HANDED]
+
+
+def test_a_last_line_that_was_cut_is_healed(tmp_path: Path) -> None:
+    """Wherever it was cut; one that only lacks its end counts."""
+    path, whole = tmp_path / "out", line(1, "b")
+    for cut in range(1, len(whole) + 1):
+        path.write_bytes(line(0, "a") + whole[: len(whole) - cut])
+        with opened(path) as output:
+            output.write(line(2))
+        kept = whole if cut == 1 else b""
+        assert path.read_bytes() == line(0, "a") + kept + line(2)
+
+
+def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
+    """A line in the middle, an index that can't be, a state of something else."""
+    path = tmp_path / "out"
+    for bad in (
+        b"\n",
+        b"[]\n",
+        b'{"index":0}\n',
+        line(-1),
+        line(1 << 40),
+        b'{"index":"0","response":{"statusCode":1}}\n',
+    ):
+        path.write_bytes(line(0) + bad + line(1))
+        with pytest.raises(CannotResume, match=":2: is no result"):
+            opened(path)
+        assert path.read_bytes() == line(0) + bad + line(1)
+    (tmp_path / "out.state").write_bytes(b"something else, and long enough to be one")
+    with pytest.raises(CannotResume, match="is not the state"):
+        opened(path)
+    with opened(path, overwrite=True) as output:
+        assert output.is_fresh
+    assert path.read_bytes() == b""
+
+
+def test_failed_results_are_taken_out(tmp_path: Path) -> None:
+    """Those whose calls may be sent again: answered with a failure, certainly not executed, or idempotent."""
+    path = tmp_path / "out"
+    lines = [
+        line(0),
+        line(1, status=500),
+        line(2, reason="UNKNOWN", mayHaveRun=True, idempotent=False),
+        line(3, reason="TIMEOUT", mayHaveRun=True, idempotent=True),
+        line(4, reason="NOT_SENT", mayHaveRun=False, idempotent=False),
+        line(5, reason="UNKNOWN", mayHaveRun=True),
+        line(6, "six", status=429),
+    ]
+    path.write_bytes(b"".join(lines))
+    path.chmod(0o640)
+    with opened(path) as output:
+        assert (output.results, output.failed, output.again) == (7, 6, 4)
+        output.hand_over([(3 << 1, 1)])  # an earlier run may have noted it
+        for _ in output.retry_failed():
+            pass
+        assert (output.results, output.failed) == (3, 2)
+        assert flags(output, 6) == [DONE, 0, DONE, 0, 0, DONE]
+        assert output.known[key_of("six", 0)] == 0
+        output.write(line(1))
+    assert path.read_bytes() == lines[0] + lines[2] + lines[5] + line(1)
+    assert path.stat().st_mode & 0o777 == 0o640
+    with opened(path) as output:  # had it been killed now: they were not handed over since
+        assert flags(output, 6) == [DONE, DONE, DONE, 0, 0, DONE]
+        assert output.known.digest(3 << 1) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "out.state"]
+
+
+def test_a_retry_that_is_killed_loses_no_result(tmp_path: Path) -> None:
+    """Until the new output stands in the place of the old one, the old one does."""
+    path = tmp_path / "out"
+    path.write_bytes(b"".join(line(index, status=500) for index in range(2_000)))
+    before = path.read_bytes()
+    with opened(path) as output:
+        work = output.retry_failed()
+        next(work)
+        next(work)
+        work.close()  # type: ignore[attr-defined]
+    assert path.read_bytes() == before
+    with opened(path) as output:
+        assert (output.results, output.again) == (2_000, 2_000)
+
+
+def test_only_one_has_it_at_a_time(tmp_path: Path) -> None:
+    """The lock goes with the one who has it."""
+    path = tmp_path / "out"
+    with opened(path):
+        with pytest.raises(CannotResume, match="another run"):
+            opened(path)
+        link = tmp_path / "link"
+        link.symlink_to(path)
+        with pytest.raises(CannotResume, match="another run"):
+            opened(link)
+    opened(path).close()
