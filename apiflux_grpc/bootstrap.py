@@ -92,9 +92,7 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
         return partial(SimulatedUpstream, settings.latency, settings.error_rate)
     http = HttpSettings(
         base_url=settings.base_url,
-        key_header=settings.key_header,
-        key_prefix=settings.key_prefix,
-        key_query=settings.key_query,
+        key_in=settings.pool.key_in,
         body_cap=settings.body_cap,
         max_connections=settings.pool.max_connections,
         ca_file=settings.ca_file,

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from yarl import URL
 
 from apiflux_grpc.adapters.masking import Mask
-from apiflux_grpc.core.model import SECOND, Call
+from apiflux_grpc.core.model import SECOND, X_API_KEY, Call, HeaderKey, QueryKey
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key
@@ -24,14 +24,12 @@ NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Where a pool's calls go and how the key is presented: in the header `key_header` behind `key_prefix`, or, that
-    being None, in the query parameter `key_query`. Raises ValueError for what can't be used.
+    """Where a pool's calls go, and `key_in`: where the upstream expects the key. Raises ValueError for what can't be
+    used.
     """
 
     base_url: str
-    key_header: str | None = "X-API-Key"
-    key_prefix: str = ""
-    key_query: str | None = None
+    key_in: HeaderKey | QueryKey = X_API_KEY
     user_agent: str = "apiflux"  # of calls that don't name their own
     body_cap: int = 8 << 20  # bytes of an answer's body that are kept, after decompression
     head_cap: int = 64 << 10  # bytes of an answer's head; chunk sizes and trailers have as much again
@@ -52,8 +50,6 @@ class HttpSettings:
             raise ValueError("base_url must not hold credentials")
         if url.query_string or url.fragment:
             raise ValueError("base_url must not have a query or a fragment")
-        if (self.key_header is None) == (self.key_query is None):
-            raise ValueError("the key goes into a header or into a query parameter: set one of the two")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file needs cert_file")
 
@@ -80,13 +76,10 @@ class Requests:
         self.origin = f"{url.scheme}://{self.authority}"
         self._prefix = url.raw_path.rstrip("/")
         self._settings = settings
-        self._ours = {
-            "host",
-            "content-length",
-            "transfer-encoding",
-            "accept-encoding",
-            (settings.key_header or "").lower(),
-        }
+        self._key_in = settings.key_in
+        self._ours = {"host", "content-length", "transfer-encoding", "accept-encoding"}
+        if isinstance(settings.key_in, HeaderKey):
+            self._ours.add(settings.key_in.name.lower())
         self._masks: dict[str, Mask] = {}  # by secret: a label keeps its name when its secret is changed
         self._heads: dict[str, tuple[bytes, bytes]] = {}  # by secret too
 
@@ -94,12 +87,13 @@ class Requests:
         """Path and query, as they stand in the request line."""
         path = call.path
         target = f"{self._prefix}{path}" if path.startswith("/") else f"{self._prefix}/{path}"
-        name = self._settings.key_query
-        if name is None and not call.query:
+        key_in = self._key_in
+        in_query = isinstance(key_in, QueryKey)
+        if not in_query and not call.query:
             return target
         query = dict(call.query)
-        if name is not None:
-            query[name] = key.secret
+        if in_query:
+            query[key_in.name] = key.secret
         return f"{target}?{urlencode(query, quote_via=quote, safe='')}"
 
     def headers(self, call: Call, key: Key) -> dict[str, str]:
@@ -111,8 +105,8 @@ class Requests:
         if "accept" not in names:
             headers["Accept"] = "*/*"
         headers["Accept-Encoding"] = "identity"
-        if self._settings.key_header is not None:
-            headers[self._settings.key_header] = self._settings.key_prefix + key.secret
+        if isinstance(self._key_in, HeaderKey):
+            headers[self._key_in.name] = self._key_in.prefix + key.secret
         return headers
 
     def made(self, call: Call, key: Key) -> bytes:

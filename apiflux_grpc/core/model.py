@@ -64,6 +64,24 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderKey:
+    """The key goes into the request header `name`, after `prefix`."""
+
+    name: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryKey:
+    """The key goes into the query parameter `name`."""
+
+    name: str
+
+
+X_API_KEY: Final = HeaderKey("X-API-Key")  # unless a pool says otherwise
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Limits that several keys share, for instance those of one organisation. `keys` are labels."""
 
@@ -135,10 +153,8 @@ class Pool:
     success: tuple[tuple[int, int], ...] = ((200, 299),)
     # Path prefixes that calls may use; empty: all.
     allow_paths: tuple[str, ...] = ()
-    # Request headers that a call may not set, in lower case: the key's own above all.
-    reserved_headers: frozenset[str] = frozenset()
-    # The query parameter that carries the key, which a call may not set.
-    reserved_query: str | None = None
+    # Where the upstream expects the key; a call may not set that header or parameter itself.
+    key_in: HeaderKey | QueryKey = X_API_KEY
     # For GetInfo: "simulated" or "http", and where calls go.
     upstream: str = "simulated"
     base_url: str = ""

@@ -24,6 +24,7 @@ from apiflux_grpc.core.model import (
     Answer,
     Call,
     Counts,
+    HeaderKey,
     RetryPolicy,
 )
 from apiflux_grpc.engine.intake import BatchSpec
@@ -129,7 +130,9 @@ class Checks:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.faults: list[tuple[str, str]] = []
-        self._reserved = OUR_HEADERS | pool.reserved_headers
+        header = isinstance(pool.key_in, HeaderKey)
+        self._reserved = OUR_HEADERS | {pool.key_in.name.lower()} if header else OUR_HEADERS
+        self._reserved_query = None if header else pool.key_in.name
         self._max_cost = _max_cost(pool)
 
     def _fault(self, field: str, what: str) -> None:
@@ -146,8 +149,8 @@ class Checks:
         self._path(where, call.path)
         if call.headers:
             self._headers(where, call)
-        if call.query and self._pool.reserved_query is not None and self._pool.reserved_query in call.query:
-            self._fault(f"{where}.query", f"has {self._pool.reserved_query!r}, which carries the pool's key")
+        if call.query and self._reserved_query is not None and self._reserved_query in call.query:
+            self._fault(f"{where}.query", f"has {self._reserved_query!r}, which carries the pool's key")
         if call.HasField("timeout"):
             timeout = _nanoseconds(call.timeout)
             if not 0 < timeout <= self._pool.timeout:

@@ -47,12 +47,15 @@ from apiflux_grpc.core.model import (
     RETRY_REASONS,
     SECOND,
     SENDER_HEADERS,
+    X_API_KEY,
     Counts,
     Group,
+    HeaderKey,
     Key,
     Kind,
     Limit,
     Pool,
+    QueryKey,
     Reason,
     RetryPolicy,
 )
@@ -67,15 +70,11 @@ class PoolSettings:
     """A pool, and what only its adapter needs.
 
     `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
-    its calls; else an upstream over HTTP. The key goes into `key_header`, after `key_prefix`, or into the parameter
-    `key_query`; one of them is None. A body longer than `body_cap` bytes is truncated.
+    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated.
     """
 
     pool: Pool
     base_url: str = ""
-    key_header: str | None = "X-API-Key"
-    key_prefix: str = ""
-    key_query: str | None = None
     body_cap: int = 1 << 20
     ca_file: str | None = None
     cert_file: str | None = None
@@ -827,7 +826,6 @@ class _Reader:
             keys=self._seed_keys(),
             max_connections=min(1000, _most_connections()),
             allow_repeat=env.UPSTREAM_URL is None,
-            reserved_headers=frozenset({"authorization", "x-api-key"}),
             upstream="simulated" if env.UPSTREAM_URL is None else "http",
             base_url=env.UPSTREAM_URL or "",
         )
@@ -856,7 +854,6 @@ class _Reader:
         here = self._toml_place("pools", name)
         if not _NAME(name):
             self.faults.add(here, f"the name of a pool {_NAME_RULE}")
-        key_in = self._key_in(here, pool.key_in or _KeyIn(header="X-API-Key"))
         simulated = pool.base_url is None
         if not pool.keys:
             self.faults.add((*here, "keys"), "is missing: a pool needs at least one key")
@@ -879,8 +876,7 @@ class _Reader:
             allow_repeat=pool.allow_repeat or simulated,
             success=self._success(here, pool),
             allow_paths=self._allow_paths(here, pool),
-            reserved_headers=frozenset({"authorization", (key_in.header or "authorization").lower()}),
-            reserved_query=key_in.query,
+            key_in=self._key_in(here, pool.key_in),
             upstream="simulated" if simulated else "http",
             base_url=pool.base_url or "",
             groups=groups,
@@ -889,9 +885,6 @@ class _Reader:
         return PoolSettings(
             pool=core_pool,
             base_url=core_pool.base_url,
-            key_header=key_in.header,
-            key_prefix=key_in.prefix or "",
-            key_query=key_in.query,
             body_cap=pool.body_cap,
             ca_file=self._ca_file(here, pool),
             cert_file=self._client_certificate(here, pool),
@@ -902,7 +895,9 @@ class _Reader:
             error_rate=simulator.error_rate,
         )
 
-    def _key_in(self, here: _Place, key_in: _KeyIn) -> _KeyIn:
+    def _key_in(self, here: _Place, key_in: _KeyIn | None) -> HeaderKey | QueryKey:
+        if key_in is None:
+            return X_API_KEY
         place = (*here, "key_in")
         header, query = (*place, "header"), (*place, "query")
         if key_in.header is None and key_in.query is None:
@@ -911,7 +906,7 @@ class _Reader:
             self.faults.add(query, "stands beside header; a key is in one of them")
         if key_in.prefix is not None and key_in.header is None:
             self.faults.add((*place, "prefix"), "is for a header only", header)
-        return key_in
+        return HeaderKey(key_in.header or "", key_in.prefix or "") if key_in.query is None else QueryKey(key_in.query)
 
     def _check_jitter(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> None:
         """A call of a bucket that isn't written within half the jitter isn't sent, so that must be possible."""

@@ -12,7 +12,7 @@ import pytest
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.model import Answer, Call, Key
+from apiflux_grpc.core.model import Answer, Call, HeaderKey, Key, QueryKey
 from apiflux_grpc.testing import Watch
 
 KEY = Key("key-1", "sk-/+ 0123", ())
@@ -78,8 +78,8 @@ CALLS = [
 ]
 PLACES: list[dict[str, Any]] = [
     {},
-    {"key_header": "Authorization", "key_prefix": "Bearer "},
-    {"key_header": None, "key_query": "api key"},
+    {"key_in": HeaderKey("Authorization", "Bearer ")},
+    {"key_in": QueryKey("api key")},
 ]
 
 
@@ -119,6 +119,6 @@ async def test_a_target_is_encoded_once(listener: Listener, sender: str, call: C
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_the_key_in_a_query_is_encoded(listener: Listener, sender: str) -> None:
     """And it is nowhere else."""
-    sent = await request(sender, listener, Call(query={"q": "1"}), key_header=None, key_query="key")
+    sent = await request(sender, listener, Call(query={"q": "1"}), key_in=QueryKey("key"))
     assert sent.startswith(b"GET /?q=1&key=sk-%2F%2B%200123 HTTP/1.1\r\n")
     assert b"sk-" not in sent.split(b"\r\n", 1)[1]

@@ -28,9 +28,11 @@ from apiflux_grpc.core.model import (
     SECOND,
     Answer,
     Call,
+    HeaderKey,
     Key,
     NotSent,
     Outcome,
+    QueryKey,
     Reason,
     Unknown,
 )
@@ -285,9 +287,7 @@ async def test_too_late(site: Site, upstream: Sender) -> None:
 
 async def test_the_request(site: Site, make: Make) -> None:
     """Path as the caller encoded it, query encoded once, the key behind its prefix, the body as it is."""
-    upstream = make(
-        base_url=f"{site.url}/api/", key_header="Authorization", key_prefix="Bearer ", user_agent="apiflux/1"
-    )
+    upstream = make(base_url=f"{site.url}/api/", key_in=HeaderKey("Authorization", "Bearer "), user_agent="apiflux/1")
     call = Call(
         "POST", "/a%2Fb%20c/é".replace("é", "%C3%A9"), {"q": "a b&c=%2F/é", "": ""}, {"X-One": "1"}, b"\x00\xff"
     )
@@ -329,7 +329,7 @@ async def test_the_callers_headers(site: Site, upstream: Sender) -> None:
 
 async def test_key_in_the_query(site: Site, make: Make) -> None:
     """The key goes into its query parameter, percent-encoded, and not into a header."""
-    upstream = make(key_header=None, key_query="api key")
+    upstream = make(key_in=QueryKey("api key"))
     await answered(upstream, Call(query={"a": "1"}))
     assert site.requests[0].startswith(f"GET /?a=1&api%20key={quote(CANARY, safe='')} HTTP/1.1\r\n".encode())
     assert b"x-api-key" not in site.requests[0].lower()
@@ -596,7 +596,7 @@ async def test_no_text_of_an_exception_gets_out(make: Make, monkeypatch: pytest.
         raise RuntimeError(f"could not do {request.url}")
 
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", fail)
-    assert await attempt(make(key_header=None, key_query="key"), Call()) == NotSent("RuntimeError")
+    assert await attempt(make(key_in=QueryKey("key")), Call()) == NotSent("RuntimeError")
 
 
 async def test_the_canary(site: Site, make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -604,7 +604,7 @@ async def test_the_canary(site: Site, make: Make, caplog: pytest.LogCaptureFixtu
     asyncio.get_running_loop().set_debug(True)
     asyncio.get_running_loop().slow_callback_duration = 0.0
     caplog.set_level(logging.DEBUG)
-    plain = {"key_header": None, "key_query": "key"}
+    plain = {"key_in": QueryKey("key")}
     upstream = make(**plain)
     gone = make(base_url=f"http://127.0.0.1:{closed_port()}", **plain)
     tls = make(base_url=site.url.replace("http:", "https:"), connect_timeout=30 * MILLISECOND, **plain)
@@ -645,8 +645,6 @@ async def test_the_canary(site: Site, make: Make, caplog: pytest.LogCaptureFixtu
         ({"base_url": "http://"}, "host"),
         ({"base_url": "http://user:pass@host"}, "credentials"),
         ({"base_url": "http://host/?a=b"}, "query"),
-        ({"base_url": "http://host", "key_header": None}, "one of the two"),
-        ({"base_url": "http://host", "key_query": "key"}, "one of the two"),
     ],
 )
 def test_settings(settings: dict[str, Any], fault: str) -> None:

@@ -26,9 +26,11 @@ from apiflux_grpc.core.model import (
     SECOND,
     Counts,
     Group,
+    HeaderKey,
     Kind,
     Limit,
     Pool,
+    QueryKey,
     Reason,
 )
 from apiflux_grpc.settings import LONGEST, MOST, PoolSettings, Settings, SettingsError, load, parse_duration
@@ -146,8 +148,7 @@ def test_upstream_url_makes_the_seed_s_pool_a_real_one() -> None:
     settings = load(None, environ=environ)
     (pool,) = settings.pools
     assert pool.base_url == pool.pool.base_url == "http://127.0.0.1:9000/v1"
-    assert (pool.key_header, pool.pool.upstream, pool.pool.allow_repeat) == ("X-API-Key", "http", False)
-    assert "x-api-key" in pool.pool.reserved_headers
+    assert (pool.pool.key_in, pool.pool.upstream, pool.pool.allow_repeat) == (HeaderKey("X-API-Key"), "http", False)
     assert [(key.secret, key.limits) for key in pool.pool.keys] == [
         ("a", (Limit(5, 60 * SECOND),)),
         ("b", (Limit(5, 60 * SECOND),)),
@@ -287,7 +288,7 @@ def test_a_pool_s_defaults_are_the_core_s(tmp_path: Path) -> None:
     expected = Pool(
         name="default",
         keys=pool.pool.keys,
-        reserved_headers=frozenset({"authorization", "x-api-key"}),
+        key_in=HeaderKey("X-API-Key"),
         upstream="http",
         base_url="http://127.0.0.1:9000",
     )
@@ -329,12 +330,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     by_name = {pool.pool.name: pool for pool in settings.pools}
     one, pool = by_name["p"], by_name["p"].pool
     assert (settings.grace, settings.reflection) == (2 * SECOND, False)
-    assert (one.base_url, one.key_header, one.key_prefix, one.key_query) == (
-        "http://127.0.0.1:9000/api",
-        "Authorization",
-        "Bearer ",
-        None,
-    )
+    assert (one.base_url, pool.key_in) == ("http://127.0.0.1:9000/api", HeaderKey("Authorization", "Bearer "))
     assert (one.mask_secrets, one.body_cap) == (False, 77)
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
     assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
@@ -428,10 +424,9 @@ def test_a_label_at_fault_makes_no_second_fault(tmp_path: Path, keys: str, place
 
 
 def test_a_key_in_the_query(tmp_path: Path) -> None:
-    """The parameter that carries the key can't be set by a call, and Authorization never."""
+    """A pool may put its key into a query parameter instead of a header."""
     pool = pool_with(tmp_path, 'key_in = { query = "api_key" }')
-    assert (pool.key_header, pool.key_query, pool.pool.reserved_query) == (None, "api_key", "api_key")
-    assert pool.pool.reserved_headers == {"authorization"}
+    assert pool.pool.key_in == QueryKey("api_key")
 
 
 def test_a_pool_without_base_url_is_the_simulator(tmp_path: Path) -> None:
