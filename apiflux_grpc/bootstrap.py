@@ -20,8 +20,9 @@ from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
-from apiflux_grpc.engine.intake import Bounds
-from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.server.service import Defaults, FluxService

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.core.model import Answer, RetryPolicy
-from apiflux_grpc.engine.runtime import Engine
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server import wire
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apiflux_grpc.core.model import Result
-    from apiflux_grpc.engine.intake import BatchSpec
-    from apiflux_grpc.engine.runtime import PoolParts
+    from apiflux_grpc.engine.batches import PoolParts
+    from apiflux_grpc.engine.messages import BatchSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.model import SECOND, Answer, Batch, Call, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.scheduler import Scheduler
-from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ports import Attempt, Upstream
-from apiflux_grpc.engine.runtime import Engine, PoolParts
 from apiflux_grpc.judge.ledger import Limit as JudgeLimit
 from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
 from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for

@@ -23,7 +23,8 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.bootstrap import loop_factory
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Call, Key, Limit, Pool
-from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
 from apiflux_grpc.server.wire import Checking
 from apiflux_grpc.stress.run import ServedProcess

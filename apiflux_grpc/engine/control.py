@@ -1,57 +1,23 @@
 """The third door: what the engine tells of itself when it is asked.
 
 Rule: a snapshot is a frozen copy; nobody outside the engine's loop sees its live state. Keys appear by label.
+
+Owner: the engine's loop.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.margin import advice, cost_of
+from apiflux_grpc.engine.messages import KeySnapshot, PoolSnapshot, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apiflux_grpc.core.scheduler import KeyState
     from apiflux_grpc.engine.pump import Pump
-
-
-@dataclass(frozen=True, slots=True)
-class KeySnapshot:
-    """`headroom` is the free share of the tightest window, `blocked_for` ns (0: not blocked)."""
-
-    label: str
-    headroom: float
-    in_flight: int
-    attempts: int
-    blocked_for: int
-    state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
-    """`drain_time` is ns until all that waits now is done; None: no key will ever have room."""
-
-    name: str
-    waiting: int
-    in_flight: int
-    drain_time: int | None
-    keys: tuple[KeySnapshot, ...]  # empty unless details were asked for
-    margin_cost: float  # the share of capacity that the arrival margin takes
-    round_trips: tuple[int, int] | None  # median and 99th percentile, ns; None: no answer yet
-    upstream_fails: bool
-    malformed: int
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The engine at one instant."""
-
-    pools: dict[str, PoolSnapshot]
-    batches: int
 
 
 def snapshot(pumps: Iterable[Pump], batches: int, now: int, detail: bool) -> Snapshot:

@@ -6,109 +6,26 @@ returned. A first attempt is assigned only if a place is free and `held bytes + 
 the strict `<` lets an empty outbox always start one call. `expect` rises to the largest result and falls by an
 eighth towards the mean with each. A retry needs no new room, or ordered batches would deadlock.
 
-Flush: the first and the last result at once; else at `count` results or 256 KiB; else after 1 ms for each open
-batch, at least 5 and at most 100 ms. One timer serves all outboxes, oldest first.
-
 Owner: the engine's loop. A list of results is the server's once it was posted.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, Batch, Tally
+from apiflux_grpc.core.model import Batch, Tally
+from apiflux_grpc.engine.messages import Ending, Standing
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from apiflux_grpc.core.model import Call, Result
-    from apiflux_grpc.engine.control import Snapshot
-    from apiflux_grpc.engine.intake import BatchSpec, Inbound
-    from apiflux_grpc.engine.mailbox import Mailbox
-    from apiflux_grpc.engine.ports import Attempt, Clock
+    from apiflux_grpc.engine.messages import BatchSpec
+    from apiflux_grpc.engine.ports import Attempt
 
 PLACES: Final = 10_000
 BYTES: Final = 8 << 20
-FLUSH_BYTES: Final = 256 << 10
 FIRST_EXPECT: Final = 1024
-
-
-class Ending(Enum):
-    """Why a batch ended."""
-
-    COMPLETE = "complete"
-    CANCELLED = "cancelled"
-    DRAINING = "draining"
-    STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
-    INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
-    GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """The batch's last word: why it ended, and the figures of its summary."""
-
-    ending: Ending
-    tally: Tally
-    elapsed: int
-    eta: int | None = None  # ns, of an infeasible batch
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a batch stands; `eta` is ns, None: not known."""
-
-    done: int
-    in_flight: int
-    eta: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Some results of one batch (or none, for its standing alone). `over` comes with the last, and only then."""
-
-    id: int
-    items: list[Result]
-    size: int
-    standing: Standing
-    over: Over | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    """The engine is ready; its own mailbox."""
-
-    inbox: Mailbox[Inbound]
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """The answer to a Beat."""
-
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """The answer to an Ask: ns (None: never, as things are), and what binds."""
-
-    id: int
-    makespan: int | None
-    binding: str
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    """The engine's last word. `error_id` None: it was stopped."""
-
-    error_id: str | None
-
-
-Outbound = Results | Up | Echo | Told | Down
 
 
 class Outbox:
@@ -265,73 +182,3 @@ class Fed:
         self.costs: dict[int, int] = {}
         self.since: dict[int, int] = {}  # when it came
         self.indexes: dict[int, int] = {}  # what the caller knows a place as
-
-
-class Flusher:
-    """Posts results when it is time. `streams` is the number of open batches."""
-
-    def __init__(
-        self,
-        post: Callable[[Outbound], None],
-        loop: asyncio.AbstractEventLoop,
-        clock: Clock,
-        guard: Callable[[Callable[[], None]], Callable[[], None]],
-        count: int = 100,
-    ) -> None:
-        self._post = post
-        self._loop = loop
-        self._clock = clock
-        self._count = count
-        self._waiting: deque[Outbox] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._on_timer = guard(self._flush_due)
-        self.streams = 0
-
-    def offer(self, outbox: Outbox, now: int) -> None:
-        """The outbox has something new: post it now or later."""
-        if outbox.finished:
-            self._flush(outbox, now)
-        elif not outbox.ready:
-            return
-        elif not outbox.posted_at or len(outbox.ready) >= self._count or outbox.ready_size >= FLUSH_BYTES:
-            self._flush(outbox, now)
-        elif not outbox.queued:
-            outbox.queued = True
-            outbox.due = now + min(max(self.streams, 5), 100) * MILLISECOND
-            self._waiting.append(outbox)
-            if self._timer is None:
-                self._arm(outbox.due - now)
-
-    def tell(self, outbox: Outbox, now: int) -> None:
-        """Post what there is, and how the batch stands."""
-        self._flush(outbox, now)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _flush(self, outbox: Outbox, now: int) -> None:
-        over = None
-        if outbox.finished:
-            ending = outbox.ending or Ending.COMPLETE
-            outbox.tally.total = outbox.batch.total + outbox.rejected
-            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at, outbox.eta)
-        items, size = outbox.ready, outbox.ready_size
-        outbox.ready, outbox.ready_size = [], 0
-        outbox.posted_at = now
-        self._post(Results(outbox.batch.id, items, size, outbox.standing(), over))
-
-    def _arm(self, delay: int) -> None:
-        self._timer = self._loop.call_later(max(delay, MILLISECOND) / 1e9, self._on_timer)
-
-    def _flush_due(self) -> None:
-        self._timer = None
-        now = self._clock()
-        waiting = self._waiting
-        while waiting and waiting[0].due <= now:
-            outbox = waiting.popleft()
-            outbox.queued = False
-            if outbox.ready and not outbox.finished:
-                self._flush(outbox, now)
-        if waiting:
-            self._arm(waiting[0].due - now)

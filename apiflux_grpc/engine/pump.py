@@ -35,7 +35,7 @@ from apiflux_grpc.core.model import (
     Result,
 )
 from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
-from apiflux_grpc.engine.outbox import Ending
+from apiflux_grpc.engine.messages import Ending
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.feedback import Hint
     from apiflux_grpc.core.model import Call, Outcome, Permit, Pool
     from apiflux_grpc.core.scheduler import KeyState, Scheduler
-    from apiflux_grpc.engine.outbox import Flusher, Outbox
+    from apiflux_grpc.engine.flusher import Flusher
+    from apiflux_grpc.engine.outbox import Outbox
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
 
 UPSTREAM_AT_FAULT: Final = frozenset({Reason.HTTP_5XX, Reason.TIMEOUT, Reason.UNKNOWN, Reason.NOT_SENT})

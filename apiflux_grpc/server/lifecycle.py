@@ -19,7 +19,7 @@ from apiflux_grpc.server.unknown import make_server
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
-    from apiflux_grpc.engine.runtime import Engine
+    from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.server.health import Health
     from apiflux_grpc.server.service import FluxService
 

@@ -21,7 +21,7 @@ from apiflux_grpc.core.errors import (
     ReaderStalled,
 )
 from apiflux_grpc.core.model import SECOND
-from apiflux_grpc.engine.outbox import FLUSH_BYTES, Ending
+from apiflux_grpc.engine.messages import FLUSH_BYTES, Ending
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.interceptors import caller_of, note
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from apiflux_grpc.core.model import Key, Limit, Pool, Result
-    from apiflux_grpc.engine.control import KeySnapshot, PoolSnapshot
-    from apiflux_grpc.engine.outbox import Results
-    from apiflux_grpc.engine.runtime import Engine, Ticket
+    from apiflux_grpc.engine.engine import Engine
+    from apiflux_grpc.engine.messages import KeySnapshot, PoolSnapshot, Results
+    from apiflux_grpc.engine.ticket import Ticket
 
 PROGRESS_EVERY: Final = 1.0  # seconds
 WINDOW: Final = 10_000  # calls of a stream without a result, at most

@@ -27,7 +27,7 @@ from apiflux_grpc.core.model import (
     HeaderKey,
     RetryPolicy,
 )
-from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server.status import result_error
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from apiflux_grpc.core.model import Pool, Result
-    from apiflux_grpc.engine.outbox import Over, Standing
+    from apiflux_grpc.engine.messages import Over, Standing
 
 T = TypeVar("T")
 

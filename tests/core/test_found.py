@@ -26,8 +26,9 @@ from apiflux_grpc.core.model import (
 )
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.window import Window
-from apiflux_grpc.engine.intake import BatchSpec
-from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver
 from tests.core.test_limits_machine import EVERYTHING, LimitsMachine
 

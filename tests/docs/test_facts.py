@@ -17,7 +17,8 @@ from apiflux_grpc.core.model import RETRY_REASONS, SAFE_METHODS, SECOND
 from apiflux_grpc.core.retry import NOT_EXECUTED
 from apiflux_grpc.core.scheduler import KEY_BREAKER, POOL_BREAKER
 from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
-from apiflux_grpc.engine.outbox import BYTES, PLACES, Ending
+from apiflux_grpc.engine.messages import Ending
+from apiflux_grpc.engine.outbox import BYTES, PLACES
 from apiflux_grpc.judge.faults import DEFAULTS
 from apiflux_grpc.plan.plan import MOST_CALLS
 from apiflux_grpc.server.lifecycle import MAX_STREAMS

@@ -13,9 +13,11 @@ from typing import Any, Final
 import pytest
 
 from apiflux_grpc.core.model import SECOND, Call, Counts, Group, Key, Limit, Pool, RetryPolicy
-from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ports import Attempt
-from apiflux_grpc.engine.runtime import Engine, PoolParts, Ticket
+from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver
 
 pytestmark = pytest.mark.looptime

@@ -12,9 +12,12 @@ import pytest
 
 from apiflux_grpc.core.errors import Draining, EngineFailed, Overloaded, PoolNotFound
 from apiflux_grpc.core.model import SECOND, Call, Key, Limit, NotSent, Pool, Reason, Result, RetryPolicy, Unknown
-from apiflux_grpc.engine.intake import BatchSpec, Bounds
-from apiflux_grpc.engine.outbox import BYTES, PLACES, Ending, Outbox, Over
-from apiflux_grpc.engine.runtime import Engine, PoolParts, Ticket
+from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec, Ending, Over
+from apiflux_grpc.engine.outbox import BYTES, PLACES, Outbox
+from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.testing import FakeUpstream
 
 if TYPE_CHECKING:

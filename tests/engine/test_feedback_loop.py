@@ -22,10 +22,11 @@ from apiflux_grpc.core.model import (
     Result,
     RetryPolicy,
 )
-from apiflux_grpc.engine.intake import BatchSpec
-from apiflux_grpc.engine.outbox import Ending, Over
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec, Ending, Over
 from apiflux_grpc.engine.ports import Attempt
-from apiflux_grpc.engine.runtime import Engine, PoolParts, Ticket
+from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.testing import FakeUpstream, SilentObserver
 
 pytestmark = pytest.mark.looptime

@@ -8,9 +8,10 @@ import pytest
 
 from apiflux_grpc.core.errors import EngineFailed
 from apiflux_grpc.core.model import SECOND, Call, Key, Limit, Pool, RetryPolicy
-from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ports import Attempt, Upstream
-from apiflux_grpc.engine.runtime import Engine, PoolParts
 from apiflux_grpc.testing import FakeUpstream, SilentObserver
 
 POOL = Pool("default", (Key("key-1", "secret", (Limit(1_000_000, SECOND),)),))

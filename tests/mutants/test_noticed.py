@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from apiflux_grpc.core.model import SECOND, Call, Key, Limit, Pool, Reason, RetryPolicy, Unknown
-from apiflux_grpc.engine.intake import BatchSpec
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.mailbox import Mailbox
-from apiflux_grpc.engine.runtime import Engine, PoolParts
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import FakeUpstream, SilentObserver
 from tests.mutants.variants import VARIANTS
 

@@ -15,7 +15,8 @@ BREAKER: Final = "apiflux_grpc/core/breaker.py"
 RETRY: Final = "apiflux_grpc/core/retry.py"
 PUMP: Final = "apiflux_grpc/engine/pump.py"
 OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
-RUNTIME: Final = "apiflux_grpc/engine/runtime.py"
+ENGINE: Final = "apiflux_grpc/engine/engine.py"
+BATCHES: Final = "apiflux_grpc/engine/batches.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
 PACER: Final = "apiflux_grpc/adapters/pacer.py"
@@ -357,12 +358,12 @@ VARIANTS: Final = (
         "",
         OF_ENGINE,
     ),
-    Variant("a crash says nothing", RUNTIME, "        self._post(Down(error_id))\n", "", OF_ENGINE),
+    Variant("a crash says nothing", BATCHES, "        self._post(Down(error_id))\n", "", OF_ENGINE),
     Variant(
         "health without an echo",
-        RUNTIME,
-        "                self._set_health(False)\n\n    # -- the engine's thread",
-        "                pass\n\n    # -- the engine's thread",
+        ENGINE,
+        "                self._set_health(False)\n\n\nasync def _wait",
+        "                pass\n\n\nasync def _wait",
         OF_ENGINE,
     ),
     Variant(

@@ -16,8 +16,10 @@ from rich.console import Console
 
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Call, Group, Key, Kind, Limit, Pool, RetryPolicy
-from apiflux_grpc.engine.intake import BatchSpec
-from apiflux_grpc.engine.runtime import Engine, PoolParts, Ticket
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.engine.messages import BatchSpec
+from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.plan.plan import (
     MOST_CALLS,
     Arrival,

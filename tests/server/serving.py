@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.model import SECOND, Key, Limit, Pool
-from apiflux_grpc.engine.intake import Bounds
+from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.engine.batches import PoolParts
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.ports import Upstream
-from apiflux_grpc.engine.runtime import Engine, PoolParts
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.server.service import Defaults, FluxService

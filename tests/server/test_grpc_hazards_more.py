@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, Overloaded, SyncClient, Unavailable
 from apiflux_grpc.core.model import SECOND, Answer
-from apiflux_grpc.engine.intake import Bounds
-from apiflux_grpc.engine.runtime import Engine
+from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server import service as service_module
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.interceptors import CanonicalLine

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 
 from apiflux_grpc.client import Client, InternalError, InvalidRequest, Overloaded
 from apiflux_grpc.core.model import MILLISECOND, SECOND
-from apiflux_grpc.engine.intake import Bounds
+from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.server.interceptors import caller_of
 from apiflux_grpc.server.lifecycle import PortInUse
 from apiflux_grpc.server.service import Defaults, FluxService

@@ -1,0 +1,64 @@
+"""How much may be open at once, and how much is.
+
+Rule: whether a batch is admitted is decided by counts, on the server's side and at once; what was admitted is
+never shed. Counts fall as results are received, and by the rest when a batch is over.
+
+Owner: the server's loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apiflux_grpc.core.errors import Overloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may be open at once."""
+
+    batches: int = 2_000
+    calls: int = 2_000_000
+    size: int = 1 << 30
+
+
+class Admission:
+    """What is open, against the bounds."""
+
+    __slots__ = ("batches", "bounds", "calls", "size")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.batches = 0
+        self.calls = 0
+        self.size = 0
+
+    def admit(self, calls: int, size: int, retry_after: int) -> None:
+        """Count one more batch, or raise Overloaded; `retry_after` is the drain time (ns) that it then tells."""
+        bounds = self.bounds
+        for reason, what, have, more, bound in (
+            ("TOO_MANY_BATCHES", "batches", self.batches, 1, bounds.batches),
+            ("TOO_MANY_CALLS", "queued calls", self.calls, calls, bounds.calls),
+            ("TOO_MANY_BYTES", "bytes of queued requests", self.size, size, bounds.size),
+        ):
+            if have + more > bound:
+                message = f"{have} {what} are open, and {more} more would exceed the bound of {bound}"
+                raise Overloaded(reason, message, limit=bound, retry_after=retry_after)
+        self.batches += 1
+        self.calls += calls
+        self.size += size
+
+    def fed(self, calls: int) -> None:
+        """More calls of a batch that was admitted; how many is the feeder's to bound."""
+        self.calls += calls
+
+    def received(self, results: int) -> None:
+        self.calls -= results
+
+    def over(self, rest: int, size: int) -> None:
+        self.batches -= 1
+        self.calls -= rest
+        self.size -= size
+
+    def __repr__(self) -> str:
+        return f"<Admission {self.batches} batches, {self.calls} calls, {self.size} bytes>"

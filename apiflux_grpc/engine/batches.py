@@ -1,0 +1,194 @@
+"""The engine's side of the two mailboxes: pools, pumps and open batches.
+
+Rule: every entry into the engine, timers included, is guarded. An exception there would only reach the loop's own
+handler, and the pump would stop without a word. A crash says Down first and cleans up second.
+
+Owner: the engine's loop. Nothing here is called from another; only messages go in and out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.engine.control import snapshot
+from apiflux_grpc.engine.flusher import Flusher
+from apiflux_grpc.engine.messages import (
+    Ask,
+    Beat,
+    Cancel,
+    Credit,
+    Down,
+    Drain,
+    Echo,
+    End,
+    EndUnsent,
+    Feed,
+    Inbound,
+    Stop,
+    Submit,
+    Told,
+)
+from apiflux_grpc.engine.outbox import Outbox
+from apiflux_grpc.engine.pump import Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apiflux_grpc.core.budget import PacerFactory
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.engine.messages import Outbound
+    from apiflux_grpc.engine.ports import Clock, Observer, Upstream
+
+STANDING_EVERY: Final = SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class PoolParts:
+    """What a pool is made of. The factories are called on the engine's loop."""
+
+    pool: Pool
+    make_upstream: Callable[[], Upstream]
+    make_pacer: PacerFactory | None
+
+
+class Batches:
+    """The pools at work, and every open batch."""
+
+    def __init__(
+        self,
+        parts: Sequence[PoolParts],
+        post: Callable[[Outbound], None],
+        observer: Observer,
+        clock: Clock,
+        batch_size: int,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._post = post
+        self._observer = observer
+        self._clock = clock
+        self.stopped = asyncio.Event()
+        self.crashed = False
+        self._open: dict[int, tuple[Pump, Outbox]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._flusher = Flusher(post, self._loop, clock, self._guard, batch_size)
+        self.pumps = {
+            part.pool.name: Pump(
+                Scheduler(part.pool, part.make_pacer, clock()),
+                part.make_upstream(),
+                self._flusher,
+                observer,
+                self._loop,
+                clock,
+                self._guard,
+                self._over,
+            )
+            for part in parts
+        }
+        self._tick = self._guard(self._tell_standing)
+        self._arm("standing", STANDING_EVERY, self._tick)
+
+    def handle(self, message: Inbound) -> None:
+        """One message from the server."""
+        try:
+            self._dispatch(message)
+        except Exception as error:
+            self.crash(error)
+
+    def _dispatch(self, message: Inbound) -> None:
+        if self.crashed:
+            return
+        match message:
+            case Submit(id, spec):
+                pump = self.pumps[spec.pool]
+                outbox = Outbox(id, spec, self._clock())
+                self._open[id] = (pump, outbox)
+                self._flusher.streams += 1
+                pump.submit(outbox)
+            case Feed(id) | End(id) | EndUnsent(id) | Credit(id) | Cancel(id):
+                if id in self._open:
+                    self._pass_on(message, *self._open[id])
+            case Beat(detail):
+                state = snapshot(self.pumps.values(), len(self._open), self._clock(), detail)
+                self._post(Echo(state))
+            case Ask(id, pool, caller, calls, cost):
+                makespan, binding = self.pumps[pool].makespan(caller, calls, cost, self._clock())
+                self._post(Told(id, makespan, binding))
+            case Drain(grace):
+                for pump in self.pumps.values():
+                    pump.drain()
+                self._arm("grace", grace, self._guard(self._cut))
+            case Stop():
+                for pump, outbox in list(self._open.values()):
+                    pump.cancel(outbox)
+                self.stopped.set()
+
+    def _pass_on(self, message: Feed | End | EndUnsent | Credit | Cancel, pump: Pump, outbox: Outbox) -> None:
+        match message:
+            case Feed(_, calls, wrong):
+                pump.feed(outbox, calls, wrong)
+            case End():
+                pump.end(outbox)
+            case EndUnsent():
+                pump.end_unsent(outbox)
+            case Credit(_, results, size):
+                pump.credit(outbox, results, size)
+            case Cancel():
+                pump.cancel(outbox)
+
+    def _over(self, outbox: Outbox) -> None:
+        if self._open.pop(outbox.batch.id, None) is not None:
+            self._flusher.streams -= 1
+
+    def _cut(self) -> None:
+        for pump in self.pumps.values():
+            pump.cut()
+
+    def _tell_standing(self) -> None:
+        now = self._clock()
+        for pump in self.pumps.values():
+            pump.give_up(now)
+            pump.estimate(now)
+        for _, outbox in list(self._open.values()):
+            if now - outbox.posted_at >= STANDING_EVERY:
+                self._flusher.tell(outbox, now)
+        self._arm("standing", STANDING_EVERY, self._tick)
+
+    def _arm(self, name: str, delay: int, callback: Callable[[], None]) -> None:
+        self._timers[name] = self._loop.call_later(delay / 1e9, callback)
+
+    def _guard(self, function: Callable[[], None]) -> Callable[[], None]:
+        def guarded() -> None:
+            if self.crashed:
+                return
+            try:
+                function()
+            except Exception as error:
+                self.crash(error)
+
+        return guarded
+
+    def crash(self, error: BaseException) -> None:
+        """A fault of ours: say Down first, then end."""
+        if self.crashed:
+            return
+        self.crashed = True
+        error_id = uuid.uuid4().hex[:12]
+        self._post(Down(error_id))
+        self._observer.crashed(error, error_id)
+        self.stopped.set()
+
+    async def close(self) -> None:
+        """End every attempt and every connection."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for pump in self.pumps.values():
+            await pump.upstream.close()
+        await asyncio.sleep(0)  # what close() ended is settled in one more pass
+        for pump in self.pumps.values():
+            pump.close()
+        self._flusher.close()

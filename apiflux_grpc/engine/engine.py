@@ -1,0 +1,252 @@
+"""The engine as the server sees it: two event loops, two mailboxes, nothing else shared.
+
+Rule: only messages (messages.py) go to the other side, loop.py, which runs in a thread of its own. The same code
+runs with both on one loop (tests, virtual time). Waiting here always has a timeout, so no shutdown can hang. Beat and
+Echo are the watchdog: no echo for five seconds, and `healthy` is False.
+
+Owner: the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
+from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.engine.admission import Admission, Bounds
+from apiflux_grpc.engine.loop import EngineLoop
+from apiflux_grpc.engine.mailbox import Mailbox
+from apiflux_grpc.engine.messages import Ask, Beat, Down, Drain, Echo, Results, Stop, Submit, Told, Up
+from apiflux_grpc.engine.ticket import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.engine.batches import PoolParts
+    from apiflux_grpc.engine.messages import BatchSpec, Inbound, Outbound, Snapshot
+    from apiflux_grpc.engine.ports import Clock, Observer
+
+_log = logging.getLogger("apiflux.engine")
+
+BEAT_EVERY: Final = 1.0  # seconds
+SILENCE: Final = 5.0  # seconds without an echo until the engine counts as stuck
+
+
+class Engine:
+    """The engine as the server sees it: submit a batch, read its ticket, drain, stop."""
+
+    def __init__(
+        self,
+        parts: Sequence[PoolParts],
+        observer: Observer,
+        *,
+        bounds: Bounds | None = None,
+        clock: Clock = time.monotonic_ns,
+        batch_size: int = 100,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        on_health: Callable[[bool], None] = lambda healthy: None,
+    ) -> None:
+        self._other_side = partial(EngineLoop, parts, observer=observer, clock=clock, batch_size=batch_size)
+        self._loop_factory = loop_factory
+        self._on_health = on_health
+        self.admission = Admission(bounds or Bounds())
+        self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
+        self.healthy = False
+        self.draining = False
+        self.failure: str | None = None  # the error id of a crash
+        self.snapshot: Snapshot | None = None  # at most a beat old
+        self._tickets: dict[int, Ticket] = {}
+        self._next_id = 0
+        self._inbox: Mailbox[Inbound] | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._asked: dict[int, asyncio.Future[Told]] = {}
+        self._echoes: list[asyncio.Future[Snapshot]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._up = asyncio.Event()
+        self.down = asyncio.Event()
+        self._echo_at = 0.0
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self, *, own_thread: bool = True, timeout: float = 30.0) -> None:
+        """Start the engine and wait until it is up. Raises EngineFailed when it doesn't come up."""
+        loop = asyncio.get_running_loop()
+        engine = self._other_side(post=Mailbox(loop, self._handle).post)
+        if own_thread:
+            self._thread = threading.Thread(
+                target=engine.run, args=(self._loop_factory,), name="apiflux-engine", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._tasks.append(loop.create_task(engine.serve()))
+        waits = [loop.create_task(self._up.wait()), loop.create_task(self.down.wait())]
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not self._up.is_set():
+            raise EngineFailed(self.failure or "no answer")
+        self._echo_at = loop.time()
+        self._set_health(True)
+        self._tasks.append(loop.create_task(self._beat()))
+
+    def drain(self, grace: int) -> None:
+        """Refuse new batches; unsent calls end as DRAINING; calls in flight have `grace` ns to finish."""
+        self.draining = True
+        self.post(Drain(grace))
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until no batch is open; False: it took longer than `timeout` seconds."""
+        return await _wait(self._idle, timeout)
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        """End everything that is open, and the thread."""
+        self.draining = True
+        self.post(Stop())
+        down = await _wait(self.down, timeout)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, timeout if down else 0)
+            if self._thread.is_alive():
+                self.failure = self.failure or "stuck"
+                _log.error("the engine's thread did not end")
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def pool(self, name: str) -> Pool:
+        """The pool of this name; raises PoolNotFound."""
+        pool = self.pools.get(name)
+        if pool is None:
+            raise PoolNotFound(name[:64], list(self.pools))
+        return pool
+
+    def submit(self, spec: BatchSpec) -> Ticket:
+        """Admit a batch or refuse it at once: raises PoolNotFound, Draining, Overloaded or EngineFailed."""
+        if self.failure is not None:
+            raise EngineFailed(self.failure)
+        if self.draining:
+            raise Draining(5 * SECOND)
+        self.pool(spec.pool)
+        total = len(spec.calls)
+        self.admission.admit(total, spec.size, self.drain_time(spec.pool))
+        self._next_id += 1
+        ticket = Ticket(self.post, self.admission, self._next_id, total, spec.size, spec.deadline)
+        self._tickets[ticket.id] = ticket
+        self._idle.clear()
+        self.post(Submit(ticket.id, spec))
+        return ticket
+
+    def drain_time(self, pool: str) -> int:
+        """How long (ns) what waits now takes, by the last snapshot; at least a second."""
+        known = None if self.snapshot is None else self.snapshot.pools[pool].drain_time
+        return max(SECOND, known or 0)
+
+    async def look(self, timeout: float = 5.0) -> Snapshot | None:
+        """The engine's state now, with every key; None: it doesn't answer."""
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._echoes.append(future)
+        self.post(Beat(detail=True))
+        done, _ = await asyncio.wait([future], timeout=timeout)
+        return future.result() if done and not future.cancelled() else None
+
+    async def ask(self, pool: str, caller: str, calls: int, cost: float, timeout: float = 5.0) -> Told:
+        """How long so many calls would take now. Raises PoolNotFound, EngineFailed."""
+        self.pool(pool)
+        self._next_id += 1
+        id = self._next_id
+        future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self._asked[id] = future
+        self.post(Ask(id, pool, caller, calls, cost))
+        try:
+            await asyncio.wait([future], timeout=timeout)
+            if not future.done():
+                raise EngineFailed(self.failure or "no answer")
+            return future.result()
+        finally:
+            self._asked.pop(id, None)
+
+    def post(self, message: Inbound) -> None:
+        """To the engine; dropped when it isn't there any more."""
+        if self._inbox is not None:
+            self._inbox.post(message)
+
+    # -- the server's side of the mailboxes -----------------------------------------------------
+
+    def _handle(self, message: Outbound) -> None:
+        match message:
+            case Results(id, items, _, _, over):
+                ticket = self._tickets[id]
+                ticket.deliver(message)
+                self.admission.received(len(items))
+                if over is not None:
+                    self._forget(ticket)
+            case Echo(state):
+                self._echo_at = asyncio.get_running_loop().time()
+                self._set_health(self.failure is None)
+                self.snapshot = state
+                if any(pool.keys for pool in state.pools.values()):
+                    echoes, self._echoes = self._echoes, []
+                    for echo in echoes:
+                        if not echo.done():
+                            echo.set_result(state)
+            case Told(id):
+                if id in self._asked and not self._asked[id].done():
+                    self._asked[id].set_result(message)
+            case Up(inbox):
+                self._inbox = inbox
+                self._up.set()
+            case Down(error_id):
+                self._end(error_id)
+
+    def _forget(self, ticket: Ticket) -> None:
+        del self._tickets[ticket.id]
+        self.admission.over(ticket.total - ticket.received, ticket.size)
+        if not self._tickets:
+            self._idle.set()
+
+    def _end(self, error_id: str | None) -> None:
+        """Down: the last word for every open batch."""
+        self._inbox = None
+        if error_id is not None and self.failure is None:
+            self.failure = error_id
+        self._set_health(False)
+        for ticket in list(self._tickets.values()):
+            ticket.fail(EngineFailed(self.failure or "stopped"))
+            self._forget(ticket)
+        for echo in self._echoes:
+            if not echo.done():
+                echo.cancel()
+        self.down.set()
+
+    def _set_health(self, healthy: bool) -> None:
+        if healthy != self.healthy:
+            self.healthy = healthy
+            self._on_health(healthy)
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.down.is_set():
+            self.post(Beat(detail=False))
+            await asyncio.sleep(BEAT_EVERY)
+            if loop.time() - self._echo_at > SILENCE:
+                if self.healthy:
+                    _log.error("the engine has not answered for %.0f s", SILENCE)
+                self._set_health(False)
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> bool:
+    waiter = asyncio.get_running_loop().create_task(event.wait())
+    try:
+        done, _ = await asyncio.wait([waiter], timeout=timeout)
+        return bool(done)
+    finally:
+        waiter.cancel()

@@ -1,0 +1,93 @@
+"""When results leave for the server.
+
+Rule: the first and the last result of a batch at once; else at `count` results or FLUSH_BYTES; else after 1 ms for
+each open batch, at least 5 and at most 100 ms. One timer serves all outboxes, oldest first.
+
+Owner: the engine's loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.engine.messages import FLUSH_BYTES, Ending, Over, Results
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from apiflux_grpc.engine.messages import Outbound
+    from apiflux_grpc.engine.outbox import Outbox
+    from apiflux_grpc.engine.ports import Clock
+
+
+class Flusher:
+    """Posts results when it is time. `streams` is the number of open batches."""
+
+    def __init__(
+        self,
+        post: Callable[[Outbound], None],
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        guard: Callable[[Callable[[], None]], Callable[[], None]],
+        count: int = 100,
+    ) -> None:
+        self._post = post
+        self._loop = loop
+        self._clock = clock
+        self._count = count
+        self._waiting: deque[Outbox] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_timer = guard(self._flush_due)
+        self.streams = 0
+
+    def offer(self, outbox: Outbox, now: int) -> None:
+        """The outbox has something new: post it now or later."""
+        if outbox.finished:
+            self._flush(outbox, now)
+        elif not outbox.ready:
+            return
+        elif not outbox.posted_at or len(outbox.ready) >= self._count or outbox.ready_size >= FLUSH_BYTES:
+            self._flush(outbox, now)
+        elif not outbox.queued:
+            outbox.queued = True
+            outbox.due = now + min(max(self.streams, 5), 100) * MILLISECOND
+            self._waiting.append(outbox)
+            if self._timer is None:
+                self._arm(outbox.due - now)
+
+    def tell(self, outbox: Outbox, now: int) -> None:
+        """Post what there is, and how the batch stands."""
+        self._flush(outbox, now)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _flush(self, outbox: Outbox, now: int) -> None:
+        over = None
+        if outbox.finished:
+            ending = outbox.ending or Ending.COMPLETE
+            outbox.tally.total = outbox.batch.total + outbox.rejected
+            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at, outbox.eta)
+        items, size = outbox.ready, outbox.ready_size
+        outbox.ready, outbox.ready_size = [], 0
+        outbox.posted_at = now
+        self._post(Results(outbox.batch.id, items, size, outbox.standing(), over))
+
+    def _arm(self, delay: int) -> None:
+        self._timer = self._loop.call_later(max(delay, MILLISECOND) / 1e9, self._on_timer)
+
+    def _flush_due(self) -> None:
+        self._timer = None
+        now = self._clock()
+        waiting = self._waiting
+        while waiting and waiting[0].due <= now:
+            outbox = waiting.popleft()
+            outbox.queued = False
+            if outbox.ready and not outbox.finished:
+                self._flush(outbox, now)
+        if waiting:
+            self._arm(waiting[0].due - now)

@@ -1,0 +1,230 @@
+"""Everything that crosses between the two loops, and nothing else does.
+
+Rule: a message is frozen, and what it carries has one owner: the sender's until it is posted, the receiver's from
+then on. So a batch's calls are the engine's from Submit, and a list of results is the server's from Results. Both
+directions are first in, first out. A message about a batch that is over is ignored: a cancel may cross the end.
+
+The last Results of a batch, and only that, carries `over`. Down is the engine's last word, and the end of every
+batch that is open then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apiflux_grpc.core.model import Call, Result, RetryPolicy, Tally
+    from apiflux_grpc.engine.mailbox import Mailbox
+
+FLUSH_BYTES: Final = 256 << 10  # of results in one message, and one result more
+
+# -- to the engine ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """A batch that was found valid. `calls` may make its items only when they are asked for; `size` is bytes held."""
+
+    pool: str
+    caller: str
+    calls: Sequence[Call]
+    retry: RetryPolicy
+    size: int = 0
+    costs: Sequence[int] | None = None
+    weight: float = 1.0
+    caller_weight: float = 1.0
+    ordered: bool = False
+    fed: bool = False  # its calls come later, by Feed, until End
+    deadline: int | None = None  # ns from the submission, after which nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    id: int
+    spec: BatchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """More calls of a batch that is fed: (index, call, cost), or (index, what is wrong with it)."""
+
+    id: int
+    calls: Sequence[tuple[int, Call, int]]
+    wrong: Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """No more calls will be fed."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndUnsent:
+    """No more calls come, and those that wait end as STOPPED."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """The reader has taken so many results, of so many bytes."""
+
+    id: int
+    results: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """No new work: what was never sent ends as DRAINING, what is in flight finishes within `grace` ns."""
+
+    grace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Are you there? `detail`: tell the state of every key too."""
+
+    detail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How long would so many calls of this cost take for this caller, if they came now?"""
+
+    id: int
+    pool: str
+    caller: str
+    calls: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel everything and end."""
+
+
+Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask | Stop
+
+# -- from the engine --------------------------------------------------------------------------
+
+
+class Ending(Enum):
+    """Why a batch ended."""
+
+    COMPLETE = "complete"
+    CANCELLED = "cancelled"
+    DRAINING = "draining"
+    STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
+    INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
+    GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The batch's last word: why it ended, and the figures of its summary."""
+
+    ending: Ending
+    tally: Tally
+    elapsed: int
+    eta: int | None = None  # ns, of an infeasible batch
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a batch stands; `eta` is ns, None: not known."""
+
+    done: int
+    in_flight: int
+    eta: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Some results of one batch (or none, for its standing alone). `over` comes with the last, and only then."""
+
+    id: int
+    items: list[Result]
+    size: int
+    standing: Standing
+    over: Over | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySnapshot:
+    """`headroom` is the free share of the tightest window, `blocked_for` ns (0: not blocked)."""
+
+    label: str
+    headroom: float
+    in_flight: int
+    attempts: int
+    blocked_for: int
+    state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """`drain_time` is ns until all that waits now is done; None: no key will ever have room."""
+
+    name: str
+    waiting: int
+    in_flight: int
+    drain_time: int | None
+    keys: tuple[KeySnapshot, ...]  # empty unless details were asked for
+    margin_cost: float  # the share of capacity that the arrival margin takes
+    round_trips: tuple[int, int] | None  # median and 99th percentile, ns; None: no answer yet
+    upstream_fails: bool
+    malformed: int
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The engine at one instant."""
+
+    pools: dict[str, PoolSnapshot]
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The engine is ready; its own mailbox."""
+
+    inbox: Mailbox[Inbound]
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The answer to a Beat."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to an Ask: ns (None: never, as things are), and what binds."""
+
+    id: int
+    makespan: int | None
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The engine's last word. `error_id` None: it was stopped."""
+
+    error_id: str | None
+
+
+Outbound = Results | Up | Echo | Told | Down
