@@ -13,8 +13,9 @@ from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Key, Limit, Permit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.judge.ledger import Limit as JudgeLimit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from bench.figures import Figure
 
 JITTER = 250 * MILLISECOND

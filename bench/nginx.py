@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from apiflux_grpc.client import Call, Client
-from apiflux_grpc.stress.run import ServedProcess
+from apiflux_grpc.testing.served import ServedProcess
 from bench.figures import Figure
 
 INSTALL = "nginx isn't installed; on Debian: apt-get install nginx-light"

@@ -23,7 +23,8 @@ from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, Batch, Call, Ke
 from apiflux_grpc.core.scheduler import KeyState
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.judge.faults import parse_chances
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
 from bench.figures import Figure
 
 SECRET = "bench-secret-1"

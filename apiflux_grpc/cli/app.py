@@ -248,7 +248,8 @@ def judge(
     A call may ask for a fault too: X-Judge-Fault: 500,ok fails it once.
     """
     from apiflux_grpc.judge import faults
-    from apiflux_grpc.judge import server as tool
+    from apiflux_grpc.judge import options as tool
+    from apiflux_grpc.judge.server import run_judge
 
     try:
         host, port = tool.parse_bind(bind)
@@ -268,7 +269,7 @@ def judge(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(tool.run_judge(options))
+    raise typer.Exit(run_judge(options))
 
 
 @app.command()

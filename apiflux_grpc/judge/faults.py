@@ -1,13 +1,4 @@
-"""The faults that the judge injects: which arrival suffers which, and what it then puts on the wire.
-
-The rule: a fault befalls only an arrival that the ledger accepted, so one that is over a limit or has an unknown key
-gets its honest 429 or 401. What decides, the first of these that applies:
-
-1. X-Judge-Fault of the call: a list of faults, one per accepted arrival of the call, the last of them for all further
-   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` is no fault, whatever else is set. A call is what
-   X-Call-Id names; without it, calls of one method and target are one call. What is no list gets a 400 that says so.
-2. A rejected key (401): on command, by a span of time since the judge's start, or for its first calls.
-3. Chance. The draw depends on seed, call and arrival alone, so the same calls meet the same faults in any order.
+"""What can befall an arrival, and how it is written on the command line and in X-Judge-Fault.
 
 A fault is a kind with parameters, `KIND;NAME=VALUE;...`:
 
@@ -26,30 +17,23 @@ A fault is a kind with parameters, `KIND;NAME=VALUE;...`:
 
 An answer to HEAD has no body: all cuts, `slow` and `huge` are then ordinary answers.
 
-It deliberately doesn't know connections and owns no state; what a fault does to a connection is in judge.py.
+Which arrival a fault befalls is in chance.py, what it puts on the wire in wire.py.
 """
 
-import json
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from email.utils import formatdate
+from collections.abc import Iterable
 from functools import lru_cache
-from hashlib import blake2b
 from http import HTTPStatus
 from re import compile as regex
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from apiflux_grpc.judge.ledger import NS, parse_duration
+from apiflux_grpc.judge.durations import NS, parse_duration
 
 KIB: Final = 1 << 10
 SIZES: Final = {"": 1, "KiB": KIB, "MiB": KIB**2, "GiB": KIB**3}
 SIZE: Final = regex(r"([0-9]{1,12})(|KiB|MiB|GiB)")
 URL: Final = regex(r"https?://[!-~]+")
 ELSEWHERE: Final = "http://elsewhere.invalid/"
-GARBAGE: Final = b"\x16\x03\x01\x02\x00\x01\x00\xff no HTTP\r\n\r\n"
-PIECE: Final = b"x" * (64 * KIB)
-RST_AFTER: Final = 0.01  # seconds for what was written to leave: a reset takes back what hasn't
 STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus if status >= 400)
 
 
@@ -80,28 +64,19 @@ class Rejection(NamedTuple):
     until_ns: int = 0
 
 
-class Course(NamedTuple):
-    """The course of an answer: `begin` is written at once, then each of `rest`, then the connection comes to its end.
-
-    `every` is in seconds, before each of `rest` and before the end. After the end `keep` it can be used again.
-    """
-
-    begin: bytes = b""
-    rest: Iterator[bytes] = iter(())
-    every: float = 0.0
-    end: Literal["keep", "hang", "close", "reset"] = "keep"
-
-
-REJECTED: Final = Fault("401")
 DEFAULTS: Final = {
     **{kind: Fault(kind) for kind in ("ok", "redirect", "hang", "reset", "reset-in-head", "close", "garbage")},
     **{kind: Fault(kind, size=1000) for kind in ("cut", "cut-reset", "cut-chunked")},
     "slow": Fault("slow", size=100, every_ns=NS // 10),
     "huge": Fault("huge", size=64 * KIB**2),
 }
-
-
-# --- Faults from text -------------------------------------------------------------------------------------------------
+FORMS: Final = {
+    "retry-after": "SECONDS",
+    "retry-date": "SECONDS from now, like 5 or -5",
+    "to": "URL, without comma and semicolon",
+    "size": "BYTES, like 5000 or 64MiB",
+    "every": "DURATION, like 20ms",
+}
 
 
 def parse_fault(text: str) -> Fault:
@@ -123,15 +98,6 @@ def parse_fault(text: str) -> Fault:
         except ValueError:
             raise ValueError(f"{text!r} is no fault: expected {name}={FORMS[name]}") from None
     return fault
-
-
-FORMS: Final = {
-    "retry-after": "SECONDS",
-    "retry-date": "SECONDS from now, like 5 or -5",
-    "to": "URL, without comma and semicolon",
-    "size": "BYTES, like 5000 or 64MiB",
-    "every": "DURATION, like 20ms",
-}
 
 
 def _parameters_of(fault: Fault) -> tuple[str, ...]:
@@ -225,102 +191,3 @@ def _rejection(label: str, when: str) -> Rejection:
     if not rejection.first and rejection.from_ns >= rejection.until_ns:
         raise ValueError
     return rejection
-
-
-# --- Which arrival ----------------------------------------------------------------------------------------------------
-
-
-class Faults:
-    """Who suffers what. Pure: the same question has the same answer."""
-
-    def __init__(self, chances: Iterable[Chance] = (), rejections: Iterable[Rejection] = (), seed: int = 0) -> None:
-        self._chances = tuple(chances)
-        self._rejections: dict[str, list[Rejection]] = defaultdict(list)
-        for rejection in rejections:
-            self._rejections[rejection.label].append(rejection)
-        self._seed = (seed % 2**64).to_bytes(8, "big")
-        self.any = bool(self._chances or self._rejections)
-
-    def rejects(self, label: str, nth: int, since_ns: int) -> bool:
-        """Whether the nth accepted arrival of a key, `since_ns` after the start, gets a 401."""
-        return any(
-            nth <= each.first or each.from_ns <= since_ns < each.until_ns for each in self._rejections.get(label, ())
-        )
-
-    def drawn(self, call_id: str, nth: int) -> Fault | None:
-        """The fault that chance has for the nth accepted arrival of a call."""
-        if not self._chances:
-            return None
-        name = f"{nth} {call_id}".encode(errors="backslashreplace")
-        draw = int.from_bytes(blake2b(name, digest_size=8, key=self._seed).digest(), "big") / 2**64
-        for fault, probability in self._chances:
-            if draw < probability:
-                return fault
-            draw -= probability
-        return None
-
-
-def scripted(script: str, nth: int) -> Fault:
-    """The fault that X-Judge-Fault has for the nth accepted arrival of a call. Raises ValueError."""
-    faults = parse_script(script)
-    return faults[min(nth, len(faults)) - 1]
-
-
-# --- On the wire ------------------------------------------------------------------------------------------------------
-
-
-def head(status: int, *fields: str) -> str:
-    """The head of an answer."""
-    return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *fields, "", ""])
-
-
-def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Callable[[], float]) -> Course:
-    """What a fault puts on the wire. `fields` go into the head of an answer; `wall` gives seconds since 1970."""
-    if fault.kind in STATUSES or fault.kind == "redirect":
-        return Course(_answer(fault, fields, head_only, wall))
-    match fault.kind:
-        case "hang":
-            return Course(end="hang")
-        case "reset":
-            return Course(end="reset")
-        case "reset-in-head":
-            return Course(b"HTTP/1.1 200 OK\r\nContent-Ty", every=RST_AFTER, end="reset")
-        case "close":
-            return Course(end="close")
-        case "garbage":
-            return Course(GARBAGE, end="close")
-    kind = "Content-Type: application/octet-stream"
-    chunked = fault.kind == "cut-chunked"
-    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {fault.size}"
-    begin = head(200, kind, length, *fields).encode()
-    if head_only:
-        return Course(begin)
-    match fault.kind:
-        case "cut-chunked":
-            return Course(begin, iter([b"%x\r\n" % fault.size, *_pieces(fault.size), b"\r\n"]), end="close")
-        case "cut":
-            return Course(begin, _pieces(fault.size // 2), end="close")
-        case "cut-reset":
-            return Course(begin, _pieces(fault.size // 2), RST_AFTER, "reset")
-        case "slow":
-            return Course(begin, _pieces(fault.size, 1), fault.every_ns / NS)
-        case _:
-            return Course(begin, _pieces(fault.size))
-
-
-def _answer(fault: Fault, fields: Iterable[str], head_only: bool, wall: Callable[[], float]) -> bytes:
-    status = 302 if fault.kind == "redirect" else int(fault.kind)
-    payload = json.dumps({"ok": False, "error": f"{HTTPStatus(status).phrase}, injected"})
-    own = ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
-    if status == 302:
-        own.append(f"Location: {fault.to}")
-    if fault.retry_after is not None:
-        # A date has whole seconds: rounded up, so that it isn't sooner than was asked for.
-        date = formatdate(math.ceil(wall() + fault.retry_after), usegmt=True) if fault.as_date else fault.retry_after
-        own.append(f"Retry-After: {date}")
-    return (head(status, *own, *fields) + ("" if head_only else payload)).encode()
-
-
-def _pieces(size: int, at_a_time: int = len(PIECE)) -> Iterator[bytes]:
-    for done in range(0, size, at_a_time):
-        yield PIECE[: min(at_a_time, size - done)]

@@ -1,7 +1,7 @@
 """What the judge knows: every arrival, and what the limits say of it.
 
 The rule: in no half-open window (t, t+T] are more than N arrivals of one key accepted; an arrival exactly T after
-another isn't in one window with it. What was rejected doesn't occupy a window, but it did arrive, so it counts in the
+another isn't in one window with it. A rejected arrival occupies no window, but it did arrive, so it counts in the
 most arrivals that a key had in any window.
 
 An arrival that the judge injects a fault into is accepted all the same: it did arrive, its key was good and it fitted,
@@ -9,7 +9,7 @@ so it occupies a window, whatever it was answered. So `accepted` counts it too, 
 
 Time is integer nanoseconds. Arrivals may be told late (their stamps out of order): they are judged as if they had
 been told in time. Pure: no clock, no I/O; every decision receives `now`. It deliberately doesn't know HTTP, latency
-or answers. A report shows labels, never the secret of a key.
+or answers.
 """
 
 from array import array
@@ -17,16 +17,13 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from hashlib import blake2b
 from itertools import islice
-from re import compile as regex
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
 
 EXAMPLES: Final = 5
-NS: Final = 1_000_000_000
-DURATION: Final = regex(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
-UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "m": 60 * NS, "h": 3600 * NS}
 
 
 class Limit(NamedTuple):
@@ -45,176 +42,6 @@ class Verdict(NamedTuple):
 
 ACCEPTED: Final = Verdict(200)
 UNKNOWN_KEY: Final = Verdict(401)
-
-
-class Repeat(NamedTuple):
-    """A call that arrived more than once, with the attempt that each of its arrivals claimed to be."""
-
-    call_id: str
-    attempts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LimitReport:
-    """The most arrivals of a key, accepted or rejected, in any window of one of its limits."""
-
-    max: int
-    per_ns: int
-    most: int
-
-    @property
-    def ratio(self) -> float:
-        """`most` as a share of the limit: above 1.0 the limit was broken."""
-        return self.most / self.max
-
-
-@dataclass(frozen=True, slots=True)
-class KeyReport:
-    """What arrived with one configured key. `faults` counts by kind what the judge did to accepted arrivals."""
-
-    label: str
-    accepted: int
-    rejected: int
-    limits: tuple[LimitReport, ...]
-    faults: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def arrivals(self) -> int:
-        return self.accepted + self.rejected
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What arrived since the last reset. `rejected` were answered 429, `unknown_arrivals` 401.
-
-    `seen_twice` counts the calls of which more than one arrival was accepted. `resent` counts those of them that came
-    again though the arrival before had no fault, or as an attempt that had arrived already; the others are retries
-    that the judge gave cause for. `repeats` are examples: of `resent` calls where there are any.
-    `max_lag_ns` is how late the judge's own loop ran at worst: stamps are no better than that.
-    """
-
-    keys: tuple[KeyReport, ...]
-    unknown_arrivals: int = 0
-    unknown_keys: int = 0
-    seen_twice: int = 0
-    resent: int = 0
-    repeats: tuple[Repeat, ...] = ()
-    max_lag_ns: int = 0
-
-    @property
-    def arrivals(self) -> int:
-        return self.accepted + self.rejected + self.unknown_arrivals
-
-    @property
-    def accepted(self) -> int:
-        return sum(key.accepted for key in self.keys)
-
-    @property
-    def rejected(self) -> int:
-        return sum(key.rejected for key in self.keys)
-
-    @property
-    def faults(self) -> dict[str, int]:
-        """The injected faults by kind. A whole request that was accepted and has none was answered 200."""
-        return dict(sum((Counter(key.faults) for key in self.keys), Counter[str]()))
-
-    @property
-    def worst(self) -> float:
-        """The highest ratio over all keys and limits; 0.0 where there is no limit."""
-        return max((limit.ratio for key in self.keys for limit in key.limits), default=0.0)
-
-    @property
-    def ok(self) -> bool:
-        return not self.violations
-
-    @property
-    def violations(self) -> list[str]:
-        """What the client did wrong, one plain sentence each."""
-        found = [
-            f"{key.label}: {limit.most} arrivals within {format_ns(limit.per_ns)}, its limit is {limit.max}."
-            for key in self.keys
-            for limit in key.limits
-            if limit.most > limit.max
-        ]
-        if self.resent:
-            calls = "call" if self.resent == 1 else "calls"
-            found.append(f"{self.resent} {calls} arrived more than once: {_examples(self)}.")
-        if self.unknown_arrivals:
-            arrivals = "arrival" if self.unknown_arrivals == 1 else "arrivals"
-            keys = "key" if self.unknown_keys == 1 else "keys"
-            found.append(f"{self.unknown_arrivals} {arrivals} with {self.unknown_keys} unknown {keys}.")
-        return found
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, with the derived figures."""
-        return {
-            "ok": self.ok,
-            "violations": self.violations,
-            "arrivals": self.arrivals,
-            "accepted": self.accepted,
-            "rejected": self.rejected,
-            "unknown_arrivals": self.unknown_arrivals,
-            "unknown_keys": self.unknown_keys,
-            "faults": self.faults,
-            "seen_twice": self.seen_twice,
-            "resent": self.resent,
-            "repeats": [{"call_id": repeat.call_id, "attempts": [*repeat.attempts]} for repeat in self.repeats],
-            "worst": self.worst,
-            "max_lag_ns": self.max_lag_ns,
-            "keys": [
-                {
-                    "label": key.label,
-                    "arrivals": key.arrivals,
-                    "accepted": key.accepted,
-                    "rejected": key.rejected,
-                    "faults": {**key.faults},
-                    "limits": [
-                        {"max": limit.max, "per_ns": limit.per_ns, "most": limit.most, "ratio": limit.ratio}
-                        for limit in key.limits
-                    ],
-                }
-                for key in self.keys
-            ],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Report":
-        """The report that `to_json` told of. Raises KeyError where a field is missing."""
-        return cls(
-            keys=tuple(
-                KeyReport(
-                    key["label"],
-                    key["accepted"],
-                    key["rejected"],
-                    tuple(LimitReport(each["max"], each["per_ns"], each["most"]) for each in key["limits"]),
-                    key["faults"],
-                )
-                for key in data["keys"]
-            ),
-            unknown_arrivals=data["unknown_arrivals"],
-            unknown_keys=data["unknown_keys"],
-            seen_twice=data["seen_twice"],
-            resent=data["resent"],
-            repeats=tuple(Repeat(each["call_id"], tuple(each["attempts"])) for each in data["repeats"]),
-            max_lag_ns=data["max_lag_ns"],
-        )
-
-
-def parse_duration(text: str) -> int:
-    """`10ms`, `1.5s`, `1m` in nanoseconds. Raises ValueError for any other form."""
-    match = DURATION.fullmatch(text.strip())
-    ns = Decimal(match[1]) * UNITS[match[2]] if match else Decimal("NaN")
-    if ns.is_nan() or ns != int(ns):
-        raise ValueError(f"{text!r} is no duration: expected a number with ns, us, ms, s, m or h, like 10ms")
-    return int(ns)
-
-
-def format_ns(ns: int) -> str:
-    """A duration in the largest unit that shows it without a fraction: `60s`, `1500ms`."""
-    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
-        if ns % size == 0:
-            return f"{ns // size}{unit}"
-    return f"{ns}ns"
 
 
 def most_in_any_window(stamps: Iterable[int], per_ns: int) -> int:
@@ -384,9 +211,3 @@ class Ledger:
         for label, secret in longest_first:
             text = text.replace(secret, f"<{label}>")
         return text
-
-
-def _examples(report: Report) -> str:
-    return ", ".join(
-        f"{repeat.call_id!r} (attempts {', '.join(map(str, repeat.attempts))})" for repeat in report.repeats
-    )

@@ -33,9 +33,11 @@ from apiflux_grpc import charts as report
 from apiflux_grpc.core.budget import shape
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
-from apiflux_grpc.judge.ledger import LimitReport, format_ns, most_in_any_window, parse_duration
-from apiflux_grpc.judge.server import parse_latency
-from apiflux_grpc.judge.server import parse_limit as parse_window
+from apiflux_grpc.judge.durations import format_ns, parse_duration
+from apiflux_grpc.judge.ledger import most_in_any_window
+from apiflux_grpc.judge.options import parse_latency
+from apiflux_grpc.judge.options import parse_limit as parse_window
+from apiflux_grpc.judge.report import LimitReport
 from apiflux_grpc.settings import LONGEST, MOST
 from apiflux_grpc.testing import FakePacer
 

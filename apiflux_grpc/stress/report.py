@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 
 from apiflux_grpc import charts as report
-from apiflux_grpc.judge.ledger import format_ns
+from apiflux_grpc.judge.durations import format_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from apiflux_grpc.judge.ledger import Report
+    from apiflux_grpc.judge.report import Report
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 NS: Final = 1_000_000_000

@@ -9,15 +9,11 @@ Not known here: what is made of the results; that is stress_report.
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,18 +23,21 @@ from rich.table import Table
 from apiflux_grpc import charts as report
 from apiflux_grpc.client import ApifluxError, Client, Info
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess, print_report
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.judge.showing import print_report
 from apiflux_grpc.stress.report import NS, Measured, Request, table, title_of, to_html, verdict
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from apiflux_grpc.client import Stream
     from apiflux_grpc.client.types import Key
 
 CHANNELS = 4
-_SERVE = (sys.executable, "-m", "apiflux_grpc", "--log-level", "warning", "serve", "--bind", "127.0.0.1:0")
 SECRETS = {"key-1": "demo-secret-one", "key-2": "demo-secret-two", "key-3": "demo-secret-three"}
 
 
@@ -54,90 +53,6 @@ class Plan:
 
 QUICK = Plan(100, 50, Limit(400, 5_000_000_000), (10_000_000, 50_000_000))
 FULL = Plan(100, 2_000, Limit(1_000, 60_000_000_000), (500_000_000, 3_000_000_000))
-
-
-class ServedProcess:
-    """`apiflux serve` in a process of its own, for as long as the `with` block lasts.
-
-    Raises RuntimeError, with what it said, where it can't start.
-    """
-
-    def __init__(self, config: str, environ: dict[str, str], *, cpu: int | None = None) -> None:
-        self._config = config
-        self._environ = environ
-        self._cpu = cpu
-        self.target = ""
-        self.returncode: int | None = None
-
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()
-        config = Path(self._folder.name) / "apiflux.toml"
-        config.write_text(self._config, encoding="utf-8")
-        self._stderr = (Path(self._folder.name) / "stderr").open("w+", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [*_SERVE, "--config", str(config)],
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            env=os.environ | self._environ,
-            cwd=self._folder.name,  # no .env of somebody else's
-            start_new_session=True,  # Ctrl-C is for the parent
-        )
-        self.pid = self._process.pid
-        if self._cpu is not None:
-            os.sched_setaffinity(self.pid, {self._cpu})
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.startswith("listening on "):
-            self._process.wait()
-            said = self.stderr
-            self.__exit__()
-            raise RuntimeError(f"the server didn't start: {said.strip()}")
-        self.target = line.split()[-1]
-        return self
-
-    @property
-    def stderr(self) -> str:
-        """What it has said so far."""
-        return (Path(self._folder.name) / "stderr").read_text(encoding="utf-8")
-
-    def terminate(self) -> int:
-        """SIGTERM, and its exit code."""
-        if self.returncode is None:
-            self._process.terminate()
-            try:
-                self.returncode = self._process.wait(40)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self.returncode = self._process.wait()
-        return self.returncode
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-        self.returncode = self._process.wait()
-
-    def __exit__(self, *_: object) -> None:
-        self.terminate()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._stderr.close()
-        self._folder.cleanup()
-
-
-def config_for(judge_url: str, limits: tuple[Limit, ...], labels: list[str], extra: str = "") -> str:
-    """The TOML of a pool `default` in front of a judge; secrets come from the variables of `secrets_for`."""
-    rows = ", ".join(f'{{ max = {limit.max}, per = "{limit.per_ns // 1_000_000}ms" }}' for limit in limits)
-    keys = "".join(
-        f'\n[[pools.default.keys]]\nlabel = "{label}"\nsecret_env = "STRESS_SECRET_{place}"\n'
-        for place, label in enumerate(labels)
-    )
-    return f'[pools.default]\nbase_url = "{judge_url}"\nlimits = [{rows}]\n{extra}\n{keys}'
-
-
-def secrets_for(keys: dict[str, str]) -> dict[str, str]:
-    """The environment that goes with config_for."""
-    return {f"STRESS_SECRET_{place}": secret for place, secret in enumerate(keys.values())}
 
 
 async def run_stress(

@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from apiflux_grpc.charts import quantile
-from apiflux_grpc.judge.ledger import NS, Report
+from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.judge.report import Report
 from bench.load.profiles import Profile
 
 PARTS: Final = (10, 25, 50, 75, 90, 95, 99)  # those that ghz tells

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from apiflux_grpc.judge.ledger import NS, Limit
+from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.judge.ledger import Limit
 
 KEYS: Final = 3
 _MS: Final = NS // 1000

@@ -20,8 +20,9 @@ from typing import Final
 import psutil
 
 from apiflux_grpc.client import ApifluxError, Client, Overloaded
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from bench.load.outcome import Ghz, Outcome, Own, Sample, read_ghz
 from bench.load.profiles import KEYS, Profile

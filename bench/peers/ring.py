@@ -21,8 +21,10 @@ from typing import Final
 import psutil
 
 from apiflux_grpc.core.model import MILLISECOND, SECOND
-from apiflux_grpc.judge.ledger import Limit, Report
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.judge.report import Report
 from bench.environments import CannotInstall, environment
 from bench.figures import ROOT, Figure
 from bench.peers.contest import Done, Work

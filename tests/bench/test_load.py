@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from apiflux_grpc.charts import SAMPLES
-from apiflux_grpc.judge.ledger import KeyReport, LimitReport, Report
+from apiflux_grpc.judge.report import KeyReport, LimitReport, Report
 from bench.load.__main__ import main
 from bench.load.outcome import Ghz, Outcome, Own, Sample, percentiles, rates, read_ghz
 from bench.load.profiles import PROFILES, chosen

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from apiflux_grpc.server.wire import Checking
 from apiflux_grpc.settings import load
-from apiflux_grpc.stress.run import ServedProcess
+from apiflux_grpc.testing.served import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.generate import ROOT, commands
 from tests.docs.pages import Block, blocks, check_apiflux, inline_code, simple_commands

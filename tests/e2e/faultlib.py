@@ -17,9 +17,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.client import ApifluxError, Call, Client, Info, Result, Stream
 from apiflux_grpc.judge.faults import Chance
-from apiflux_grpc.judge.ledger import Limit, Report
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.judge.report import Report
+from apiflux_grpc.testing.served import ServedProcess
 
 CANARY = "canary-b41c"
 # Late arrivals that the server must allow for: more than a busy machine delays one.

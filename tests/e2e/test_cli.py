@@ -26,8 +26,9 @@ from apiflux_grpc import __version__
 from apiflux_grpc.cli.app import app, main
 from apiflux_grpc.client import ApifluxError, Call, SyncClient
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 SECRET = "canary-2b7e"
 KEYS = {"key-1": SECRET}

@@ -14,8 +14,9 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, Info, Result, Stream
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-death-one", "key-2": "canary-death-two"}
 LIMIT = Limit(200, 1_000_000_000)

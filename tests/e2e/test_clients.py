@@ -30,9 +30,10 @@ from grpc_health.v1.health import HealthServicer
 from apiflux_grpc.client import Call, Info, SyncClient, SyncStream
 from apiflux_grpc.judge.faults import Chance, Fault
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.server.health import SERVICE
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 KEYS = {"key-1": "canary-clients-one", "key-2": "canary-clients-two"}

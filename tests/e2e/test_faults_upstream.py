@@ -18,9 +18,10 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, Result
 from apiflux_grpc.core.model import SECOND
-from apiflux_grpc.judge.faults import Faults, parse_chances
+from apiflux_grpc.judge.chance import Faults
+from apiflux_grpc.judge.faults import parse_chances
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.stress.run import ServedProcess
+from apiflux_grpc.testing.served import ServedProcess
 from tests.e2e.faultlib import (
     Pair,
     ask,

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
 
 SECRET = "canary-51d0"
 MINUTE = 60_000_000_000
@@ -111,7 +112,9 @@ def test_a_signal_ends_it_with_its_report(signum: signal.Signals) -> None:
     """At SIGTERM or SIGINT the report is a table on stderr, with labels; stdout had one line when it listened."""
     program = f"""
 import sys
-from apiflux_grpc.judge.server import JudgeOptions, Limit, run_judge
+from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.server import run_judge
 sys.exit(run_judge(JudgeOptions(keys={{"alpha": {SECRET!r}}}, limits=(Limit(2, {MINUTE}),))))
 """
     process = subprocess.Popen(
@@ -135,7 +138,8 @@ def test_it_ends_with_a_killed_parent(tmp_path: Path) -> None:
     """A judge doesn't outlive the process that started it, even one that was killed."""
     program = f"""
 import time
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
 with JudgeProcess(JudgeOptions(keys={{"alpha": {SECRET!r}}})) as judge:
     print(judge.pid, flush=True)
     time.sleep(60)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import gzip
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import psutil
 import pytest
 
 from apiflux_grpc.client import ApifluxError, Call, Client, InvalidRequest, Result, Stream
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess, parse_key_in
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions, parse_key_in
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 # With characters that change on the way: percent-encoded, JSON-escaped, in base64.
 KEYS = {"key-1": 'canary-51/d0+a=&"%20', "key-2": "canary-51/d0+b=?#[x]"}
@@ -169,14 +169,12 @@ async def test_the_judge_finds_the_key_in_its_place(place: Place) -> None:
 
 
 @EVERYWHERE
-async def test_the_key_stays_in_its_place(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
+async def test_the_key_stays_in_its_place(place: Place) -> None:
     """Every attempt, retries too, carries the key once and in its place; what an upstream tells of it is masked.
 
     Neither results nor errors nor the log at its most talkative have it, nor do the process's arguments.
     """
     key_in, where = place
-    command = (sys.executable, "-m", "apiflux_grpc", "--log-level", "debug", "serve", "--bind", "127.0.0.1:0")
-    monkeypatch.setattr("apiflux_grpc.stress.run._SERVE", command)
     said: list[object] = []
     async with gossiping() as (gossip, port):
         with nobody() as closed:
@@ -186,7 +184,7 @@ async def test_the_key_stays_in_its_place(monkeypatch: pytest.MonkeyPatch, place
                 "gone": f"http://127.0.0.1:{closed}",
                 "tls": f"https://127.0.0.1:{port}",
             }
-            with ServedProcess(pools_for(key_in, urls), secrets_for(KEYS)) as served:
+            with ServedProcess(pools_for(key_in, urls), secrets_for(KEYS), log_level="debug") as served:
                 async with Client(served.target) as client:
                     paths = (
                         "/echo",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.stress.run import ServedProcess
+from apiflux_grpc.testing.served import ServedProcess
 from bench.nginx import (
     BURST,
     INSTALL,

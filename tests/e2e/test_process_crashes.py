@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeProcess
+from apiflux_grpc.judge.process import JudgeProcess
 from tests.e2e.test_process_files import (
     COMMAND,
     ENVIRON,

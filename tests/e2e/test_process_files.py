@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-5c0d-one", "key-2": "canary-5c0d-two"}
 COMMAND = (sys.executable, "-m", "apiflux_grpc", "process")

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from apiflux_grpc.client import Call, SyncClient
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from tests.e2e.test_cli import Server, Upstream
 from tests.e2e.test_process_files import KEYS, rows_of, run, write_lines
 

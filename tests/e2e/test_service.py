@@ -26,8 +26,9 @@ from apiflux_grpc.client import (
     Unavailable,
 )
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import ServedProcess, config_for, secrets_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 
 KEYS = {"key-1": "canary-7f3a-one", "key-2": "canary-7f3a-two"}
 LIMIT = Limit(40, 1_000_000_000)

@@ -11,8 +11,9 @@ import pytest
 
 from apiflux_grpc.client import Call, Result, SyncClient
 from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.server import JudgeOptions, JudgeProcess
-from apiflux_grpc.stress.run import config_for
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.testing.served import config_for
 from tests.e2e.test_process_files import KEYS, MS, served_again
 
 LIMIT = Limit(40, 500 * MS)

@@ -15,21 +15,26 @@ from typing import Any, TypeVar
 
 import pytest
 
+from apiflux_grpc.judge.answers import PIPELINE_CAP
+from apiflux_grpc.judge.chance import Faults, scripted
+from apiflux_grpc.judge.connection import Connection
 from apiflux_grpc.judge.faults import (
     ELSEWHERE,
-    GARBAGE,
     Chance,
     Fault,
-    Faults,
     Rejection,
     parse_chances,
     parse_fault,
     parse_rejections,
     parse_script,
-    scripted,
 )
-from apiflux_grpc.judge.ledger import Ledger, Limit, Report
-from apiflux_grpc.judge.server import PIPELINE_CAP, Judge, JudgeOptions, JudgeProcess, print_report
+from apiflux_grpc.judge.judge import Judge
+from apiflux_grpc.judge.ledger import Ledger, Limit
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.judge.report import Report
+from apiflux_grpc.judge.showing import print_report
+from apiflux_grpc.judge.wire import GARBAGE
 
 try:
     import uvloop
@@ -261,7 +266,7 @@ class Wire(asyncio.Transport):
         self.options: list[tuple[int, int, bytes]] = []
         keys = {"alpha": SECRET, "beta": BETA}
         self.judge = Judge(JudgeOptions(keys, limits, **options), lambda: self.now, lambda: 1e9 + 0.5)
-        self.connection = self.judge.connection()
+        self.connection = Connection(self.judge)
         self.connection.connection_made(self)
 
     async def send(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -612,7 +617,7 @@ async def served(**options: Any) -> AsyncIterator[tuple[Judge, int]]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failed.append(context))
     judge = Judge(JudgeOptions({"alpha": SECRET}, **options))
-    server = await loop.create_server(judge.connection, "127.0.0.1", 0)
+    server = await loop.create_server(partial(Connection, judge), "127.0.0.1", 0)
     try:
         yield judge, server.sockets[0].getsockname()[1]
     finally:
@@ -692,7 +697,7 @@ def test_clients_that_vanish_leave_nothing(
     loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients that go by FIN or RST in the middle of any fault leave no connection and nothing in flight."""
-    monkeypatch.setattr("apiflux_grpc.judge.server.LINGER", 0.02)
+    monkeypatch.setattr("apiflux_grpc.judge.answers.LINGER", 0.02)
     faults = ("hang", "slow", "huge", "cut", "reset-in-head", "garbage", "close", "500", "ok")
 
     async def main() -> None:
@@ -785,10 +790,10 @@ def test_a_real_client_meets_faults() -> None:
 
 def test_everything_reaches_a_process() -> None:
     """All that the options say of faults reaches the judge's process unchanged."""
-    from apiflux_grpc.judge.server import _from_line, _to_line
+    from apiflux_grpc.judge.process import from_line, to_line
 
     texts = ["slow;size=2;every=1ms=0.5", "503;retry-date=1=0.25", "redirect;to=http://x/=0.1"]
     options = JudgeOptions(
         {"a": "1"}, (Limit(1, 2),), faults=parse_chances(texts), rejections=parse_rejections(["a=1s..2s"], "a"), seed=5
     )
-    assert _from_line(_to_line(options, 3)) == (options, 3)
+    assert from_line(to_line(options, 3)) == (options, 3)

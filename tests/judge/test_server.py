@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiflux_grpc.judge.ledger import Ledger, Limit, Report, most_in_any_window, parse_duration
-from apiflux_grpc.judge.server import (
-    BODY_CAP,
-    HEAD_CAP,
-    PIPELINE_CAP,
-    TICK_NS,
-    Judge,
+from apiflux_grpc.judge.answers import PIPELINE_CAP
+from apiflux_grpc.judge.connection import BODY_CAP, HEAD_CAP, Connection
+from apiflux_grpc.judge.durations import parse_duration
+from apiflux_grpc.judge.judge import TICK_NS, Judge
+from apiflux_grpc.judge.ledger import Ledger, Limit, most_in_any_window
+from apiflux_grpc.judge.options import (
     JudgeOptions,
     KeyIn,
     parse_bind,
@@ -25,6 +24,7 @@ from apiflux_grpc.judge.server import (
     parse_latency,
     parse_limit,
 )
+from apiflux_grpc.judge.report import Report
 
 SECRET = "canary-7f3a"
 MINUTE = 60_000_000_000
@@ -275,7 +275,7 @@ class Wire(asyncio.Transport):
         if key_in:
             options = JudgeOptions({"alpha": SECRET}, limits, key_in=key_in, latency_ns=latency_ns)
         self.judge = Judge(options, clock=lambda: self.now)
-        self.connection = self.judge.connection()
+        self.connection = Connection(self.judge)
         self.connection.connection_made(self)
 
     def send(self, data: bytes) -> list[tuple[int, dict[str, Any]]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc import charts as report
-from apiflux_grpc.judge.ledger import KeyReport, LimitReport, Repeat, Report
 from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
 from apiflux_grpc.stress import run as stress
 from apiflux_grpc.stress.report import NS, Measured, Request, charts, to_html, verdict
 from apiflux_grpc.v1 import apiflux_pb2 as pb

@@ -1,7 +1,7 @@
-"""Public fakes for the engine's ports: no network, no library, no clock but the one that is handed in.
+"""Fakes for the engine's ports: no network, no library, no clock but the one that is handed in.
 
 Rule: a fake keeps its port's whole contract, so that what works with it works with the real thing; the contract
-tests run over both. `Watch` is the other side of the port: an attempt that writes down what it is told.
+tests run over both.
 
 FakeUpstream lives on one event loop, the one that its attempts are begun on; FakePacer on none.
 """
@@ -11,18 +11,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.model import CANCELLED, MICROSECOND, SECOND, Answer, Batch, Call, Key, NotSent, Permit, Unknown
-from apiflux_grpc.core.scheduler import KeyState
-from apiflux_grpc.engine.ports import Attempt
+from apiflux_grpc.core.model import CANCELLED, MICROSECOND, Answer, NotSent, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apiflux_grpc.core.model import Outcome, Reason
-    from apiflux_grpc.engine.ports import Clock
+    from apiflux_grpc.engine.ports import Attempt, Clock
 
 
 class FakePacer:
@@ -159,43 +156,3 @@ class SilentObserver:
     def upstream_back(self, pool: str) -> None: ...
     def nothing_usable(self, pool: str, calls: int, why: str) -> None: ...
     def crashed(self, error: BaseException, error_id: str) -> None: ...
-
-
-A_KEY: Final = Key("key-1", "sk-test-0123456789", ())
-
-
-class Watch(Attempt):
-    """An attempt without a pump: `sent_at` and `outcomes` list what it was told, in order.
-
-    Its permit is of `key` and was taken at `taken_at` (None: now). Made on a running loop.
-    """
-
-    __slots__ = ("_over", "outcomes", "sent_at")
-
-    def __init__(
-        self,
-        call: Call | None = None,
-        key: Key = A_KEY,
-        timeout: int = 10 * SECOND,
-        taken_at: int | None = None,
-    ) -> None:
-        now = time.monotonic_ns() if taken_at is None else taken_at
-        state = KeyState(0, key, Budget((), 0, None))
-        permit = Permit(state, Batch(1, "test", 1, admitted_at=now), 0, 1, 1, now, 0)
-        super().__init__(permit, call or Call(), timeout, Watch._note_sent, Watch._note_done)  # type: ignore[arg-type]
-        self.sent_at: list[int] = []
-        self.outcomes: list[Outcome] = []
-        self._over = asyncio.get_running_loop().create_future()
-
-    async def over(self) -> Outcome:
-        """Waits for `done`; the first outcome."""
-        await asyncio.shield(self._over)
-        return self.outcomes[0]
-
-    def _note_sent(self, at: int) -> None:
-        self.sent_at.append(at)
-
-    def _note_done(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        if not self._over.done():
-            self._over.set_result(None)

@@ -1,0 +1,59 @@
+"""Which arrival suffers a fault.
+
+The rule: a fault befalls only an arrival that the ledger accepted, so one that is over a limit or has an unknown key
+gets its honest 429 or 401. What decides, the first of these that applies:
+
+1. X-Judge-Fault of the call: a list of faults, one per accepted arrival of the call, the last of them for all further
+   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` is no fault, whatever else is set. A call is what
+   X-Call-Id names; without it, calls of one method and target are one call. A header that is no such list gets a 400
+   that says so.
+2. A rejected key (401): on command, by a span of time since the judge's start, or for its first calls.
+3. Chance. The draw depends on seed, call and arrival alone, so the same calls meet the same faults in any order.
+
+Pure: the same question has the same answer. It deliberately doesn't know connections or clocks.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+from apiflux_grpc.judge.faults import Chance, Fault, Rejection, parse_script
+
+REJECTED: Final = Fault("401")
+
+
+class Faults:
+    """Who suffers what. Pure: the same question has the same answer."""
+
+    def __init__(self, chances: Iterable[Chance] = (), rejections: Iterable[Rejection] = (), seed: int = 0) -> None:
+        self._chances = tuple(chances)
+        self._rejections: dict[str, list[Rejection]] = defaultdict(list)
+        for rejection in rejections:
+            self._rejections[rejection.label].append(rejection)
+        self._seed = (seed % 2**64).to_bytes(8, "big")
+        self.any = bool(self._chances or self._rejections)
+
+    def rejects(self, label: str, nth: int, since_ns: int) -> bool:
+        """Whether the nth accepted arrival of a key, `since_ns` after the start, gets a 401."""
+        return any(
+            nth <= each.first or each.from_ns <= since_ns < each.until_ns for each in self._rejections.get(label, ())
+        )
+
+    def drawn(self, call_id: str, nth: int) -> Fault | None:
+        """The fault that chance has for the nth accepted arrival of a call."""
+        if not self._chances:
+            return None
+        name = f"{nth} {call_id}".encode(errors="backslashreplace")
+        draw = int.from_bytes(blake2b(name, digest_size=8, key=self._seed).digest(), "big") / 2**64
+        for fault, probability in self._chances:
+            if draw < probability:
+                return fault
+            draw -= probability
+        return None
+
+
+def scripted(script: str, nth: int) -> Fault:
+    """The fault that X-Judge-Fault has for the nth accepted arrival of a call. Raises ValueError."""
+    faults = parse_script(script)
+    return faults[min(nth, len(faults)) - 1]

@@ -1,0 +1,137 @@
+"""The judge's state on its one event loop: the ledger, the rejections on command, and the control endpoints.
+
+The rule: an arrival is judged on the stamp of its first byte. Control requests (/_judge/...) share the port and are
+not recorded. It deliberately doesn't know whose client it judges.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Final
+from urllib.parse import unquote
+
+from apiflux_grpc.judge.chance import REJECTED, Faults, scripted
+from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.judge.faults import Fault
+from apiflux_grpc.judge.ledger import Ledger
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.report import Live, Report
+
+TICK_NS: Final = 5_000_000
+
+
+class _Lag:
+    """How late the loop runs at worst. A stall is seen short by one tick at most."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        self._due = self._clock() + TICK_NS
+        self._max = 0
+
+    def tick(self) -> None:
+        self.read()
+        self._due = self._clock() + TICK_NS
+        asyncio.get_running_loop().call_later(TICK_NS / NS, self.tick)
+
+    def read(self) -> int:
+        """The worst so far, a stall that is just ending included."""
+        self._max = max(self._max, self._clock() - self._due)
+        return self._max
+
+
+class Judge:
+    """`clock` gives nanoseconds, `wall` seconds since 1970, for dates.
+
+    Connections write `connections` and their answers `in_flight`, each for itself.
+    """
+
+    def __init__(
+        self,
+        options: JudgeOptions,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.ledger = Ledger(options.keys, options.limits)
+        self.lag = _Lag(clock)
+        self.clock = clock
+        self.wall = wall
+        self._labels = frozenset(options.keys)
+        self._faults = Faults(options.faults, options.rejections, options.seed)
+        self._rejecting: set[str] = set()  # labels, on command
+        self._started = clock()
+        self.key_in = options.key_in
+        self.in_flight = 0
+        self.connections: set[asyncio.Transport] = set()
+        self._latency = tuple(ns / NS for ns in options.latency_ns)
+
+    def latency(self) -> float:
+        """Seconds that the next answer takes."""
+        low, high = self._latency
+        return low if low == high else random.uniform(low, high)
+
+    def control(self, method: bytes, path: bytes) -> tuple[int, Mapping[str, object]]:
+        """Status and body for a request to a control endpoint."""
+        _, _, name, *rest = path.split(b"/", 3)
+        wanted, act = {
+            b"report": (b"GET", self._report),
+            b"calls": (b"GET", self._calls),
+            b"reset": (b"POST", self._reset),
+            b"live": (b"GET", self._live),
+        }.get(name, (b"", None))
+        label = unquote(b"".join(rest).decode("utf-8", "backslashreplace"))
+        if name in (b"reject", b"accept") and label in self._labels:
+            wanted, act = b"POST", partial(self._reject, label, name == b"reject")
+        elif rest:
+            act = None
+        if act is None:
+            return 404, {"ok": False, "error": "no such control endpoint"}
+        if method != wanted:
+            return 405, {"ok": False, "error": f"expected {wanted.decode()}"}
+        return 200, act()
+
+    def report(self) -> Report:
+        return self.ledger.report(self.lag.read())
+
+    def _report(self) -> Mapping[str, object]:
+        return self.report().to_json()
+
+    def fault(self, script: bytes, call_id: str, key: str, now: int) -> Fault | None:
+        """What befalls the arrival that was accepted last. Raises ValueError where the script is none."""
+        if not (script or self._rejecting or self._faults.any):
+            return None
+        nth = self.ledger.accepted_of(call_id)
+        if script:
+            fault: Fault | None = scripted(script.decode("utf-8", "backslashreplace"), nth)
+        else:
+            label = self.ledger.label(key)
+            rejected = label in self._rejecting or self._faults.rejects(
+                label, self.ledger.accepted_with(key), now - self._started
+            )
+            fault = REJECTED if rejected else self._faults.drawn(call_id, nth)
+        return None if fault is None or fault.kind == "ok" else fault
+
+    def _calls(self) -> Mapping[str, object]:
+        return self.ledger.calls()
+
+    def _reject(self, label: str, rejects: bool) -> Mapping[str, object]:
+        (self._rejecting.add if rejects else self._rejecting.discard)(label)
+        return {"ok": True}
+
+    def _reset(self) -> Mapping[str, object]:
+        self.ledger.reset()
+        self.lag.reset()
+        self._rejecting.clear()
+        self._started = self.clock()
+        return {"ok": True}
+
+    def _live(self) -> Mapping[str, object]:
+        keys = self.ledger.counts()
+        unknown = self.ledger.unknown_arrivals
+        arrivals = unknown + sum(map(sum, keys.values()))
+        return asdict(Live(arrivals, unknown, self.in_flight, keys))

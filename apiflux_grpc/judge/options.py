@@ -1,0 +1,118 @@
+"""What a judge is told at its start, and how the command line spells it.
+
+The rule: what can't be read is refused with the form that was expected; a secret is never shown.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, cast
+
+from apiflux_grpc.judge.durations import parse_duration
+from apiflux_grpc.judge.faults import Chance, Rejection
+from apiflux_grpc.judge.ledger import Limit
+
+
+class KeyIn(NamedTuple):
+    """Where a request carries its key; for `bearer` the name is that of the header."""
+
+    kind: Literal["header", "bearer", "query"]
+    name: str
+
+
+X_API_KEY: Final = KeyIn("header", "X-API-Key")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOptions:
+    """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly.
+
+    A fault comes after the latency. With a certificate and its key (PEM files) it speaks TLS, the control endpoints
+    too. Raises ValueError where a rejection's label is none of `keys`, or one of the two files is missing.
+    """
+
+    keys: Mapping[str, str] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free one
+    key_in: KeyIn = X_API_KEY
+    latency_ns: tuple[int, int] = (0, 0)
+    faults: tuple[Chance, ...] = ()  # by chance
+    rejections: tuple[Rejection, ...] = ()
+    seed: int = 0  # of `faults`
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for rejection in self.rejections:
+            if rejection.label not in self.keys:
+                raise ValueError(f"rejections: {rejection.label!r} is the label of no key")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS takes a certificate and its key: one of the two is missing")
+        for path in filter(None, (self.tls_cert, self.tls_key)):
+            if not os.access(path, os.R_OK):
+                raise ValueError(f"{path} can't be read")
+
+
+def parse_limit(text: str) -> Limit:
+    """`1000/60s`: at most 1000 in any 60 seconds. Raises ValueError for any other form."""
+    most, _, per = text.partition("/")
+    try:
+        limit = Limit(int(most), parse_duration(per))
+    except ValueError:
+        limit = Limit(0, 0)
+    if limit.max < 1 or limit.per_ns < 1:
+        raise ValueError(f"{text!r} is no limit: expected MAX/DURATION, like 1000/60s")
+    return limit
+
+
+def parse_latency(text: str) -> tuple[int, int]:
+    """`0`, `20ms` or `10ms..50ms` as a range in nanoseconds. Raises ValueError for any other form."""
+    low, dots, high = text.partition("..")
+    try:
+        least = 0 if low.strip() == "0" else parse_duration(low)
+        most = parse_duration(high) if dots else least
+    except ValueError:
+        least, most = 1, 0
+    if least > most:
+        raise ValueError(f"{text!r} is no latency: expected 0, a duration or a range, like 10ms..50ms")
+    return least, most
+
+
+def parse_keys(texts: Iterable[str]) -> dict[str, str]:
+    """Labels to secrets, of texts like `SECRET` or `LABEL=SECRET`; without a label the nth is `key-n`.
+
+    A text with `=` only at its end is a secret (base64 ends so). Raises ValueError, which names positions and
+    labels but no secret.
+    """
+    keys: dict[str, str] = {}
+    for at, text in enumerate(texts, 1):
+        label, _, secret = text.partition("=")
+        if not secret.strip("="):
+            label, secret = f"key-{at}", text
+        if not label or not secret.strip("="):
+            raise ValueError(f"key {at}: expected SECRET or LABEL=SECRET")
+        if label in keys:
+            raise ValueError(f"key {at}: the label {label!r} is taken")
+        if secret in keys.values():
+            raise ValueError(f"key {at}: the same secret was given before")
+        keys[label] = secret
+    return keys
+
+
+def parse_key_in(text: str) -> KeyIn:
+    """`header:NAME`, `bearer` or `query:NAME`. Raises ValueError for any other form."""
+    kind, _, name = text.partition(":")
+    if text == "bearer":
+        return KeyIn("bearer", "Authorization")
+    if kind not in ("header", "query") or not name:
+        raise ValueError(f"{text!r} is no place for a key: expected header:NAME, bearer or query:NAME")
+    return KeyIn(cast("Literal['header', 'query']", kind), name)
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """`HOST:PORT`; an IPv6 address in brackets. Raises ValueError for any other form."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is no address: expected HOST:PORT, like 127.0.0.1:8900")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,184 @@
+"""The judge's report: what arrived at each key, the fullest window of each limit, and what the client did wrong.
+
+The rule: plain figures and sentences. A report goes through JSON and back without a loss, and shows labels, never the
+secret of a key. How the figures come about is in ledger.py.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from apiflux_grpc.judge.durations import format_ns
+
+
+class Repeat(NamedTuple):
+    """A call that arrived more than once, with the attempt that each of its arrivals claimed to be."""
+
+    call_id: str
+    attempts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReport:
+    """The most arrivals of a key, accepted or rejected, in any window of one of its limits."""
+
+    max: int
+    per_ns: int
+    most: int
+
+    @property
+    def ratio(self) -> float:
+        """`most` as a share of the limit: above 1.0 the limit was broken."""
+        return self.most / self.max
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What arrived with one configured key. `faults` counts by kind what the judge did to accepted arrivals."""
+
+    label: str
+    accepted: int
+    rejected: int
+    limits: tuple[LimitReport, ...]
+    faults: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def arrivals(self) -> int:
+        return self.accepted + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What arrived since the last reset. `rejected` were answered 429, `unknown_arrivals` 401.
+
+    `seen_twice` counts the calls of which more than one arrival was accepted. `resent` counts those of them that came
+    again though the arrival before had no fault, or as an attempt that had arrived already; the others are retries
+    that the judge gave cause for. `repeats` are examples: of `resent` calls where there are any.
+    `max_lag_ns` is how late the judge's own loop ran at worst: stamps are no better than that.
+    """
+
+    keys: tuple[KeyReport, ...]
+    unknown_arrivals: int = 0
+    unknown_keys: int = 0
+    seen_twice: int = 0
+    resent: int = 0
+    repeats: tuple[Repeat, ...] = ()
+    max_lag_ns: int = 0
+
+    @property
+    def arrivals(self) -> int:
+        return self.accepted + self.rejected + self.unknown_arrivals
+
+    @property
+    def accepted(self) -> int:
+        return sum(key.accepted for key in self.keys)
+
+    @property
+    def rejected(self) -> int:
+        return sum(key.rejected for key in self.keys)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """The injected faults by kind. A whole request that was accepted and has none was answered 200."""
+        return dict(sum((Counter(key.faults) for key in self.keys), Counter[str]()))
+
+    @property
+    def worst(self) -> float:
+        """The highest ratio over all keys and limits; 0.0 where there is no limit."""
+        return max((limit.ratio for key in self.keys for limit in key.limits), default=0.0)
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    @property
+    def violations(self) -> list[str]:
+        """What the client did wrong, one plain sentence each."""
+        found = [
+            f"{key.label}: {limit.most} arrivals within {format_ns(limit.per_ns)}, its limit is {limit.max}."
+            for key in self.keys
+            for limit in key.limits
+            if limit.most > limit.max
+        ]
+        if self.resent:
+            calls = "call" if self.resent == 1 else "calls"
+            found.append(f"{self.resent} {calls} arrived more than once: {_examples(self)}.")
+        if self.unknown_arrivals:
+            arrivals = "arrival" if self.unknown_arrivals == 1 else "arrivals"
+            keys = "key" if self.unknown_keys == 1 else "keys"
+            found.append(f"{self.unknown_arrivals} {arrivals} with {self.unknown_keys} unknown {keys}.")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, with the derived figures."""
+        return {
+            "ok": self.ok,
+            "violations": self.violations,
+            "arrivals": self.arrivals,
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "unknown_arrivals": self.unknown_arrivals,
+            "unknown_keys": self.unknown_keys,
+            "faults": self.faults,
+            "seen_twice": self.seen_twice,
+            "resent": self.resent,
+            "repeats": [{"call_id": repeat.call_id, "attempts": [*repeat.attempts]} for repeat in self.repeats],
+            "worst": self.worst,
+            "max_lag_ns": self.max_lag_ns,
+            "keys": [
+                {
+                    "label": key.label,
+                    "arrivals": key.arrivals,
+                    "accepted": key.accepted,
+                    "rejected": key.rejected,
+                    "faults": {**key.faults},
+                    "limits": [
+                        {"max": limit.max, "per_ns": limit.per_ns, "most": limit.most, "ratio": limit.ratio}
+                        for limit in key.limits
+                    ],
+                }
+                for key in self.keys
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Report":
+        """The report that `to_json` told of. Raises KeyError where a field is missing."""
+        return cls(
+            keys=tuple(
+                KeyReport(
+                    key["label"],
+                    key["accepted"],
+                    key["rejected"],
+                    tuple(LimitReport(each["max"], each["per_ns"], each["most"]) for each in key["limits"]),
+                    key["faults"],
+                )
+                for key in data["keys"]
+            ),
+            unknown_arrivals=data["unknown_arrivals"],
+            unknown_keys=data["unknown_keys"],
+            seen_twice=data["seen_twice"],
+            resent=data["resent"],
+            repeats=tuple(Repeat(each["call_id"], tuple(each["attempts"])) for each in data["repeats"]),
+            max_lag_ns=data["max_lag_ns"],
+        )
+
+
+def _examples(report: Report) -> str:
+    return ", ".join(
+        f"{repeat.call_id!r} (attempts {', '.join(map(str, repeat.attempts))})" for repeat in report.repeats
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A cheap look at a run: `keys` maps labels to (accepted, rejected); `in_flight` wait for their answer.
+
+    A call that hangs is in flight until its client goes.
+    """
+
+    arrivals: int
+    unknown_arrivals: int
+    in_flight: int
+    keys: Mapping[str, tuple[int, int]]

@@ -1,0 +1,29 @@
+"""The judge's report as a table for people."""
+
+from typing import TextIO
+
+from apiflux_grpc.judge.durations import format_ns
+from apiflux_grpc.judge.report import Report
+
+
+def print_report(report: Report, file: TextIO) -> None:
+    """The report as a table, then its violations."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("key", "arrivals", "accepted", "rejected", "most in any window", title="The judge")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for key in report.keys:
+        most = "\n".join(
+            f"{each.most} of {each.max} in {format_ns(each.per_ns)} ({each.ratio:.1%})" for each in key.limits
+        )
+        table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
+    console = Console(file=file, markup=False, highlight=False)
+    console.print(table)
+    console.print(f"{report.arrivals} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
+    if report.faults:
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items()))
+        console.print(f"Faults injected into accepted arrivals: {faults}.")
+    for violation in report.violations or ["No violation."]:
+        console.print(violation)

@@ -1,0 +1,98 @@
+"""What the judge puts on the wire: a plain answer, or the course of a fault.
+
+The rule: bytes and when they are due, nothing else. What they do to a connection is in answers.py.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, Literal, NamedTuple
+
+from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.judge.faults import KIB, STATUSES, Fault
+
+GARBAGE: Final = b"\x16\x03\x01\x02\x00\x01\x00\xff no HTTP\r\n\r\n"
+PIECE: Final = b"x" * (64 * KIB)
+RST_AFTER: Final = 0.01  # seconds for what was written to leave: a reset takes back what hasn't
+
+
+class Course(NamedTuple):
+    """The course of an answer: `begin` is written at once, then each of `rest`, then the connection comes to its end.
+
+    `every` is in seconds, before each of `rest` and before the end. After the end `keep` it can be used again.
+    """
+
+    begin: bytes = b""
+    rest: Iterator[bytes] = iter(())
+    every: float = 0.0
+    end: Literal["keep", "hang", "close", "reset"] = "keep"
+
+
+def head(status: int, *fields: str) -> str:
+    """The head of an answer."""
+    return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *fields, "", ""])
+
+
+def plain(status: int, body: Mapping[str, object], *, head_only: bool = False, fields: Iterable[str] = ()) -> bytes:
+    """An ordinary answer in JSON."""
+    payload = json.dumps(body, separators=(",", ":"))
+    begin = head(status, "Content-Type: application/json", f"Content-Length: {len(payload)}", *fields)
+    return (begin if head_only else begin + payload).encode()
+
+
+CLOSE: Final = ("Connection: close",)
+OK: Final = plain(200, {"ok": True})
+
+
+def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Callable[[], float]) -> Course:
+    """What a fault puts on the wire. `fields` go into the head of an answer; `wall` gives seconds since 1970."""
+    if fault.kind in STATUSES or fault.kind == "redirect":
+        return Course(_status_answer(fault, fields, head_only, wall))
+    match fault.kind:
+        case "hang":
+            return Course(end="hang")
+        case "reset":
+            return Course(end="reset")
+        case "reset-in-head":
+            return Course(b"HTTP/1.1 200 OK\r\nContent-Ty", every=RST_AFTER, end="reset")
+        case "close":
+            return Course(end="close")
+        case "garbage":
+            return Course(GARBAGE, end="close")
+    kind = "Content-Type: application/octet-stream"
+    chunked = fault.kind == "cut-chunked"
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {fault.size}"
+    begin = head(200, kind, length, *fields).encode()
+    if head_only:
+        return Course(begin)
+    match fault.kind:
+        case "cut-chunked":
+            return Course(begin, iter([b"%x\r\n" % fault.size, *_pieces(fault.size), b"\r\n"]), end="close")
+        case "cut":
+            return Course(begin, _pieces(fault.size // 2), end="close")
+        case "cut-reset":
+            return Course(begin, _pieces(fault.size // 2), RST_AFTER, "reset")
+        case "slow":
+            return Course(begin, _pieces(fault.size, 1), fault.every_ns / NS)
+        case _:
+            return Course(begin, _pieces(fault.size))
+
+
+def _status_answer(fault: Fault, fields: Iterable[str], head_only: bool, wall: Callable[[], float]) -> bytes:
+    status = 302 if fault.kind == "redirect" else int(fault.kind)
+    payload = json.dumps({"ok": False, "error": f"{HTTPStatus(status).phrase}, injected"})
+    own = ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
+    if status == 302:
+        own.append(f"Location: {fault.to}")
+    if fault.retry_after is not None:
+        # A date has whole seconds: rounded up, so that it isn't sooner than was asked for.
+        date = formatdate(math.ceil(wall() + fault.retry_after), usegmt=True) if fault.as_date else fault.retry_after
+        own.append(f"Retry-After: {date}")
+    return (head(status, *own, *fields) + ("" if head_only else payload)).encode()
+
+
+def _pieces(size: int, at_a_time: int = len(PIECE)) -> Iterator[bytes]:
+    for done in range(0, size, at_a_time):
+        yield PIECE[: min(at_a_time, size - done)]

@@ -1,0 +1,109 @@
+"""A server in a process of its own, and the configuration that puts it in front of an upstream.
+
+Rule: what it says before it listens is the error's text, and it ends with its `with` block.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ServedProcess:
+    """`apiflux serve` in a process of its own, for as long as the `with` block lasts; pinned to one `cpu` if asked.
+
+    `target` is its HOST:PORT. Raises RuntimeError, with what it said, if it can't start.
+    """
+
+    def __init__(
+        self, config: str, environ: dict[str, str], *, cpu: int | None = None, log_level: str = "warning"
+    ) -> None:
+        self._config = config
+        self._environ = environ
+        self._cpu = cpu
+        self._log_level = log_level
+        self.target = ""
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        config = Path(self._folder.name) / "apiflux.toml"
+        config.write_text(self._config, encoding="utf-8")
+        self._stderr = (Path(self._folder.name) / "stderr").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "apiflux_grpc", "--log-level", self._log_level),
+                *("serve", "--bind", "127.0.0.1:0", "--config", str(config)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env=os.environ | self._environ,
+            cwd=self._folder.name,  # no .env of somebody else's
+            start_new_session=True,  # Ctrl-C is for the parent
+        )
+        self.pid = self._process.pid
+        if self._cpu is not None:
+            os.sched_setaffinity(self.pid, {self._cpu})
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("listening on "):
+            self._process.wait()
+            said = self.stderr
+            self.__exit__()
+            raise RuntimeError(f"the server didn't start: {said.strip()}")
+        self.target = line.split()[-1]
+        return self
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return (Path(self._folder.name) / "stderr").read_text(encoding="utf-8")
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.returncode is None:
+            self._process.terminate()
+            try:
+                self.returncode = self._process.wait(40)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self.returncode = self._process.wait()
+        return self.returncode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self.returncode = self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._stderr.close()
+        self._folder.cleanup()
+
+
+def config_for(base_url: str, limits: Iterable[tuple[int, int]], labels: list[str], extra: str = "") -> str:
+    """The TOML of a pool `default` in front of `base_url`; secrets come from the variables of `secrets_for`.
+
+    A limit is (max, period in ns), the period in whole milliseconds; `extra` is TOML of the pool.
+    """
+    rows = ", ".join(f'{{ max = {most}, per = "{per_ns // 1_000_000}ms" }}' for most, per_ns in limits)
+    keys = "".join(
+        f'\n[[pools.default.keys]]\nlabel = "{label}"\nsecret_env = "STRESS_SECRET_{place}"\n'
+        for place, label in enumerate(labels)
+    )
+    return f'[pools.default]\nbase_url = "{base_url}"\nlimits = [{rows}]\n{extra}\n{keys}'
+
+
+def secrets_for(keys: dict[str, str]) -> dict[str, str]:
+    """The environment that goes with config_for."""
+    return {f"STRESS_SECRET_{place}": secret for place, secret in enumerate(keys.values())}
