@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.adapters.observe_logs import LogObserver
-from apiflux_grpc.core.model import Answer, RetryPolicy
+from apiflux_grpc.core.model import RetryPolicy
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server import wire
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -19,7 +20,7 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.model import Result
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.batches import PoolParts
     from apiflux_grpc.engine.messages import BatchSpec
 

@@ -38,17 +38,18 @@ from aiohappyeyeballs import start_connection
 from httptools import HttpParserError, HttpResponseParser
 
 from apiflux_grpc.adapters.wheel import Wheel
-from apiflux_grpc.core.model import (
+from apiflux_grpc.core.model import MILLISECOND, SECOND
+from apiflux_grpc.core.outcome import (
     CANCELLED,
     CLOSED,
     LATE,
-    MILLISECOND,
     NO_CONNECTION,
     OUT_OF_TIME,
-    SECOND,
+    Cause,
     NotSent,
     Reason,
     Unknown,
+    unsent,
 )
 
 if TYPE_CHECKING:
@@ -226,13 +227,13 @@ class Origin:
             if not isinstance(error, OSError | ValueError):
                 raise
             self._lookup_until = 0  # maybe it moved
-            self.finish(exchange, NotSent(words_for(error)))
+            self.finish(exchange, NotSent(Cause.UNREACHABLE, words_for(error)))
             return
         now = self.clock()
         if not exchange._over and exchange.send_by is not None and exchange.send_by < now:
             self.finish(exchange, LATE)
         if exchange._over or connection.lost:
-            self.finish(exchange, NotSent("the connection was closed before it was used"))
+            self.finish(exchange, NotSent(Cause.DROPPED, "the connection was closed before it was used"))
             self.keep(connection)
         else:
             connection.write(exchange, now)
@@ -242,7 +243,7 @@ class Origin:
         error = None if task.cancelled() else task.exception()
         detail = CANCELLED.detail if error is None else type(error).__name__
         if exchange._connection is None:
-            self.finish(exchange, NotSent(detail))
+            self.finish(exchange, unsent(detail))
         elif error is not None:
             self.finish(exchange, Unknown(detail))
 
@@ -438,7 +439,7 @@ class _Connection(asyncio.BufferedProtocol):
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         exchange._connection = None
-        self._origin.finish_soon(exchange, NotSent("the connection was closed before it was used"))
+        self._origin.finish_soon(exchange, NotSent(Cause.DROPPED, "the connection was closed before it was used"))
         self.abort()
 
     def _nothing_went_out(self) -> bool:
@@ -637,7 +638,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._status:
             ending = self._reply(fault)
         elif self._nothing_went_out():
-            ending = NotSent(detail)
+            ending = unsent(detail)
         else:
             ending = Unknown(detail, reason)
         self._end(ending, keep=False)

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode
 from yarl import URL
 
 from apiflux_grpc.adapters.masking import Mask
-from apiflux_grpc.core.model import SECOND, X_API_KEY, Call, HeaderKey, QueryKey
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import SECOND, X_API_KEY, HeaderKey, QueryKey
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key

@@ -28,18 +28,17 @@ import aiohttp
 from yarl import URL
 
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
-from apiflux_grpc.core.model import (
+from apiflux_grpc.core.model import MILLISECOND, SECOND
+from apiflux_grpc.core.outcome import (
     CANCELLED,
     CLOSED,
     LATE,
-    MILLISECOND,
     NO_CONNECTION,
     OUT_OF_TIME,
-    SECOND,
     Answer,
-    NotSent,
     Reason,
     Unknown,
+    unsent,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from apiflux_grpc.adapters.masking import Mask
-    from apiflux_grpc.core.model import Outcome
+    from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
 STALE_CONNECTIONS: Final = 100  # given up in a row before an attempt ends as NotSent
@@ -314,7 +313,7 @@ class _Flight:
         return self._lost(CANCELLED.detail)
 
     def _lost(self, detail: str) -> Outcome:
-        return Unknown(detail) if self._out else NotSent(detail)
+        return Unknown(detail) if self._out else unsent(detail)
 
     def _answer(self, fault: Reason | None = None) -> Answer:
         """What has come so far. The mask comes before the cap, lest that cut a secret in two."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.adapters.http1 import Exchange, Origin, Reply
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
-from apiflux_grpc.core.model import Answer, NotSent, Reason, Unknown
+from apiflux_grpc.core.outcome import Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
     from apiflux_grpc.adapters.masking import Mask
-    from apiflux_grpc.core.model import Outcome
+    from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
 # What zlib calls them: 47 is gzip or zlib, found out by its first bytes; 15 zlib, -15 the same without a frame.

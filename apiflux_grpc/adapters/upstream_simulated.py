@@ -17,7 +17,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.adapters.wheel import Wheel
-from apiflux_grpc.core.model import CLOSED, MILLISECOND, OUT_OF_TIME, SECOND, Answer, NotSent, Reason, Unknown
+from apiflux_grpc.core.model import MILLISECOND, SECOND
+from apiflux_grpc.core.outcome import CLOSED, OUT_OF_TIME, Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

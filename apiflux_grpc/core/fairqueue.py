@@ -20,7 +20,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Batch
+    from apiflux_grpc.core.batch import Batch
 
 
 class _Caller:

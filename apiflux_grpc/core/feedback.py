@@ -20,7 +20,8 @@ from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from apiflux_grpc.core.model import Answer, Key
+    from apiflux_grpc.core.model import Key
+    from apiflux_grpc.core.outcome import Answer
 
 LONGEST_RETRY_AFTER: Final = 3600 * SECOND
 LONGEST_BACK_OFF: Final = 60 * SECOND

@@ -20,9 +20,10 @@ from apiflux_grpc.core.model import SECOND, Counts, Kind
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from apiflux_grpc.core.batch import Batch
     from apiflux_grpc.core.budget import Budget
-    from apiflux_grpc.core.model import Batch, Limit
-    from apiflux_grpc.core.scheduler import GroupState, KeyState
+    from apiflux_grpc.core.keys import GroupState, KeyState
+    from apiflux_grpc.core.model import Limit
     from apiflux_grpc.core.window import Window
 
 MOST_ENDS: Final = 64  # groups of one supply are merged down to so many, each to its latest end

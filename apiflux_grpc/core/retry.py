@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import Answer, NotSent, Reason
+from apiflux_grpc.core.outcome import Answer, NotSent, Reason
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Outcome, Pool, RetryPolicy
+    from apiflux_grpc.core.model import Pool, RetryPolicy
+    from apiflux_grpc.core.outcome import Outcome
 
 NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED})
 KEY_AT_FAULT: Final = frozenset({Reason.HTTP_429, Reason.KEY_REJECTED})  # another key is the better choice

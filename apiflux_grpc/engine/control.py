@@ -16,7 +16,7 @@ from apiflux_grpc.engine.messages import KeySnapshot, PoolSnapshot, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apiflux_grpc.core.scheduler import KeyState
+    from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.engine.pump import Pump
 
 

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.model import Call, Result, RetryPolicy, Tally
+    from apiflux_grpc.core.batch import Tally
+    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.model import RetryPolicy
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.mailbox import Mailbox
 
 FLUSH_BYTES: Final = 256 << 10  # of results in one message, and one result more

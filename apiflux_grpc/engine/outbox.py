@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import Batch, Tally
+from apiflux_grpc.core.batch import Batch, Tally
 from apiflux_grpc.engine.messages import Ending, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.model import Call, Result
+    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.messages import BatchSpec
     from apiflux_grpc.engine.ports import Attempt
 
@@ -125,7 +126,7 @@ class Outbox:
         if self.fed is not None:
             place = result.index
             del self.fed.calls[place], self.fed.costs[place], self.fed.since[place]
-            result.index = self.fed.indexes.pop(place)
+            result = result._replace(index=self.fed.indexes.pop(place))
         self.batch.done += 1
         self._store(result)
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.core.model import Call, Key, Outcome, Permit
+    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.model import Key
+    from apiflux_grpc.core.outcome import Outcome
+    from apiflux_grpc.core.permit import Permit
 
     Clock = Callable[[], int]  # monotonic, integer nanoseconds
 

@@ -17,23 +17,13 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.batch import Again, Batch
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.feedback import LONGEST_BACK_OFF, block_for, cost_of, hints, retry_after
 from apiflux_grpc.core.forecast import Forecast, work_before
 from apiflux_grpc.core.margin import RoundTrips
-from apiflux_grpc.core.model import (
-    LATE,
-    MILLISECOND,
-    OURS,
-    SECOND,
-    Again,
-    Answer,
-    Batch,
-    Counts,
-    NotSent,
-    Reason,
-    Result,
-)
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
 from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
 from apiflux_grpc.engine.messages import Ending
 from apiflux_grpc.engine.ports import Attempt
@@ -42,9 +32,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from apiflux_grpc.core.call import Call
     from apiflux_grpc.core.feedback import Hint
-    from apiflux_grpc.core.model import Call, Outcome, Permit, Pool
-    from apiflux_grpc.core.scheduler import KeyState, Scheduler
+    from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.outcome import Outcome
+    from apiflux_grpc.core.permit import Permit
+    from apiflux_grpc.core.scheduler import Scheduler
     from apiflux_grpc.engine.flusher import Flusher
     from apiflux_grpc.engine.outbox import Outbox
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
@@ -270,7 +264,12 @@ class Pump:
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
         self.scheduler.settle(permit, now, answered_at, actual)
-        if outcome == LATE and outbox.ending is None and outbox.late < MOST_LATE * outbox.batch.total:
+        if (
+            isinstance(outcome, NotSent)
+            and outcome.cause is Cause.LATE
+            and outbox.ending is None
+            and outbox.late < MOST_LATE * outbox.batch.total
+        ):
             # The connection took too long to open for a bucket's pacer. It is open now: that was no attempt.
             outbox.late += 1
             self._tell_breakers(permit, None, None, now)
@@ -316,7 +315,9 @@ class Pump:
             self._tell_breakers(permit, None, None, now)
         elif not isinstance(outcome, Answer):
             self._last_failure = outcome.detail
-            self._tell_breakers(permit, None, None if outcome in OURS else False, now)
+            self._tell_breakers(
+                permit, None, None if isinstance(outcome, NotSent) and outcome.cause.ours else False, now
+            )
         else:
             self._last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, works, failure not in UPSTREAM_AT_FAULT, now, outcome.status)

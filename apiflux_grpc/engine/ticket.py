@@ -17,7 +17,7 @@ from apiflux_grpc.engine.messages import FLUSH_BYTES, Cancel, Credit, End, EndUn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from apiflux_grpc.core.model import Call
+    from apiflux_grpc.core.call import Call
     from apiflux_grpc.engine.admission import Admission
     from apiflux_grpc.engine.messages import Inbound
 

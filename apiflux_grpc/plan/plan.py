@@ -30,8 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc import charts as report
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import shape
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kind, Limit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.judge.durations import format_ns, parse_duration
 from apiflux_grpc.judge.ledger import most_in_any_window
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from apiflux_grpc.core.model import Permit
+    from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.settings import PoolSettings
 
 MOST_CALLS: Final = 200_000  # of one plan: seconds of real time, however long the makespan is

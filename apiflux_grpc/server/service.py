@@ -30,7 +30,8 @@ from apiflux_grpc.v1 import apiflux_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from apiflux_grpc.core.model import Key, Limit, Pool, Result
+    from apiflux_grpc.core.model import Key, Limit, Pool
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.engine.messages import KeySnapshot, PoolSnapshot, Results
     from apiflux_grpc.engine.ticket import Ticket

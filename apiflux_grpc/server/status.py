@@ -22,14 +22,14 @@ from apiflux_grpc.core.errors import (
     PoolNotFound,
     ReaderStalled,
 )
-from apiflux_grpc.core.model import Answer, NotSent, Reason
+from apiflux_grpc.core.outcome import Answer, NotSent, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
-    from apiflux_grpc.core.model import Result
+    from apiflux_grpc.core.outcome import Result
 
 DOMAIN: Final = "apiflux.v1"
 # Status details travel in the trailers. Above 8 KiB clients drop some of them, by chance, and above 16 KiB all.

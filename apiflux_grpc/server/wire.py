@@ -13,20 +13,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from apiflux_grpc.core.budget import largest
+from apiflux_grpc.core.call import IDEMPOTENT_METHODS, SENDER_HEADERS, Call
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.feedback import LARGEST
-from apiflux_grpc.core.model import (
-    MILLISECOND,
-    RETRY_REASONS,
-    SAFE_METHODS,
-    SECOND,
-    SENDER_HEADERS,
-    Answer,
-    Call,
-    Counts,
-    HeaderKey,
-    RetryPolicy,
-)
+from apiflux_grpc.core.model import MILLISECOND, RETRY_REASONS, SECOND, Counts, HeaderKey, RetryPolicy
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server.status import result_error
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -36,7 +27,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
-    from apiflux_grpc.core.model import Pool, Result
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.messages import Over, Standing
 
 T = TypeVar("T")
@@ -111,7 +103,7 @@ def _call(message: pb.Call) -> Call:
         headers=dict(message.headers) if message.headers else {},
         body=message.body,
         timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
-        idempotent=message.idempotent if message.HasField("idempotent") else method in SAFE_METHODS,
+        idempotent=message.idempotent if message.HasField("idempotent") else method in IDEMPOTENT_METHODS,
         id=message.id,
     )
 
@@ -143,7 +135,7 @@ class Checks:
         if len(call.id) > 256:
             self._fault(f"{where}.id", "is longer than 256 characters")
         method = call.method
-        if method and method not in SAFE_METHODS and not _sendable(method):
+        if method and method not in IDEMPOTENT_METHODS and not _sendable(method):
             hint = f"; did you mean {method.upper()!r}?" if _sendable(method.upper()) else ""
             self._fault(f"{where}.method", f"{method[:32]!r} is not a method that can be sent{hint}")
         self._path(where, call.path)

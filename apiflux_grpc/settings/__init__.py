@@ -41,12 +41,12 @@ from pydantic import (
 )
 
 from apiflux_grpc.core.budget import shape
+from apiflux_grpc.core.call import SENDER_HEADERS
 from apiflux_grpc.core.model import (
     MICROSECOND,
     MILLISECOND,
     RETRY_REASONS,
     SECOND,
-    SENDER_HEADERS,
     X_API_KEY,
     Counts,
     Group,
@@ -56,9 +56,9 @@ from apiflux_grpc.core.model import (
     Limit,
     Pool,
     QueryKey,
-    Reason,
     RetryPolicy,
 )
+from apiflux_grpc.core.outcome import Reason
 
 Mode = Literal["test", "production"]
 

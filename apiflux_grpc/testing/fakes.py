@@ -13,12 +13,13 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.model import CANCELLED, MICROSECOND, Answer, NotSent, Unknown
+from apiflux_grpc.core.model import MICROSECOND
+from apiflux_grpc.core.outcome import CANCELLED, Answer, NotSent, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apiflux_grpc.core.model import Outcome, Reason
+    from apiflux_grpc.core.outcome import Outcome, Reason
     from apiflux_grpc.engine.ports import Attempt, Clock
 
 

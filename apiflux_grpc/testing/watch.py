@@ -6,13 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.model import SECOND, Batch, Call, Key, Permit
-from apiflux_grpc.core.scheduler import KeyState
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.keys import KeyState
+from apiflux_grpc.core.model import SECOND, Key
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Outcome
+    from apiflux_grpc.core.outcome import Outcome
 
 
 A_KEY: Final = Key("key-1", "sk-test-0123456789", ())

@@ -12,7 +12,9 @@ import pytest
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.model import Answer, Call, HeaderKey, Key, QueryKey
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import HeaderKey, Key, QueryKey
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.testing import Watch
 
 KEY = Key("key-1", "sk-/+ 0123", ())

@@ -20,19 +20,16 @@ import pytest
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.model import (
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import MILLISECOND, SECOND, HeaderKey, Key, QueryKey
+from apiflux_grpc.core.outcome import (
     CANCELLED,
-    MILLISECOND,
     NO_CONNECTION,
     OUT_OF_TIME,
-    SECOND,
     Answer,
-    Call,
-    HeaderKey,
-    Key,
+    Cause,
     NotSent,
     Outcome,
-    QueryKey,
     Reason,
     Unknown,
 )
@@ -370,10 +367,12 @@ async def test_the_egress_proxy(site: Site, make: Make) -> None:
 async def test_the_egress_proxy_fails(site: Site, make: Make) -> None:
     """A proxy that can't be reached, or that refuses the tunnel, means not sent."""
     gone = make(egress_proxy=f"http://127.0.0.1:{closed_port()}")
-    assert await attempt(gone, Call()) == NotSent("the egress proxy can't be reached: connection refused")
+    assert await attempt(gone, Call()) == NotSent(
+        Cause.UNREACHABLE, "the egress proxy can't be reached: connection refused"
+    )
     site.on("upstream.invalid:443", b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "close")
     refused = make(base_url="https://upstream.invalid", egress_proxy=site.url)
-    assert await attempt(refused, Call()) == NotSent("the egress proxy refused")
+    assert await attempt(refused, Call()) == NotSent(Cause.UNREACHABLE, "the egress proxy refused")
     assert CANARY.encode() not in b"".join(site.requests)
 
 
@@ -391,7 +390,7 @@ async def test_no_redirects(site: Site, upstream: Sender) -> None:
 async def test_refused(make: Make) -> None:
     """A refused connection is NotSent."""
     upstream = make(base_url=f"http://127.0.0.1:{closed_port()}")
-    assert await attempt(upstream, Call()) == NotSent("can't connect: connection refused")
+    assert await attempt(upstream, Call()) == NotSent(Cause.UNREACHABLE, "can't connect: connection refused")
 
 
 async def test_unknown_host(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +400,9 @@ async def test_unknown_host(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
-    assert await attempt(make(base_url="http://nowhere.invalid"), Call()) == NotSent("the host name was not found")
+    assert await attempt(make(base_url="http://nowhere.invalid"), Call()) == NotSent(
+        Cause.UNREACHABLE, "the host name was not found"
+    )
 
 
 async def test_no_tls(site: Site, make: Make) -> None:
@@ -412,7 +413,7 @@ async def test_no_tls(site: Site, make: Make) -> None:
     await until(lambda: site.writers)
     (writer,) = site.writers
     writer.write(b"this is not TLS\r\n")
-    assert await watch.over() == NotSent("the TLS handshake failed")
+    assert await watch.over() == NotSent(Cause.UNREACHABLE, "the TLS handshake failed")
     assert watch.sent_at == []
 
 
@@ -421,7 +422,7 @@ async def test_connecting_takes_too_long(site: Site, make: Make) -> None:
     site.silent = True
     tls = site.url.replace("http:", "https:")
     hasty = make(base_url=tls, connect_timeout=20 * MILLISECOND)
-    assert await attempt(hasty, Call()) == NotSent("connecting took too long")
+    assert await attempt(hasty, Call()) == NotSent(Cause.UNREACHABLE, "connecting took too long")
     assert await attempt(make(base_url=tls), Call(), timeout=20 * MILLISECOND) == NO_CONNECTION
 
 
@@ -596,7 +597,7 @@ async def test_no_text_of_an_exception_gets_out(make: Make, monkeypatch: pytest.
         raise RuntimeError(f"could not do {request.url}")
 
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", fail)
-    assert await attempt(make(key_in=QueryKey("key")), Call()) == NotSent("RuntimeError")
+    assert await attempt(make(key_in=QueryKey("key")), Call()) == NotSent(Cause.UNREACHABLE, "RuntimeError")
 
 
 async def test_the_canary(site: Site, make: Make, caplog: pytest.LogCaptureFixture) -> None:

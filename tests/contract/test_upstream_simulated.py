@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, Key, Reason, Unknown
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Key
+from apiflux_grpc.core.outcome import Answer, Reason, Unknown
 from apiflux_grpc.testing import Watch
 
 

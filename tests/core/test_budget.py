@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import FAR, PACER_MARGIN, Bucket, Budget, largest, shape
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kind, Limit, Permit
-from apiflux_grpc.core.scheduler import KeyState
+from apiflux_grpc.core.keys import KeyState
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.testing import FakePacer
 
 JITTER: Final = 250 * MILLISECOND

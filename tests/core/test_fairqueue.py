@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apiflux_grpc.core.batch import Again, Batch
 from apiflux_grpc.core.fairqueue import FairQueue
-from apiflux_grpc.core.model import Again, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,8 @@ from apiflux_grpc.core.feedback import (
     cost_of,
     retry_after,
 )
-from apiflux_grpc.core.model import SECOND, Answer, Key, Limit, Reason
+from apiflux_grpc.core.model import SECOND, Key, Limit
+from apiflux_grpc.core.outcome import Answer, Reason
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

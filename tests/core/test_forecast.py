@@ -7,10 +7,12 @@ from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import PacerFactory
 from apiflux_grpc.core.feedback import LARGEST
 from apiflux_grpc.core.forecast import Forecast, work_before
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Kind, Limit, Permit, Pool
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.testing import FakePacer
 

@@ -8,22 +8,12 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.model import (
-    MILLISECOND,
-    SECOND,
-    Batch,
-    Call,
-    Counts,
-    Group,
-    Key,
-    Kind,
-    Limit,
-    NotSent,
-    Permit,
-    Pool,
-    RetryPolicy,
-)
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Group, Key, Kind, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.outcome import Cause, NotSent
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.window import Window
 from apiflux_grpc.engine.batches import PoolParts
@@ -278,7 +268,7 @@ async def test_a_probe_that_comes_too_late_to_be_sent_is_followed_by_another(who
     ticket = engine.submit(BatchSpec("pool", "caller", [Call()] * 5, policy))
     await asyncio.sleep(30)
     (probe,) = upstream.open
-    upstream.fail(probe, NotSent("late"))
+    upstream.fail(probe, NotSent(Cause.LATE, "late"))
     for _ in range(100):
         await asyncio.sleep(1)
         for attempt in list(upstream.open):

@@ -21,20 +21,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import FAR, largest
-from apiflux_grpc.core.model import (
-    MICROSECOND,
-    MILLISECOND,
-    SECOND,
-    Batch,
-    Counts,
-    Group,
-    Key,
-    Kind,
-    Limit,
-    Permit,
-    Pool,
-)
+from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND, Counts, Group, Key, Kind, Limit, Pool
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
@@ -43,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apiflux_grpc.core.budget import Budget
-    from apiflux_grpc.core.scheduler import KeyState
+    from apiflux_grpc.core.keys import KeyState
 
 MINUTE: Final = 60 * SECOND
 ULPS: Final = 2 * MICROSECOND

@@ -6,7 +6,8 @@ from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Answer, NotSent, Outcome, Pool, Reason, RetryPolicy, Unknown
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Pool, RetryPolicy
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Unknown
 from apiflux_grpc.core.retry import again_in, backoff, failure_of
 
 POOL: Final = Pool("pool", ())
@@ -36,7 +37,7 @@ def answer(status: int, fault: Reason | None = None) -> Answer:
         (answer(0), Reason.HTTP_1XX),
         (answer(200, Reason.BODY_CUT), Reason.BODY_CUT),
         (answer(429, Reason.BODY_CUT), Reason.BODY_CUT),
-        (NotSent("refused"), Reason.NOT_SENT),
+        (NotSent(Cause.UNREACHABLE, "refused"), Reason.NOT_SENT),
         (Unknown("reset"), Reason.UNKNOWN),
         (Unknown("slow", Reason.TIMEOUT), Reason.TIMEOUT),
     ],

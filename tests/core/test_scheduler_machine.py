@@ -20,7 +20,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Batch, Counts, Key, Limit, Permit, Pool
+from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Limit, Pool
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
@@ -28,7 +30,7 @@ from tests.core.world import NEVER, World, next_cost
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apiflux_grpc.core.scheduler import KeyState
+    from apiflux_grpc.core.keys import KeyState
 
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE

@@ -9,13 +9,15 @@ from __future__ import annotations
 from heapq import heappush
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from apiflux_grpc.core.model import Again, Batch
+from apiflux_grpc.core.batch import Again, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.core.model import Permit, Pool
-    from apiflux_grpc.core.scheduler import KeyState, Scheduler
+    from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.permit import Permit
+    from apiflux_grpc.core.scheduler import Scheduler
 
 NEVER: Final = 1 << 70
 F = TypeVar("F")  # an attempt, as the machine keeps it

@@ -12,10 +12,12 @@ from aiolimiter import AsyncLimiter
 
 from apiflux_grpc.adapters.masking import SHORTEST
 from apiflux_grpc.client.types import Call
+from apiflux_grpc.core.call import IDEMPOTENT_METHODS
 from apiflux_grpc.core.feedback import LARGEST_JSON
-from apiflux_grpc.core.model import RETRY_REASONS, SAFE_METHODS, SECOND
+from apiflux_grpc.core.keys import KEY_BREAKER
+from apiflux_grpc.core.model import RETRY_REASONS, SECOND
 from apiflux_grpc.core.retry import NOT_EXECUTED
-from apiflux_grpc.core.scheduler import KEY_BREAKER, POOL_BREAKER
+from apiflux_grpc.core.scheduler import POOL_BREAKER
 from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
 from apiflux_grpc.engine.messages import Ending
 from apiflux_grpc.engine.outbox import BYTES, PLACES
@@ -133,7 +135,7 @@ def test_the_table_of_retries_is_that_of_the_rules() -> None:
     assert {reason for reason, (_, unsafe) in again.items() if unsafe} == {reason.value for reason in NOT_EXECUTED}
     sentence = re.search(r"^((?:[A-Z]+(?:, | and )?)+) count as idempotent", page("howto/retries.md"), re.MULTILINE)
     assert sentence is not None
-    assert set(re.findall(r"[A-Z]+", sentence[1])) == SAFE_METHODS
+    assert set(re.findall(r"[A-Z]+", sentence[1])) == IDEMPOTENT_METHODS
 
 
 def test_every_event_of_the_log_is_documented() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from apiflux_grpc.client import errors as client_errors
 from apiflux_grpc.core import errors
-from apiflux_grpc.core.model import Reason
+from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs import generate

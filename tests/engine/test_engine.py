@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.errors import Draining, EngineFailed, Overloaded, PoolNotFound
-from apiflux_grpc.core.model import SECOND, Call, Key, Limit, NotSent, Pool, Reason, Result, RetryPolicy, Unknown
+from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.outcome import Cause, NotSent, Reason, Result, Unknown
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
@@ -191,7 +193,7 @@ async def test_a_retry_needs_no_new_room(bench: Bench) -> None:
     first = bench.upstream.open[0]
     for attempt in bench.upstream.open[1:]:
         bench.upstream.answer(attempt)
-    bench.upstream.fail(first, NotSent("refused"))
+    bench.upstream.fail(first, NotSent(Cause.UNREACHABLE, "refused"))
     await bench.turn(2)
     reading = asyncio.create_task(read(ticket))
     while not reading.done():
@@ -224,7 +226,7 @@ async def test_a_call_never_sent_is_refunded_and_one_sent_stays_charged() -> Non
     await bench.engine.start(own_thread=False)
     bench.submit(2)
     await bench.turn()
-    bench.upstream.fail(bench.upstream.open[0], NotSent("refused"))
+    bench.upstream.fail(bench.upstream.open[0], NotSent(Cause.UNREACHABLE, "refused"))
     await bench.turn(1.5)
     assert len(bench.upstream.begun) == 2
     bench.upstream.send(bench.upstream.open[0])

@@ -408,7 +408,7 @@ VARIANTS: Final = (
     Variant(
         "our own lateness opens the upstream's breaker",
         PUMP,
-        "None if outcome in OURS else False",
+        "None if isinstance(outcome, NotSent) and outcome.cause.ours else False",
         "False",
         ("tests/engine/test_feedback_loop.py",),
     ),

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Call, Group, Key, Kind, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Group, Key, Kind, Limit, Pool, RetryPolicy
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

@@ -28,7 +28,9 @@ import uvloop
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.model import SECOND, Answer, Call, Key, NotSent, Outcome, Unknown
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import SECOND, Key
+from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Unknown
 from apiflux_grpc.engine.ports import Upstream
 from apiflux_grpc.testing import Watch
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.model import Answer, NotSent, Outcome
+from apiflux_grpc.core.outcome import Answer, NotSent, Outcome
 from tests.sender.hostile import FIN, PASSES, Stage, Step, World, passes, until
 
 BODY_CAP = 300

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, Answer, NotSent, Outcome, Reason, Unknown
+from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Reason, Unknown
 from tests.sender.hostile import (
     CLOSE,
     CUT,

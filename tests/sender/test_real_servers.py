@@ -25,7 +25,9 @@ import psutil
 import pytest
 
 from apiflux_grpc.adapters.http_settings import HttpSettings
-from apiflux_grpc.core.model import SECOND, Answer, Call
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.ports import Upstream
 from tests.sender.hostile import LOOPS, SUBJECTS, Authority, Told
 

@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, Answer, Outcome, Unknown
+from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.outcome import Answer, Outcome, Unknown
 from tests.sender.hostile import CUT, ECHO, FIN, HANG, PASSES, RST, Stage, Step, World, passes
 
 S = b"HTTP/1.1 200 OK\r\n"

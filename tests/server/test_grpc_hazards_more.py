@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, Overloaded, SyncClient, Unavailable
-from apiflux_grpc.core.model import SECOND, Answer
+from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server import service as service_module

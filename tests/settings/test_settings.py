@@ -31,8 +31,8 @@ from apiflux_grpc.core.model import (
     Limit,
     Pool,
     QueryKey,
-    Reason,
 )
+from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import LONGEST, MOST, PoolSettings, Settings, SettingsError, load, parse_duration
 
 CANARY = "canary-7f3a"

@@ -1,0 +1,48 @@
+"""What is asked: one outbound request.
+
+Rule: a Call is valid when it is made; checks.py says what is wrong with one that isn't. Which headers are ours and
+which methods may be repeated stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Set by the sender, or of the connection: neither a call nor a setting may set them.
+SENDER_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# RFC 9110 section 9.2.2: sent twice, they have the effect of being sent once. TRACE is never sent.
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One outbound request. `timeout` is ns; None: the pool's."""
+
+    method: str = "GET"
+    path: str = "/"
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    timeout: int | None = None
+    idempotent: bool = True
+    id: str = ""

@@ -1,0 +1,50 @@
+"""The right to make one call with one key now.
+
+Rule: a permit names the one key and the one call that it pays for: a call can't go out uncounted, and a key can't be
+forgotten on its way upstream. Made by the scheduler alone, charged before it is handed out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.batch import Batch
+    from apiflux_grpc.core.budget import Flight
+    from apiflux_grpc.core.keys import KeyState, Share
+
+
+class Permit:
+    """One call, one key, one instant (ns)."""
+
+    __slots__ = (
+        "batch",
+        "cost",
+        "flight",
+        "index",
+        "key",
+        "key_era",
+        "number",
+        "pool_era",
+        "queue_time",
+        "share",
+        "taken_at",
+    )
+
+    def __init__(
+        self, key: KeyState, batch: Batch, index: int, number: int, cost: int, taken_at: int, queue_time: int
+    ) -> None:
+        self.key = key
+        self.batch = batch
+        self.index = index
+        self.number = number  # 1 for the first attempt
+        self.cost = cost
+        self.taken_at = taken_at
+        self.queue_time = queue_time
+        self.flight: Flight | None = None  # set when it was sent
+        self.key_era = 0  # of the key's breaker, and of the pool's
+        self.pool_era = 0
+        self.share: Share | None = None  # what it takes of its key's group
+
+    def __repr__(self) -> str:
+        return f"<Permit {self.key.key.label} call {self.index} attempt {self.number} of {self.batch!r}>"
