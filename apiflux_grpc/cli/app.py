@@ -64,9 +64,9 @@ def _target(value: str | None) -> str | None:
 
 
 def _seconds(value: float | None) -> float | None:
-    from apiflux_grpc.client.channel import seconds
+    from apiflux_grpc.client.channel import check_timeout
 
-    return _checked(seconds, value)
+    return _checked(check_timeout, value)
 
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]

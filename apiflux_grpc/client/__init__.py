@@ -5,7 +5,7 @@ server.
 """
 
 from apiflux_grpc.client.aio import Client, Stream
-from apiflux_grpc.client.channel import TlsOptions
+from apiflux_grpc.client.calls import Call, Retry
 from apiflux_grpc.client.errors import (
     ApifluxError,
     DeadlineExceeded,
@@ -17,20 +17,10 @@ from apiflux_grpc.client.errors import (
     Unavailable,
 )
 from apiflux_grpc.client.feed import CallSource
+from apiflux_grpc.client.info import Estimate, Info, Key, Pool
+from apiflux_grpc.client.results import CallError, Progress, Response, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
-from apiflux_grpc.client.types import (
-    Call,
-    CallError,
-    Estimate,
-    Info,
-    Key,
-    Pool,
-    Progress,
-    Response,
-    Result,
-    Retry,
-    Summary,
-)
+from apiflux_grpc.client.tls import TlsOptions
 
 __all__ = [
     "ApifluxError",

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.channel import CHANNEL_OPTIONS as CHANNEL_OPTIONS
-from apiflux_grpc.client.channel import Route, seconds
+from apiflux_grpc.client.calls import process_request, repeat_request, stream_open
+from apiflux_grpc.client.channel import Route, check_timeout
 from apiflux_grpc.client.errors import error_from, never_ready
 from apiflux_grpc.client.feed import source_of
+from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
-from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
+from apiflux_grpc.client.results import Progress, Result
+from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, resumption_of
 from apiflux_grpc.client.resuming import Resuming
 from apiflux_grpc.client.streaming import Streaming
-from apiflux_grpc.client.types import Call, Estimate, Info, Progress, Result, Retry, process_request, stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
     from types import TracebackType
 
-    from apiflux_grpc.client.channel import TlsOptions
+    from apiflux_grpc.client.calls import AnyCall, Call, Retry
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.resuming import BeforeSend
+    from apiflux_grpc.client.tls import TlsOptions
 
     Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | Streaming | Resuming
 
@@ -109,7 +111,6 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._route = Route(target, options, tls, credentials, token)
-        self._metadata = self._route.metadata
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Client:
@@ -128,7 +129,7 @@ class Client:
 
     def process(
         self,
-        calls: Iterable[Call | pb.Call],
+        calls: Iterable[AnyCall],
         *,
         pool: str = "",
         priority: int = 0,
@@ -149,7 +150,7 @@ class Client:
 
     def process_stream(
         self,
-        calls: Iterable[Call | pb.Call] | AsyncIterable[Call | pb.Call] | CallSource,
+        calls: Iterable[AnyCall] | AsyncIterable[AnyCall] | CallSource,
         *,
         pool: str = "",
         priority: int = 0,
@@ -177,57 +178,60 @@ class Client:
         """
         header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
         source = source_of(calls)
-        if resume:
-
-            def connect(left: float | None) -> Any:
-                return self._stub.ProcessStream(timeout=left, metadata=self._metadata)
-
-            batch = Resumption(header, time.monotonic(), window=window, give_up_after=give_up_after, timeout=timeout)
-            return Stream(Resuming(connect, batch, source, before_send))
-        if before_send is not None:
-            raise ValueError("before_send is for resume=True")
-
-        def start(requests: AsyncIterator[pb.ProcessStreamRequest]) -> Any:
-            return self._stub.ProcessStream(requests, timeout=seconds(timeout), metadata=self._metadata)
-
-        return Stream(Streaming(start, header, source))
+        batch = resumption_of(
+            header,
+            time.monotonic(),
+            resume=resume,
+            window=window,
+            give_up_after=give_up_after,
+            timeout=timeout,
+            before_send=before_send,
+        )
+        if batch is None:
+            return Stream(Streaming(lambda requests: self._open(timeout, requests), header, source))
+        return Stream(Resuming(self._open, batch, source, before_send))
 
     def repeat(
         self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
     ) -> Stream:
-        """Synthetic load: one call `count` times (0: the server's default)."""
-        repeat = pb.RepeatedCall(count=count, template=None if template is None else template.to_message())
-        return self.send(pb.ProcessRequest(pool=pool, repeat=repeat), timeout=timeout)
+        """Synthetic load: one call `count` times (0: the server's default). Otherwise as `process`."""
+        return self.send(repeat_request(count, template, pool), timeout=timeout)
 
     def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
-        """Run one batch, given as the message of the contract."""
-        return Stream(self._stub.Process(request, timeout=seconds(timeout), metadata=self._metadata))
+        """Run one batch, given as the message of the contract. Otherwise as `process`."""
+        return Stream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata))
 
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
-        try:
-            return Estimate.of(await self._stub.Estimate(request, timeout=seconds(timeout), metadata=self._metadata))
-        except grpc.aio.AioRpcError as error:
-            raise error_from(error) from None
+        return Estimate.of(await self._ask(self._stub.Estimate, request, timeout))
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
-        try:
-            return Info.of(
-                await self._stub.GetInfo(pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata)
-            )
-        except grpc.aio.AioRpcError as error:
-            raise error_from(error) from None
+        return Info.of(await self._ask(self._stub.GetInfo, pb.GetInfoRequest(), timeout))
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
+        """Wait until the server answers. Raises Unavailable if it doesn't within `timeout` seconds."""
         try:
             await self._stub.GetInfo(
-                pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata, wait_for_ready=True
+                pb.GetInfoRequest(),
+                timeout=check_timeout(timeout),
+                metadata=self._route.metadata,
+                wait_for_ready=True,
             )
         except grpc.aio.AioRpcError as error:
             raise never_ready(error, self._route.target, timeout) from None
+
+    async def _ask(self, method: Any, request: Any, timeout: float) -> Any:
+        """One request, one answer. Raises ApifluxError."""
+        try:
+            return await method(request, timeout=check_timeout(timeout), metadata=self._route.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from None
+
+    def _open(self, timeout: float | None, requests: AsyncIterator[pb.ProcessStreamRequest] | None = None) -> Any:
+        """A connection for a stream of calls; without `requests` they are written to it."""
+        return self._stub.ProcessStream(requests, timeout=timeout, metadata=self._route.metadata)
 
     @property
     def _stub(self) -> apiflux_pb2_grpc.FluxServiceAsyncStub:

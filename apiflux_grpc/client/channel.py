@@ -1,4 +1,4 @@
-"""How a client reaches its server: channel options, TLS, the token.
+"""How a client reaches its server: the target, the channel's options, the token.
 
 Rule: both clients open their channel by this one description, so they can't differ; a secret goes into the metadata or
 the credentials, and never into a repr or a message.
@@ -6,19 +6,16 @@ the credentials, and never into a repr or a message.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-import ssl
-from dataclasses import dataclass
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import grpc
+
+    from apiflux_grpc.client.tls import TlsOptions
 
     Options = Sequence[tuple[str, Any]]
 
@@ -38,7 +35,6 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 LONGEST: Final = 1e9  # seconds of a timeout, some 30 years: gRPC counts in nanoseconds
 
 _NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?").fullmatch
-_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
 
 
 def check_target(target: str) -> str:
@@ -71,65 +67,14 @@ def check_token(token: str) -> str:
     return token
 
 
-def seconds(timeout: float | None) -> float | None:
-    """A timeout that gRPC can keep, as it is; None: none. Raises ValueError."""
+def check_timeout(timeout: float | None) -> float | None:
+    """A timeout in seconds that gRPC can keep, as it is; None: none. Raises ValueError.
+
+    gRPC turns one that is too long, or no number, into a deadline that has passed already.
+    """
     if timeout is not None and not -LONGEST <= timeout <= LONGEST:
         raise ValueError(f"a timeout is at most {LONGEST:.0f} seconds, not {timeout:g}")
     return timeout
-
-
-@dataclass(frozen=True, slots=True)
-class TlsOptions:
-    """TLS to the server. All files are PEM; each is read when the client is opened.
-
-    `ca_file` says whom to trust (None: the well-known authorities that come with grpc). `cert_file` and `key_file` are
-    the client's own certificate, for servers that ask for one. `server_name` is the name the server's certificate must
-    have, where it isn't that of the target. Raises ValueError where one of the two files of a certificate is missing.
-    """
-
-    ca_file: Path | str | None = None
-    cert_file: Path | str | None = None
-    key_file: Path | str | None = None
-    server_name: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: one of the two is missing")
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """The credentials of a channel. Raises OSError where a file can't be read, ValueError where it is not PEM."""
-        ca, cert = _certificates(self.ca_file), _certificates(self.cert_file)
-        key = None if self.key_file is None else _private_key(self.key_file)
-        return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
-
-
-def _certificates(name: Path | str | None) -> bytes | None:
-    """A file of certificates. OpenSSL would say of a bad one only that the handshake failed."""
-    if name is None:
-        return None
-    data = Path(name).read_bytes()
-    blocks = [match[0].decode("ascii", "replace") for match in _PEM.finditer(data) if match[1] == b"CERTIFICATE"]
-    if not blocks:
-        raise ValueError(f"{name} has no certificate in PEM form")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(blocks))
-    except (ssl.SSLError, ValueError):
-        raise ValueError(f"{name} has a certificate that can't be read") from None
-    return data
-
-
-def _private_key(name: Path | str) -> bytes:
-    data = Path(name).read_bytes()
-    found = next((match for match in _PEM.finditer(data) if match[1].endswith(b"PRIVATE KEY")), None)
-    if found is None:
-        raise ValueError(f"{name} has no private key in PEM form")
-    if found[1].startswith(b"ENCRYPTED") or b"ENCRYPTED" in found[2]:
-        raise ValueError(f"the private key in {name} is encrypted, and nobody is asked for its password")
-    try:
-        base64.b64decode(b"".join(found[2].split()), validate=True)
-    except binascii.Error:
-        raise ValueError(f"{name} has a private key that can't be read") from None
-    return data
 
 
 class Route:

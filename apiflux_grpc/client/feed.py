@@ -13,15 +13,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from apiflux_grpc.client.types import to_message
+from apiflux_grpc.client.calls import to_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apiflux_grpc.client.types import Call
+    from apiflux_grpc.client.calls import AnyCall
     from apiflux_grpc.v1 import apiflux_pb2 as pb
-
-    AnyCall = Call | pb.Call
 
 CALLS_PER_MESSAGE: Final = 500
 BYTES_PER_MESSAGE: Final = 1 << 20  # a single call may be larger

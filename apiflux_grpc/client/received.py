@@ -6,20 +6,40 @@ Rule: a stream that is dropped cancels its RPC; a message is taken apart in one 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from apiflux_grpc.client.resuming import Resuming, SyncResuming
-from apiflux_grpc.client.streaming import Streaming, SyncStreaming
-from apiflux_grpc.client.types import Progress, Result, Summary
+from apiflux_grpc.client.results import Progress, Result, Summary
 
 if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
+class Cancellable(Protocol):
+    """What brings the messages of a batch: an RPC of grpc's, or what process_stream wraps around one."""
+
+    def cancel(self) -> object:
+        """End it at once; of no effect after the end."""
+        ...
+
+
+@runtime_checkable
+class Stoppable(Cancellable, Protocol):
+    """What process_stream wraps around its RPCs."""
+
+    def stop(self) -> None:
+        """Send nothing more, and go on until what is in flight has its results."""
+        ...
+
+    @property
+    def unsent(self) -> list[int]:
+        """After the end: the indexes of calls without a result that certainly didn't run, or may run again."""
+        ...
+
+
 class Received:
     """`summary` is set after the last result, `progress` about once a second."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Cancellable) -> None:
         self._call = call
         self._results: list[Result] = []  # of the last message, the next one last
         self.progress: Progress | None = None
@@ -29,21 +49,23 @@ class Received:
     def unsent(self) -> list[int]:
         """Of a stream with `resume` that ended early, or was stopped: the indexes of the calls that were taken from
         the iterable, have no result, and either certainly did not run or may run again."""
-        return self._call.unsent if isinstance(self._call, Resuming | SyncResuming) else []
+        return self._call.unsent if isinstance(self._call, Stoppable) else []
 
     def stop(self) -> None:
         """End the batch of a process_stream early and know of each call: nothing more is sent, what is in flight gets
         its results, then comes the summary.
 
-        A call that waits in the server then gets the error STOPPED, with `may_have_run` where an attempt was made.
-        With `resume` those that certainly didn't run, or may run again, have no result but are in `unsent`.
+        A call that waits in the server then gets the error STOPPED, with `may_have_run` if an attempt was made. With
+        `resume` those that certainly didn't run, or may run again, have no result but are in `unsent`.
+
+        Raises RuntimeError for the stream of `process`, `repeat` or `send`: the server has that batch whole.
         """
-        if not isinstance(self._call, Resuming | SyncResuming | Streaming | SyncStreaming):
+        if not isinstance(self._call, Stoppable):
             raise RuntimeError("only what process_stream returns can be stopped; cancel() ends any batch")
         self._call.stop()
 
     def cancel(self) -> None:
-        """Stop the batch: unsent calls are dropped, the others stopped."""
+        """End the batch at once: unsent calls are dropped, the others stopped, and their results lost."""
         self._call.cancel()
 
     def __del__(self) -> None:
@@ -51,6 +73,7 @@ class Received:
             self._call.cancel()
 
     def _take(self, message: pb.ProcessResponse, keep: bool = True) -> None:
+        """Note what a message says; `keep`: its results too, for `next`."""
         if keep:
             self._results = [Result.of(result) for result in reversed(message.results)]
         if message.HasField("progress"):

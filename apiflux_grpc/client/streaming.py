@@ -1,4 +1,4 @@
-"""The one connection of a stream that ends with it, for both clients.
+"""The one connection of a stream that ends with it, for the asynchronous client.
 
 Rule: the way there stays open until every call has its result, so that the batch can be stopped until then; and
 whatever ends the connection lets the producer go.
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, gathered, greeted, pieces
+from apiflux_grpc.client.feed import CALLS_PER_MESSAGE, close, greeted, pieces
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
-    from apiflux_grpc.client.feed import AnyCall, CallSource
+    from apiflux_grpc.client.feed import CallSource
 
 
 class Streaming:
@@ -39,6 +38,11 @@ class Streaming:
         self._changed = asyncio.Event()
         self._failure: Exception | None = None  # of the producer
         self._rpc = connect(self._requests())
+
+    @property
+    def unsent(self) -> list[int]:
+        """None are known: without `resume` every call that the server took has a result, and no other is kept."""
+        return []
 
     def stop(self) -> None:
         """Send nothing more, and go on until what is in flight has its results."""
@@ -90,73 +94,3 @@ class Streaming:
             raise
         finally:
             close(self._source)
-
-
-class SyncStreaming:
-    """The same for the blocking client: a thread of grpc's reads the iterable."""
-
-    def __init__(
-        self,
-        connect: Callable[[Iterator[pb.ProcessStreamRequest]], Any],
-        header: pb.ProcessStreamOpen,
-        calls: Iterable[AnyCall],
-    ) -> None:
-        self._header = header
-        self._calls = gathered(calls)
-        self._changed = threading.Condition()  # guards what follows
-        self._open = 0  # calls that were sent and have no result
-        self._stopped = False
-        self._over = False
-        self._failure: Exception | None = None  # of the producer
-        self._rpc = connect(self._requests())
-        if not self._rpc.add_callback(self._end):  # it is over already
-            self._end()
-
-    def stop(self) -> None:
-        """As Streaming.stop; a producer that blocks holds it back until it gives its next call."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        """End it at once."""
-        self._rpc.cancel()
-
-    def _end(self) -> None:
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[pb.ProcessResponse]:
-        try:
-            for message in self._rpc:
-                with self._changed:
-                    self._open -= len(message.results)
-                    self._changed.notify_all()
-                yield message
-        except grpc.RpcError:
-            if self._failure is not None:  # grpc ends the RPC then
-                raise self._failure from None
-            raise
-        finally:
-            self.cancel()
-
-    def _requests(self) -> Iterator[pb.ProcessStreamRequest]:
-        try:
-            yield pb.ProcessStreamRequest(open=self._header)
-            for some in self._calls:
-                for piece in pieces(some):
-                    with self._changed:
-                        if self._stopped:
-                            break
-                        self._open += len(piece)
-                    yield pb.ProcessStreamRequest(calls=piece)
-                if self._stopped:
-                    break
-            with self._changed:
-                self._changed.wait_for(lambda: self._open <= 0 or self._stopped or self._over)
-            if self._stopped:
-                yield pb.ProcessStreamRequest(stop=True)
-        except Exception as error:
-            self._failure = error
-            raise

@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from apiflux_grpc.client.channel import Route, seconds
+from apiflux_grpc.client.calls import process_request, stream_open
+from apiflux_grpc.client.channel import Route, check_timeout
 from apiflux_grpc.client.errors import error_from, never_ready
+from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
-from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, Resumption
-from apiflux_grpc.client.resuming import SyncResuming
-from apiflux_grpc.client.streaming import SyncStreaming
-from apiflux_grpc.client.types import Call, Estimate, Info, Result, Retry, process_request, stream_open
+from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, resumption_of
+from apiflux_grpc.client.resuming_sync import SyncResuming
+from apiflux_grpc.client.streaming_sync import SyncStreaming
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from apiflux_grpc.client.channel import TlsOptions
-    from apiflux_grpc.client.resuming import SyncBeforeSend
+    from apiflux_grpc.client.calls import AnyCall, Retry
+    from apiflux_grpc.client.results import Result
+    from apiflux_grpc.client.resuming_sync import SyncBeforeSend
+    from apiflux_grpc.client.tls import TlsOptions
 
 
 class SyncStream(Received):
@@ -71,14 +74,12 @@ class SyncClient:
         token: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        route = Route(target, options, tls, credentials, token)
+        self._route = route = Route(target, options, tls, credentials, token)
         secure = route.credentials()
         if secure is None:
             self._channel = grpc.insecure_channel(target, options=route.options)
         else:
             self._channel = grpc.secure_channel(target, secure, options=route.options)
-        self._target = target
-        self._metadata = route.metadata
         self._stub = apiflux_pb2_grpc.FluxServiceStub(self._channel)
 
     def __enter__(self) -> SyncClient:
@@ -89,7 +90,7 @@ class SyncClient:
 
     def process(
         self,
-        calls: Iterable[Call | pb.Call],
+        calls: Iterable[AnyCall],
         *,
         pool: str = "",
         priority: int = 0,
@@ -102,11 +103,11 @@ class SyncClient:
         request = process_request(
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
-        return SyncStream(self._stub.Process(request, timeout=seconds(timeout), metadata=self._metadata))
+        return SyncStream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata))
 
     def process_stream(
         self,
-        calls: Iterable[Call | pb.Call],
+        calls: Iterable[AnyCall],
         *,
         pool: str = "",
         priority: int = 0,
@@ -126,41 +127,47 @@ class SyncClient:
         a producer must not wait for the result of the call it gave last.
         """
         header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
-        if resume:
-
-            def connect(requests: Iterator[pb.ProcessStreamRequest], left: float | None) -> Any:
-                return self._stub.ProcessStream(requests, timeout=left, metadata=self._metadata)
-
-            batch = Resumption(header, time.monotonic(), window=window, give_up_after=give_up_after, timeout=timeout)
-            return SyncStream(SyncResuming(connect, batch, calls, before_send))
-        if before_send is not None:
-            raise ValueError("before_send is for resume=True")
-
-        def start(requests: Iterator[pb.ProcessStreamRequest]) -> Any:
-            return self._stub.ProcessStream(requests, timeout=seconds(timeout), metadata=self._metadata)
-
-        return SyncStream(SyncStreaming(start, header, calls))
+        batch = resumption_of(
+            header,
+            time.monotonic(),
+            resume=resume,
+            window=window,
+            give_up_after=give_up_after,
+            timeout=timeout,
+            before_send=before_send,
+        )
+        if batch is None:
+            return SyncStream(SyncStreaming(lambda requests: self._open(timeout, requests), header, calls))
+        return SyncStream(SyncResuming(self._open, batch, calls, before_send))
 
     def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
-        """How long a batch of so many calls would take now; see Client.estimate."""
+        """How long a batch of so many calls would take now; see Client.estimate. Raises ApifluxError."""
         request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
-        try:
-            return Estimate.of(self._stub.Estimate(request, timeout=seconds(timeout), metadata=self._metadata))
-        except grpc.RpcError as error:
-            raise error_from(error) from None
+        return Estimate.of(self._ask(self._stub.Estimate, request, timeout))
 
     def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is. Raises ApifluxError."""
+        return Info.of(self._ask(self._stub.GetInfo, pb.GetInfoRequest(), timeout))
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Wait until the server answers. Raises Unavailable if it doesn't within `timeout` seconds."""
         try:
-            return Info.of(self._stub.GetInfo(pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata))
+            self._stub.GetInfo(
+                pb.GetInfoRequest(),
+                timeout=check_timeout(timeout),
+                metadata=self._route.metadata,
+                wait_for_ready=True,
+            )
+        except grpc.RpcError as error:
+            raise never_ready(error, self._route.target, timeout) from None
+
+    def _ask(self, method: Any, request: Any, timeout: float) -> Any:
+        """One request, one answer. Raises ApifluxError."""
+        try:
+            return method(request, timeout=check_timeout(timeout), metadata=self._route.metadata)
         except grpc.RpcError as error:
             raise error_from(error) from None
 
-    def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers. Raises Unavailable where it doesn't within `timeout` seconds."""
-        try:
-            self._stub.GetInfo(
-                pb.GetInfoRequest(), timeout=seconds(timeout), metadata=self._metadata, wait_for_ready=True
-            )
-        except grpc.RpcError as error:
-            raise never_ready(error, self._target, timeout) from None
+    def _open(self, timeout: float | None, requests: Iterator[pb.ProcessStreamRequest]) -> Any:
+        """A connection for a stream of calls."""
+        return self._stub.ProcessStream(requests, timeout=timeout, metadata=self._route.metadata)

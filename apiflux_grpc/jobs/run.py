@@ -35,9 +35,10 @@ from rich.table import Table
 from rich.text import Text
 
 from apiflux_grpc.client import ApifluxError, Client, TlsOptions, Unavailable
-from apiflux_grpc.client.resume import WINDOW, unknown_result
+from apiflux_grpc.client.accounts import unknown_result
+from apiflux_grpc.client.calls import is_idempotent
+from apiflux_grpc.client.resume import WINDOW
 from apiflux_grpc.client.tally import Tally, error_info, failure_of
-from apiflux_grpc.client.types import is_idempotent
 from apiflux_grpc.jobs.lines import Entry, Readable, entries
 from apiflux_grpc.jobs.state import (
     AGAIN,

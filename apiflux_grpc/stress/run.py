@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apiflux_grpc.client import Stream
-    from apiflux_grpc.client.types import Key
+    from apiflux_grpc.client.info import Key
 
 CHANNELS = 4
 SECRETS = {"key-1": "demo-secret-one", "key-2": "demo-secret-two", "key-3": "demo-secret-three"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.client import Call
-from apiflux_grpc.client.resume import WINDOW_BYTES, Accounts
+from apiflux_grpc.client.accounts import WINDOW_BYTES, Accounts
 from apiflux_grpc.client.tally import error_info
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from apiflux_grpc.client import Call, Client, DeadlineExceeded, Result, SyncClient
-from apiflux_grpc.client.resume import Accounts
+from apiflux_grpc.client.accounts import Accounts
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.test_accounts import answer, send
@@ -136,7 +136,7 @@ def test_in_order_what_ran_after_a_gap_is_not_lost() -> None:
     accounts = Accounts(ordered=True)
     accounts.take([Call("/0", method="POST"), Call("/1", method="POST")])
     send(accounts)
-    accounts.stopped = True
+    accounts.stop()
     assert accounts.results([answer(1)]) == []
     assert [result.index for result in accounts.rest()] == [1]
     assert accounts.rest() == []

@@ -11,7 +11,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 from apiflux_grpc.adapters.masking import SHORTEST
-from apiflux_grpc.client.types import Call
+from apiflux_grpc.client import Call
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS
 from apiflux_grpc.core.feedback import LARGEST_JSON
 from apiflux_grpc.core.keys import KEY_BREAKER

@@ -1,0 +1,101 @@
+"""What a server says of itself, and how long a batch would take there. Seconds are floats.
+
+Rule: every message of GetInfo and Estimate has one frozen dataclass here, made by its `of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.client.results import seconds
+
+if TYPE_CHECKING:
+    from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a pool. `limits` are (max, per in seconds, "calls" or "cost")."""
+
+    label: str
+    headroom: float
+    in_flight: int
+    attempts: int
+    blocked_for: float
+    limits: tuple[tuple[int, float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool; `drain_time` is seconds until all that waits now is done, None: not known."""
+
+    name: str
+    upstream: str
+    base_url: str
+    keys: tuple[Key, ...]
+    waiting: int
+    in_flight: int
+    drain_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long a batch would take now (seconds; None: no key can be used), and which limit binds ("": none)."""
+
+    makespan: float | None
+    binding_limit: str
+
+    @classmethod
+    def of(cls, message: pb.EstimateResponse) -> Estimate:
+        makespan = message.makespan.ToNanoseconds() / 1e9 if message.HasField("makespan") else None
+        return cls(makespan, message.binding_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the server is."""
+
+    mode: str
+    version: str
+    pools: tuple[Pool, ...]
+    default_repeat_count: int
+    max_batch_calls: int
+    max_batch_bytes: int
+    open_batches: int
+    open_calls: int
+
+    @classmethod
+    def of(cls, message: pb.GetInfoResponse) -> Info:
+        return cls(
+            mode=message.mode,
+            version=message.version,
+            pools=tuple(_pool(pool) for pool in message.pools),
+            default_repeat_count=message.default_repeat_count,
+            max_batch_calls=message.max_batch_calls,
+            max_batch_bytes=message.max_batch_bytes,
+            open_batches=message.open_batches,
+            open_calls=message.open_calls,
+        )
+
+
+def _pool(message: pb.PoolInfo) -> Pool:
+    return Pool(
+        name=message.name,
+        upstream=message.upstream,
+        base_url=message.base_url,
+        keys=tuple(
+            Key(
+                label=key.label,
+                headroom=key.headroom,
+                in_flight=key.in_flight,
+                attempts=key.attempts,
+                blocked_for=seconds(key.blocked_for),
+                limits=tuple((limit.max, seconds(limit.per), limit.counts) for limit in key.limits),
+            )
+            for key in message.keys
+        ),
+        waiting=message.waiting,
+        in_flight=message.in_flight,
+        drain_time=seconds(message.drain_time) if message.HasField("drain_time") else None,
+    )

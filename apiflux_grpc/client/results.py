@@ -1,0 +1,143 @@
+"""What comes out of a batch: results, how it stands, and its summary. Seconds are floats, bodies bytes.
+
+Rule: every message of a stream of results has one frozen dataclass here, made by its `of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.client.tally import error_info, failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The upstream's answer. `truncated`: the body is only the beginning."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallError:
+    """Why a call has no response. `may_have_run`: the upstream may have executed it."""
+
+    reason: str
+    message: str
+    may_have_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The final word on a call: a `response` or an `error`, never both.
+
+    `key` is the label of the last attempt's key; `queue_time` and `latency` are seconds. `failure` is why it counts as
+    failed, in the words of Summary.failed_by_reason; "": it doesn't.
+    """
+
+    index: int
+    id: str
+    response: Response | None
+    error: CallError | None
+    key: str
+    attempts: int
+    queue_time: float
+    latency: float
+    completed_at: datetime
+    failure: str
+
+    @property
+    def ok(self) -> bool:
+        """It was answered, and with a status that the pool counts as success."""
+        return not self.failure
+
+    @classmethod
+    def of(cls, message: pb.CallResult) -> Result:
+        response: Response | None = None
+        error: CallError | None = None
+        if message.HasField("error"):
+            error = _call_error(message)
+        else:
+            answer = message.response
+            response = Response(answer.status_code, dict(answer.headers), answer.body, answer.truncated)
+        return cls(
+            index=message.index,
+            id=message.id,
+            response=response,
+            error=error,
+            key=message.key_label,
+            attempts=message.attempts,
+            queue_time=seconds(message.queue_time),
+            latency=seconds(message.latency),
+            completed_at=message.completed_at.ToDatetime(tzinfo=UTC),
+            failure=failure_of(message),
+        )
+
+
+def _call_error(message: pb.CallResult) -> CallError:
+    info = error_info(message)
+    return CallError(info.reason, message.error.message, info.metadata.get("may_have_run") != "false")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a batch stands; `eta` is seconds until its last result, None: not known."""
+
+    done: int
+    total: int
+    in_flight: int
+    eta: float | None
+
+    @classmethod
+    def of(cls, message: pb.Progress) -> Progress:
+        eta = seconds(message.eta) if message.HasField("eta") else None
+        return cls(message.done, message.total, message.in_flight, eta)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The last word on a batch; times are seconds. See the contract's Summary."""
+
+    total: int
+    succeeded: int
+    failed: int
+    failed_by_reason: Mapping[str, int]
+    cancelled: int
+    retries: int
+    elapsed: float
+    calls_by_key: Mapping[str, int]
+    time_waiting: float
+    time_in_calls: float
+    correlation_id: str
+
+    @classmethod
+    def of(cls, message: pb.Summary) -> Summary:
+        return cls(
+            total=message.total,
+            succeeded=message.succeeded,
+            failed=message.failed,
+            failed_by_reason=dict(message.failed_by_reason),
+            cancelled=message.cancelled,
+            retries=message.retries,
+            elapsed=seconds(message.elapsed),
+            calls_by_key=dict(message.calls_by_key),
+            time_waiting=seconds(message.time_waiting),
+            time_in_calls=seconds(message.time_in_calls),
+            correlation_id=message.correlation_id,
+        )
+
+
+def seconds(duration: Duration) -> float:
+    """A Duration as seconds."""
+    return duration.seconds + duration.nanos / 1e9
