@@ -10,25 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc import charts as report
-from apiflux_grpc.plan.plan import ask, run_plan
-from apiflux_grpc.stress.run import QUICK, run_stress
+from apiflux_grpc import charts
+from apiflux_grpc.plan.question import ask
+from apiflux_grpc.plan.show import run_plan
+from apiflux_grpc.stress.options import QUICK
+from apiflux_grpc.stress.run import run_stress
 
-CHART = report.Chart(
+CHART = charts.Chart(
     "Calls a second",
     "seconds",
     "calls a second",
     [
-        report.Series("one", [(0, 0), (1, 20), (2, 5)], step=True, area=True),
-        report.Series("two", [(0, 3), (2, 4)]),
+        charts.Series("one", [(0, 0), (1, 20), (2, 5)], step=True, area=True),
+        charts.Series("two", [(0, 3), (2, 4)]),
     ],
-    [report.Line("limit", 25)],
+    [charts.Line("limit", 25)],
 )
 
 
-def drawn(chart: report.Chart) -> list[str]:
+def drawn(chart: charts.Chart) -> list[str]:
     """The pictures of a chart."""
-    return re.findall(r"<svg .*?</svg>", report.svg(chart), re.DOTALL)
+    return re.findall(r"<svg .*?</svg>", charts.svg(chart), re.DOTALL)
 
 
 # -- the page ------------------------------------------------------------------------------------
@@ -36,7 +38,7 @@ def drawn(chart: report.Chart) -> list[str]:
 
 def test_a_page_loads_nothing_and_runs_nothing() -> None:
     """No address, no script, no import, no url(): the file is all there is. Light and dark by the reader's choice."""
-    page = report.page("title", [report.svg(CHART), report.table(("head",), [("cell",)])])
+    page = charts.page("title", [charts.svg(CHART), charts.table(("head",), [("cell",)])])
     for text in ("http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "<use", "src=", "href="):
         assert text not in page
     assert "prefers-color-scheme: dark" in page
@@ -45,26 +47,26 @@ def test_a_page_loads_nothing_and_runs_nothing() -> None:
 
 def test_every_colour_has_a_light_and_a_dark_value() -> None:
     """A chart names colours only by variables, and the style sets each of them twice."""
-    page = report.page("title", [report.svg(CHART)])
+    page = charts.page("title", [charts.svg(CHART)])
     used = set(re.findall(r"var\((--\w+)\)", page))
     assert {"--s0", "--s1", "--soft", "--grid"} <= used
     for name in used:
-        assert report.STYLE.count(f"{name}:") == 2, name
-    assert not re.search(r'(?:fill|stroke)="(?!none|transparent|var\()', report.svg(CHART))
+        assert charts.STYLE.count(f"{name}:") == 2, name
+    assert not re.search(r'(?:fill|stroke)="(?!none|transparent|var\()', charts.svg(CHART))
 
 
 def test_texts_are_escaped() -> None:
     """A name can't add elements, attributes or expressions of its own."""
     names = ["<b>&\"'", "\\ ${datum} \u2028 é"]
-    series = [report.Series(name, [(0, 0), (1, 2)]) for name in names]
-    picture = report.svg(report.Chart('a "title" <i>', "<x>", "<y>", series))
+    series = [charts.Series(name, [(0, 0), (1, 2)]) for name in names]
+    picture = charts.svg(charts.Chart('a "title" <i>', "<x>", "<y>", series))
     assert not re.search("<[bixy]>", picture)
     assert "&lt;b&gt;&amp;\"'</text>" in picture
     assert "\\ ${datum} \u2028 é</text>" in picture
     assert "&lt;x&gt;</text>" in picture
     assert 'aria-label="a &quot;title&quot; &lt;i&gt;' in picture
-    assert "<td>&lt;i&gt;</td>" in report.table(("head",), [("<i>",)])
-    assert "<title>&lt;i&gt;</title>" in report.page("<i>", [])
+    assert "<td>&lt;i&gt;</td>" in charts.table(("head",), [("<i>",)])
+    assert "<title>&lt;i&gt;</title>" in charts.page("<i>", [])
 
 
 # -- charts --------------------------------------------------------------------------------------
@@ -105,17 +107,17 @@ def test_points_lie_where_they_belong() -> None:
 
 def test_series_differ_by_colour_and_by_dash() -> None:
     """Up to DISTINCT of them no two share either, and levels look like none of them."""
-    series = [report.Series("same name", [(0, place), (1, place)]) for place in range(report.DISTINCT)]
+    series = [charts.Series("same name", [(0, place), (1, place)]) for place in range(charts.DISTINCT)]
     looks = lines(drawn(replace(CHART, series=series))[0])
-    assert len(looks) == report.DISTINCT + 1
-    assert len({colour for _, colour, _ in looks}) == report.DISTINCT + 1
-    assert len({dashes for _, _, dashes in looks[:-1]}) == report.DISTINCT
+    assert len(looks) == charts.DISTINCT + 1
+    assert len({colour for _, colour, _ in looks}) == charts.DISTINCT + 1
+    assert len({dashes for _, _, dashes in looks[:-1]}) == charts.DISTINCT
 
 
-@pytest.mark.parametrize("series", [[report.Series("none", [])], [report.Series("zero", [(0, 0)])]])
-def test_a_chart_of_nothing_is_drawn(series: list[report.Series]) -> None:
+@pytest.mark.parametrize("series", [[charts.Series("none", [])], [charts.Series("zero", [(0, 0)])]])
+def test_a_chart_of_nothing_is_drawn(series: list[charts.Series]) -> None:
     """Axes without a series."""
-    wide, narrow = drawn(report.Chart("nothing", "x", "y", series))
+    wide, narrow = drawn(charts.Chart("nothing", "x", "y", series))
     assert ">x</text>" in wide
     assert ">x</text>" in narrow
 
@@ -125,27 +127,27 @@ def test_a_chart_of_nothing_is_drawn(series: list[report.Series]) -> None:
 
 def test_the_spread_of_values() -> None:
     """From 0 % at the least to 100 % at the greatest; as many points as are drawn, however many the values."""
-    assert report.spread([]) == []
-    assert report.spread([3, 1, 2, 2]) == [(1, 0), (1, 25), (2, 50), (2, 75), (3, 100)]
-    many = report.spread(range(100_000))
-    assert len(many) == report.SAMPLES + 1
+    assert charts.spread([]) == []
+    assert charts.spread([3, 1, 2, 2]) == [(1, 0), (1, 25), (2, 50), (2, 75), (3, 100)]
+    many = charts.spread(range(100_000))
+    assert len(many) == charts.SAMPLES + 1
     assert many[-1] == pytest.approx((99_999, 100))
     assert all(percent == pytest.approx((value + 1) / 1000) for value, percent in many[1:])
 
 
 def test_quantiles() -> None:
     """The value with so many below it; of nothing there is none."""
-    assert [report.quantile([3, 1, 2], part) for part in (0, 0.5, 0.99, 1)] == [1, 2, 3, 3]
+    assert [charts.quantile([3, 1, 2], part) for part in (0, 0.5, 0.99, 1)] == [1, 2, 3, 3]
     with pytest.raises(IndexError):
-        report.quantile(list[float](), 0.5)
+        charts.quantile(list[float](), 0.5)
 
 
 def test_counting_in_a_window() -> None:
     """A window is open at its beginning: what came exactly `per` ago is out of it."""
-    end = report.SAMPLES
-    counts = dict(report.counted([0, 10, 10, 20], end, 10))
+    end = charts.SAMPLES
+    counts = dict(charts.counted([0, 10, 10, 20], end, 10))
     assert [counts[at] for at in (0, 9, 10, 19, 20, 29, 30, end)] == [1, 1, 2, 2, 1, 1, 0, 0]
-    assert report.counted([0, 10, 10, 20], end)[20:] == [(at, 4) for at in range(20, end + 1)]
+    assert charts.counted([0, 10, 10, 20], end)[20:] == [(at, 4) for at in range(20, end + 1)]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_counting_in_a_window() -> None:
 )
 def test_units_of_an_axis(span: float, unit: tuple[int, str]) -> None:
     """More than three of a unit make it the unit."""
-    assert report.time_unit(span) == unit
+    assert charts.time_unit(span) == unit
 
 
 # -- without the extra, or a place to write to ---------------------------------------------------
@@ -179,15 +181,15 @@ def test_without_the_extra_nothing_is_begun(
 def test_a_place_that_cannot_be_written_to_is_named_at_once(tmp_path: Path) -> None:
     """A folder, or a file in no folder; a new file and an old one are fine, and stay as they are."""
     for place in (tmp_path, tmp_path / "none" / "page.html"):
-        with pytest.raises(report.CannotReport, match=f"{re.escape(str(place))} can't be written"):
-            report.ready(place)
-        with pytest.raises(report.CannotReport, match=f"{re.escape(str(place))} can't be written: "):
-            report.write(place, "text")
+        with pytest.raises(charts.CannotReport, match=f"{re.escape(str(place))} can't be written"):
+            charts.ready(place)
+        with pytest.raises(charts.CannotReport, match=f"{re.escape(str(place))} can't be written: "):
+            charts.write(place, "text")
     file = tmp_path / "page.html"
-    report.ready(file)
+    charts.ready(file)
     assert not file.exists()
-    report.write(file, "text")
-    report.ready(file)
+    charts.write(file, "text")
+    charts.ready(file)
     assert file.read_text(encoding="utf-8") == "text"
 
 
@@ -196,6 +198,6 @@ def test_a_place_that_cannot_be_written_to_is_named_at_once(tmp_path: Path) -> N
 
 def test_columns_of_text() -> None:
     """Each value is a column; the line shows between them; anything above zero is seen."""
-    assert report.columns([4, 2, 0, 0.01], 3, 4) == ["█───", "█   ", "██  ", "██ ▁"]
-    assert report.columns([4, 2, 0, 0.01], 3, 4, plain=True) == ["#---", "#   ", "##  ", "## ."]
-    assert report.columns([0, 0], None, 2) == ["  ", "  "]
+    assert charts.columns([4, 2, 0, 0.01], 3, 4) == ["█───", "█   ", "██  ", "██ ▁"]
+    assert charts.columns([4, 2, 0, 0.01], 3, 4, plain=True) == ["#---", "#   ", "##  ", "## ."]
+    assert charts.columns([0, 0], None, 2) == ["  ", "  "]

@@ -215,7 +215,8 @@ def stress(
     html: HtmlOption = None,
 ) -> None:
     """100 concurrent requests, a table, and the judge's verdict."""
-    from apiflux_grpc.stress.run import FULL, QUICK, run_stress
+    from apiflux_grpc.stress.options import FULL, QUICK
+    from apiflux_grpc.stress.run import run_stress
 
     if quick == full:
         raise typer.BadParameter("say either --quick or --full")
@@ -294,11 +295,12 @@ def plan(
 
     The real scheduler on virtual time; nothing is sent.
     """
-    from apiflux_grpc.plan import plan as tool
+    from apiflux_grpc.plan.question import ask
+    from apiflux_grpc.plan.show import run_plan
 
     pools = None if config is None else _settings(config, None).pools
     try:
-        question = tool.ask(
+        question = ask(
             pools,
             pool=pool,
             limits=limit or (),
@@ -312,7 +314,7 @@ def plan(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(tool.run_plan(question, as_json=as_json, html=html))
+    raise typer.Exit(run_plan(question, as_json=as_json, html=html))
 
 
 @app.command("check-config")

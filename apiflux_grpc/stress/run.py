@@ -1,9 +1,9 @@
-"""`apiflux stress`: 100 concurrent requests, what came of them, and the judge's verdict.
+"""`apiflux stress`: many concurrent requests, what came of them, and the judge's verdict.
 
 Rule: the verdict is the judge's alone. Without a target it starts a judge as the upstream and a server in front of it,
 each in a process of its own; with one it sends synthetic load to that server, and there is no judge to ask.
 
-Not known here: what is made of the results; that is stress_report.
+Not known here: what is made of the results; that is figures.py and page.py.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from apiflux_grpc import charts as report
+from apiflux_grpc import charts
 from apiflux_grpc.client import ApifluxError, Client, Info
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.durations import NS
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.showing import print_report
-from apiflux_grpc.stress.report import NS, Measured, Request, table, title_of, to_html, verdict
+from apiflux_grpc.stress.figures import Measured, Request, table, title_of, verdict
+from apiflux_grpc.stress.options import SECRETS, Profile
+from apiflux_grpc.stress.page import to_html
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -37,44 +38,30 @@ if TYPE_CHECKING:
     from apiflux_grpc.client import Stream
     from apiflux_grpc.client.info import Key
 
-CHANNELS = 4
-SECRETS = {"key-1": "demo-secret-one", "key-2": "demo-secret-two", "key-3": "demo-secret-three"}
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One kind of run: how many requests at once, of how many calls, against which limit per key."""
-
-    requests: int
-    calls: int
-    limit: Limit
-    latency_ns: tuple[int, int]
-
-
-QUICK = Plan(100, 50, Limit(400, 5_000_000_000), (10_000_000, 50_000_000))
-FULL = Plan(100, 2_000, Limit(1_000, 60_000_000_000), (500_000_000, 3_000_000_000))
+CHANNELS: Final = 4
 
 
 async def run_stress(
-    plan: Plan, target: str | None, requests: int, timeout: float | None, html: Path | None = None
+    profile: Profile, target: str | None, requests: int, timeout: float | None, html: Path | None = None
 ) -> int:
     """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
     short. Cancelled, it shows what there is."""
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         if html is not None:
-            report.ready(html)
+            charts.ready(html)
         with ExitStack() as stack:
             judge: JudgeProcess | None = None
             if target is None:
-                options = JudgeOptions(SECRETS, (plan.limit,), latency_ns=plan.latency_ns)
+                options = JudgeOptions(SECRETS, (profile.limit,), latency_ns=profile.latency_ns)
                 judge = stack.enter_context(JudgeProcess(options))
-                config = config_for(judge.url, (plan.limit,), list(SECRETS))
+                config = config_for(judge.url, (profile.limit,), list(SECRETS))
                 target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
-                per = plan.limit.per_ns / 1e9
-                text = f"a judge with 3 keys of {plan.limit.max} calls per {per:g} s, and a server on {target}"
+                per = profile.limit.per_ns / 1e9
+                text = f"a judge with 3 keys of {profile.limit.max} calls per {per:g} s, and a server on {target}"
                 console.print(text)
-            measured = Measured([Request() for _ in range(requests)], plan.calls)
+            measured = Measured([Request() for _ in range(requests)], profile.calls)
             console.print(title_of(measured))
             try:
                 await _drive(measured, target, timeout, console, distinct=judge is not None)
@@ -85,7 +72,7 @@ async def run_stress(
     except ApifluxError as error:
         console.print(str(error), style="red")
         return 4
-    except report.CannotReport as error:
+    except charts.CannotReport as error:
         console.print(str(error), style="red")
         return 2
 
@@ -101,7 +88,7 @@ def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, con
         for sentence in verdict(found):
             out.print(sentence, style="green" if found.ok else "red")
     if html is not None:
-        report.write(html, to_html(measured, found))
+        charts.write(html, to_html(measured, found))
         console.print(f"report: {html}")
     return 0 if fine and (found is None or found.ok) else 3
 

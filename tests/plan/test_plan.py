@@ -21,21 +21,12 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ticket import Ticket
-from apiflux_grpc.plan.plan import (
-    MOST_CALLS,
-    Arrival,
-    Plan,
-    Question,
-    ask,
-    charts,
-    make_plan,
-    parse_batch,
-    run_plan,
-    show,
-    simulate,
-    spoken,
-    to_html,
-)
+from apiflux_grpc.plan.figures import spoken
+from apiflux_grpc.plan.page import charts_of, to_html
+from apiflux_grpc.plan.plan import Plan, make_plan
+from apiflux_grpc.plan.question import MOST_CALLS, Arrival, Question, ask, parse_batch
+from apiflux_grpc.plan.show import run_plan, show
+from apiflux_grpc.plan.simulation import simulate
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing import FakePacer, SilentObserver
 
@@ -404,7 +395,7 @@ def test_a_page_has_the_charts_of_the_plan(tmp_path: Path, capsys: pytest.Captur
     titles = ["Calls a second", "Sent within the longest window of each key", "Results"]
     assert re.findall("<figcaption>(.*)</figcaption>", page) == titles
     several = make_plan(ask(limits=["10/1s"], calls=30, batches=3))
-    first, last = next(chart for chart in charts(several) if chart.title == "How long the batches took").series
+    first, last = next(chart for chart in charts_of(several) if chart.title == "How long the batches took").series
     assert [y for _, y in first.points] == pytest.approx([0, 100 / 3, 200 / 3, 100])
     assert first.points[-1][0] < 1 < last.points[-1][0] == several.makespan / SECOND
     capsys.readouterr()

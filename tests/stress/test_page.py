@@ -1,50 +1,22 @@
-"""A stress report tells what the results were, also of a run that was cut short, and what the judge says."""
+"""A page shows what the results were, also of a run that was cut short, and what the judge says."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from pathlib import Path
-
 import pytest
 
-from apiflux_grpc import charts as report
-from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc import charts
+from apiflux_grpc.judge.durations import NS
 from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
-from apiflux_grpc.stress import run as stress
-from apiflux_grpc.stress.report import NS, Measured, Request, charts, to_html, verdict
-from apiflux_grpc.v1 import apiflux_pb2 as pb
-
-MINUTE = 60 * NS
-START = 1_764_000_000 * NS  # by the server's clock
+from apiflux_grpc.stress.figures import Measured, Request, verdict
+from apiflux_grpc.stress.page import charts_of, to_html
+from tests.stress.results import MINUTE, START, two_requests
 
 
-def took(measured: Measured, request: int, key: str, sent: int, latency: int, came: float, status: int = 200) -> None:
-    """A result: sent so many ns after START."""
-    result = pb.CallResult(response=pb.HttpResponse(status_code=status), key_label=key, attempts=1)
-    result.completed_at.FromNanoseconds(START + sent + latency)
-    result.latency.FromNanoseconds(latency)
-    measured.add(result)
-    measured.requests[request].came.append(came)
+def chart(measured: Measured, title: str) -> charts.Chart:
+    return next(each for each in charts_of(measured) if each.title.startswith(title))
 
 
-def two_requests(**limits: list[tuple[int, int]]) -> Measured:
-    """Four calls each: one request has all its results, the other half of them."""
-    measured = Measured([Request(), Request()], 4, limits)
-    for place in range(4):
-        took(measured, 0, "a", place * NS, NS // 10, place + 0.1)
-    took(measured, 1, "b", NS // 2, NS // 5, 0.7)
-    took(measured, 1, "b", NS, NS // 5, 1.2, status=429)
-    measured.requests[0].ended = 3.2
-    measured.elapsed = 4.0
-    return measured
-
-
-def chart(measured: Measured, title: str) -> report.Chart:
-    return next(each for each in charts(measured) if each.title.startswith(title))
-
-
-def last_of(series: report.Series) -> float:
+def last_of(series: charts.Series) -> float:
     return series.points[-1][1]
 
 
@@ -70,7 +42,7 @@ def test_the_use_of_a_key_is_a_share_of_its_own_limit() -> None:
     assert max(percent for _, percent in drawn.series[1].points) == 200  # at 0.5 and 1 s
     some = chart(two_requests(a=[(8, MINUTE)], b=[]), "Use of the longest window of the first 1 keys")
     assert [series.name for series in some.series] == ["a"]
-    assert [each.title for each in charts(two_requests(a=[], b=[])) if "Use" in each.title] == []
+    assert [each.title for each in charts_of(two_requests(a=[], b=[])) if "Use" in each.title] == []
 
 
 def test_latencies_are_those_of_the_calls() -> None:
@@ -117,52 +89,3 @@ def test_the_verdict_is_the_judges() -> None:
     page = to_html(two_requests(), bad)
     assert page.count("<strong>violation: ") == 2
     assert "<td>&lt;a&gt;</td><td>10</td><td>9</td><td>1</td><td>9 of 8 in 60s (112.5%)</td>" in page
-
-
-# -- the run -------------------------------------------------------------------------------------
-
-SMALL = stress.Plan(4, 30, JudgeLimit(20, NS // 2), (1_000_000, 2_000_000))
-
-
-def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A judge, a server, four requests: the page has all charts and the judge's verdict, and its path is told."""
-    file = tmp_path / "stress.html"
-    assert asyncio.run(stress.run_stress(SMALL, None, 4, None, file)) == 0
-    page = file.read_text(encoding="utf-8")
-    out, err = capsys.readouterr()
-    assert "the judge: no violation; 120 calls" in page
-    assert "the judge: no violation; 120 calls" in out
-    assert f"report: {file}" in err
-    assert re.findall("<figcaption>(.*)</figcaption>", page) == [
-        "Calls a second, over the last 500ms",
-        "Use of the longest window of each key",
-        "Time to first result",
-        "Latency of the calls",
-        "Fairness: how far the batches are",
-        "When the requests ended",
-    ]
-    assert "what the keys&#x27; limits allow in the long run, 120.0" in page
-    for text in ("http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src=", "href="):
-        assert text not in page
-
-
-async def test_a_cancelled_run_leaves_a_page_of_what_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Ctrl-C in the middle: the table and the page are of the results until then."""
-    under_way = asyncio.Event()
-
-    async def drive(measured: Measured, *_: object, **__: object) -> None:
-        took(measured, 0, "a", 0, NS, 1.0)
-        under_way.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(stress, "_drive", drive)
-    file = tmp_path / "stress.html"
-    run = asyncio.create_task(stress.run_stress(SMALL, "127.0.0.1:1", 4, None, file))
-    await under_way.wait()
-    run.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await run
-    assert "119 of 120 calls have no result" in file.read_text(encoding="utf-8")
-    assert "1 of 120" in capsys.readouterr().out

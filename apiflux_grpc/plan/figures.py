@@ -1,0 +1,87 @@
+"""A plan's figures as texts, for the terminal and the page alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.model import MILLISECOND, SECOND
+from apiflux_grpc.judge.durations import format_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apiflux_grpc.plan.plan import KeyPlan, Plan
+
+
+KEY_HEAD: Final = ("key", "calls", "worst window", "use", "held back by")
+
+
+def title_of(plan: Plan) -> str:
+    """What was asked."""
+    batches = len(plan.question.arrivals)
+    what = f"{plan.calls:,} calls in {some(batches, 'batch', 'batches')} over {some(len(plan.keys), 'key', 'keys')}"
+    least, most = map(format_ns, plan.question.latency)
+    return f"{what}, latency {least if least == most else f'{least} to {most}'}"
+
+
+def figures(plan: Plan) -> list[tuple[str, str]]:
+    """The figures of the whole, as texts."""
+    saved = plan.makespan - plan.more.ended
+    change = f"{spoken(abs(saved))} {'less' if saved > 0 else 'more'}" if saved else "the same"
+    rows = [("pool", plan.question.pool.name), ("makespan", spoken(plan.makespan))]
+    if plan.rate is not None:
+        rows.append(("calls a second", f"{plan.rate:,.1f}"))
+    if plan.capacity is not None:
+        rows.append(("steady capacity", f"{plan.capacity:,.1f} calls a second"))
+    if plan.use is not None:
+        rows.append(("use of it", f"{plan.use:.1%}{', since windows start empty' if plan.use > 1 else ''}"))
+    rows += [
+        ("first result p50 / p99", f"{spoken(plan.first(0.5))} / {spoken(plan.first(0.99))}"),
+        ("last result p50 / p99", f"{spoken(plan.last(0.5))} / {spoken(plan.last(0.99))}"),
+    ]
+    rows += [("held back by", f"{name}: {share:.1%} of the time") for name, share in plan.held]
+    free = max(0.0, 1 - sum(share for _, share in plan.held))
+    rows += [
+        ("held back by nothing", f"{free:.1%} of the time"),
+        ("one more key", f"{spoken(plan.more.ended)}, {change}"),
+    ]
+    return rows
+
+
+def key_rows(keys: Iterable[KeyPlan]) -> Iterable[tuple[str, str, str, str, str]]:
+    """A row of texts for each key, under KEY_HEAD."""
+    for key in keys:
+        worst = "\n".join(f"{each.most} of {each.max} per {format_ns(each.per_ns)}" for each in key.limits)
+        use = "-" if key.use is None else f"{key.use:.1%}"
+        yield key.label, f"{key.calls:,}", worst or "-", use, key.binding or "nothing"
+
+
+def per_second(plan: Plan, bins: int) -> list[float]:
+    """Calls a second that went out, in so many equal parts of the makespan."""
+    span = max(plan.makespan, 1)
+    counts = [0] * bins
+    for taken in plan.run.taken:
+        for at in taken:
+            counts[min(at * bins // span, bins - 1)] += 1
+    return [count * bins * SECOND / span for count in counts]
+
+
+def spoken(ns: int) -> str:
+    """A length of time as people say it: `12.3 s`, `3 min 20 s`, `2 h 3 min`."""
+    seconds = ns / SECOND
+    if seconds < 1:
+        return f"{ns / MILLISECOND:.{0 if ns >= 10 * MILLISECOND else 1}f} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    big, small, size, unit = ("min", "s", 60, 1)
+    if whole >= 86400:
+        big, small, size, unit = ("d", "h", 86400, 3600)
+    elif whole >= 3600:
+        big, small, size, unit = ("h", "min", 3600, 60)
+    return f"{whole // size} {big} {whole % size // unit} {small}"
+
+
+def some(count: int, one: str, many: str) -> str:
+    """`1 key`, `3 keys`."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,0 +1,171 @@
+"""What is to be planned: a pool, batches that arrive, and how long answers take.
+
+Rule: what can't be planned is refused here, before anything runs, and the error names the option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.model import Counts, Key, Limit, Pool
+from apiflux_grpc.judge.durations import format_ns, parse_duration
+from apiflux_grpc.judge.options import parse_latency
+from apiflux_grpc.judge.options import parse_limit as parse_window
+from apiflux_grpc.settings import LONGEST, MOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from apiflux_grpc.settings import PoolSettings
+
+
+MOST_CALLS: Final = 200_000  # of one plan: seconds of real time, however long the makespan is
+MOST_KEYS: Final = 10_000
+LATENCY: Final = "200ms"  # where nothing says how long the upstream takes
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A batch of `size` calls that arrives at `at` (ns)."""
+
+    size: int
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be planned. `latency` is (least, most) in ns; `notes` are for people.
+
+    Raises ValueError, which says why, for what can't be planned.
+    """
+
+    pool: Pool
+    arrivals: tuple[Arrival, ...]
+    latency: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        calls = sum(arrival.size for arrival in self.arrivals)
+        if not self.arrivals or min(arrival.size for arrival in self.arrivals) < 1:
+            raise ValueError("a plan needs at least one batch, and a batch at least one call")
+        if calls > MOST_CALLS:
+            raise ValueError(f"{calls} calls are too many for a plan, which takes at most {MOST_CALLS}: plan a part")
+        if self.latency[1] > self.pool.timeout:
+            raise ValueError(
+                f"a latency of {format_ns(self.latency[1])} is above the pool's timeout of "
+                f"{format_ns(self.pool.timeout)}: such calls fail"
+            )
+
+
+def ask(
+    pools: Sequence[PoolSettings] | None = None,
+    *,
+    pool: str | None = None,
+    limits: Sequence[str] = (),
+    keys: int | None = None,
+    max_in_flight: int | None = None,
+    max_connections: int | None = None,
+    latency: str | None = None,
+    calls: int | None = None,
+    batches: int | None = None,
+    batch: Sequence[str] = (),
+) -> Question:
+    """The question that the options of the command line make. `pools` are those of --config; None: it wasn't given.
+
+    Raises ValueError, which names the option.
+    """
+    arrivals = _arrivals(calls, batches, batch)
+    if pools is None:
+        if pool is not None:
+            raise ValueError("--pool names a pool of --config FILE, which is missing")
+        asked = _pool_of(
+            limits, 1 if keys is None else keys, max_in_flight, 1000 if max_connections is None else max_connections
+        )
+        return Question(asked, arrivals, _latency(latency or LATENCY))
+    described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}
+    for name, value in {"--limit": limits or None, **described}.items():
+        if value is not None:
+            raise ValueError(f"{name} stands beside --config, which has the keys and their limits")
+    settings = _chosen(pools, pool)
+    if len(settings.pool.keys) > MOST_KEYS:
+        raise ValueError(f"pool {settings.pool.name} has more than {MOST_KEYS} keys, the most that a plan takes")
+    if latency is not None:
+        range_ns = _latency(latency)
+    else:
+        range_ns = _latency(LATENCY) if settings.base_url else settings.latency
+    return Question(settings.pool, arrivals, range_ns, tuple(_notes(settings)))
+
+
+def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> tuple[Arrival, ...]:
+    if batch and (calls is not None or batches is not None):
+        raise ValueError("say either --batch, or --calls and --batches")
+    if batch:
+        arrivals = sorted(map(parse_batch, batch), key=lambda arrival: arrival.at)
+        return tuple(Arrival(arrival.size, arrival.at - arrivals[0].at) for arrival in arrivals)
+    if calls is None:
+        raise ValueError("--calls N is missing: how many calls a batch has (or --batch SIZE@WHEN)")
+    count = 1 if batches is None else batches
+    if calls < 1 or count < 1:
+        raise ValueError("--calls and --batches must be at least 1")
+    if calls * count > MOST_CALLS:  # before so many batches are made
+        raise ValueError(f"{calls * count} calls are too many for a plan, which takes at most {MOST_CALLS}")
+    return (Arrival(calls),) * count
+
+
+def parse_batch(text: str) -> Arrival:
+    """`2000@0s`, `10@5s` or `10`: so many calls, arriving then. Raises ValueError for any other form."""
+    size, at_sign, when = text.partition("@")
+    try:
+        at = parse_duration(when) if at_sign and when.strip() != "0" else 0
+        arrival = Arrival(int(size), at)
+    except ValueError:
+        arrival = Arrival(0)
+    if arrival.size < 1:
+        raise ValueError(f"{text!r} is no batch: expected SIZE@WHEN, like 2000@0s or 10@5s")
+    if arrival.at > LONGEST:
+        raise ValueError(f"{text!r} arrives after more than 366 days")
+    return arrival
+
+
+def parse_limit(text: str) -> Limit:
+    """`1000/60s`: a window limit. Raises ValueError for any other form."""
+    most, per = parse_window(text)
+    if per > LONGEST or most > MOST:
+        raise ValueError(f"{text!r} is no limit: at most {MOST} in at most 366 days")
+    return Limit(most, per)
+
+
+def _latency(text: str) -> tuple[int, int]:
+    least, most = parse_latency(text)
+    if most > LONGEST:
+        raise ValueError(f"{text!r} is longer than 366 days")
+    return least, most
+
+
+def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_connections: int) -> Pool:
+    if not limits:
+        raise ValueError("--limit MAX/DURATION is missing, like 1000/60s (or --config FILE)")
+    for name, value in (("--max-in-flight", max_in_flight), ("--max-connections", max_connections)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1")
+    if not 1 <= keys <= MOST_KEYS:
+        raise ValueError(f"--keys must be 1 to {MOST_KEYS}")
+    parsed = tuple(map(parse_limit, limits))
+    each = tuple(Key(f"key-{place}", "", parsed, max_in_flight) for place in range(1, keys + 1))
+    return Pool("default", each, timeout=LONGEST, max_connections=max_connections)
+
+
+def _chosen(pools: Sequence[PoolSettings], name: str | None) -> PoolSettings:
+    by_name = {settings.pool.name: settings for settings in pools}
+    name = name or "default"
+    if name not in by_name:
+        raise ValueError(f"--pool: there is no pool {name!r}; pools here: {', '.join(sorted(by_name))}")
+    return by_name[name]
+
+
+def _notes(settings: PoolSettings) -> Iterable[str]:
+    if settings.error_rate:
+        yield f"the simulator fails {settings.error_rate:.1%} of its calls; in a plan none fails"
+    if any(limit.counts is Counts.COST for key in settings.pool.keys for limit in key.limits):
+        yield "every call of a plan costs 1"

@@ -1,0 +1,62 @@
+"""A run asks the judge for the verdict, and leaves its page even if it was cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc.stress import run as stress
+from apiflux_grpc.stress.figures import Measured
+from apiflux_grpc.stress.options import Profile
+from tests.stress.results import took
+
+SMALL = Profile(4, 30, JudgeLimit(20, NS // 2), (1_000_000, 2_000_000))
+
+
+def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge, a server, four requests: the page has all charts and the judge's verdict, and its path is told."""
+    file = tmp_path / "stress.html"
+    assert asyncio.run(stress.run_stress(SMALL, None, 4, None, file)) == 0
+    page = file.read_text(encoding="utf-8")
+    out, err = capsys.readouterr()
+    assert "the judge: no violation; 120 calls" in page
+    assert "the judge: no violation; 120 calls" in out
+    assert f"report: {file}" in err
+    assert re.findall("<figcaption>(.*)</figcaption>", page) == [
+        "Calls a second, over the last 500ms",
+        "Use of the longest window of each key",
+        "Time to first result",
+        "Latency of the calls",
+        "Fairness: how far the batches are",
+        "When the requests ended",
+    ]
+    assert "what the keys&#x27; limits allow in the long run, 120.0" in page
+    for text in ("http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src=", "href="):
+        assert text not in page
+
+
+async def test_a_cancelled_run_leaves_a_page_of_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the middle: the table and the page are of the results until then."""
+    under_way = asyncio.Event()
+
+    async def drive(measured: Measured, *_: object, **__: object) -> None:
+        took(measured, 0, "a", 0, NS, 1.0)
+        under_way.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stress, "_drive", drive)
+    file = tmp_path / "stress.html"
+    run = asyncio.create_task(stress.run_stress(SMALL, "127.0.0.1:1", 4, None, file))
+    await under_way.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert "119 of 120 calls have no result" in file.read_text(encoding="utf-8")
+    assert "1 of 120" in capsys.readouterr().out
