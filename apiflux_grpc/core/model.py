@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.outcome import Reason
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.cost import CostHeader, CostJson
 
 MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000_000
@@ -118,9 +121,7 @@ class Pool:
     max_connections: int = 1000
     # How long calls wait for a key while none can be used, before they fail.
     patience: int = 60 * SECOND
-    # Where an answer tells what it really cost: a header's name, or the path to a JSON field.
-    cost_header: str | None = None
-    cost_json: tuple[str, ...] | None = None
+    cost_from: CostHeader | CostJson | None = None  # where an answer tells what it really cost
     allow_repeat: bool = False
     # Inclusive ranges of HTTP status codes.
     success: tuple[tuple[int, int], ...] = ((200, 299),)

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Again, Batch
 from apiflux_grpc.core.breaker import State
-from apiflux_grpc.core.feedback import LONGEST_BACK_OFF, block_for, cost_of, hints, retry_after
+from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.forecast import Forecast, work_before
+from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.margin import RoundTrips
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
 from apiflux_grpc.core.retry import KEY_AT_FAULT, again_in, failure_of
+from apiflux_grpc.core.waits import LONGEST_BACK_OFF, block_for, retry_after
 from apiflux_grpc.engine.messages import Ending
 from apiflux_grpc.engine.ports import Attempt
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.call import Call
-    from apiflux_grpc.core.feedback import Hint
+    from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.outcome import Outcome
@@ -259,8 +261,8 @@ class Pump:
             self._latency += (now - permit.taken_at - self._latency) / 16
             if not permit.index & 7:
                 self.round_trips.add(max(0, answered_at - attempt.written_at))  # a sample is enough
-            if self.pool.cost_header is not None or self.pool.cost_json is not None:
-                actual = cost_of(outcome, self.pool.cost_header, self.pool.cost_json)
+            if self.pool.cost_from is not None:
+                actual = cost_of(outcome, self.pool.cost_from)
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
         self.scheduler.settle(permit, now, answered_at, actual)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from apiflux_grpc.core.budget import largest
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, SENDER_HEADERS, Call
+from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
-from apiflux_grpc.core.feedback import LARGEST
 from apiflux_grpc.core.model import MILLISECOND, RETRY_REASONS, SECOND, Counts, HeaderKey, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.messages import BatchSpec
@@ -418,7 +418,7 @@ def _max_cost(pool: Pool) -> int:
     best = 0
     for key in pool.keys:
         limits = [limit for limit in (*key.limits, *shared.get(key.label, ())) if limit.counts is Counts.COST]
-        best = max(best, min((largest(limit, pool.arrival_jitter) for limit in limits), default=LARGEST))
+        best = max(best, min((largest(limit, pool.arrival_jitter) for limit in limits), default=LARGEST_COST))
     return best
 
 

@@ -42,6 +42,7 @@ from pydantic import (
 
 from apiflux_grpc.core.budget import shape
 from apiflux_grpc.core.call import SENDER_HEADERS
+from apiflux_grpc.core.cost import CostHeader, CostJson
 from apiflux_grpc.core.model import (
     MICROSECOND,
     MILLISECOND,
@@ -862,7 +863,6 @@ class _Reader:
         each = [key.limits for key in keys] + [group.limits for group in groups]
         limits = [limit for one in each for limit in one]
         self._check_jitter(here, pool, limits)
-        cost_from = self._cost_from(here, pool, limits)
         core_pool = Pool(
             name=name,
             keys=keys,
@@ -870,8 +870,7 @@ class _Reader:
             timeout=pool.timeout,
             retry=self._retry(here, pool.retry),
             patience=pool.patience,
-            cost_header=None if cost_from.header is None else cost_from.header.lower(),
-            cost_json=None if cost_from.json_path is None else tuple(cost_from.json_path.split(".")),
+            cost_from=self._cost_from(here, pool, limits),
             max_connections=self._connections(here, pool.max_connections),
             allow_repeat=pool.allow_repeat or simulated,
             success=self._success(here, pool),
@@ -916,10 +915,10 @@ class _Reader:
             text = f"must be at least {_shown(LEAST_JITTER)} beside a bucket: a call must be written in half of it"
             self.faults.add((*here, "arrival_jitter"), text)
 
-    def _cost_from(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> _CostFrom:
+    def _cost_from(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> CostHeader | CostJson | None:
         cost_from = pool.cost_from
         if cost_from is None:
-            return _CostFrom()
+            return None
         place = (*here, "cost_from")
         header, json_path = (*place, "header"), (*place, "json")
         if cost_from.header is None and cost_from.json_path is None:
@@ -928,7 +927,9 @@ class _Reader:
             self.faults.add(json_path, "stands beside header; the cost is in one of them")
         if all(limit.counts is Counts.CALLS for limit in limits):
             self.warnings.append(f"{_written(place)}: is of no use, since no limit of this pool counts cost")
-        return cost_from
+        if cost_from.header is not None:
+            return CostHeader(cost_from.header.lower())
+        return None if cost_from.json_path is None else CostJson(tuple(cost_from.json_path.split(".")))
 
     def _retry(self, here: _Place, retry: _Retry) -> RetryPolicy:
         places = [(*here, "retry", name) for name in ("initial_backoff", "max_backoff")]

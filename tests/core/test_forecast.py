@@ -9,7 +9,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import PacerFactory
-from apiflux_grpc.core.feedback import LARGEST
+from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.forecast import Forecast, work_before
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
@@ -161,7 +161,7 @@ def test_a_debt_beyond_reason_ends_within_an_hour() -> None:
     run.scheduler.add(Batch(1, "a", 2, admitted_at=0, costs=[500, 500]))
     ((permit,), _) = run.scheduler.assign(0)
     run.scheduler.sent(permit, 0)
-    run.scheduler.settle(permit, LATENCY, LATENCY, LARGEST)
+    run.scheduler.settle(permit, LATENCY, LATENCY, LARGEST_COST)
     run.now = LATENCY
     assert run.until() == pytest.approx(3_600 * SECOND, rel=0.01)
 

@@ -7,7 +7,7 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, InvalidRequest
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.feedback import LARGEST
+from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.model import SECOND, Counts, Limit
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.server.serving import WIDE, serving
@@ -29,11 +29,11 @@ async def test_a_repeated_call_may_have_a_cost(limits: tuple[Limit, ...]) -> Non
 async def test_a_cost_that_nothing_counts_holds_up_nobody() -> None:
     """Up to the most that an upstream could tell it is taken, beyond that refused, and others go on."""
     async with serving(limits=WIDE) as server, Client(server.address) as client:
-        for cost in (1 << 62, (1 << 63) - 1, LARGEST + 1):
+        for cost in (1 << 62, (1 << 63) - 1, LARGEST_COST + 1):
             with pytest.raises(InvalidRequest) as caught:
                 await anext(client.process([Call(cost=cost)]))
             assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
-        for cost in (LARGEST, 1):
+        for cost in (LARGEST_COST, 1):
             assert [result.ok async for result in client.process([Call(cost=cost)])] == [True]
 
 

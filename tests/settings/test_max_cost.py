@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.errors import InvalidRequest
-from apiflux_grpc.core.feedback import LARGEST
 from apiflux_grpc.core.model import Pool
 from apiflux_grpc.server.wire import Checking
 from apiflux_grpc.settings import load
@@ -59,9 +59,9 @@ def refused(pool: Pool, cost: int) -> str | None:
         ({"a": CALLS}, [('"a"', BURST)], 60),
         ({"a": WINDOW, "b": WINDOW}, [('"a"', BUCKET), ('"b"', BURST)], 60),
         # one key without a limit of cost takes anything
-        ({"a": WINDOW, "b": CALLS}, [], LARGEST),
-        ({"a": CALLS, "b": CALLS}, [('"a"', BUCKET)], LARGEST),
-        ({"a": WINDOW, "b": CALLS}, [('"b"', CALLS)], LARGEST),
+        ({"a": WINDOW, "b": CALLS}, [], LARGEST_COST),
+        ({"a": CALLS, "b": CALLS}, [('"a"', BUCKET)], LARGEST_COST),
+        ({"a": WINDOW, "b": CALLS}, [('"b"', CALLS)], LARGEST_COST),
     ],
 )
 def test_the_most_that_a_call_may_cost(

@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.budget import largest, shape
+from apiflux_grpc.core.cost import CostHeader, CostJson
 from apiflux_grpc.core.model import (
     MICROSECOND,
     MILLISECOND,
@@ -272,7 +273,7 @@ def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
         (50, Counts.CALLS, Kind.BUCKET, 21),
     ]
     assert pool.groups == (Group(("team-a", "team-b"), (Limit(1200, 60 * SECOND),)),)
-    assert pool.cost_json == ("usage", "total_tokens")
+    assert pool.cost_from == CostJson(("usage", "total_tokens"))
 
 
 def test_the_seed_s_file_loads_clean() -> None:
@@ -335,7 +336,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
     assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
     assert (pool.allow_repeat, pool.allow_paths) == (True, ("/v1/",))
-    assert (pool.patience, pool.cost_header, pool.cost_json) == (120 * SECOND, "x-cost", None)
+    assert (pool.patience, pool.cost_from) == (120 * SECOND, CostHeader("x-cost"))
     assert pool.groups == (Group(("two", "one"), (Limit(7, SECOND, kind=Kind.BUCKET, burst=1),)),)
     assert pool.success == ((200, 299), (404, 404), (300, 302))
     assert (pool.retry.max_attempts, pool.retry.initial_backoff) == (5, MILLISECOND)
@@ -368,17 +369,17 @@ def test_a_bucket(tmp_path: Path, words: str, limit: Limit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "header", "path"),
+    ("words", "source"),
     [
-        ('json = "usage.total_tokens"', None, ("usage", "total_tokens")),
-        ('json = "cost"', None, ("cost",)),
-        ('header = "X-Cost"', "x-cost", None),
+        ('json = "usage.total_tokens"', CostJson(("usage", "total_tokens"))),
+        ('json = "cost"', CostJson(("cost",))),
+        ('header = "X-Cost"', CostHeader("x-cost")),
     ],
 )
-def test_where_the_cost_stands(tmp_path: Path, words: str, header: str | None, path: tuple[str, ...] | None) -> None:
+def test_where_the_cost_stands(tmp_path: Path, words: str, source: CostHeader | CostJson) -> None:
     """A header's name is in lower case, as the engine looks for it; a path is split at its dots."""
     pool = pool_with(tmp_path, f"cost_from = {{ {words} }}").pool
-    assert (pool.cost_header, pool.cost_json) == (header, path)
+    assert pool.cost_from == source
 
 
 def test_groups_name_keys_by_their_labels(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core import feedback
-from apiflux_grpc.core.feedback import LARGEST, LONGEST_RESET, LONGEST_VALUE, MOST_ITEMS, Hint, hints, reset_in
+from apiflux_grpc.core import hints as hints_module
+from apiflux_grpc.core.cost import LARGEST_COST as LARGEST
+from apiflux_grpc.core.hints import LONGEST_VALUE, MOST_ITEMS, Hint, hints
 from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND, Counts
+from apiflux_grpc.core.waits import LONGEST_RESET, reset_in
 
 NOW: Final = datetime(2026, 1, 27, 11, 59, 0, tzinfo=UTC)  # 1769515140
 MINUTE: Final = 60 * SECOND
@@ -486,10 +488,10 @@ def test_an_answer_without_hints_costs_its_names_only() -> None:
 
 def test_names_that_an_upstream_invents_fill_no_memory() -> None:
     """The cache of names has an end, and no long name gets in."""
-    feedback._place.cache_clear()
+    hints_module._place.cache_clear()
     for number in range(1000):
         hints({f"x-ratelimit-{number}-{'x' * 1000}": "1"}, NOW)
-    assert feedback._place.cache_info().currsize == 0
+    assert hints_module._place.cache_info().currsize == 0
     for number in range(1000):
         hints({f"x-ratelimit-{number}": "1"}, NOW)
-    assert 0 < feedback._place.cache_info().currsize <= 256
+    assert 0 < hints_module._place.cache_info().currsize <= 256

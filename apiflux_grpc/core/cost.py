@@ -1,0 +1,55 @@
+"""What a call really cost, if its answer tells.
+
+Rule: nothing here raises, whatever an upstream sends, and the work is bounded: a body above LARGEST_JSON isn't parsed.
+What can't be read is no cost at all: the declared one stands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.outcome import Answer
+
+LARGEST_COST: Final = 10**15 - 1  # the largest Integer of a structured field, RFC 9651 section 3.3.1
+LARGEST_JSON: Final = 1 << 20  # bytes; parsing takes some ms, during which nothing else happens
+_WHOLE: Final = re.compile(r"([0-9]{1,15})(?:\.0{1,18})?")
+
+
+@dataclass(frozen=True, slots=True)
+class CostHeader:
+    """The answer tells it in this header; `name` is in lower case."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostJson:
+    """A field of the JSON body tells it; `path` goes from object to object: ("usage", "total_tokens")."""
+
+    path: tuple[str, ...]
+
+
+def cost_of(answer: Answer, source: CostHeader | CostJson) -> int | None:
+    """A whole number from 0 to LARGEST_COST (`12` and `12.0` are); None: the answer tells none, or isn't whole."""
+    if isinstance(source, CostHeader):
+        match = _WHOLE.fullmatch(answer.headers.get(source.name, "").strip())
+        return int(match[1]) if match else None
+    if answer.truncated or answer.fault is not None or len(answer.body) > LARGEST_JSON:
+        return None
+    try:
+        value = json.loads(answer.body)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits; nested too deep
+        return None
+    for name in source.path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_COST:
+        return None
+    return value
