@@ -27,7 +27,7 @@ from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from apiflux_grpc import settings
 from apiflux_grpc.cli import app as cli
-from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST, format_duration
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -164,8 +164,8 @@ def _validated(function: Callable[..., Any]) -> str:
     if function.__qualname__.startswith("_duration."):
         found = getclosurevars(function).nonlocals
         low, high = found["low"], found["high"]
-        least = "above 0" if low == 1 else f"at least {settings._shown(low)}" if low else ""
-        most = f"at most {settings._shown(high)}" if high < settings.LONGEST else ""
+        least = "above 0" if low == 1 else f"at least {format_duration(low)}" if low else ""
+        most = f"at most {format_duration(high)}" if high < LONGEST else ""
         return ", ".join(filter(None, ("duration", least, most)))
     try:
         return VALUES[function.__name__]
@@ -178,7 +178,7 @@ def _bounds(metadata: list[Any]) -> str:
     high = next((one.le for one in metadata if isinstance(one, Le)), None)
     below = next((one.lt for one in metadata if isinstance(one, Lt)), None)
     above = next((one.gt for one in metadata if isinstance(one, Gt)), None)
-    if high in (settings.MOST, settings.LONGEST // MILLISECOND):
+    if high in (MOST, LONGEST // MILLISECOND):
         high = None  # nobody comes near it
     texts = [f"above {above}" if above is not None else f"{low}" if low is not None else ""]
     texts.append(f"to {high}" if high is not None else f"to below {below:,}" if below is not None else "or more")
@@ -201,7 +201,7 @@ def _default(info: FieldInfo) -> str:
     if isinstance(default, str):
         return f"`{default}`"
     if _value(info).startswith("duration"):
-        return f"`{settings._shown(default)}`"
+        return f"`{format_duration(default)}`"
     if _value(info).startswith("milliseconds"):
         return f"`{default // MILLISECOND}`"
     for power, unit in ((30, "GiB"), (20, "MiB")):
@@ -252,7 +252,7 @@ and no message shows a value:
 apiflux check-config examples/apiflux.toml
 ```
 
-A **duration** is a string: a number and one of `h`, `m`, `s`, `ms`, `us`, such as `"250ms"` or `"1.5s"`. An
+A **duration** is a string: a number and one of `h`, `m`, `s`, `ms`, `us`, `ns`, such as `"250ms"` or `"1.5s"`. An
 unknown name in the file is a fault. A relative path is relative to the file.
 
 ## An example

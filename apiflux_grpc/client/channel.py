@@ -6,9 +6,9 @@ the credentials, and never into a repr or a message.
 
 from __future__ import annotations
 
-import re
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Final
+
+from apiflux_grpc.core.units import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,30 +34,14 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 LONGEST: Final = 1e9  # seconds of a timeout, some 30 years: gRPC counts in nanoseconds
 
-_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?").fullmatch
-
 
 def check_target(target: str) -> str:
     """HOST:PORT, as it is. Raises ValueError saying what else it is; gRPC would guess."""
-    shown = f"the target {target[:100]!r}"
-    if "://" in target:
-        raise ValueError(f"{shown} is a URL; say HOST:PORT")
-    host, colon, port = target.rpartition(":")
-    if not colon:
-        raise ValueError(f"{shown} has no port; say HOST:PORT")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535 and len(port) < 6):
-        raise ValueError(f"{shown} is not HOST:PORT: a port is a number from 1 to 65535")
-    if not (_is_ipv6(host[1:-1]) if host.startswith("[") and host.endswith("]") else _NAME(host)):
-        hint = "; an IPv6 address goes into brackets: [::1]:50051" if ":" in host else ""
-        raise ValueError(f"{shown} is not HOST:PORT: {host[:100]!r} is neither a name nor an address{hint}")
-    return target
-
-
-def _is_ipv6(text: str) -> bool:
     try:
-        return bool(IPv6Address(text))
-    except ValueError:
-        return False
+        parse_address(target, least_port=1)
+    except ValueError as error:
+        raise ValueError(f"the target {target[:100]!r} {error}") from None
+    return target
 
 
 def check_token(token: str) -> str:

@@ -11,13 +11,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.units import MICROSECOND as MICROSECOND
+from apiflux_grpc.core.units import MILLISECOND as MILLISECOND
+from apiflux_grpc.core.units import SECOND as SECOND
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.cost import CostHeader, CostJson
-
-MICROSECOND: Final = 1_000
-MILLISECOND: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 
 
 class Counts(Enum):

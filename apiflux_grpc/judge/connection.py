@@ -14,8 +14,8 @@ from urllib.parse import unquote_plus
 
 import httptools
 
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.answers import Answers
-from apiflux_grpc.judge.durations import NS
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.wire import CLOSE, OK, Course, course_of, plain
 
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         if status == 0:
             status, body = self._judge.control(self._method(), self._url.partition(b"?")[0])
         elif status == 429:
-            fields = (f"Retry-After: {-(-self._wait_ns // NS)}", *fields)
+            fields = (f"Retry-After: {-(-self._wait_ns // SECOND)}", *fields)
             body = {"ok": False, "error": "a limit of this key is used up"}
         elif status == 401:
             body = {"ok": False, "error": "unknown key"}

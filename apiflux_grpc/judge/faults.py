@@ -27,7 +27,7 @@ from http import HTTPStatus
 from re import compile as regex
 from typing import Any, Final, NamedTuple
 
-from apiflux_grpc.judge.durations import NS, parse_duration
+from apiflux_grpc.core.units import SECOND, parse_duration
 
 KIB: Final = 1 << 10
 SIZES: Final = {"": 1, "KiB": KIB, "MiB": KIB**2, "GiB": KIB**3}
@@ -67,7 +67,7 @@ class Rejection(NamedTuple):
 DEFAULTS: Final = {
     **{kind: Fault(kind) for kind in ("ok", "redirect", "hang", "reset", "reset-in-head", "close", "garbage")},
     **{kind: Fault(kind, size=1000) for kind in ("cut", "cut-reset", "cut-chunked")},
-    "slow": Fault("slow", size=100, every_ns=NS // 10),
+    "slow": Fault("slow", size=100, every_ns=SECOND // 10),
     "huge": Fault("huge", size=64 * KIB**2),
 }
 FORMS: Final = {
@@ -186,8 +186,8 @@ def _rejection(label: str, when: str) -> Rejection:
     if not dots:
         rejection = Rejection(label, first=_whole(when))
     else:
-        from_ns = 0 if begin.strip() == "0" else parse_duration(begin)
-        rejection = Rejection(label, from_ns=from_ns, until_ns=parse_duration(end))
+        from_ns = 0 if begin.strip() == "0" else parse_duration(begin.strip())
+        rejection = Rejection(label, from_ns=from_ns, until_ns=parse_duration(end.strip()))
     if not rejection.first and rejection.from_ns >= rejection.until_ns:
         raise ValueError
     return rejection

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.chance import REJECTED, Faults, scripted
-from apiflux_grpc.judge.durations import NS
 from apiflux_grpc.judge.faults import Fault
 from apiflux_grpc.judge.ledger import Ledger
 from apiflux_grpc.judge.options import JudgeOptions
@@ -37,7 +37,7 @@ class _Lag:
     def tick(self) -> None:
         self.read()
         self._due = self._clock() + TICK_NS
-        asyncio.get_running_loop().call_later(TICK_NS / NS, self.tick)
+        asyncio.get_running_loop().call_later(TICK_NS / SECOND, self.tick)
 
     def read(self) -> int:
         """The worst so far, a stall that is just ending included."""
@@ -68,7 +68,7 @@ class Judge:
         self.key_in = options.key_in
         self.in_flight = 0
         self.connections: set[asyncio.Transport] = set()
-        self._latency = tuple(ns / NS for ns in options.latency_ns)
+        self._latency = tuple(ns / SECOND for ns in options.latency_ns)
 
     def latency(self) -> float:
         """Seconds that the next answer takes."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, cast
 
-from apiflux_grpc.judge.durations import parse_duration
+from apiflux_grpc.core import units
+from apiflux_grpc.core.units import parse_duration
 from apiflux_grpc.judge.faults import Chance, Rejection
 from apiflux_grpc.judge.ledger import Limit
 
@@ -55,23 +56,22 @@ class JudgeOptions:
 
 
 def parse_limit(text: str) -> Limit:
-    """`1000/60s`: at most 1000 in any 60 seconds. Raises ValueError for any other form."""
-    most, _, per = text.partition("/")
+    """`1000/60s`: at most 1000 in any 60 seconds. Raises ValueError for any other form, a limit of cost too."""
     try:
-        limit = Limit(int(most), parse_duration(per))
-    except ValueError:
-        limit = Limit(0, 0)
-    if limit.max < 1 or limit.per_ns < 1:
-        raise ValueError(f"{text!r} is no limit: expected MAX/DURATION, like 1000/60s")
-    return limit
+        limit = units.parse_limit(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} {error}") from None
+    if limit.counts == "cost":
+        raise ValueError(f"{text!r} counts cost, and only calls are counted here; leave out `:cost`")
+    return Limit(limit.max, limit.per)
 
 
 def parse_latency(text: str) -> tuple[int, int]:
     """`0`, `20ms` or `10ms..50ms` as a range in nanoseconds. Raises ValueError for any other form."""
     low, dots, high = text.partition("..")
     try:
-        least = 0 if low.strip() == "0" else parse_duration(low)
-        most = parse_duration(high) if dots else least
+        least = 0 if low.strip() == "0" else parse_duration(low.strip())
+        most = parse_duration(high.strip()) if dots else least
     except ValueError:
         least, most = 1, 0
     if least > most:
@@ -112,7 +112,7 @@ def parse_key_in(text: str) -> KeyIn:
 
 def parse_bind(text: str) -> tuple[str, int]:
     """`HOST:PORT`; an IPv6 address in brackets. Raises ValueError for any other form."""
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"{text!r} is no address: expected HOST:PORT, like 127.0.0.1:8900")
-    return host.strip("[]"), int(port)
+    try:
+        return units.parse_address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} {error}") from None

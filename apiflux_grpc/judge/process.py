@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import quote
 
+from apiflux_grpc.core.units import parse_address
 from apiflux_grpc.judge.faults import Chance, Fault, Rejection
 from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.judge.options import JudgeOptions, KeyIn
@@ -102,7 +103,7 @@ class JudgeProcess:
             raise RuntimeError(f"the judge didn't start: {self._stderr.read().strip()}")
         address = line.split()[-1]
         self.url = f"{'http' if self._options.tls_cert is None else 'https'}://{address}"
-        self.port = int(address.rpartition(":")[2])
+        self.port = parse_address(address)[1]
 
     def _end(self) -> None:
         self._process.terminate()

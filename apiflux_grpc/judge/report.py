@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from apiflux_grpc.judge.durations import format_ns
+from apiflux_grpc.core.units import format_duration
 
 
 class Repeat(NamedTuple):
@@ -96,7 +96,7 @@ class Report:
     def violations(self) -> list[str]:
         """What the client did wrong, one plain sentence each."""
         found = [
-            f"{key.label}: {limit.most} arrivals within {format_ns(limit.per_ns)}, its limit is {limit.max}."
+            f"{key.label}: {limit.most} arrivals within {format_duration(limit.per_ns)}, its limit is {limit.max}."
             for key in self.keys
             for limit in key.limits
             if limit.most > limit.max

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TextIO, cast
 
+from apiflux_grpc.core.units import format_address
 from apiflux_grpc.judge.connection import Connection
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.options import JudgeOptions
@@ -56,7 +57,7 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
         print("the TLS certificate and its key are no pair in PEM form", file=sys.stderr)
         return None
     except OSError as error:
-        print(f"cannot listen on {_authority(options.host, options.port)}: {error.strerror}", file=sys.stderr)
+        print(f"cannot listen on {format_address(options.host, options.port)}: {error.strerror}", file=sys.stderr)
         return None
     if until_eof is not None:
         loop.add_reader(until_eof, ended.set)
@@ -66,7 +67,7 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
     judge.lag.reset()
     judge.lag.tick()
     host, port = server.sockets[0].getsockname()[:2]
-    print(f"judging on {_authority(host, port)}", flush=True)
+    print(f"judging on {format_address(host, port)}", flush=True)
     await ended.wait()
     report = judge.report()
     if until_eof is not None:
@@ -76,7 +77,3 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
         connection.abort()
     await asyncio.sleep(0)  # lets them go
     return report
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,7 +2,7 @@
 
 from typing import TextIO
 
-from apiflux_grpc.judge.durations import format_ns
+from apiflux_grpc.core.units import format_duration
 from apiflux_grpc.judge.report import Report
 
 
@@ -16,7 +16,7 @@ def print_report(report: Report, file: TextIO) -> None:
         column.justify = "right"
     for key in report.keys:
         most = "\n".join(
-            f"{each.most} of {each.max} in {format_ns(each.per_ns)} ({each.ratio:.1%})" for each in key.limits
+            f"{each.most} of {each.max} in {format_duration(each.per_ns)} ({each.ratio:.1%})" for each in key.limits
         )
         table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
     console = Console(file=file, markup=False, highlight=False)

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.faults import KIB, STATUSES, Fault
 
 GARBAGE: Final = b"\x16\x03\x01\x02\x00\x01\x00\xff no HTTP\r\n\r\n"
@@ -75,7 +75,7 @@ def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Cal
         case "cut-reset":
             return Course(begin, _pieces(fault.size // 2), RST_AFTER, "reset")
         case "slow":
-            return Course(begin, _pieces(fault.size, 1), fault.every_ns / NS)
+            return Course(begin, _pieces(fault.size, 1), fault.every_ns / SECOND)
         case _:
             return Course(begin, _pieces(fault.size))
 

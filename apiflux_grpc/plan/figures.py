@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import MILLISECOND, SECOND
-from apiflux_grpc.judge.durations import format_ns
+from apiflux_grpc.core.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ def title_of(plan: Plan) -> str:
     """What was asked."""
     batches = len(plan.question.arrivals)
     what = f"{plan.calls:,} calls in {some(batches, 'batch', 'batches')} over {some(len(plan.keys), 'key', 'keys')}"
-    least, most = map(format_ns, plan.question.latency)
+    least, most = map(format_duration, plan.question.latency)
     return f"{what}, latency {least if least == most else f'{least} to {most}'}"
 
 
@@ -51,7 +51,7 @@ def figures(plan: Plan) -> list[tuple[str, str]]:
 def key_rows(keys: Iterable[KeyPlan]) -> Iterable[tuple[str, str, str, str, str]]:
     """A row of texts for each key, under KEY_HEAD."""
     for key in keys:
-        worst = "\n".join(f"{each.most} of {each.max} per {format_ns(each.per_ns)}" for each in key.limits)
+        worst = "\n".join(f"{each.most} of {each.max} per {format_duration(each.per_ns)}" for each in key.limits)
         use = "-" if key.use is None else f"{key.use:.1%}"
         yield key.label, f"{key.calls:,}", worst or "-", use, key.binding or "nothing"
 

@@ -10,8 +10,8 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.model import Counts, Kind, Limit, Pool
-from apiflux_grpc.judge.durations import format_ns
+from apiflux_grpc.core.model import Kind, Limit, Pool
+from apiflux_grpc.core.units import format_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 def limit_name(limit: Limit) -> str:
     """`1000 per 60s`, as people say it."""
-    counts = "" if limit.counts is Counts.CALLS else " of cost"
-    return f"{limit.max}{counts} per {format_ns(limit.per)}"
+    return format_limit(limit.max, limit.per, limit.counts.value)
 
 
 class _Waiting:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
-from apiflux_grpc.judge.durations import format_ns, parse_duration
+from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
 from apiflux_grpc.judge.options import parse_latency
 from apiflux_grpc.judge.options import parse_limit as parse_window
-from apiflux_grpc.settings import LONGEST, MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,8 +52,8 @@ class Question:
             raise ValueError(f"{calls} calls are too many for a plan, which takes at most {MOST_CALLS}: plan a part")
         if self.latency[1] > self.pool.timeout:
             raise ValueError(
-                f"a latency of {format_ns(self.latency[1])} is above the pool's timeout of "
-                f"{format_ns(self.pool.timeout)}: such calls fail"
+                f"a latency of {format_duration(self.latency[1])} is above the pool's timeout of "
+                f"{format_duration(self.pool.timeout)}: such calls fail"
             )
 
 
@@ -82,7 +81,7 @@ def ask(
         asked = _pool_of(
             limits, 1 if keys is None else keys, max_in_flight, 1000 if max_connections is None else max_connections
         )
-        return Question(asked, arrivals, _latency(latency or LATENCY))
+        return Question(asked, arrivals, parse_latency(latency or LATENCY))
     described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}
     for name, value in {"--limit": limits or None, **described}.items():
         if value is not None:
@@ -91,9 +90,9 @@ def ask(
     if len(settings.pool.keys) > MOST_KEYS:
         raise ValueError(f"pool {settings.pool.name} has more than {MOST_KEYS} keys, the most that a plan takes")
     if latency is not None:
-        range_ns = _latency(latency)
+        range_ns = parse_latency(latency)
     else:
-        range_ns = _latency(LATENCY) if settings.base_url else settings.latency
+        range_ns = parse_latency(LATENCY) if settings.base_url else settings.latency
     return Question(settings.pool, arrivals, range_ns, tuple(_notes(settings)))
 
 
@@ -115,32 +114,19 @@ def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> t
 
 def parse_batch(text: str) -> Arrival:
     """`2000@0s`, `10@5s` or `10`: so many calls, arriving then. Raises ValueError for any other form."""
-    size, at_sign, when = text.partition("@")
+    size, at_sign, when = (part.strip() for part in text.partition("@"))
     try:
-        at = parse_duration(when) if at_sign and when.strip() != "0" else 0
-        arrival = Arrival(int(size), at)
-    except ValueError:
-        arrival = Arrival(0)
+        arrival = Arrival(int(size), parse_duration(when) if at_sign and when != "0" else 0)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no batch: expected SIZE@WHEN, like 2000@0s or 10@5s ({error})") from None
     if arrival.size < 1:
-        raise ValueError(f"{text!r} is no batch: expected SIZE@WHEN, like 2000@0s or 10@5s")
-    if arrival.at > LONGEST:
-        raise ValueError(f"{text!r} arrives after more than 366 days")
+        raise ValueError(f"{text!r} is no batch: it needs at least one call")
     return arrival
 
 
 def parse_limit(text: str) -> Limit:
     """`1000/60s`: a window limit. Raises ValueError for any other form."""
-    most, per = parse_window(text)
-    if per > LONGEST or most > MOST:
-        raise ValueError(f"{text!r} is no limit: at most {MOST} in at most 366 days")
-    return Limit(most, per)
-
-
-def _latency(text: str) -> tuple[int, int]:
-    least, most = parse_latency(text)
-    if most > LONGEST:
-        raise ValueError(f"{text!r} is longer than 366 days")
-    return least, most
+    return Limit(*parse_window(text))
 
 
 def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_connections: int) -> Pool:

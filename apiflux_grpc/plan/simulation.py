@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.scheduler import Scheduler
-from apiflux_grpc.settings import LONGEST
+from apiflux_grpc.core.units import LONGEST
 from apiflux_grpc.testing import FakePacer
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1 import health_pb2_grpc
 
+from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server import reflection
 from apiflux_grpc.server.interceptors import CanonicalLine
 from apiflux_grpc.server.unknown import make_server
@@ -79,8 +80,7 @@ class Server:
     @property
     def address(self) -> str:
         """HOST:PORT, with brackets where the host needs them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return format_address(self.host, self.port)
 
     async def start(self) -> None:
         """Listen, then start the engine; returns when health says SERVING. Raises PortInUse, EngineFailed."""

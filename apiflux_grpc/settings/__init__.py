@@ -44,10 +44,7 @@ from apiflux_grpc.core.budget import shape
 from apiflux_grpc.core.call import SENDER_HEADERS
 from apiflux_grpc.core.cost import CostHeader, CostJson
 from apiflux_grpc.core.model import (
-    MICROSECOND,
-    MILLISECOND,
     RETRY_REASONS,
-    SECOND,
     X_API_KEY,
     Counts,
     Group,
@@ -60,6 +57,17 @@ from apiflux_grpc.core.model import (
     RetryPolicy,
 )
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.units import (
+    LONGEST,
+    MILLISECOND,
+    MOST,
+    SECOND,
+    format_duration,
+    format_limit,
+    is_host,
+    parse_address,
+    parse_duration,
+)
 
 Mode = Literal["test", "production"]
 
@@ -133,10 +141,6 @@ class SettingsError(Exception):
 
 # -- single values -------------------------------------------------------------------------------
 
-_UNITS: Final = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLISECOND, "us": MICROSECOND}
-_DURATION: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(us|ms|s|m|h)").fullmatch
-LONGEST: Final = 366 * 24 * 3600 * SECOND  # instants stay far below core's "never"
-MOST: Final = 10**12  # of anything that is counted
 LEAST_JITTER: Final = 2 * MILLISECOND  # where a limit is a bucket
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
@@ -146,34 +150,10 @@ _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*").fullmatch
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}").fullmatch  # RFC 9110, section 5.6.2
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
 _PATH: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*").fullmatch
-_HOST: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}").fullmatch
 _STATUS: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?").fullmatch
 _SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 _SECRET_MOST: Final = 8192
-
-
-def parse_duration(text: str) -> int:
-    """`"250ms"`, `"1.5s"`, `"2m"`, `"1h"` or `"100us"` in nanoseconds, exactly. Raises ValueError."""
-    match = _DURATION(text)
-    if match is None:
-        raise ValueError('must be a number and one of h, m, s, ms, us, as "250ms" or "1.5s"')
-    whole, fraction, unit = match[1], match[2] or "", match[3]
-    scale: int = 10 ** len(fraction)
-    length, rest = divmod(int(whole + fraction) * _UNITS[unit], scale)
-    if rest:
-        raise ValueError("is finer than a nanosecond")
-    if length > LONGEST:
-        raise ValueError("is longer than 366 days")
-    return length
-
-
-def _shown(length: int) -> str:
-    """A length of time as parse_duration reads it."""
-    for unit in ("s", "ms", "us"):
-        if length % _UNITS[unit] == 0:
-            return f"{length // _UNITS[unit]}{unit}"
-    return f"{length / MICROSECOND:f}us"
 
 
 def _duration(low: int, high: int = LONGEST) -> Callable[[object], int]:
@@ -184,8 +164,8 @@ def _duration(low: int, high: int = LONGEST) -> Callable[[object], int]:
             raise ValueError('must be a string such as "60s" or "250ms"')
         length = parse_duration(value)
         if not low <= length <= high:
-            least = "above 0" if low == 1 else f"at least {_shown(low)}"
-            raise ValueError(f"must be {least}" if length < low else f"must be at most {_shown(high)}")
+            least = "above 0" if low == 1 else f"at least {format_duration(low)}"
+            raise ValueError(f"must be {least}" if length < low else f"must be at most {format_duration(high)}")
         return length
 
     return read
@@ -209,15 +189,9 @@ def _is_address(host: str) -> bool:
 
 
 def _bind(value: object) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        known = ":" in host and _is_address(host)
-    else:
-        known = _HOST(host) is not None
-    if not known or not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError('must be HOST:PORT, as "127.0.0.1:50051" or "[::1]:50051"')
-    return host, int(port)
+    if not isinstance(value, str):
+        raise ValueError('must be HOST:PORT, a string such as "127.0.0.1:50051" or "[::1]:50051"')
+    return parse_address(value)
 
 
 def _status_range(value: object) -> tuple[int, int]:
@@ -246,7 +220,7 @@ def _url(text: str) -> SplitResult:
     if "?" in text or "#" in text:
         raise ValueError("can't have a query or a fragment")
     host = parts.hostname or ""
-    if port == 0 or parts.netloc.endswith(":") or not (_HOST(host) or (":" in host and _is_address(host))):
+    if port == 0 or parts.netloc.endswith(":") or not is_host(host):
         raise ValueError("must name a host, and a port from 1 to 65535 if any")
     return parts
 
@@ -675,7 +649,7 @@ def _binds_before(other: Limit, limit: Limit) -> bool:
 
 def limit_shown(limit: Limit) -> str:
     """A limit in words."""
-    text = f"{limit.max} {limit.counts.value} per {_shown(limit.per)}"
+    text = format_limit(limit.max, limit.per, limit.counts.value)
     if limit.kind is Kind.BUCKET:
         return f"{text} (a bucket of {limit.depth})"
     return text if limit.burst is None else f"{text} (bursts of {limit.burst})"
@@ -912,7 +886,10 @@ class _Reader:
         if pool.base_url is None or pool.arrival_jitter >= LEAST_JITTER:
             return
         if any(limit.kind is Kind.BUCKET for limit in limits):
-            text = f"must be at least {_shown(LEAST_JITTER)} beside a bucket: a call must be written in half of it"
+            text = (
+                f"must be at least {format_duration(LEAST_JITTER)} beside a bucket: "
+                "a call must be written in half of it"
+            )
             self.faults.add((*here, "arrival_jitter"), text)
 
     def _cost_from(self, here: _Place, pool: _Pool, limits: Iterable[Limit]) -> CostHeader | CostJson | None:
@@ -935,7 +912,7 @@ class _Reader:
         places = [(*here, "retry", name) for name in ("initial_backoff", "max_backoff")]
         if retry.initial_backoff > retry.max_backoff:
             given = places["initial_backoff" not in retry.model_fields_set]
-            first, last = _shown(retry.initial_backoff), _shown(retry.max_backoff)
+            first, last = format_duration(retry.initial_backoff), format_duration(retry.max_backoff)
             self.faults.add(given, f"initial_backoff ({first}) is above max_backoff ({last})", *places)
         return RetryPolicy(
             max_attempts=retry.max_attempts,
@@ -1145,8 +1122,8 @@ class _Reader:
         share = limit.per / SECOND / limit.max / seconds
         what, only = ("calls", "") if limit.counts is Counts.CALLS else ("units of cost", "no call may cost more, and ")
         self.warnings.append(
-            f"{_written(place)}: arrival_jitter ({_shown(jitter)}) leaves 1 of its burst of {limit.depth}: {only}"
-            f"{what} go out at least {seconds * 1000:.4g} ms apart, at {share:.1%} of its rate"
+            f"{_written(place)}: arrival_jitter ({format_duration(jitter)}) leaves 1 of its burst of "
+            f"{limit.depth}: {only}{what} go out at least {seconds * 1000:.4g} ms apart, at {share:.1%} of its rate"
         )
 
     def _warn_of_plain_http(self, place: str, base_url: str) -> None:

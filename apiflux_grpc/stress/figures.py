@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from apiflux_grpc import charts
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class Measured:
         self.drawn_429 += status == 429
         if result.attempts:
             latency = result.latency.ToNanoseconds()
-            self.latencies.append(latency / NS)
+            self.latencies.append(latency / SECOND)
             sent = self.sent.setdefault(result.key_label, array("q"))
             sent.append(result.completed_at.ToNanoseconds() - latency)
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc import charts
-from apiflux_grpc.judge.durations import NS, format_ns
+from apiflux_grpc.core.units import SECOND, format_duration
 from apiflux_grpc.stress.figures import Measured, by_key, counts, times, title_of, verdict
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def _times_rows(measured: Measured) -> Iterable[tuple[str, ...]]:
 
 def _judge_rows(found: Report) -> Iterable[tuple[str, ...]]:
     for key in found.keys:
-        most = (f"{each.most} of {each.max} in {format_ns(each.per_ns)} ({each.ratio:.1%})" for each in key.limits)
+        most = (
+            f"{each.most} of {each.max} in {format_duration(each.per_ns)} ({each.ratio:.1%})" for each in key.limits
+        )
         yield key.label, f"{key.arrivals:,}", f"{key.accepted:,}", f"{key.rejected:,}", "\n".join(most)
 
 
@@ -79,29 +81,31 @@ def _calls(measured: Measured) -> Iterable[charts.Chart]:
     by_key = {label: sorted(at - start for at in sent) for label, sent in sorted(measured.sent.items())}
     together = sorted(at for sent in by_key.values() for at in sent)
     end = together[-1]
-    scale, unit = charts.time_unit(end / NS)
+    scale, unit = charts.time_unit(end / SECOND)
     longest = {label: max(limits, key=lambda limit: limit[1]) for label, limits in measured.limits.items() if limits}
 
-    per = max((limit[1] for limit in longest.values()), default=NS)
-    rates = [(at / NS / scale, count * NS / per) for at, count in charts.counted(together, end, per)]
+    per = max((limit[1] for limit in longest.values()), default=SECOND)
+    rates = [(at / SECOND / scale, count * SECOND / per) for at, count in charts.counted(together, end, per)]
     levels = []
     if longest and len(longest) == len(measured.limits):  # else some key has no limit
-        allowed = sum(min(most * NS / each for most, each in limits) for limits in measured.limits.values())
+        allowed = sum(min(most * SECOND / each for most, each in limits) for limits in measured.limits.values())
         levels.append(charts.Line(f"what the keys' limits allow in the long run, {allowed:,.1f}", allowed))
-    title = f"Calls a second, over the last {format_ns(per)}"
+    title = f"Calls a second, over the last {format_duration(per)}"
     series = [charts.Series("calls", rates, step=True, area=True)]
-    yield charts.Chart(title, unit, "calls a second", series, levels, end / NS / scale)
+    yield charts.Chart(title, unit, "calls a second", series, levels, end / SECOND / scale)
 
     shown = [label for label in by_key if label in longest][: charts.DISTINCT]
     uses = []
     for label in shown:
         most, per = longest[label]
         counts = charts.counted(by_key[label], end, per)
-        uses.append(charts.Series(label, [(at / NS / scale, 100 * count / most) for at, count in counts], step=True))
+        uses.append(
+            charts.Series(label, [(at / SECOND / scale, 100 * count / most) for at, count in counts], step=True)
+        )
     if uses:
         which = "each key" if len(shown) == len(by_key) else f"the first {len(shown)} keys"
         title = f"Use of the longest window of {which}"
-        yield charts.Chart(title, unit, "% of the limit", uses, [charts.Line("limit", 100)], end / NS / scale)
+        yield charts.Chart(title, unit, "% of the limit", uses, [charts.Line("limit", 100)], end / SECOND / scale)
 
 
 def _progress(measured: Measured) -> charts.Chart:

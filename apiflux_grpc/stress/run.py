@@ -21,7 +21,7 @@ from rich.table import Table
 
 from apiflux_grpc import charts
 from apiflux_grpc.client import ApifluxError, Client, Info
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.showing import print_report
@@ -101,7 +101,7 @@ async def _drive(measured: Measured, target: str, timeout: float | None, console
         ]
         info = await clients[0].info()
         measured.limits = {
-            key.label: [(most, round(per * NS)) for most, per, _ in key.limits] for key in _default_keys(info)
+            key.label: [(most, round(per * SECOND)) for most, per, _ in key.limits] for key in _default_keys(info)
         }
         watch = asyncio.create_task(_watch(measured, clients[0], info, console))
         start = time.monotonic()

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from apiflux_grpc.charts import quantile
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.report import Report
 from bench.load.profiles import Profile
 
@@ -44,12 +44,12 @@ def read_ghz(text: str) -> Ghz:
         data = json.loads(text)
         return Ghz(
             count=data["count"],
-            elapsed=data["total"] / NS,
+            elapsed=data["total"] / SECOND,
             statuses=dict(data["statusCodeDistribution"]),
             errors=dict(data["errorDistribution"]),
             # null where no stream was good, and zeros for those it has no value for
             percentiles={
-                each["percentage"]: each["latency"] / NS
+                each["percentage"]: each["latency"] / SECOND
                 for each in data["latencyDistribution"] or ()
                 if each["percentage"]
             },

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.ledger import Limit
 
 KEYS: Final = 3
-_MS: Final = NS // 1000
+_MS: Final = SECOND // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +54,19 @@ class Profile:
     @property
     def calls_per_second(self) -> float:
         """What the limits of all keys allow in the long run."""
-        return KEYS * self.limit.max * NS / self.limit.per_ns
+        return KEYS * self.limit.max * SECOND / self.limit.per_ns
 
 
 _ALL: Final = (
-    Profile("smoke", "5 streams at once, of 5 calls: does it work at all?", 20, 5, 5, Limit(1_000, NS)),
-    Profile("100x50", "100 streams at once, of 50 calls, against tight limits", 100, 50, 100, Limit(500, 2 * NS)),
+    Profile("smoke", "5 streams at once, of 5 calls: does it work at all?", 20, 5, 5, Limit(1_000, SECOND)),
+    Profile("100x50", "100 streams at once, of 50 calls, against tight limits", 100, 50, 100, Limit(500, 2 * SECOND)),
     Profile(
         "ramp",
         "10 more streams a second each second, until the server refuses; 40 may be open",
         400,
         20,
         4,
-        Limit(100, NS),
+        Limit(100, SECOND),
         rate=10,
         growth=10,
         own=10,  # so many that it can't be by chance that none of them is refused
@@ -78,7 +78,7 @@ _ALL: Final = (
         30 * 30,
         20,
         100,
-        Limit(400, NS),
+        Limit(400, SECOND),
         rate=30,
         most_growth=64_000_000,
     ),
@@ -88,7 +88,7 @@ _ALL: Final = (
         100,
         2_000,
         100,
-        Limit(1_000_000, 60 * NS),
+        Limit(1_000_000, 60 * SECOND),
         latency_ns=(_MS, 5 * _MS),
     ),
 )

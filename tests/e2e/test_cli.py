@@ -183,19 +183,22 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
     cases: list[tuple[str, list[str]]] = [
         ("No such command", ["fly"]),
         ("--key", [*judge, "--limit", "1/1s"]),
-        ("'0/1s' is no limit", [*whole, "--limit", "0/1s"]),
+        ("'0/1s' must be at least 1", [*whole, "--limit", "0/1s"]),
         ("key 2: the same secret was given before", [*whole, "--key", SECRET]),
-        ("'nowhere' is no address: expected HOST:PORT", [*whole, "--bind", "nowhere"]),
+        ("'nowhere' has no port; write HOST:PORT", [*whole, "--bind", "nowhere"]),
         ("'cookie' is no place for a key", [*whole, "--key-in", "cookie"]),
         ("say either --quick or --full", ["stress", "--quick", "--full"]),
         ("--timeout", ["process", "-", "--timeout", "0"]),
         ("a timeout is at most 1000000000 seconds, not inf", ["process", "-", "--timeout", "inf"]),
         ("'--timeout'", ["process", "-", "--timeout", "nan"]),
         ("a timeout is at most 1000000000 seconds, not 1e+300", ["process", "-", "--wait", "1e300"]),
-        ("'127.0.0.1:999999' is not HOST:PORT", ["process", "-", "--target", "127.0.0.1:999999"]),
+        (
+            "'127.0.0.1:999999' must be HOST:PORT, with a port from 1 to 65535",
+            ["process", "-", "--target", "127.0.0.1:999999"],
+        ),
         ("the target '' has no port", ["process", "-", "--target", ""]),
         ("'http://127.0.0.1:1' is a URL", ["stress", "--quick", "--target", "http://127.0.0.1:1"]),
-        ("--bind: must be HOST:PORT", ["serve", "--bind", "nowhere"]),
+        ("--bind: has no port; write HOST:PORT", ["serve", "--bind", "nowhere"]),
     ]
     for (message, _), done in zip(cases, run_all([args for _, args in cases], tmp_path), strict=True):
         assert (done.returncode, done.stdout) == (2, ""), message
@@ -304,7 +307,7 @@ def test_check_config_tells_what_a_good_file_amounts_to(tmp_path: Path) -> None:
     done = run("check-config", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no fault" in done.stdout
-    shown = ("main", "http://127.0.0.1:9000", "team-a", "10 calls per 1s, 300 calls per 60s", "play", "simulator")
+    shown = ("main", "http://127.0.0.1:9000", "team-a", "10 per 1s, 300 per 60s", "play", "simulator")
     assert [text for text in shown if text not in done.stdout] == []
     assert SECRET not in done.stdout + done.stderr
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from apiflux_grpc.judge.answers import PIPELINE_CAP
 from apiflux_grpc.judge.connection import BODY_CAP, HEAD_CAP, Connection
-from apiflux_grpc.judge.durations import parse_duration
 from apiflux_grpc.judge.judge import TICK_NS, Judge
 from apiflux_grpc.judge.ledger import Ledger, Limit, most_in_any_window
 from apiflux_grpc.judge.options import (
@@ -214,9 +213,6 @@ def test_a_million_arrivals_fit() -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "meaning"),
     [
-        (parse_duration, "250us", 250_000),
-        (parse_duration, "0.1s", 100_000_000),
-        (parse_duration, "2h", 120 * MINUTE),
         (parse_limit, "1000/60s", (1000, MINUTE)),
         (parse_limit, "10/1.5m", (10, 3 * MINUTE // 2)),
         (parse_latency, "0", (0, 0)),
@@ -238,8 +234,7 @@ def test_options_are_read(parse: Callable[[Any], object], text: object, meaning:
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        *((parse_duration, text) for text in ("", "10", "s", "-1s", "0.5ns", "1e3s", "1 d", "nans")),
-        *((parse_limit, text) for text in ("", "10", "0/1s", "-1/1s", "1.5/1s", "10/0s", "10/60")),
+        *((parse_limit, text) for text in ("", "10", "0/1s", "-1/1s", "1.5/1s", "10/0s", "10/60", "10/1s:cost")),
         *((parse_latency, text) for text in ("", "5", "5ms..", "..5ms", "9ms..1ms")),
         *((parse_key_in, text) for text in ("", "header", "header:", "bearer:", "cookie:key")),
         *((parse_bind, text) for text in ("", "8900", ":8900", "host:", "host:x", "host:65536")),
@@ -247,7 +242,7 @@ def test_options_are_read(parse: Callable[[Any], object], text: object, meaning:
 )
 def test_a_bad_option_is_named(parse: Callable[[str], object], text: str) -> None:
     """An option that can't be read is refused with its text and the form that was expected."""
-    with pytest.raises(ValueError, match="expected") as refused:
+    with pytest.raises(ValueError, match=r"expected|must be|is missing|has no port|counts cost") as refused:
         parse(text)
     assert repr(text) in str(refused.value)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.stress.figures import Measured, Request
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
-MINUTE = 60 * NS
-START = 1_764_000_000 * NS  # by the server's clock
+MINUTE = 60 * SECOND
+START = 1_764_000_000 * SECOND  # by the server's clock
 
 
 def took(measured: Measured, request: int, key: str, sent: int, latency: int, came: float, status: int = 200) -> None:
@@ -23,9 +23,9 @@ def two_requests(**limits: list[tuple[int, int]]) -> Measured:
     """Four calls each: one request has all its results, the other half of them."""
     measured = Measured([Request(), Request()], 4, limits)
     for place in range(4):
-        took(measured, 0, "a", place * NS, NS // 10, place + 0.1)
-    took(measured, 1, "b", NS // 2, NS // 5, 0.7)
-    took(measured, 1, "b", NS, NS // 5, 1.2, status=429)
+        took(measured, 0, "a", place * SECOND, SECOND // 10, place + 0.1)
+    took(measured, 1, "b", SECOND // 2, SECOND // 5, 0.7)
+    took(measured, 1, "b", SECOND, SECOND // 5, 1.2, status=429)
     measured.requests[0].ended = 3.2
     measured.elapsed = 4.0
     return measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apiflux_grpc import charts
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
 from apiflux_grpc.stress.figures import Measured, Request, verdict
 from apiflux_grpc.stress.page import charts_of, to_html
@@ -25,19 +25,21 @@ def last_of(series: charts.Series) -> float:
 
 def test_calls_a_second_are_over_the_longest_window_against_all_limits() -> None:
     """Windows end at the instant shown; the level is the sum of what the tightest limit of each key allows."""
-    measured = two_requests(a=[(2, NS), (90, MINUTE)], b=[(60, MINUTE)])
+    measured = two_requests(a=[(2, SECOND), (90, MINUTE)], b=[(60, MINUTE)])
     drawn = chart(measured, "Calls a second, over the last 60s")
-    assert [at - START for at in measured.sent["b"]] == [NS // 2, NS]
+    assert [at - START for at in measured.sent["b"]] == [SECOND // 2, SECOND]
     (calls,) = drawn.series
     assert calls.points[0] == pytest.approx((0, 1 / 60))
     assert calls.points[-1] == pytest.approx((3, 6 / 60))
     assert [line.y for line in drawn.lines] == pytest.approx([1.5 + 1])
-    assert chart(two_requests(a=[(2, NS)], b=[]), "Calls a second, over the last 1s").lines == []
+    assert chart(two_requests(a=[(2, SECOND)], b=[]), "Calls a second, over the last 1s").lines == []
 
 
 def test_the_use_of_a_key_is_a_share_of_its_own_limit() -> None:
     """In percent of its longest window; a key without a limit isn't drawn, nor more keys than can be told apart."""
-    drawn = chart(two_requests(a=[(100, NS), (8, MINUTE)], b=[(1, NS)]), "Use of the longest window of each key")
+    drawn = chart(
+        two_requests(a=[(100, SECOND), (8, MINUTE)], b=[(1, SECOND)]), "Use of the longest window of each key"
+    )
     assert [(series.name, last_of(series)) for series in drawn.series] == [("a", 50), ("b", 0)]
     assert max(percent for _, percent in drawn.series[1].points) == 200  # at 0.5 and 1 s
     some = chart(two_requests(a=[(8, MINUTE)], b=[]), "Use of the longest window of the first 1 keys")

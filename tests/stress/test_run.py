@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.judge.durations import NS
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.ledger import Limit as JudgeLimit
 from apiflux_grpc.stress import run as stress
 from apiflux_grpc.stress.figures import Measured
 from apiflux_grpc.stress.options import Profile
 from tests.stress.results import took
 
-SMALL = Profile(4, 30, JudgeLimit(20, NS // 2), (1_000_000, 2_000_000))
+SMALL = Profile(4, 30, JudgeLimit(20, SECOND // 2), (1_000_000, 2_000_000))
 
 
 def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ async def test_a_cancelled_run_leaves_a_page_of_what_there_is(
     under_way = asyncio.Event()
 
     async def drive(measured: Measured, *_: object, **__: object) -> None:
-        took(measured, 0, "a", 0, NS, 1.0)
+        took(measured, 0, "a", 0, SECOND, 1.0)
         under_way.set()
         await asyncio.Event().wait()
 
