@@ -36,9 +36,10 @@ from apiflux_grpc.core.outcome import (
     NO_CONNECTION,
     OUT_OF_TIME,
     Answer,
+    Cause,
+    NotSent,
     Reason,
     Unknown,
-    unsent,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class AiohttpUpstream:
     def session(self) -> aiohttp.ClientSession:
         """Made when it is first needed; raises _Failed once closed."""
         if self._closed:
-            raise _Failed(CLOSED.detail)
+            raise _Failed(CLOSED)
         if self._session is None:
             idle = self._settings.idle_timeout / SECOND
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=idle, ssl=self._ssl)
@@ -158,7 +159,11 @@ class AiohttpUpstream:
 
 
 class _Failed(Exception):
-    """An attempt that came to nothing; its text is safe to show."""
+    """An attempt that came to nothing: `unsent`, unless its request went out before."""
+
+    def __init__(self, unsent: NotSent) -> None:
+        super().__init__(unsent.detail)
+        self.unsent = unsent
 
 
 class _Stale(Exception):
@@ -225,7 +230,7 @@ class _Flight:
     def connection_lost(self) -> None:
         content = self._content
         if content is not None and not content.is_eof() and content.exception() is None:
-            content.set_exception(_Failed("the body ended in garbage"))
+            content.set_exception(ConnectionError("the body ended in garbage"))
 
     # -- the task -----------------------------------------------------------------------------
 
@@ -242,7 +247,7 @@ class _Flight:
                 middlewares=(self.send,),
             )
         except Exception as error:
-            return self._lost(_words_for(error))
+            return self._lost(_unsent(error))
         try:
             self._answered_at = self._home.now()
             return await self._read(response)
@@ -254,7 +259,7 @@ class _Flight:
         assert isinstance(request, _Request)
         request.home, request.flight = self._home, self
         if self._attempt.send_by is not None and self._home.now() > self._attempt.send_by:
-            raise _Failed(LATE.detail)
+            raise _Failed(LATE)
         for _ in range(STALE_CONNECTIONS):
             try:
                 return await handler(request)
@@ -262,8 +267,8 @@ class _Flight:
                 continue
             except Exception as error:
                 # Not aiohttp's own classes: those would make it send again.
-                raise _Failed(_words_for(error)) from None
-        raise _Failed("the upstream sends unasked on every connection")
+                raise _Failed(_unsent(error)) from None
+        raise _Failed(NotSent(Cause.DROPPED, "the upstream sends unasked on every connection"))
 
     async def _read(self, response: aiohttp.ClientResponse) -> Outcome:
         headers = _joined(response.headers, self._mask)
@@ -301,7 +306,7 @@ class _Flight:
     def _outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
         if not task.cancelled():
             error = task.exception()
-            return task.result() if error is None else self._lost(type(error).__name__)
+            return task.result() if error is None else self._lost(_unsent(error))
         if self._stopped is Reason.TIMEOUT:
             if self._head is not None:
                 return self._answer(fault=Reason.TIMEOUT)
@@ -310,10 +315,10 @@ class _Flight:
             return OUT_OF_TIME if self._timer is None else NO_CONNECTION
         if self._head is not None:
             return self._answer(fault=Reason.BODY_CUT)
-        return self._lost(CANCELLED.detail)
+        return self._lost(CANCELLED)
 
-    def _lost(self, detail: str) -> Outcome:
-        return Unknown(detail) if self._out else unsent(detail)
+    def _lost(self, unsent: NotSent) -> Outcome:
+        return Unknown(unsent.detail) if self._out else unsent
 
     def _answer(self, fault: Reason | None = None) -> Answer:
         """What has come so far. The mask comes before the cap, lest that cut a secret in two."""
@@ -391,14 +396,14 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 )
 
 
-def _words_for(error: BaseException) -> str:
+def _unsent(error: BaseException) -> NotSent:
     """What to say of an error; never its own text, which may hold a URL and so a key."""
     if isinstance(error, _Failed):
-        return str(error)
+        return error.unsent
     for kind, words in _WORDS:
         if isinstance(error, kind):
-            return words.format(why=_why(error))
-    return type(error).__name__
+            return NotSent(Cause.UNREACHABLE, words.format(why=_why(error)))
+    return NotSent(Cause.UNREACHABLE, type(error).__name__)
 
 
 def _why(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """The way upstream over our own sender.
 
-Rule: http1.py knows connections and this file knows calls. It makes the request's bytes, and of a reply the answer:
+Rule: sender/ knows connections and this file knows calls. It makes the request's bytes, and of a reply the answer:
 text, decoded where an upstream compressed though nobody asked, without the key, and no larger than the cap.
 """
 
@@ -10,8 +10,9 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.adapters.http1 import Exchange, Origin, Reply
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
+from apiflux_grpc.adapters.sender.exchange import Exchange, Reply
+from apiflux_grpc.adapters.sender.origin import Origin
 from apiflux_grpc.core.outcome import Answer, NotSent, Reason, Unknown
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.adapters.wheel import Wheel
+from apiflux_grpc.adapters.sender.wheel import Wheel
 from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import CLOSED, OUT_OF_TIME, Answer, NotSent, Reason, Unknown
 

@@ -95,12 +95,6 @@ CLOSED: Final = NotSent(Cause.CLOSED, "the upstream is closed")
 NO_CONNECTION: Final = NotSent(Cause.NO_CONNECTION, "no connection in time")
 
 
-def unsent(detail: str) -> NotSent:
-    """The outcome with these words."""
-    known = {one.detail: one for one in (LATE, OUT_OF_TIME, CANCELLED, CLOSED, NO_CONNECTION)}
-    return known.get(detail) or NotSent(Cause.UNREACHABLE, detail)
-
-
 class Result(NamedTuple):
     """The final word on a call.
 

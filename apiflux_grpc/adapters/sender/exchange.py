@@ -1,0 +1,71 @@
+"""One request on its way, and the answer that may end it.
+
+Rule: the origin alone writes an exchange's `carrier`, `over` and `slot`; who subclasses Exchange only hears `sent` and
+`done`. So "is it over?" and "was it handed to a connection?" each have one answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.outcome import Cause, NotSent, Reason, Unknown
+
+
+class Reply:
+    """An answer: `headers` by name in lower case, the values of one name joined; `answered_at`: its head came (ns).
+
+    `truncated`: the body went over the cap, and what is here is a little more than the cap. `fault`: why the body isn't
+    whole. Not a dataclass: one is made per call, and a frozen one costs 1 us more.
+    """
+
+    __slots__ = ("answered_at", "body", "fault", "headers", "status", "truncated")
+
+    def __init__(
+        self,
+        status: int,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        answered_at: int,
+        truncated: bool,
+        fault: Reason | None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.answered_at = answered_at
+        self.truncated = truncated
+        self.fault = fault
+
+
+class Carrier(Protocol):
+    """The connection that an exchange was written on, as far as the origin needs it to stop the exchange."""
+
+    def cut(self, detail: str, fault: Reason, reason: Reason, cause: Cause) -> None:
+        """End the exchange now, as what is known of it.
+
+        A Reply with `fault` if its head came, NotSent for `cause` if nothing went out, else Unknown for `reason`.
+        """
+
+
+class Exchange:
+    """One request, and who is told of it. Instants are ns of the origin's clock."""
+
+    __slots__ = ("carrier", "deadline", "head_only", "over", "request", "send_by", "slot")
+
+    def __init__(self, request: bytes, *, head_only: bool, deadline: int, send_by: int | None = None) -> None:
+        self.request = request
+        self.head_only = head_only  # HEAD: an answer has no body, whatever its head says (RFC 9112, section 6.3)
+        self.deadline = deadline
+        self.send_by = send_by
+        self.carrier: Carrier | None = None  # from the write on
+        self.over = False  # `done` was said
+        self.slot = 0  # of its deadline in the wheel
+
+    def sent(self, at: int) -> None:
+        """The request's bytes went to the socket."""
+        raise NotImplementedError
+
+    def done(self, ending: Reply | NotSent | Unknown) -> None:
+        """It is over; said exactly once, never before `begin` has returned."""
+        raise NotImplementedError
