@@ -232,7 +232,7 @@ async def test_large_results_that_nobody_reads_wait_upstream() -> None:
                 await asyncio.sleep(0.2)
                 return made[-2:] == [made[-1]] * 2 and len(made) > 1
 
-            await until(held, "the batch stands still")
+            await until(held)
             others.append(await run(other, gets("meanwhile", 60)))
             grown = server.memory_info().rss - before
             assert made[-1] - 60 < total // 2
@@ -352,7 +352,7 @@ async def test_sigterm_delivers_every_result() -> None:
                 arrived = pair.judge.calls()
                 return {"GET /hangs", "GET /waits"} <= arrived.keys() and sum(map(len, results)) >= 40
 
-            await until(under_way, "calls are answered")
+            await until(under_way)
             ended = asyncio.create_task(asyncio.to_thread(pair.served.terminate))
             errors = await asyncio.gather(*reading)
             assert await ended == 0
@@ -397,7 +397,7 @@ async def test_sigkill_is_told_to_every_client() -> None:
             async def under_way() -> bool:
                 return all(results)
 
-            await until(under_way, "every client has results")
+            await until(under_way)
             await asyncio.to_thread(pair.served.kill)
             errors = await asyncio.wait_for(asyncio.gather(*reading), 20)
         assert [type(error) for error in errors] == [Unavailable] * len(batches)
@@ -611,7 +611,7 @@ async def test_a_path_of_any_bytes_ends_its_own_request_alone() -> None:
             async def under_way() -> bool:
                 return pair.judge.live().arrivals > 20
 
-            await until(under_way, "the other batch is under way")
+            await until(under_way)
             for path in (b"/\xff\xfe", b"\x80", b"/apiflux.v1.FluxService/\xc3"):
                 wire = PREFACE + frame(SETTINGS, 0, 0) + request_frames(1, VALID, {b":path": path})
                 answer = await asyncio.to_thread(answer_to, pair.target, wire, b"grpc-message")

@@ -1,0 +1,102 @@
+"""What is asked is read exactly, and what can't be planned is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.plan.page import to_html
+from apiflux_grpc.plan.plan import make_plan
+from apiflux_grpc.plan.question import MOST_CALLS, Arrival, ask, parse_batch
+from apiflux_grpc.settings import load
+
+
+def test_options_make_a_question() -> None:
+    """Limits, keys and equal batches, or sizes with their times, which count from the first."""
+    asked = ask(limits=["1000/60s", "50/1s"], keys=3, max_in_flight=9, latency="500ms..3s", calls=20, batches=4)
+    assert asked.arrivals == (Arrival(20),) * 4
+    assert asked.latency == (SECOND // 2, 3 * SECOND)
+    assert [key.label for key in asked.pool.keys] == ["key-1", "key-2", "key-3"]
+    assert asked.pool.keys[2].limits == (Limit(1000, 60 * SECOND), Limit(50, SECOND))
+    assert (asked.pool.keys[0].max_in_flight, asked.pool.max_connections) == (9, 1000)
+    asked = ask(limits=["1/1s"], batch=["10@5s", "2000@1500ms", "3@1.5s"])
+    assert asked.arrivals == (Arrival(2000), Arrival(3), Arrival(10, 3500 * MILLISECOND))
+    assert asked.latency == (200 * MILLISECOND, 200 * MILLISECOND)
+    assert (parse_batch("7"), parse_batch("7@0")) == (Arrival(7), Arrival(7))
+
+
+def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
+    """Its keys, limits and margin, and the simulator's latency unless another is given; what isn't planned is noted."""
+    file = tmp_path / "apiflux.toml"
+    file.write_text(
+        """
+        [pools.one]
+        limits = [{ max = 20, per = "1s" }, { max = 500, per = "60s", counts = "cost" }]
+        arrival_jitter = "40ms"
+        max_in_flight = 3
+        simulator = { latency = ["10ms", "30ms"], error_rate = 0.05 }
+        [[pools.one.keys]]
+        label = "team-a"
+        secret = "sk-0123456789abcdef"
+        [pools.two]
+        base_url = "http://127.0.0.1:9"
+        limits = [{ max = 5, per = "1s" }]
+        [[pools.two.keys]]
+        label = "team-b"
+        secret = "sk-fedcba9876543210"
+        """,
+        encoding="utf-8",
+    )
+    pools = load(file, environ={}).pools
+    asked = ask(pools, pool="one", calls=10)
+    assert (asked.pool.arrival_jitter, asked.latency) == (40 * MILLISECOND, (10 * MILLISECOND, 30 * MILLISECOND))
+    assert asked.notes == (
+        "the simulator fails 5.0% of its calls; in a plan none fails",
+        "every call of a plan costs 1",
+    )
+    assert ask(pools, pool="two", calls=10).latency == (200 * MILLISECOND, 200 * MILLISECOND)
+    assert ask(pools, pool="two", calls=10, latency="1s").latency == (SECOND, SECOND)
+    assert ask(pools, calls=10).pool.name == "default"
+    with pytest.raises(ValueError, match=r"--pool: there is no pool 'three'; pools here: default, one, two"):
+        ask(pools, pool="three", calls=10)
+    with pytest.raises(ValueError, match="--keys stands beside --config"):
+        ask(pools, pool="one", calls=10, keys=2)
+    with pytest.raises(ValueError, match=r"latency of 31s is above the pool's timeout of 30s"):
+        ask(pools, pool="one", calls=10, latency="1s..31s")
+    page = to_html(make_plan(asked))
+    assert "team-a" in page
+    assert "sk-0123456789abcdef" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limits": [], "calls": 1}, "--limit MAX/DURATION is missing"),
+        ({"limits": ["1000"], "calls": 1}, "'1000' must be MAX/DURATION"),
+        ({"limits": ["0/1s"], "calls": 1}, "'0/1s' must be at least 1"),
+        ({"limits": ["1/400000h"], "calls": 1}, "longer than 366 days"),
+        ({"limits": ["1/1s"]}, "--calls N is missing"),
+        ({"limits": ["1/1s"], "batches": 2}, "--calls N is missing"),
+        ({"limits": ["1/1s"], "calls": 0}, "must be at least 1"),
+        ({"limits": ["1/1s"], "calls": 5, "batches": 0}, "must be at least 1"),
+        ({"limits": ["1/1s"], "calls": 5, "batch": ["5"]}, "either --batch, or --calls"),
+        ({"limits": ["1/1s"], "batch": ["0@1s"]}, "'0@1s' is no batch"),
+        ({"limits": ["1/1s"], "batch": ["5@soon"]}, "'5@soon' is no batch"),
+        ({"limits": ["1/1s"], "batch": ["5@"]}, "'5@' is no batch"),
+        ({"limits": ["1/1s"], "batch": ["5@400000h"]}, "longer than 366 days"),
+        ({"limits": ["1/1s"], "calls": 5, "keys": 0}, "--keys must be 1 to 10000"),
+        ({"limits": ["1/1s"], "calls": 5, "max_in_flight": 0}, "--max-in-flight must be at least 1"),
+        ({"limits": ["1/1s"], "calls": 5, "max_connections": 0}, "--max-connections must be at least 1"),
+        ({"limits": ["1/1s"], "calls": 5, "latency": "fast"}, "'fast' is no latency"),
+        ({"limits": ["1/1s"], "calls": 5, "latency": "3s..1s"}, "'3s..1s' is no latency"),
+        ({"limits": ["1/1s"], "calls": 5, "pool": "one"}, "--config FILE, which is missing"),
+        ({"limits": ["1/1s"], "calls": 10**9, "batches": 10**9}, "are too many for a plan"),
+        ({"limits": ["1/1s"], "batch": [str(MOST_CALLS), "1"]}, "200001 calls are too many for a plan"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(options: dict[str, object], message: str) -> None:
+    """Each is refused before anything runs, by a message that names it."""
+    with pytest.raises(ValueError, match=message):
+        ask(**options)  # type: ignore[arg-type]
