@@ -14,7 +14,7 @@ from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.core.model import RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.server import wire
+from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
     specs: list[BatchSpec] = []
     for part in parts:
         request = pb.ProcessRequest(calls=[pb.Call(path=path)])
-        checking = wire.Checking(request, part.pool, "probe", default_repeat=1, max_calls=1, max_bytes=1 << 20)
+        checking = Checking(request, part.pool, "probe", default_repeat=1, max_calls=1, max_bytes=1 << 20)
         for _ in checking.slices():
             pass
         once = RetryPolicy(max_attempts=1)

@@ -28,7 +28,7 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
-from apiflux_grpc.server.wire import Checking
+from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.testing.served import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from bench.cpu import SIMULATOR

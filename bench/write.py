@@ -51,9 +51,7 @@ uvloop's C code: sockets, timers, wake-ups. Done: what crosses between the two t
     "names_of.<locals>.<lambda> (apiflux_grpc/server/wire.py)": """\
 a call's id is read from the kept request when its result goes out. It stays: else it would be held for every queued
 call.""",
-    "Checks._path (apiflux_grpc/server/wire.py)": """\
-each path is checked for hosts, dots and bad escapes before its batch is admitted. It stays.""",
-    "Checks.check (apiflux_grpc/server/wire.py)": """\
+    "Checks.call (apiflux_grpc/core/checks.py)": """\
 each call is checked before its batch is admitted, in slices that let others have their turn. It stays.""",
     "Result.size (apiflux_grpc/core/model.py)": """\
 what a result takes of its batch's room, so that a slow reader bounds its own batch. It stays.""",

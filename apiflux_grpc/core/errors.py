@@ -2,7 +2,7 @@
 
     FluxError
       Refused                 the whole batch was refused at the door; nothing was sent
-        InvalidRequest          a field is wrong: `violations` has (field path, what is wrong)
+        InvalidRequest          a field is wrong: `violations` has field path and text of each fault
         BatchTooLarge           over the documented maximum
         PoolNotFound
         Overloaded              too many batches, calls or bytes; `retry_after` says when to come back
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from apiflux_grpc.core.checks import Fault
+
 
 class FluxError(Exception):
     """The root of all of them."""
@@ -34,16 +36,13 @@ class Refused(FluxError):
 
 
 class InvalidRequest(Refused):
-    """One or more fields are wrong.
-
-    `violations` has (field path, description) for every fault that was found.
-    """
+    """One or more fields are wrong: `violations` has every fault that was found."""
 
     reason = "INVALID_REQUEST"
 
-    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, violations: Sequence[Fault]) -> None:
         self.violations = tuple(violations)
-        super().__init__("; ".join(f"{field}: {what}" for field, what in self.violations))
+        super().__init__("; ".join(f"{field}: {text}" for field, text in self.violations))
 
 
 class BatchTooLarge(InvalidRequest):

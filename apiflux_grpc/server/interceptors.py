@@ -21,6 +21,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import FluxError, InvalidRequest
 from apiflux_grpc.server import status
 
@@ -132,7 +133,7 @@ class _Decode:
         try:
             return self._deserializer(message)
         except DecodeError:
-            fault = ("request", "is not a message of this method: its bytes can't be decoded")
+            fault = Fault("request", "can't be decoded; send a message of this method's type")
             raise InvalidRequest([fault]) from None
 
 

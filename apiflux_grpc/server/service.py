@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc import __version__
+from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import (
     DeadlineInfeasible,
     Draining,
@@ -23,6 +24,7 @@ from apiflux_grpc.core.errors import (
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.engine.messages import FLUSH_BYTES, Ending
 from apiflux_grpc.server import wire
+from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
 from apiflux_grpc.server.interceptors import caller_of, note
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -30,10 +32,9 @@ from apiflux_grpc.v1 import apiflux_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from apiflux_grpc.core.model import Key, Limit, Pool
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.engine import Engine
-    from apiflux_grpc.engine.messages import KeySnapshot, PoolSnapshot, Results
+    from apiflux_grpc.engine.messages import Results
     from apiflux_grpc.engine.ticket import Ticket
 
 PROGRESS_EVERY: Final = 1.0  # seconds
@@ -86,7 +87,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             open_calls=admission.calls,
         )
         for name, pool in sorted(self._engine.pools.items()):
-            _put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
+            wire.put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
         return response
 
     async def ProcessStream(  # type: ignore[override]  # as Process
@@ -94,11 +95,11 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     ) -> None:
         first = await anext(request_iterator, None)
         if first is None or not first.HasField("open"):
-            raise InvalidRequest([("open", "is missing: the first message says what the stream is about")])
+            raise InvalidRequest([Fault("open", "is missing; send it in the first message")])
         correlation_id = first.open.correlation_id or uuid.uuid4().hex
         name = first.open.pool or "default"
         note(correlation_id=correlation_id[:128], pool=name[:64])
-        checking = wire.StreamChecking(first.open, self._engine.pool(name))
+        checking = StreamChecking(first.open, self._engine.pool(name))
         ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
         feeding: asyncio.Task[None] | None = None
         try:
@@ -114,7 +115,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
         name = request.pool or "default"
         note(pool=name[:64], calls=request.calls)
-        wire.check_estimate(request, self._engine.pool(name))
+        check_estimate(request, self._engine.pool(name))
         told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
         response = pb.EstimateResponse(binding_limit=told.binding)
         if told.makespan is not None:
@@ -126,7 +127,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         engine, defaults = self._engine, self._defaults
         if engine.draining:
             raise Draining(5 * SECOND)  # before anything is said of the request: it may be fine elsewhere
-        checking = wire.Checking(
+        checking = Checking(
             request,
             engine.pool(request.pool or "default"),
             caller_of(context.peer()),
@@ -198,7 +199,7 @@ class _Stream:
 async def _feed(
     first: pb.ProcessStreamRequest,
     rest: AsyncIterator[pb.ProcessStreamRequest],
-    checking: wire.StreamChecking,
+    checking: StreamChecking,
     ticket: Ticket,
     engine: Engine,
 ) -> None:
@@ -224,7 +225,7 @@ async def _feed(
                 return
             message = next_message
             if message.HasField("open"):
-                raise InvalidRequest([("open", "came again; it belongs into the first message alone")])
+                raise InvalidRequest([Fault("open", "came again; send it in the first message alone")])
     except Exception as error:  # whatever it is, the stream's writer must hear of it
         ticket.cancel()
         ticket.fail(error)
@@ -250,52 +251,3 @@ def _pieces(message: Results, most: int) -> Iterator[tuple[bool, list[Result], i
         piece.append(item)
         size += item.size
     yield True, piece, size
-
-
-def _put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:
-    message.name = pool.name
-    message.upstream = pool.upstream
-    message.base_url = pool.base_url
-    message.key_count = len(pool.keys)
-    message.arrival_jitter.FromNanoseconds(pool.arrival_jitter)
-    message.timeout.FromNanoseconds(pool.timeout)
-    message.max_attempts = pool.retry.max_attempts
-    for group in pool.groups:
-        row = message.groups.add(keys=group.keys)
-        for limit in group.limits:
-            _put_limit(row.limits.add(), limit)
-    for place, key in enumerate(pool.keys):
-        _put_key(message.keys.add(), key, None if state is None else state.keys[place])
-    if state is not None:
-        message.waiting = state.waiting
-        message.in_flight = state.in_flight
-        message.arrival_jitter_cost = state.margin_cost
-        message.upstream_failing = state.upstream_fails
-        message.malformed_limit_headers = state.malformed
-        message.advice = state.advice
-        if state.round_trips is not None:
-            message.round_trip_p50.FromNanoseconds(state.round_trips[0])
-            message.round_trip_p99.FromNanoseconds(state.round_trips[1])
-        if state.drain_time is not None:
-            message.drain_time.FromNanoseconds(state.drain_time)
-
-
-def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
-    message.label = key.label
-    for limit in key.limits:
-        _put_limit(message.limits.add(), limit)
-    if key.max_in_flight is not None:
-        message.max_in_flight = key.max_in_flight
-    if state is not None:
-        message.headroom = state.headroom
-        message.in_flight = state.in_flight
-        message.attempts = state.attempts
-        message.state = state.state
-        if state.blocked_for:
-            message.blocked_for.FromNanoseconds(state.blocked_for)
-
-
-def _put_limit(message: pb.Limit, limit: Limit) -> None:
-    message.max, message.burst = limit.max, limit.depth
-    message.counts, message.kind = limit.counts.value, limit.kind.value
-    message.per.FromNanoseconds(limit.per)

@@ -113,8 +113,8 @@ def reasons() -> set[str]:
         kinds += kind.__subclasses__()
         if isinstance(kind.reason, str):
             found.add(kind.reason)
-    intake = (ROOT / "apiflux_grpc" / "engine" / "intake.py").read_text(encoding="utf-8")
-    found |= set(re.findall(r'"(TOO_MANY_[A-Z]+)"', intake))
+    admission = (ROOT / "apiflux_grpc" / "engine" / "admission.py").read_text(encoding="utf-8")
+    found |= set(re.findall(r'"(TOO_MANY_[A-Z]+)"', admission))
     return found
 
 

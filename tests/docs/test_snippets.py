@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from apiflux_grpc.server.wire import Checking
+from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing.served import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb

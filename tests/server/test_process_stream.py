@@ -14,8 +14,8 @@ from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, Poo
 from apiflux_grpc.client.tally import error_info
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
 from apiflux_grpc.engine.ports import Attempt
+from apiflux_grpc.server.checking import StreamChecking
 from apiflux_grpc.server.service import HELD, WINDOW
-from apiflux_grpc.server.wire import StreamChecking
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving

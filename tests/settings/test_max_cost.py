@@ -9,7 +9,7 @@ import pytest
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.errors import InvalidRequest
 from apiflux_grpc.core.model import Pool
-from apiflux_grpc.server.wire import Checking
+from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.settings import load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 

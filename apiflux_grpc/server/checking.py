@@ -1,0 +1,182 @@
+"""A request on its way to a batch: everything in it is checked before anything is sent.
+
+Rule: a batch is refused as a whole, with every fault and its field path. A stream is checked message by message, and a
+wrong call is refused alone, unless the caller asked for a strict stream. What is wrong is core/checks.py's to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
+from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
+from apiflux_grpc.engine.messages import BatchSpec
+from apiflux_grpc.server import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.checks import Fault
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+SLICE: Final = 2_000  # calls checked without giving the loop a turn
+
+
+class Checking:
+    """One request on its way to a BatchSpec.
+
+    `slices()` does the work a slice at a time, so that the server's loop gets a turn in between; then `spec` is
+    the batch. Raises InvalidRequest with every fault, or BatchTooLarge if the batch is over the maximum.
+    """
+
+    def __init__(
+        self,
+        request: pb.ProcessRequest,
+        pool: Pool,
+        caller: str,
+        *,
+        default_repeat: int,
+        max_calls: int,
+        max_bytes: int,
+    ) -> None:
+        self._request = request
+        self._pool = pool
+        self._caller = caller
+        self._default_repeat = default_repeat
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._size = request.ByteSize()
+        self._checks = Checks(pool)
+        self._ids = Ids()
+        self._faults: list[Fault] = []
+        self._costs: list[int] | None = None
+
+    def slices(self) -> Iterator[None]:
+        """Check everything; yields where the loop may take a turn."""
+        calls = self._request.calls
+        total = len(calls)
+        self._batch(total)
+        for start in range(0, total, SLICE):
+            for index in range(start, min(start + SLICE, total)):
+                self._call(index, calls[index])
+            yield
+        self._policy, faults = wire.check_options(self._checks, self._request)
+        self._faults += faults
+        if self._faults:
+            raise InvalidRequest(self._faults)
+
+    def spec(self, deadline: int | None = None) -> BatchSpec:
+        """The batch, with ns to its deadline; only after `slices` has run to its end."""
+        request = self._request
+        calls: Sequence[Call] = wire.Calls(request)
+        costs: Sequence[int] | None = self._costs
+        if request.HasField("repeat"):
+            count = request.repeat.count or self._default_repeat
+            calls = wire.Same(wire.call_of(request.repeat.template), count)
+            if request.repeat.template.HasField("cost"):
+                costs = wire.Same(request.repeat.template.cost, count)
+        return BatchSpec(
+            pool=self._pool.name,
+            caller=self._caller,
+            calls=calls,
+            retry=self._policy,
+            size=self._size,
+            costs=costs,
+            weight=2.0**request.priority,
+            ordered=request.ordered,
+            deadline=deadline,
+        )
+
+    def _batch(self, total: int) -> None:
+        repeat = self._request.repeat
+        large = too_large(total, repeat.count, self._size, max_calls=self._max_calls, max_bytes=self._max_bytes)
+        if large:
+            raise BatchTooLarge(large)
+        if self._request.HasField("repeat"):
+            self._faults += self._checks.repeat(repeat.count, repeat.template.id, with_calls=total > 0)
+            faults = wire.check_call(self._checks, repeat.template)
+            self._faults += [fault.of("repeat.template") for fault in faults]
+        elif not total:
+            self._faults.append(empty())
+
+    def _call(self, index: int, call: pb.Call) -> None:
+        faults = wire.check_call(self._checks, call)
+        if (id := call.id) and (taken := self._ids.take(id)):
+            faults.append(taken)
+        if faults:
+            self._faults += [fault.of(f"calls[{index}]") for fault in faults]
+        if call.HasField("cost"):
+            if self._costs is None:
+                self._costs = [1] * len(self._request.calls)
+            self._costs[index] = call.cost
+
+
+class StreamChecking:
+    """The calls of one ProcessStream, message by message. `names` has the ids of calls without a result yet."""
+
+    def __init__(self, open: pb.ProcessStreamOpen, pool: Pool) -> None:
+        self._open = open
+        self._pool = pool
+        self._checks = Checks(pool)
+        self._next = 0
+        self.names: dict[int, str] = {}
+        self._ids = Ids(streamed=True)
+
+    def spec(self, caller: str) -> BatchSpec:
+        """The batch, without calls. Raises InvalidRequest."""
+        policy, faults = wire.check_options(self._checks, self._open)
+        if faults:
+            raise InvalidRequest([fault.of("open") for fault in faults])
+        return BatchSpec(
+            pool=self._pool.name,
+            caller=caller,
+            calls=(),
+            retry=policy,
+            weight=2.0**self._open.priority,
+            ordered=self._open.ordered,
+            fed=True,
+        )
+
+    def take(
+        self, calls: Sequence[pb.Call]
+    ) -> tuple[list[tuple[int, Call, int]], list[tuple[int, str]], dict[int, int]]:
+        """(index, call, cost) of the good ones, (index, what is wrong) of the others, bytes of each by index.
+
+        Raises InvalidRequest with all faults if one of them is wrong and the stream is strict.
+        """
+        good: list[tuple[int, Call, int]] = []
+        wrong: list[tuple[int, str]] = []
+        found: list[Fault] = []
+        sizes: dict[int, int] = {}
+        for index, call in enumerate(calls, self._next):
+            sizes[index] = call.ByteSize()
+            faults = wire.check_call(self._checks, call)
+            if id := call.id:
+                if taken := self._ids.take(id):
+                    faults.append(taken)
+                else:
+                    self.names[index] = id
+            if faults:
+                placed = [fault.of(f"calls[{index}]") for fault in faults]
+                found += placed
+                wrong.append((index, "; ".join(f"{field}: {text}" for field, text in placed)))
+            else:
+                good.append((index, wire.call_of(call), call.cost if call.HasField("cost") else 1))
+        self._next += len(calls)
+        if found and self._open.strict:
+            raise InvalidRequest(found)
+        return good, wrong, sizes
+
+    def name(self, index: int) -> str:
+        """The id of a call that has its result now; it may be used again."""
+        id = self.names.pop(index, "")
+        self._ids.release(id)
+        return id
+
+
+def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:
+    """Raises InvalidRequest if such a batch can't be."""
+    if faults := Checks(pool).estimate(request.calls, request.cost_per_call):
+        raise InvalidRequest(faults)
