@@ -1,7 +1,4 @@
-"""The judge of a `JudgeProcess`: one line of JSON options on stdin, then nothing until the parent is gone.
-
-Keys reach it there, since everyone can read the arguments of a process.
-"""
+"""The judge of a `JudgeProcess`: one line of JSON options on stdin, then it runs until the parent is gone."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """The answers of one connection: when they leave, and how the connection ends.
 
-The rule: answers leave in the order of the requests, however long each one takes. A hung answer keeps what is behind
-it waiting until the client goes. Of a client that reads too little, or asks for too much at once, no more is read.
+The rule: answers leave in the order of the requests, however long each one takes. Behind an answer that hangs, all
+others wait until the client goes. A client that reads too little, or asks for too much at once, isn't read any further.
 
 It owns the connection's writing side; it deliberately doesn't know requests, keys or limits.
 """
@@ -22,9 +22,9 @@ RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
 class Answers:
-    """What waits to be written on `transport`. `closing`: the last answer is decided, so no further request is read.
+    """What waits to be written on `transport`, counted in the judge's `in_flight`.
 
-    It counts itself in the judge's `in_flight`.
+    `closing`: the last answer is decided, so no further request is read.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Answers:
             self._throttle()
 
     def client_ended(self) -> bool:
-        """The client sent its end. Whether the connection must stay for answers; a hung one needs no connection."""
+        """The client sent its end. Returns whether answers are still due; a hung call isn't."""
         self._ended = self.closing = True
         if self._course is None:
             return bool(self._waiting)
@@ -98,7 +98,8 @@ class Answers:
         self._answer_due()
 
     def _answer_due(self) -> None:
-        while self._due and self._waiting and self._course is None:  # else the connection was lost, or waits
+        # A timer that finds a course under way leaves its turn in _due; after the end of the course this runs again.
+        while self._due and self._waiting and self._course is None:
             self._due -= 1
             answer = self._waiting.popleft()
             if isinstance(answer, bytes):
@@ -141,17 +142,17 @@ class Answers:
             self._answer_due()
 
     def _finish(self) -> None:
-        """Half-close: closing at once, with input unread, would take the answer back out of the client's hands."""
+        """Half-close: closing at once, with input unread, makes the kernel send RST, which discards the answer."""
         asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
         if self._transport.can_write_eof():
-            with suppress(OSError):  # the client may be gone unnoticed, if its end had been read before
+            with suppress(OSError):  # the client has sent its end before, and is gone now
                 self._transport.write_eof()
 
     def _throttle(self) -> None:
         if self._transport.is_closing():
             return
         if self._course and self._course.end == "hang" and len(self._waiting) >= PIPELINE_CAP:
-            self._transport.abort()  # unread it would never tell that its client is gone
+            self._transport.abort()  # a connection that isn't read never tells that its client is gone
             return
         if self._choked or len(self._waiting) >= PIPELINE_CAP:
             self._transport.pause_reading()

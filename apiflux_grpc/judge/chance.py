@@ -1,16 +1,16 @@
-"""Which arrival suffers a fault.
+"""Which arrival gets which fault.
 
-The rule: a fault befalls only an arrival that the ledger accepted, so one that is over a limit or has an unknown key
-gets its honest 429 or 401. What decides, the first of these that applies:
+The rule: only an arrival that the ledger accepted gets a fault; one over a limit, or with an unknown key, gets its
+honest 429 or 401. The first of these that applies decides:
 
 1. X-Judge-Fault of the call: a list of faults, one per accepted arrival of the call, the last of them for all further
-   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` is no fault, whatever else is set. A call is what
-   X-Call-Id names; without it, calls of one method and target are one call. A header that is no such list gets a 400
-   that says so.
+   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` means no fault, whatever else is set. A call is what
+   X-Call-Id names; without it, calls of one method and target are one call. A header that can't be read gets a
+   400 that says so.
 2. A rejected key (401): on command, by a span of time since the judge's start, or for its first calls.
 3. Chance. The draw depends on seed, call and arrival alone, so the same calls meet the same faults in any order.
 
-Pure: the same question has the same answer. It deliberately doesn't know connections or clocks.
+Pure: the same question always has the same answer. It deliberately doesn't know connections or clocks.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ REJECTED: Final = Fault("401")
 
 
 class Faults:
-    """Who suffers what. Pure: the same question has the same answer."""
+    """The rejected keys and the chances of a judge."""
 
     def __init__(self, chances: Iterable[Chance] = (), rejections: Iterable[Rejection] = (), seed: int = 0) -> None:
         self._chances = tuple(chances)
@@ -41,7 +41,7 @@ class Faults:
         )
 
     def drawn(self, call_id: str, nth: int) -> Fault | None:
-        """The fault that chance has for the nth accepted arrival of a call."""
+        """The fault that chance gives the nth accepted arrival of a call; None: it is answered as usual."""
         if not self._chances:
             return None
         name = f"{nth} {call_id}".encode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What can befall an arrival, and how it is written on the command line and in X-Judge-Fault.
+"""The faults that the judge can inject, and how they are written on the command line and in X-Judge-Fault.
 
 A fault is a kind with parameters, `KIND;NAME=VALUE;...`:
 
@@ -17,7 +17,7 @@ A fault is a kind with parameters, `KIND;NAME=VALUE;...`:
 
 An answer to HEAD has no body: all cuts, `slow` and `huge` are then ordinary answers.
 
-Which arrival a fault befalls is in chance.py, what it puts on the wire in wire.py.
+Which arrival gets a fault is decided in chance.py, what the fault puts on the wire in wire.py.
 """
 
 import math
@@ -38,7 +38,7 @@ STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus if status
 
 
 class Fault(NamedTuple):
-    """What befalls an arrival; the report counts it as `kind`. Sizes are in bytes."""
+    """A fault of one arrival; the report counts it as `kind`. Sizes are in bytes."""
 
     kind: str
     retry_after: int | None = None  # seconds
@@ -49,7 +49,7 @@ class Fault(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """A fault, and the share of arrivals that it befalls."""
+    """A fault, and the share of arrivals that get it."""
 
     fault: Fault
     probability: float
@@ -72,10 +72,10 @@ DEFAULTS: Final = {
 }
 FORMS: Final = {
     "retry-after": "SECONDS",
-    "retry-date": "SECONDS from now, like 5 or -5",
-    "to": "URL, without comma and semicolon",
-    "size": "BYTES, like 5000 or 64MiB",
-    "every": "DURATION, like 20ms",
+    "retry-date": "SECONDS from now, such as 5 or -5",
+    "to": "URL, without a comma or semicolon",
+    "size": "BYTES, such as 5000 or 64MiB",
+    "every": "DURATION, such as 20ms",
 }
 
 
@@ -85,18 +85,16 @@ def parse_fault(text: str) -> Fault:
     fault = Fault(kind) if kind in STATUSES else DEFAULTS.get(kind)
     if fault is None:
         kinds = ", ".join(DEFAULTS)
-        raise ValueError(f"{text!r} is no fault: expected a status from 400 to 599, or one of {kinds}")
+        raise ValueError(f"{text!r} is not a fault; use a status from 400 to 599, or one of {kinds}")
     taken = _parameters_of(fault)
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name not in taken:
-            raise ValueError(
-                f"{text!r} is no fault: expected {kind} {'with ' + ' or '.join(taken) if taken else 'alone'}"
-            )
+            raise ValueError(f"{text!r}: {kind} takes {' or '.join(taken) or 'no parameter'}, not {name!r}")
         try:
             fault = fault._replace(**_read(name, value))
         except ValueError:
-            raise ValueError(f"{text!r} is no fault: expected {name}={FORMS[name]}") from None
+            raise ValueError(f"{text!r}: must be {name}={FORMS[name]}") from None
     return fault
 
 
@@ -152,13 +150,13 @@ def parse_chances(texts: Iterable[str]) -> tuple[Chance, ...]:
         except ValueError:
             probability = 0.0
         if not fault or not 0.0 < probability <= 1.0:
-            raise ValueError(f"fault {at}: {text!r}: expected FAULT=PROBABILITY, like 500=0.01, above 0, at most 1")
+            raise ValueError(f"fault {at}: {text!r} must be FAULT=PROBABILITY, such as 500=0.01; above 0, at most 1")
         try:
             chances.append(Chance(parse_fault(fault), probability))
         except ValueError as error:
             raise ValueError(f"fault {at}: {error}") from None
     if (total := math.fsum(chance.probability for chance in chances)) > 1.0:
-        raise ValueError(f"fault {len(chances)}: expected probabilities of at most 1 together, not {total:g}")
+        raise ValueError(f"fault {len(chances)}: the probabilities add up to {total:g}; at most 1 is possible")
     return tuple(chances)
 
 
@@ -172,12 +170,12 @@ def parse_rejections(texts: Iterable[str], labels: Iterable[str]) -> tuple[Rejec
     for at, text in enumerate(texts, 1):
         label, _, when = text.rpartition("=")
         if label not in labels:
-            raise ValueError(f"rejection {at}: {text!r}: expected LABEL=..., with one of {', '.join(labels)}")
+            raise ValueError(f"rejection {at}: {text!r} must be LABEL=..., with one of {', '.join(labels)}")
         try:
             rejections.append(_rejection(label, when.strip()))
         except ValueError:
-            forms = "LABEL=FROM..UNTIL, like key-1=2s..5s, or LABEL=CALLS, like key-1=3"
-            raise ValueError(f"rejection {at}: {text!r}: expected {forms}") from None
+            forms = "LABEL=FROM..UNTIL, such as key-1=2s..5s, or LABEL=CALLS, such as key-1=3"
+            raise ValueError(f"rejection {at}: {text!r} must be {forms}") from None
     return tuple(rejections)
 
 

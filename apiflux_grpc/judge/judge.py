@@ -24,7 +24,7 @@ TICK_NS: Final = 5_000_000
 
 
 class _Lag:
-    """How late the loop runs at worst. A stall is seen short by one tick at most."""
+    """How late the loop ran at worst: stamps are no better than that. A stall may be told up to one tick too short."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
@@ -40,7 +40,7 @@ class _Lag:
         asyncio.get_running_loop().call_later(TICK_NS / SECOND, self.tick)
 
     def read(self) -> int:
-        """The worst so far, a stall that is just ending included."""
+        """The worst so far, in ns; a stall that is just ending is included."""
         self._max = max(self._max, self._clock() - self._due)
         return self._max
 
@@ -102,7 +102,10 @@ class Judge:
         return self.report().to_json()
 
     def fault(self, script: bytes, call_id: str, key: str, now: int) -> Fault | None:
-        """What befalls the arrival that was accepted last. Raises ValueError where the script is none."""
+        """The fault of the arrival that was accepted last; None: it is answered as usual.
+
+        Raises ValueError for a script that can't be read.
+        """
         if not (script or self._rejecting or self._faults.any):
             return None
         nth = self.ledger.accepted_of(call_id)

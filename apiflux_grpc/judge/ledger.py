@@ -5,7 +5,7 @@ another isn't in one window with it. A rejected arrival occupies no window, but 
 most arrivals that a key had in any window.
 
 An arrival that the judge injects a fault into is accepted all the same: it did arrive, its key was good and it fitted,
-so it occupies a window, whatever it was answered. So `accepted` counts it too, and its fault is told by kind besides.
+so it occupies a window, whatever it was answered. `accepted` counts it too, and the report counts its fault by kind.
 
 Time is integer nanoseconds. Arrivals may be told late (their stamps out of order): they are judged as if they had
 been told in time. Pure: no clock, no I/O; every decision receives `now`. It deliberately doesn't know HTTP, latency
@@ -68,7 +68,7 @@ class _Account:
     faults: Counter[str] = field(default_factory=Counter)
 
     def wait(self, limits: tuple[Limit, ...], now: int) -> int:
-        """In how many nanoseconds an arrival fits into every window; 0 where it fits now."""
+        """In how many nanoseconds an arrival fits into every window; 0: it fits now."""
         stamps = self.accepted
         count = len(stamps)
         if count and now < stamps[-1]:
@@ -127,9 +127,9 @@ class Ledger:
         return f"<Ledger keys={[*self._keys]} limits={[tuple(limit) for limit in self._limits]}>"
 
     def arrive(self, call_id: str, key: str, attempt: int, now: int) -> Verdict:
-        """Record one arrival and judge it. `key` is the secret as it came, empty where none came.
+        """Record one arrival and judge it. `key` is the secret as it came, empty if none came.
 
-        `attempt` is 0 where the call didn't say; it is reported as the first.
+        `attempt` is 0 if the call didn't say; it is reported as the first.
         """
         account = self._accounts.get(key)
         if account is None:
@@ -206,7 +206,7 @@ class Ledger:
         )
 
     def _masked(self, text: str) -> str:
-        """A client may put its key where nobody expects it, in a path for one."""
+        """The text with labels for secrets: a client may put its key anywhere, into a path for example."""
         longest_first = sorted(self._keys.items(), key=lambda key: -len(key[1]))
         for label, secret in longest_first:
             text = text.replace(secret, f"<{label}>")

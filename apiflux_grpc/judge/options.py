@@ -1,6 +1,6 @@
 """What a judge is told at its start, and how the command line spells it.
 
-The rule: what can't be read is refused with the form that was expected; a secret is never shown.
+The rule: a text that can't be read is refused with the form that it must have; a secret is never shown.
 """
 
 import os
@@ -29,7 +29,7 @@ class JudgeOptions:
     """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly.
 
     A fault comes after the latency. With a certificate and its key (PEM files) it speaks TLS, the control endpoints
-    too. Raises ValueError where a rejection's label is none of `keys`, or one of the two files is missing.
+    too. Raises ValueError if a rejection's label is none of `keys`, or one of the two files is missing or unreadable.
     """
 
     keys: Mapping[str, str] = field(repr=False)
@@ -47,9 +47,9 @@ class JudgeOptions:
     def __post_init__(self) -> None:
         for rejection in self.rejections:
             if rejection.label not in self.keys:
-                raise ValueError(f"rejections: {rejection.label!r} is the label of no key")
+                raise ValueError(f"rejections: no key has the label {rejection.label!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS takes a certificate and its key: one of the two is missing")
+            raise ValueError("TLS needs a certificate and its key; give both")
         for path in filter(None, (self.tls_cert, self.tls_key)):
             if not os.access(path, os.R_OK):
                 raise ValueError(f"{path} can't be read")
@@ -75,7 +75,7 @@ def parse_latency(text: str) -> tuple[int, int]:
     except ValueError:
         least, most = 1, 0
     if least > most:
-        raise ValueError(f"{text!r} is no latency: expected 0, a duration or a range, like 10ms..50ms")
+        raise ValueError(f"{text!r} must be 0, a duration or a range, such as 20ms or 10ms..50ms")
     return least, most
 
 
@@ -91,11 +91,11 @@ def parse_keys(texts: Iterable[str]) -> dict[str, str]:
         if not secret.strip("="):
             label, secret = f"key-{at}", text
         if not label or not secret.strip("="):
-            raise ValueError(f"key {at}: expected SECRET or LABEL=SECRET")
+            raise ValueError(f"key {at}: must be SECRET or LABEL=SECRET")
         if label in keys:
-            raise ValueError(f"key {at}: the label {label!r} is taken")
+            raise ValueError(f"key {at}: the label {label!r} is used twice; choose another")
         if secret in keys.values():
-            raise ValueError(f"key {at}: the same secret was given before")
+            raise ValueError(f"key {at}: the same secret was given before; give it once")
         keys[label] = secret
     return keys
 
@@ -106,7 +106,7 @@ def parse_key_in(text: str) -> KeyIn:
     if text == "bearer":
         return KeyIn("bearer", "Authorization")
     if kind not in ("header", "query") or not name:
-        raise ValueError(f"{text!r} is no place for a key: expected header:NAME, bearer or query:NAME")
+        raise ValueError(f"{text!r} must be header:NAME, bearer or query:NAME")
     return KeyIn(cast("Literal['header', 'query']", kind), name)
 
 

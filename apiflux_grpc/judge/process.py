@@ -1,4 +1,8 @@
-"""A judge in a process of its own, for tests and `apiflux stress`."""
+"""A judge in a process of its own, for tests, benchmarks and `apiflux stress`.
+
+The rule: options, and with them the keys, go over the child's standard input, since everyone can read the arguments of
+a process. That pipe stays open: its end tells the child that its parent is gone, even killed.
+"""
 
 import json
 import ssl
@@ -9,7 +13,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
 from apiflux_grpc.core.units import parse_address
@@ -18,11 +22,14 @@ from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.judge.options import JudgeOptions, KeyIn
 from apiflux_grpc.judge.report import Live, Report
 
+END_WITHIN: Final = 60  # seconds; a bound for a judge that hangs, far above what a busy machine needs
+
 
 class JudgeProcess:
     """A judge in a process of its own, for as long as the `with` block lasts; pinned to one `cpu` if asked.
 
-    It ends with its parent, even a killed one. Raises RuntimeError, with what it said, where it can't start.
+    It ends with its parent, even a killed one; then `returncode` is its exit code. Raises RuntimeError, with what it
+    said, if it can't start.
     """
 
     def __init__(self, options: JudgeOptions, *, cpu: int | None = None) -> None:
@@ -67,7 +74,7 @@ class JudgeProcess:
         return Report.from_json(self._ask("GET", "report"))
 
     def live(self) -> Live:
-        """Cheap enough to ask during a run."""
+        """A look at the run so far; cheap enough to ask during it."""
         data = self._ask("GET", "live")
         keys = {label: (accepted, rejected) for label, (accepted, rejected) in data.pop("keys").items()}
         return Live(**data, keys=keys)
@@ -81,19 +88,18 @@ class JudgeProcess:
         self._ask("POST", f"reject/{quote(label, safe='')}")
 
     def accept(self, label: str) -> None:
-        """No longer reject this key on command; what the options say of it still holds."""
+        """Undo `reject`; rejections of the options still hold."""
         self._ask("POST", f"accept/{quote(label, safe='')}")
 
     def reset(self) -> None:
-        """Forget every arrival and every command; for the options' rejections this is the start."""
+        """Forget every arrival and every command; the options' rejections count from now on."""
         self._ask("POST", "reset")
 
     def _start(self) -> None:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        # Not closed after: its end tells the child that we're gone.
-        with suppress(BrokenPipeError):  # if it is dead already, it says why below
+        with suppress(BrokenPipeError):  # if it is dead already, its stderr says why
             process.stdin.write(to_line(self._options, self._cpu))
             process.stdin.flush()
         line = process.stdout.readline()
@@ -108,7 +114,7 @@ class JudgeProcess:
     def _end(self) -> None:
         self._process.terminate()
         try:
-            self.returncode = self._process.wait(10)
+            self.returncode = self._process.wait(END_WITHIN)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self.returncode = self._process.wait()
@@ -126,10 +132,12 @@ class JudgeProcess:
 
 
 def to_line(options: JudgeOptions, cpu: int | None) -> str:
+    """What a judge's process reads at its start: one line of JSON."""
     return json.dumps({"options": {**asdict(options), "keys": {**options.keys}}, "cpu": cpu}) + "\n"
 
 
 def from_line(line: str) -> tuple[JudgeOptions, int | None]:
+    """The options and the cpu that `to_line` wrote."""
     data = json.loads(line)
     options = data["options"]
     options["limits"] = tuple(Limit(*limit) for limit in options["limits"])

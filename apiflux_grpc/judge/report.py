@@ -54,7 +54,7 @@ class Report:
 
     `seen_twice` counts the calls of which more than one arrival was accepted. `resent` counts those of them that came
     again though the arrival before had no fault, or as an attempt that had arrived already; the others are retries
-    that the judge gave cause for. `repeats` are examples: of `resent` calls where there are any.
+    that the judge gave cause for. `repeats` are examples, of `resent` calls if there are any.
     `max_lag_ns` is how late the judge's own loop ran at worst: stamps are no better than that.
     """
 
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def worst(self) -> float:
-        """The highest ratio over all keys and limits; 0.0 where there is no limit."""
+        """The highest ratio over all keys and limits; 0.0 without limits."""
         return max((limit.ratio for key in self.keys for limit in key.limits), default=0.0)
 
     @property
@@ -144,7 +144,7 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Report":
-        """The report that `to_json` told of. Raises KeyError where a field is missing."""
+        """The report that `to_json` wrote. Raises KeyError if a field is missing."""
         return cls(
             keys=tuple(
                 KeyReport(

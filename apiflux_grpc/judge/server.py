@@ -1,4 +1,7 @@
-"""Listening: `apiflux judge` until a signal, then its report."""
+"""`apiflux judge`: listens until a signal, then prints its report.
+
+The rule: standard output has one line, the address; whatever else people read goes to standard error.
+"""
 
 import asyncio
 import gc
@@ -20,8 +23,7 @@ from apiflux_grpc.judge.showing import print_report
 def run_judge(options: JudgeOptions, *, until_eof: TextIO | None = None) -> int:
     """Judge until SIGTERM or SIGINT (or the end of `until_eof`); prints `judging on HOST:PORT` once it listens.
 
-    Ends with the report as a table on stderr. Returns 0, 3 where the report names a violation, or 2 where it can't
-    listen.
+    Ends with the report as a table on stderr. Returns 0, or 3 if the report names a violation, or 2 if it can't listen.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         report = runner.run(_serve(options, until_eof))
@@ -40,7 +42,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | None:
-    """The report at the end; None where it couldn't listen, which it said on stderr."""
+    """The report at the end; None if it couldn't listen, which it said on stderr."""
     loop = asyncio.get_running_loop()
     judge = Judge(options)
     ended = asyncio.Event()
@@ -54,14 +56,14 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
         # Both event loops set TCP_NODELAY by themselves.
         server = await loop.create_server(partial(Connection, judge), options.host, options.port, backlog=4096, ssl=tls)
     except ssl.SSLError:
-        print("the TLS certificate and its key are no pair in PEM form", file=sys.stderr)
+        print("the TLS certificate and its key don't match, or aren't PEM", file=sys.stderr)
         return None
     except OSError as error:
         print(f"cannot listen on {format_address(options.host, options.port)}: {error.strerror}", file=sys.stderr)
         return None
     if until_eof is not None:
         loop.add_reader(until_eof, ended.set)
-    # A pause of the garbage collector would be lag, and hardly anything here is cyclic.
+    # A pause of the garbage collector would make stamps late, and hardly anything here is cyclic.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     judge.lag.reset()
@@ -75,5 +77,5 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
     server.close()
     for connection in [*judge.connections]:
         connection.abort()
-    await asyncio.sleep(0)  # lets them go
+    await asyncio.sleep(0)  # connection_lost runs in the next turn of the loop
     return report

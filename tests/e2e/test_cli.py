@@ -186,7 +186,7 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
         ("'0/1s' must be at least 1", [*whole, "--limit", "0/1s"]),
         ("key 2: the same secret was given before", [*whole, "--key", SECRET]),
         ("'nowhere' has no port; write HOST:PORT", [*whole, "--bind", "nowhere"]),
-        ("'cookie' is no place for a key", [*whole, "--key-in", "cookie"]),
+        ("'cookie' must be header:NAME", [*whole, "--key-in", "cookie"]),
         ("say either --quick or --full", ["stress", "--quick", "--full"]),
         ("--timeout", ["process", "-", "--timeout", "0"]),
         ("a timeout is at most 1000000000 seconds, not inf", ["process", "-", "--timeout", "inf"]),

@@ -1,4 +1,4 @@
-"""Which arrival suffers a fault depends on its script, its key, its seed and its number alone."""
+"""Which arrival gets a fault depends on its script, its key, its seed and its number alone."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def test_a_script_has_a_fault_for_each_arrival() -> None:
 
 
 def test_chance_keeps_its_probabilities() -> None:
-    """Each fault befalls its share of the arrivals, those of other faults left out."""
+    """Each fault gets its own share of the arrivals."""
     faults = Faults(parse_chances(["500=0.1", "hang=0.02"]))
     drawn = Counter(fault and fault.kind for fault in (faults.drawn(f"call-{at}", 1) for at in range(20_000)))
     assert 1_900 < drawn["500"] < 2_100

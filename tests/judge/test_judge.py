@@ -1,4 +1,4 @@
-"""A fault befalls only what was accepted: by the call's header, by a rejected key, by chance, in this order."""
+"""Only an accepted arrival gets a fault: by the call's header, by a rejected key, by chance, in this order."""
 
 import pytest
 
@@ -26,7 +26,7 @@ async def test_a_script_is_counted_per_call() -> None:
 
 
 @pytest.mark.looptime
-async def test_only_what_was_accepted_suffers() -> None:
+async def test_only_what_was_accepted_gets_a_fault() -> None:
     """An arrival over its limit or with an unknown key gets its honest answer, and keeps its place in the list."""
     wire = Wire(Limit(1, MINUTE), faults=(Chance(Fault("503"), 1.0),))
     assert statuses(await wire.exchange(request("/a", fault="500,418", key="wrong"))) == [401]
@@ -41,7 +41,7 @@ async def test_only_what_was_accepted_suffers() -> None:
 
 @pytest.mark.looptime
 async def test_what_decides() -> None:
-    """The call's header goes before a rejection, a rejection before chance; `ok` is no fault and none is counted."""
+    """The call's header goes before a rejection, a rejection before chance; `ok` means no fault, none counted."""
     wire = Wire(faults=(Chance(Fault("503"), 1.0),), rejections=(Rejection("alpha", first=9),))
     data = request("/a", fault="500") + request("/b") + request("/c", key=BETA)
     assert statuses(await wire.exchange(data)) == [500, 401, 503]
@@ -99,7 +99,7 @@ async def test_a_bad_script_is_said() -> None:
     wire = Wire()
     [(status, body)] = await wire.exchange(request("/a", fault="500,teapot"))
     assert (status, wire.faults) == (400, {"400": 1})
-    assert b"X-Judge-Fault: 'teapot' is no fault" in body
+    assert b"X-Judge-Fault: 'teapot' is not a fault" in body
 
 
 @pytest.mark.looptime
@@ -115,7 +115,7 @@ async def test_a_fault_is_counted_once_its_request_is_whole() -> None:
 
 @pytest.mark.looptime
 async def test_a_faulted_call_occupies_its_window() -> None:
-    """A call that suffered a fault has arrived: it is accepted, and there is room again only after it."""
+    """A call that got a fault has arrived: it is accepted, and there is room again only after it."""
     wire = Wire(Limit(2, MINUTE))
     data = request("/a", fault="500") + request("/b", fault="429") + request("/c")
     assert statuses(await wire.exchange(data)) == [500, 429, 429]
