@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from apiflux_grpc.jobs.lines import check_names, parse_json
+from apiflux_grpc.jobs.calls import check_names, parse_json
 
 Row = Sequence[str]
 Fill = Callable[[Row], Any]

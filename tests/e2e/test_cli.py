@@ -23,7 +23,8 @@ import pytest
 import typer
 
 from apiflux_grpc import __version__
-from apiflux_grpc.cli.app import app, main
+from apiflux_grpc.__main__ import main
+from apiflux_grpc.cli.app import app
 from apiflux_grpc.client import ApifluxError, Call, SyncClient
 from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.judge.options import JudgeOptions

@@ -9,7 +9,8 @@ import re
 import pytest
 
 from apiflux_grpc.jobs import lines
-from apiflux_grpc.jobs.lines import Entry, entries, parse_call
+from apiflux_grpc.jobs.calls import parse_call
+from apiflux_grpc.jobs.lines import Entry, entries
 from apiflux_grpc.jobs.template import Template
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiflux_grpc.jobs.state import DONE, HANDED, CannotResume, Known, Output, digest_of, key_of
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.jobs.known import DONE, HANDED, Known, digest_of, key_of
+from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
@@ -33,7 +35,7 @@ def opened(path: Path, **options: Any) -> Output:
     try:
         for _ in output.load():
             pass
-    except CannotResume:
+    except Refused:
         output.close()
         raise
     return output
@@ -138,11 +140,11 @@ def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
         b'{"index":"0","response":{"statusCode":1}}\n',
     ):
         path.write_bytes(line(0) + bad + line(1))
-        with pytest.raises(CannotResume, match=":2: is no result"):
+        with pytest.raises(Refused, match=":2: is no result"):
             opened(path)
         assert path.read_bytes() == line(0) + bad + line(1)
     (tmp_path / "out.state").write_bytes(b"something else, and long enough to be one")
-    with pytest.raises(CannotResume, match="is not the state"):
+    with pytest.raises(Refused, match="is not the state"):
         opened(path)
     with opened(path, overwrite=True) as output:
         assert output.is_fresh
@@ -199,10 +201,10 @@ def test_only_one_has_it_at_a_time(tmp_path: Path) -> None:
     """The lock goes with the one who has it."""
     path = tmp_path / "out"
     with opened(path):
-        with pytest.raises(CannotResume, match="another run"):
+        with pytest.raises(Refused, match="another run"):
             opened(path)
         link = tmp_path / "link"
         link.symlink_to(path)
-        with pytest.raises(CannotResume, match="another run"):
+        with pytest.raises(Refused, match="another run"):
             opened(link)
     opened(path).close()

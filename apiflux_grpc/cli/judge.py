@@ -1,0 +1,53 @@
+"""`apiflux judge`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def judge(
+    limit: Annotated[list[str], typer.Option("--limit", help="MAX/DURATION for every key, like 1000/60s.")],
+    key: Annotated[list[str], typer.Option("--key", help="A key, or LABEL=KEY.")],
+    bind: Annotated[str, typer.Option("--bind", help="HOST:PORT; port 0 picks one.")] = "127.0.0.1:9000",
+    key_in: Annotated[str, typer.Option(help="header:NAME, bearer or query:NAME.")] = "header:X-API-Key",
+    latency: Annotated[str, typer.Option(help="How long an answer takes, like 20ms or 10ms..50ms.")] = "0",
+    fault: Annotated[
+        list[str] | None, typer.Option(help="FAULT=PROBABILITY, like 500=0.01, hang=0.001 or '503;retry-after=2=0.05'.")
+    ] = None,
+    reject: Annotated[
+        list[str] | None,
+        typer.Option(help="Answer a key 401: LABEL=2s..5s since the start, or LABEL=3, its first calls."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of --fault: the same calls meet the same faults.")] = 0,
+    tls_cert: Annotated[str | None, typer.Option(help="Speak TLS with this certificate, a PEM file.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="The key of that certificate, a PEM file.")] = None,
+) -> None:
+    """An upstream that enforces limits and tells the most arrivals of a key in any window.
+
+    A call may ask for a fault too: X-Judge-Fault: 500,ok fails it once.
+    """
+    from apiflux_grpc.judge import faults
+    from apiflux_grpc.judge import options as tool
+    from apiflux_grpc.judge.server import run_judge
+
+    try:
+        host, port = tool.parse_bind(bind)
+        keys = tool.parse_keys(key)
+        options = tool.JudgeOptions(
+            keys=keys,
+            limits=tuple(tool.parse_limit(text) for text in limit),
+            host=host,
+            port=port,
+            key_in=tool.parse_key_in(key_in),
+            latency_ns=tool.parse_latency(latency),
+            faults=faults.parse_chances(fault or ()),
+            rejections=faults.parse_rejections(reject or (), keys),
+            seed=seed,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(run_judge(options))

@@ -1,0 +1,63 @@
+"""What several commands share: their options, the settings, and how a coroutine becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from apiflux_grpc.cli.signals import CUT_SHORT, SIGNALS
+from apiflux_grpc.cli.streams import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from apiflux_grpc.settings import Settings
+
+T = TypeVar("T")
+
+
+def checked(check: Callable[[T], object], value: T) -> T:
+    """The value. Raises BadParameter, with what `check` said of it."""
+    try:
+        check(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+def check_optional_target(value: str | None) -> str | None:
+    """A callback of typer."""
+    from apiflux_grpc.client.channel import check_target
+
+    return None if value is None else checked(check_target, value)
+
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]
+TargetOption = Annotated[str, typer.Option("--target", callback=check_optional_target, help="HOST:PORT of the server.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with charts too: the extra `report`.")]
+
+
+def load_settings(config: Path | None, bind: str | None = None) -> Settings:
+    """The settings of this environment. Raises Exit after a line for each fault."""
+    from apiflux_grpc.settings import SettingsError, load
+
+    try:
+        return load(config, environ=os.environ, dotenv=Path(".env"), bind=bind)
+    except SettingsError as error:
+        for fault in error.faults:
+            say(str(fault))
+        raise typer.Exit(2) from None
+
+
+def run_cancellable(command: Coroutine[None, None, int]) -> int:
+    """Run it and return its exit code; Ctrl-C cancels it."""
+    import asyncio
+
+    SIGNALS.cancel()
+    try:
+        return asyncio.run(command)
+    except KeyboardInterrupt:  # typer would make it 130
+        return CUT_SHORT

@@ -1,0 +1,52 @@
+"""`apiflux plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from apiflux_grpc.cli.options import ConfigOption, HtmlOption, load_settings
+
+
+def plan(
+    config: ConfigOption = None,
+    pool: Annotated[str | None, typer.Option(help="The pool of --config to plan for; default: default.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="MAX/DURATION for every key, like 1000/60s.")] = None,
+    keys: Annotated[int | None, typer.Option(help="How many keys; default: 1.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Calls in flight of each key; default: no bound.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Calls in flight of all keys; default: 1000.")] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="How long an answer takes, like 20ms or 500ms..3s; default: the simulator's, else 200ms."),
+    ] = None,
+    calls: Annotated[int | None, typer.Option(help="Calls of each batch.")] = None,
+    batches: Annotated[int | None, typer.Option(help="So many such batches, all at once; default: 1.")] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, on standard output.")] = False,
+    html: HtmlOption = None,
+) -> None:
+    """How long batches take with these keys and limits, and which limit holds them back.
+
+    The real scheduler on virtual time; nothing is sent.
+    """
+    from apiflux_grpc.plan.question import ask
+    from apiflux_grpc.plan.show import run_plan
+
+    pools = None if config is None else load_settings(config).pools
+    try:
+        question = ask(
+            pools,
+            pool=pool,
+            limits=limit or (),
+            keys=keys,
+            max_in_flight=max_in_flight,
+            max_connections=max_connections,
+            latency=latency,
+            calls=calls,
+            batches=batches,
+            batch=batch or (),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(run_plan(question, as_json=as_json, html=html))

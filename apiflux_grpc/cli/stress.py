@@ -1,0 +1,34 @@
+"""`apiflux stress`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from apiflux_grpc.cli.options import HtmlOption, check_optional_target, load_settings, run_cancellable
+
+
+def stress(
+    quick: Annotated[bool, typer.Option("--quick", help="100 requests of 50 calls: half a minute.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="100 requests of 2,000 calls: over an hour.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            callback=check_optional_target,
+            help="HOST:PORT of a server; without: a judge and a server are started.",
+        ),
+    ] = None,
+    html: HtmlOption = None,
+) -> None:
+    """100 concurrent requests, a table, and the judge's verdict."""
+    from apiflux_grpc.stress.options import FULL, QUICK
+    from apiflux_grpc.stress.run import run_stress
+
+    if quick == full:
+        raise typer.BadParameter("say either --quick or --full")
+    settings = load_settings(None)
+    timeout = None if target is None else settings.request_timeout / 1e9
+    plan = QUICK if quick else FULL
+    raise typer.Exit(run_cancellable(run_stress(plan, target, settings.concurrent_requests, timeout, html)))

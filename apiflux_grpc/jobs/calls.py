@@ -1,0 +1,131 @@
+"""A call as JSON: from one line, or from fields that a template has filled.
+
+Rule: what is wrong is said in the words of whoever wrote the line, not in Python's or protobuf's. Names are those of
+the contract in proto3 JSON; a body may also be given as `json` or `text`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf import json_format
+
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FIELDS: Final = (*(field.json_name for field in pb.Call.DESCRIPTOR.fields), "json", "text")
+_KNOWN: Final = frozenset(_FIELDS) | frozenset(pb.Call.DESCRIPTOR.fields_by_name)
+_STRINGS: Final = ("id", "method", "path", "body", "timeout")
+_MAPS: Final = ("query", "headers")
+_PLAIN: Final = frozenset({"id", "method", "path", "query", "headers"})
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; json alone would take the last of two members with one name."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:64]!r} stands twice in one object")
+    return data
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"a number of {len(text)} digits is too long") from None
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """An object in JSON. Raises ValueError saying what is wrong with it."""
+    try:
+        data = _decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"a call is a JSON object, not {type(data).__name__}")
+    return data
+
+
+def parse_call(line: str) -> pb.Call:
+    """One line of JSON as a call. Raises ValueError saying what is wrong with it."""
+    return call_of(parse_json(line))
+
+
+def check_names(data: Mapping[str, object]) -> None:
+    """Raises ValueError where a field is none of a call's, or two exclude each other."""
+    for key in data:
+        if key not in _KNOWN:
+            close = difflib.get_close_matches(key, _FIELDS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; a call has {', '.join(_FIELDS)}"
+            raise ValueError(f"unknown field {key[:64]!r}{hint}")
+    bodies = [key for key in ("body", "json", "text") if key in data]
+    if len(bodies) > 1:
+        raise ValueError(f"{' and '.join(bodies)} exclude each other")
+
+
+def call_of(data: dict[str, Any]) -> pb.Call:
+    """A call from its fields; takes `data` apart. Raises ValueError."""
+    if data.keys() <= _PLAIN:  # the usual line, without the detour over json_format
+        try:
+            return pb.Call(**data)
+        except (TypeError, ValueError):
+            pass  # it says better what is wrong
+    check_names(data)
+    body: bytes | None = None
+    headers = data.get("headers")
+    if "json" in data:
+        body = _json_body(data.pop("json"))
+        if headers is None:
+            data["headers"] = headers = {}
+        if isinstance(headers, dict) and not any(str(name).lower() == "content-type" for name in headers):
+            headers["Content-Type"] = "application/json"
+    elif "text" in data:
+        text = data.pop("text")
+        if not isinstance(text, str):
+            raise ValueError("text is not a string")
+        try:
+            body = text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("text holds half of a surrogate pair") from None
+    _check_kinds(data)
+    try:
+        call = json_format.ParseDict(data, pb.Call())
+    except json_format.ParseError as error:
+        if "cost" in str(error):
+            raise ValueError("cost is not a whole number below 2^63") from None
+        raise ValueError(str(error).replace("apiflux.v1.Call", "a call")) from None
+    if body is not None:
+        call.body = body
+    return call
+
+
+def _check_kinds(data: Mapping[str, object]) -> None:
+    """Raises ValueError where protobuf would say it in Python's words."""
+    for key in _STRINGS:
+        if not isinstance(data.get(key), str | None):
+            raise ValueError(f"{key} is not a string")
+    for key in _MAPS:
+        members = data.get(key)
+        if not isinstance(members, dict | None):
+            raise ValueError(f"{key} is not an object")
+        for name, value in (members or {}).items():
+            if not isinstance(value, str):
+                raise ValueError(f"{key}.{name[:64]} is not a string")
+
+
+def _json_body(value: object) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:  # NaN, Infinity, half of a surrogate pair
+        raise ValueError("json holds what JSON can't carry") from None

@@ -1,0 +1,104 @@
+"""What is wrong with the lines of an input, before their calls are sent.
+
+Rules:
+- A line is bad if it makes no call, or one with an id that was used before.
+- An output belongs to its calls: under an id or index that an earlier run handed over, a call must ask for what it
+  asked for then, unless its result was a failure and is wanted anew.
+- A regular file is read whole before anything is sent, and nothing is if one line is bad, unless bad lines are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED, SEEN, digest_of, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apiflux_grpc.jobs.console import Console
+    from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.known import Known
+    from apiflux_grpc.jobs.lines import Entry
+    from apiflux_grpc.jobs.output import Output
+    from apiflux_grpc.jobs.source import Source
+    from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+BAD_LINES_SHOWN: Final = 20
+
+
+class Checks:
+    """Judges lines one after the other. `output` None: there are no earlier runs."""
+
+    def __init__(self, job: Job, source: Source, known: Known, output: Output | None, console: Console) -> None:
+        self.bad = 0  # lines, in this reading
+        self._job = job
+        self._source = source
+        self._known = known
+        self._output = output
+        self._console = console
+        self._is_told = False  # an earlier reading has told of every bad line
+
+    @property
+    def has_output(self) -> bool:
+        """Whether a later run can go on with this one."""
+        return self._output is not None
+
+    def whole_file(self) -> Iterator[int]:
+        """Read the file to its end; the last number is how many calls are to be sent. One number for each line.
+
+        Raises Refused.
+        """
+        calls = to_send = 0
+        for entry in self._source.read():
+            call = self.good(entry, SEEN)
+            if call is not None:
+                if fault := self.other(entry.line, call, calls):
+                    raise Refused(fault)
+                to_send += not self._known[key_of(call.id, calls)] & DONE
+                calls += 1
+            yield to_send
+        if self.bad and not self._job.skip_bad_lines:
+            more = f" ({self.bad} bad lines)" if self.bad > 1 else ""
+            raise Refused(f"nothing was sent{more}; --skip-bad-lines sends the others")
+        if not calls:
+            raise Refused(f"{self._source.name} has no calls")
+        self.bad, self._is_told = 0, True
+
+    def good(self, entry: Entry, reading: int) -> pb.Call | None:
+        """The call of a line; None: it is bad, which is told. `reading` is the flag for ids met in this reading."""
+        call = entry.call
+        if call is not None and not self._is_second(call, reading):
+            return call
+        self.bad += 1
+        if not self._is_told:
+            fault = entry.fault if call is None else f"the id {call.id[:64]!r} was used before"
+            if self.bad <= BAD_LINES_SHOWN:
+                self._console.error(f"{self._source.name}:{entry.line}: {fault}")
+            elif self.bad == BAD_LINES_SHOWN + 1:
+                self._console.error("... and more")
+        return None
+
+    def other(self, line: int, call: pb.Call, index: int) -> str:
+        """What is wrong if an earlier run handed over another call under the same id or index; "": nothing."""
+        if self._output is None:
+            return ""
+        key = key_of(call.id, index)
+        flags, before = self._known[key], self._known.digest(key)
+        is_sent_anew = flags & AGAIN and self._job.retry_failed
+        if not before or is_sent_anew or not flags & (DONE | HANDED) or digest_of(call) == before:
+            return ""
+        name = repr(call.id[:64]) if call.id else f"calls[{index}]"
+        return (
+            f"{self._source.name}:{line}: {self._output.path} belongs to other calls: {name} was another one; "
+            "name another --output, or begin anew with --overwrite"
+        )
+
+    def _is_second(self, call: pb.Call, reading: int) -> bool:
+        if not call.id:
+            return False
+        key = key_of(call.id, 0)
+        flags = self._known[key]
+        self._known[key] = flags | reading
+        return bool(flags & reading)

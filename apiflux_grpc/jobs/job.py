@@ -1,0 +1,44 @@
+"""What a job is, and the two ways in which it ends before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.client.resume import WINDOW
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apiflux_grpc.client import TlsOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do. `source` None: standard input; `output` None: standard output.
+
+    `wait` is how many seconds a server may take to be there, `timeout` how many the whole may take from then on.
+    """
+
+    source: Path | None
+    target: str
+    pool: str = ""
+    output: Path | None = None
+    template: str | None = None
+    skip_bad_lines: bool = False
+    ordered: bool = False
+    wait: float | None = None
+    timeout: float | None = None
+    window: int = WINDOW
+    retry_failed: bool = False
+    overwrite: bool = False
+    tls: TlsOptions | None = None
+    token: str | None = None
+
+
+class Refused(Exception):
+    """The job can't be done as it stands; says what to do."""
+
+
+class Interrupted(Exception):
+    """A signal came before anything was sent."""

@@ -1,0 +1,182 @@
+"""OUTPUT: the results that a job has, those of earlier runs and those that come.
+
+Rules:
+- It only grows, a whole line for each result. If not all fits, because the disk is full, it ends with a whole line.
+- A last line that an earlier run left cut is cut away, or completed if only its end is missing.
+- With --retry-failed a new file without the failed results takes its place; until then the old one stays as it is.
+- With OUTPUT.state (state.py) it says what is to be done: a call that was handed over and has no result may have run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED
+from apiflux_grpc.jobs.rows import Kept, kept
+from apiflux_grpc.jobs.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apiflux_grpc.jobs.known import Known
+
+
+class Output:
+    """The file of results with its state, open for one run. Close it, or use it as a context manager.
+
+    Raises Refused; OSError if a file can't be used.
+    """
+
+    def __init__(self, path: Path, known: Known, *, overwrite: bool = False) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.known = known
+        self.written = 0  # results, by this run
+        self.results = 0  # of earlier runs
+        self.failed = 0  # of those
+        self.again = 0  # failed ones that this run may send again
+        self._pending = bytearray()
+        self._is_ours = not self.path.exists()
+        self._state = State(Path(f"{self.path}.state"), overwrite=overwrite)
+        try:
+            self._file = self.path.open("a+b", buffering=0)
+            if overwrite:
+                self._file.truncate(0)
+        except BaseException:
+            self._state.close()
+            raise
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it. If nothing was done there are no new files."""
+        with contextlib.suppress(OSError):  # what can't be written was said before
+            self.flush()
+        self._file.close()
+        with contextlib.suppress(OSError):
+            if self._is_ours and self.is_fresh and not self.path.stat().st_size:
+                self.path.unlink()
+                self._state.path.unlink()
+        self._state.close()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing was done yet."""
+        return not self.results and self._state.is_empty
+
+    def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
+        """As State.hand_over."""
+        self._state.hand_over(calls)
+
+    def take_back(self, keys: Iterable[int]) -> None:
+        """As State.take_back."""
+        self._state.take_back(keys)
+
+    # -- the results of earlier runs ----------------------------------------------------------
+
+    def load(self) -> Iterator[None]:
+        """Learn what is there, and heal a last line that was cut. Yields where others may take a turn."""
+        for count, (number, line) in enumerate(self._lines()):
+            if not line.endswith(b"\n"):
+                self._heal(number, line)
+                break
+            self._learn(number, line)
+            if count % 500 == 499:
+                yield
+        for count, (key, is_back, digest) in enumerate(self._state.notes()):
+            flags = self.known[key]
+            self.known[key] = flags & ~HANDED if is_back else flags | HANDED
+            self.known.put_digest(key, digest)
+            if count % 5_000 == 4_999:
+                yield
+
+    def retry_failed(self) -> Iterator[None]:
+        """Take failed results out of the output, so that their calls are sent again."""
+        keys: list[int] = []
+        for number, line in self._lines():
+            found = self._parse(number, line)
+            if found.may_go_again:
+                keys.append(found.key)
+            if len(keys) == 500:
+                self._state.take_back(keys)
+                keys = []
+                yield
+        self._state.take_back(keys)
+        fresh = self.path.with_name(f"{self.path.name}.tmp")
+        try:
+            with fresh.open("wb") as file:
+                yield from self._copy_others(file)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.copymode(self.path, fresh)
+            self._file.close()
+            fresh.replace(self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        self._file = self.path.open("a+b", buffering=0)
+
+    def _copy_others(self, file: IO[bytes]) -> Iterator[None]:
+        for count, (number, line) in enumerate(self._lines()):
+            found = self._parse(number, line)
+            if found.may_go_again:
+                self.known[found.key] &= ~(DONE | HANDED | AGAIN)
+                self.results -= 1
+                self.failed -= 1
+            else:
+                file.write(line)
+            if count % 500 == 499:
+                yield
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with self.path.open("rb") as file:
+            yield from enumerate(file, 1)
+
+    def _learn(self, number: int, line: bytes) -> None:
+        found = self._parse(number, line)
+        self.known[found.key] |= DONE | AGAIN if found.may_go_again else DONE
+        self.results += 1
+        self.failed += found.failed
+        self.again += found.may_go_again
+
+    def _heal(self, number: int, line: bytes) -> None:
+        """The last line has no end. It counts if it is whole but for that."""
+        try:
+            self._learn(number, line)
+        except Refused:
+            self._file.truncate(self.path.stat().st_size - len(line))
+        else:
+            self._file.write(b"\n")
+
+    def _parse(self, number: int, line: bytes) -> Kept:
+        try:
+            return kept(line)
+        except ValueError as error:
+            raise Refused(f"{self.path}:{number}: {error}; --overwrite begins anew") from None
+
+    # -- the results of this run --------------------------------------------------------------
+
+    def write(self, line: bytes) -> None:
+        """Takes a result; it is in the file after the next flush."""
+        self._pending += line
+
+    def flush(self) -> None:
+        """Raises OSError where not all fits; then what fits is there, up to the end of a line."""
+        pending, self._pending = bytes(self._pending), bytearray()
+        at = 0
+        try:
+            while at < len(pending):
+                at += self._file.write(pending[at:])
+        except OSError:
+            whole = pending.rfind(b"\n", 0, at) + 1
+            os.ftruncate(self._file.fileno(), os.fstat(self._file.fileno()).st_size - (at - whole))
+            raise
+        finally:
+            self.written += pending.count(b"\n", 0, at)

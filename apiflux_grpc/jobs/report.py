@@ -1,0 +1,126 @@
+"""What came of a run, in words: the figures, the calls that failed, how far it got and how to go on.
+
+Rule: it says what to do next wherever something can be done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.client import Unavailable
+from apiflux_grpc.client.tally import Tally
+from apiflux_grpc.jobs.ending import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apiflux_grpc.client import ApifluxError
+    from apiflux_grpc.jobs.console import Console
+    from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.output import Output
+    from apiflux_grpc.jobs.selection import Selected
+    from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+FAILURES_SHOWN: Final = 10
+
+
+class Report:
+    """Counts results, and tells of them at the end."""
+
+    def __init__(self, job: Job, source_name: str, console: Console) -> None:
+        self.tally = Tally()
+        self._job = job
+        self._source_name = source_name
+        self._console = console
+        self._failures: list[str] = []
+
+    def add(self, result: pb.CallResult, call: Selected) -> None:
+        """Count a result of the input's call."""
+        failure = self.tally.add(result)
+        if not failure or len(self._failures) == FAILURES_SHOWN:
+            return
+        what = failure
+        if result.HasField("error"):
+            what = f"{failure}: {result.error.message}"
+            if failure == "INVALID_CALL":
+                what = result.error.message.replace(f"calls[{call.index}].", "")
+        elif failure == "KEY_REJECTED" or failure.endswith("XX"):
+            what = f"HTTP {result.response.status_code}"
+        self._failures.append(f"{self._source_name}:{call.line}: {what[:300]}")
+
+    def figures(self, output: Output | None, skipped: int, bad_lines: int) -> None:
+        """The table, and the first calls that failed."""
+        tally = self.tally
+        elapsed = tally.elapsed
+        rows = [("results", f"{tally.total} in {elapsed:.1f} s, {tally.total / max(elapsed, 1e-9):.0f} a second")]
+        if tally.failed:
+            rows.append(("failed", f"{tally.failed.total()}: {_counts(tally.failed)}"))
+        if tally.retries:
+            rows.append(("retries", str(tally.retries)))
+        if tally.by_key:
+            rows.append(("by key", _counts(tally.by_key)))
+        rows.append(("waited", f"{tally.waiting / 1e9:.1f} s for budget, {tally.in_calls / 1e9:.1f} s in calls (sums)"))
+        if output is not None and skipped:
+            rows.append(("earlier", self._earlier(output, skipped)))
+        if bad_lines:
+            rows.append(("bad lines", str(bad_lines)))
+        self._console.table(rows, red="failed")
+        for place in self._failures:
+            self._console.error(place)
+        if (more := tally.failed.total() - len(self._failures)) > 0 and self._failures:
+            self._console.say(f"... and {more} more that failed")
+
+    def _earlier(self, output: Output, skipped: int) -> str:
+        text = f"{skipped} calls had their result"
+        if output.failed:
+            text += f", {output.failed} of them a failure"
+        if output.again and not self._job.retry_failed:
+            text += f"; --retry-failed sends {output.again} again"
+        return text
+
+    def explain(self, error: ApifluxError, *, was_sent: bool) -> None:
+        """Why the server didn't do it, and what helps. `was_sent`: the stream was begun."""
+        for place, what in error.violations:
+            self._console.error(f"{place}: {what}")
+        if not error.violations:
+            self._console.error(str(error))
+        if isinstance(error, Unavailable) and was_sent and not (error.reason or self.tally.total):
+            self._console.say(f"is a server running at {self._job.target}? --wait SECONDS waits for one")
+        if error.retry_delay is not None:
+            self._console.say(f"try again in {error.retry_delay:.0f} s")
+
+    def unwritable(self, error: OSError) -> None:
+        """Where results, or notes of what is handed over, can't be written."""
+        where = error.filename or self._job.output or "standard output"
+        self._console.error(f"can't write to {where}: {error.strerror}")
+
+    def how_far(self, ending: Ending, output: Output | None, total: int, stopped_by_line: bool) -> None:
+        """How many results there are of a run that was cut short, and how to go on."""
+        is_full = ending is Ending.UNWRITABLE
+        if is_full and output is None:
+            self._console.say("the last line that was written may be cut")
+        elif not is_full or total:
+            begin = _BEGIN.get(ending, "")
+            if not begin and stopped_by_line:
+                begin = "stopped at a bad line (--skip-bad-lines passes over them): "
+            written = self.tally.total if output is None else output.written
+            self._console.say(f"{begin}{written} of {total} results were written")
+
+    def how_to_go_on(self, ending: Ending, output: Output | None) -> None:
+        """What the same command does next; nothing is said if it would do nothing."""
+        is_full = ending is Ending.UNWRITABLE
+        if output is not None and (is_full or not output.is_fresh):
+            room = "once there is room, " if is_full else ""
+            self._console.say(f"{room}the same command with --output {self._job.output} goes on from here")
+        elif output is None and ending in (Ending.UNWRITABLE, Ending.INTERRUPTED, Ending.TIMED_OUT):
+            self._console.say("with --output it could be gone on with")
+
+
+_BEGIN: Final[Mapping[Ending, str]] = {
+    Ending.INTERRUPTED: "interrupted: ",
+    Ending.TIMED_OUT: "--timeout is over: ",
+}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

@@ -1,0 +1,49 @@
+"""Where results go: a file of results that a later run can go on with, or standard output, a device, a pipe.
+
+Rule: only a regular file can be gone on with, so only that has a state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from typing import IO, TYPE_CHECKING
+
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.jobs.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.known import Known
+    from apiflux_grpc.jobs.source import Source
+
+
+@contextlib.contextmanager
+def opened(job: Job, source: Source, known: Known) -> Iterator[Output | IO[bytes]]:
+    """What results are written to, for as long as the block lasts. Raises Refused; OSError if it can't be opened."""
+    if job.output is not None and _may_be_file(job.output):
+        if source.is_same(job.output):
+            raise Refused(f"{job.output} is the input; name another --output")
+        with Output(job.output, known, overwrite=job.overwrite) as output:
+            yield output
+        return
+    if job.retry_failed:
+        raise Refused("--retry-failed needs the --output of an earlier run")
+    # Of standard output a buffer of our own: of what is left in its own one the interpreter would complain at its end.
+    file: IO[bytes] = open(1, "wb", closefd=False) if job.output is None else job.output.open("wb")  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # what can't be written was said before
+            file.close()
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether it is a regular file, or could become one."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True

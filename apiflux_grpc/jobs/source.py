@@ -1,0 +1,180 @@
+"""The input of a job: a regular file, which can be read twice, or a pipe, whose lines are taken as they come.
+
+Rule: the event loop never blocks on the input, and no line is lost if whoever waits for it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.jobs.lines import Entry, Readable, entries
+from apiflux_grpc.jobs.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apiflux_grpc.jobs.job import Job
+
+TURN: Final = 500  # lines read without giving the loop a turn
+
+
+class _Pipe:
+    """Lines of a file descriptor that may block; knows whether another line is there already."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def readline(self, limit: int) -> bytes:
+        while (end := self._buffer.find(b"\n") + 1) == 0 and len(self._buffer) < limit:
+            data = os.read(self._descriptor, 1 << 16)
+            if not data:
+                end = len(self._buffer)
+                break
+            self._buffer += data
+        line = bytes(self._buffer[: min(end or limit, limit)])
+        del self._buffer[: len(line)]
+        return line
+
+    @property
+    def has_line(self) -> bool:
+        return b"\n" in self._buffer
+
+
+class Entries(Protocol):
+    """The lines of the input, for a loop that mustn't block."""
+
+    async def more(self) -> Sequence[Entry] | None:
+        """The next ones, none of them lost when cancelled; None: that was all."""
+        ...
+
+    def wake(self) -> None:
+        """Let whoever waits for more go on without."""
+        ...
+
+
+class _FromFile:
+    def __init__(self, lines: Iterator[Entry]) -> None:
+        self._lines = lines
+
+    async def more(self) -> Sequence[Entry] | None:
+        await asyncio.sleep(0)
+        some = []
+        for entry in self._lines:
+            some.append(entry)
+            if len(some) == TURN:
+                break
+        return some or None
+
+    def wake(self) -> None:
+        pass
+
+
+class _FromPipe:
+    """A thread reads: a pipe can't be waited for otherwise without changing it for whoever else has it open.
+
+    It is a daemon, since nothing ends its waiting but the other end of the pipe.
+    """
+
+    def __init__(self, pipe: _Pipe, lines: Iterator[Entry]) -> None:
+        self._pipe = pipe
+        self._lines = lines
+        self._queue: asyncio.Queue[list[Entry] | Refused | None] = asyncio.Queue()
+        self._slots = threading.Semaphore(4)
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    async def more(self) -> Sequence[Entry] | None:
+        some = await self._queue.get()
+        self._slots.release()
+        if isinstance(some, Refused):
+            raise some
+        return some
+
+    def wake(self) -> None:
+        self._queue.put_nowait([])
+
+    def _read(self) -> None:
+        some: list[Entry] = []
+        last: Refused | None = None
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and so are we
+            try:
+                for entry in self._lines:
+                    some.append(entry)
+                    if len(some) == TURN or not self._pipe.has_line:
+                        self._put(some)
+                        some = []
+            except Refused as error:
+                last = error
+            if some:
+                self._put(some)
+            self._put(last)
+
+    def _put(self, some: list[Entry] | Refused | None) -> None:
+        self._slots.acquire()
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, some)
+
+
+class Source:
+    """The file or pipe that calls come from. Raises Refused; OSError if it can't be opened."""
+
+    def __init__(self, job: Job) -> None:
+        self.name = "<stdin>" if job.source is None else str(job.source)
+        suffix = "" if job.source is None else job.source.suffix.lower()
+        self._template: Template | None = None
+        if job.template is not None and suffix in (".jsonl", ".ndjson", ".json"):
+            raise Refused(f"{self.name}: --template is for CSV")
+        if job.template is not None:
+            self._template = Template(_text_of(job.template), "\t" if suffix == ".tsv" else ",")
+        elif suffix in (".csv", ".tsv"):
+            raise Refused(f"{self.name}: --template says what call a row of {suffix[1:].upper()} makes")
+        self._descriptor = 0 if job.source is None else os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
+        mode = os.fstat(self._descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError("is a directory")
+        self.is_regular = stat.S_ISREG(mode)
+        self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR) if self.is_regular else 0
+
+    def is_same(self, path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self._descriptor), path.stat())
+        return False
+
+    def read(self) -> Iterator[Entry]:
+        """The lines of a regular file, from its start."""
+        with open(self._descriptor, "rb", closefd=False) as file:
+            file.seek(self._start)
+            yield from self._entries(file)
+
+    def open(self) -> Entries:
+        if self.is_regular:
+            return _FromFile(self.read())
+        pipe = _Pipe(self._descriptor)
+        return _FromPipe(pipe, self._entries(pipe))
+
+    def _entries(self, file: Readable) -> Iterator[Entry]:
+        try:
+            yield from entries(file, self._template)
+        except OSError as error:
+            raise Refused(f"can't read {self.name}: {error}") from None
+        except ValueError as error:  # the header doesn't go with the template
+            raise Refused(f"{self.name}: {error}") from None
+
+
+def _text_of(template: str) -> str:
+    """The template itself; @FILE is one that lies in a file."""
+    if not template.startswith("@"):
+        return template
+    try:
+        return Path(template[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"can't read the template {template[1:]}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Refused(f"the template {template[1:]} is not UTF-8") from None
