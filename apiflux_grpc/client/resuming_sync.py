@@ -50,7 +50,7 @@ class SyncResuming:
         self._taking = False  # some thread waits for the producer
         self._failure: Exception | None = None  # of the producer
         self._noting = threading.Lock()
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._woken = threading.Event()  # by cancel or stop, while there is no connection
 
     @property
@@ -67,7 +67,7 @@ class SyncResuming:
 
     def cancel(self) -> None:
         """End it at once."""
-        self._cancelled = True
+        self._cancelled.set()
         self._woken.set()
         if self._rpc is not None:
             self._rpc.cancel()
@@ -94,7 +94,7 @@ class SyncResuming:
                     if self._failure is not None:
                         raise self._failure from None
                     error = error_from(failed)
-                    if self._cancelled:
+                    if self._cancelled.is_set():
                         raise error from None
                 finally:
                     self._hang_up(rpc)
@@ -110,7 +110,9 @@ class SyncResuming:
             self.cancel()
 
     def _open(self) -> Any:
-        """A new connection, and what feeds it."""
+        """A new connection, and what feeds it. Raises ApifluxError if the stream was cancelled between two."""
+        if self._cancelled.is_set():
+            raise ApifluxError("the stream was cancelled", code=grpc.StatusCode.CANCELLED)
         connection = object()
         with self._changed:
             left = self._batch.connect(time.monotonic())
@@ -118,7 +120,7 @@ class SyncResuming:
         rpc = self._rpc = self._connect(left, self._requests(connection))
         if not rpc.add_callback(lambda: self._forget(connection)):  # it is over already
             self._forget(connection)
-        if self._cancelled or self._failure is not None:
+        if self._cancelled.is_set() or self._failure is not None:  # since; whoever set it may not have seen this RPC
             rpc.cancel()
         return rpc
 

@@ -7,15 +7,16 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import pytest
 
 from apiflux_grpc.client import Call, Client, DeadlineExceeded, Result, SyncClient
 from apiflux_grpc.client.accounts import Accounts
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.client.scripted import posts, scripted
+from tests.client.scripted import result as answered
 from tests.client.test_accounts import answer, send
-from tests.client.test_resume import Handler, posts, scripted
-from tests.client.test_resume import result as answered
 from tests.server.serving import serving
 
 LIMITS = (Limit(20, 60 * SECOND),)
@@ -120,8 +121,7 @@ async def test_a_connection_that_is_lost_after_the_stop_is_not_made_again() -> N
             if request.stop:
                 return
 
-    handler: Handler = leaves
-    async with scripted(handler) as (target, service), Client(target) as client:
+    async with scripted(leaves) as (target, service), Client(target) as client:
         stream = client.process_stream(posts(3), resume=True)
         assert (await anext(stream)).ok
         stream.stop()
@@ -154,10 +154,17 @@ async def test_a_stream_that_ends_lets_its_producer_go(how: str) -> None:
         finally:
             closed.set()
 
+    async def late(requests: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:
+        async for request in requests:
+            if request.calls:
+                yield pb.ProcessResponse(results=[answered(0)])
+                if how == "deadline":
+                    await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late")
+
     before = asyncio.all_tasks()
-    async with serving() as server:
-        async with Client(server.address) as client:
-            stream = client.process_stream(calls(), timeout=1.0 if how == "deadline" else None)
+    async with scripted(late) as (target, _):
+        async with Client(target) as client:
+            stream = client.process_stream(calls())
             assert (await anext(stream)).ok
             if how == "deadline":
                 with pytest.raises(DeadlineExceeded):
