@@ -1,9 +1,9 @@
-"""Reports: charts and tables as one HTML page, and columns of numbers as text for a terminal.
+"""Charts and tables as one HTML page, and columns of numbers as text for a terminal.
 
 Rule: pure functions from numbers to text; only `write` touches a file. A page is one file that loads nothing and runs
 nothing, follows the reader's choice of light or dark, and can be read on a narrow screen. Series differ by colour and
-by dash, so that no one has to tell colours apart. The charts are drawn by Vega (the extra `report`); who asks for a
-page calls `ready` before the work that it is about, everyone else needs nothing of it.
+by dash, so that no one has to tell colours apart. Vega draws the charts (the extra `report`): call `ready` before the
+work that the page is about, so that nobody waits in vain. Without a page the extra isn't needed.
 
 Not known here: what the numbers mean.
 """
@@ -85,13 +85,13 @@ svg { display: block; height: auto; width: 100%; }
 
 
 class CannotReport(Exception):
-    """No page can be made or written; says why, and what helps."""
+    """No page can be made or written; says why, and what to do."""
 
 
 def ready(file: Path) -> None:
     """Raise CannotReport unless a page can be made, and written there: before the work, not after it."""
     if find_spec("vl_convert") is None:
-        raise CannotReport("a report is drawn by the extra `report`: pip install 'apiflux-grpc[report]'")
+        raise CannotReport("a page needs the extra `report`: pip install 'apiflux-grpc[report]'")
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
         raise CannotReport(f"{file} can't be written")
 
@@ -108,7 +108,7 @@ def write(file: Path, text: str) -> None:
 
 
 def quantile(values: Iterable[Number], part: float) -> Number:
-    """The value that this part of them, 0 to 1, lies below. Raises IndexError where there is none."""
+    """The value that this part of them, 0 to 1, lies below. Raises IndexError if there is none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
@@ -252,7 +252,7 @@ def _spec(chart: Chart, width: int) -> dict[str, Any]:
 
 
 def _legend(names: Sequence[str], width: int) -> dict[str, Any]:
-    """In as many columns as find room, also where the reader's font is wider than the one that was measured."""
+    """In as many columns as have room, even if the reader's font is wider than the one that was measured."""
     longest = max(map(len, names))
     return {
         "labelExpr": f"{json.dumps(names)}[datum.value]",
@@ -292,9 +292,9 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def columns(values: Sequence[float], line: float | None, height: int = 8, *, plain: bool = False) -> list[str]:
-    """One text column for each value, as rows from the top; `line` shows where no column covers it.
+    """One text column for each value, as rows from the top; `line` is seen in the columns that don't reach it.
 
-    Block characters, or ASCII where `plain`. The highest of values and line is as high as the picture.
+    Block characters, or ASCII if `plain`. The highest of values and line is as high as the picture.
     """
     highest = max([*values, line or 0.0], default=0.0) or 1.0
     at = None if line is None else min(height - 1, int(line / highest * height))

@@ -1,6 +1,7 @@
 """What held calls back, found in the record of a run.
 
-Rule: every instant at which calls waited is put down to one thing: the limit that opened last, or the connections.
+Rule: at every instant at which calls waited, one thing held each key back: the limit that opens last, or the
+connections.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def limit_name(limit: Limit) -> str:
 
 
 class _Waiting:
-    """How long calls waited until an instant, and how long with every connection in use."""
+    """How long calls waited until an instant, and how long of it with every connection in use."""
 
     def __init__(self, run: Run) -> None:
         self._states = run.states
@@ -91,8 +92,8 @@ def held_back(pool: Pool, run: Run) -> list[Counter[str]]:
     """For each key, how long (ns) what held it back while calls waited.
 
     Between two permits of a key it is the full limit that opens last: a window, its group's too, or the calls in
-    flight. Where every connection is in use beyond that, it is the pool's connections; where nothing is full, a
-    burst or a bucket, else the fullest window.
+    flight. If every connection is in use beyond that, it is the pool's connections; if nothing is full, a burst or a
+    bucket, else the fullest window.
     """
     waiting = _Waiting(run)
     arrived = [

@@ -25,7 +25,7 @@ def to_html(plan: Plan) -> str:
 
 
 def charts_of(plan: Plan) -> list[charts.Chart]:
-    """Calls a second, each key's window, the batches where there are several, and the results with one more key."""
+    """Calls a second, each key's window, the batches if there are several, and the results with one more key."""
     scale, unit = charts.time_unit(plan.makespan / SECOND)
     end = plan.makespan / SECOND / scale
     bins = 120

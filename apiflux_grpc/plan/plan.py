@@ -38,7 +38,7 @@ class KeyPlan:
 class Plan:
     """The answer. Times are ns; rates are calls a second.
 
-    `capacity` is the sum over the keys of max / (per + min(latency, J)), None where a key has no limit; `use` can
+    `capacity` is the sum over the keys of max / (per + min(latency, J)), None if a key has no limit; `use` can
     pass 1, since windows start empty. `held` has the shares of the makespan, over all keys, by what held calls back,
     the largest first. `more` is the same work with one more key like the last.
     """
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def rate(self) -> float | None:
-        """Calls a second; None where everything happened at once."""
+        """Calls a second; None if everything happened at once."""
         return self.calls * SECOND / self.makespan if self.makespan else None
 
     @property

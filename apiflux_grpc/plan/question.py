@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_CALLS: Final = 200_000  # of one plan: seconds of real time, however long the makespan is
 MOST_KEYS: Final = 10_000
-LATENCY: Final = "200ms"  # where nothing says how long the upstream takes
+LATENCY: Final = "200ms"  # of an upstream of which nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Question:
     def __post_init__(self) -> None:
         calls = sum(arrival.size for arrival in self.arrivals)
         if not self.arrivals or min(arrival.size for arrival in self.arrivals) < 1:
-            raise ValueError("a plan needs at least one batch, and a batch at least one call")
+            raise ValueError("a plan needs at least one batch of at least one call")
         if calls > MOST_CALLS:
-            raise ValueError(f"{calls} calls are too many for a plan, which takes at most {MOST_CALLS}: plan a part")
+            raise ValueError(_too_many(calls))
         if self.latency[1] > self.pool.timeout:
             raise ValueError(
                 f"a latency of {format_duration(self.latency[1])} is above the pool's timeout of "
-                f"{format_duration(self.pool.timeout)}: such calls fail"
+                f"{format_duration(self.pool.timeout)}, so such calls fail; raise the timeout or lower --latency"
             )
 
 
@@ -77,7 +77,7 @@ def ask(
     arrivals = _arrivals(calls, batches, batch)
     if pools is None:
         if pool is not None:
-            raise ValueError("--pool names a pool of --config FILE, which is missing")
+            raise ValueError("--pool needs --config FILE")
         asked = _pool_of(
             limits, 1 if keys is None else keys, max_in_flight, 1000 if max_connections is None else max_connections
         )
@@ -85,10 +85,12 @@ def ask(
     described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}
     for name, value in {"--limit": limits or None, **described}.items():
         if value is not None:
-            raise ValueError(f"{name} stands beside --config, which has the keys and their limits")
+            raise ValueError(f"{name} conflicts with --config, which has the keys and their limits; set one of them")
     settings = _chosen(pools, pool)
     if len(settings.pool.keys) > MOST_KEYS:
-        raise ValueError(f"pool {settings.pool.name} has more than {MOST_KEYS} keys, the most that a plan takes")
+        raise ValueError(
+            f"pool {settings.pool.name} has {len(settings.pool.keys)} keys; a plan takes at most {MOST_KEYS}"
+        )
     if latency is not None:
         range_ns = parse_latency(latency)
     else:
@@ -98,18 +100,22 @@ def ask(
 
 def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> tuple[Arrival, ...]:
     if batch and (calls is not None or batches is not None):
-        raise ValueError("say either --batch, or --calls and --batches")
+        raise ValueError("--batch conflicts with --calls and --batches; set one or the other")
     if batch:
         arrivals = sorted(map(parse_batch, batch), key=lambda arrival: arrival.at)
         return tuple(Arrival(arrival.size, arrival.at - arrivals[0].at) for arrival in arrivals)
     if calls is None:
-        raise ValueError("--calls N is missing: how many calls a batch has (or --batch SIZE@WHEN)")
+        raise ValueError("set --calls N, how many calls a batch has, or --batch SIZE@WHEN")
     count = 1 if batches is None else batches
     if calls < 1 or count < 1:
         raise ValueError("--calls and --batches must be at least 1")
     if calls * count > MOST_CALLS:  # before so many batches are made
-        raise ValueError(f"{calls * count} calls are too many for a plan, which takes at most {MOST_CALLS}")
+        raise ValueError(_too_many(calls * count))
     return (Arrival(calls),) * count
+
+
+def _too_many(calls: int) -> str:
+    return f"{calls} calls are too many for a plan, which takes at most {MOST_CALLS}; plan a part of them"
 
 
 def parse_batch(text: str) -> Arrival:
@@ -118,9 +124,9 @@ def parse_batch(text: str) -> Arrival:
     try:
         arrival = Arrival(int(size), parse_duration(when) if at_sign and when != "0" else 0)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no batch: expected SIZE@WHEN, like 2000@0s or 10@5s ({error})") from None
+        raise ValueError(f"{text!r} must be SIZE@WHEN, such as 2000@0s or 10@5s ({error})") from None
     if arrival.size < 1:
-        raise ValueError(f"{text!r} is no batch: it needs at least one call")
+        raise ValueError(f"{text!r}: a batch needs at least one call")
     return arrival
 
 
@@ -131,7 +137,7 @@ def parse_limit(text: str) -> Limit:
 
 def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_connections: int) -> Pool:
     if not limits:
-        raise ValueError("--limit MAX/DURATION is missing, like 1000/60s (or --config FILE)")
+        raise ValueError("set --limit MAX/DURATION, such as 1000/60s, or --config FILE")
     for name, value in (("--max-in-flight", max_in_flight), ("--max-connections", max_connections)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1")
@@ -146,7 +152,7 @@ def _chosen(pools: Sequence[PoolSettings], name: str | None) -> PoolSettings:
     by_name = {settings.pool.name: settings for settings in pools}
     name = name or "default"
     if name not in by_name:
-        raise ValueError(f"--pool: there is no pool {name!r}; pools here: {', '.join(sorted(by_name))}")
+        raise ValueError(f"--pool: no pool {name!r} in --config; use one of {', '.join(sorted(by_name))}")
     return by_name[name]
 
 

@@ -66,7 +66,7 @@ class Run:
 
 
 def simulate(question: Question, seed: int = 0) -> Run:
-    """The scheduler at work on virtual time. Raises ValueError where it would take more than a hundred years."""
+    """The scheduler at work on virtual time. Raises ValueError if it would take more than a hundred years."""
     pool = question.pool
     run = Run(question)
     scheduler = Scheduler(pool, FakePacer, 0)
@@ -105,7 +105,7 @@ def simulate(question: Question, seed: int = 0) -> Run:
             break
         now = max(now, min(following))
         if now > HORIZON:
-            raise ValueError("this plan would take more than a hundred years")
+            raise ValueError("this plan would take more than a hundred years; plan fewer calls or more keys")
     if scheduler.waiting:
         raise ValueError("a call waits that no key can ever pay for")
     run.ended = now

@@ -1,7 +1,7 @@
 """`apiflux stress`: many concurrent requests, what came of them, and the judge's verdict.
 
 Rule: the verdict is the judge's alone. Without a target it starts a judge as the upstream and a server in front of it,
-each in a process of its own; with one it sends synthetic load to that server, and there is no judge to ask.
+each in a process of its own; with one it sends synthetic load to that server, and has no judge to ask.
 
 Not known here: what is made of the results; that is figures.py and page.py.
 """
@@ -46,7 +46,7 @@ async def run_stress(
     profile: Profile, target: str | None, requests: int, timeout: float | None, html: Path | None = None
 ) -> int:
     """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
-    short. Cancelled, it shows what there is."""
+    short. Cancelled, it shows the results until then."""
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         if html is not None:
@@ -148,7 +148,7 @@ async def _read(measured: Measured, request: Request, stream: Stream, start: flo
 
 
 async def _watch(measured: Measured, client: Client, info: Info, console: Console) -> None:
-    """Show how it stands: live on a terminal, else a line every five seconds."""
+    """Show the progress: live on a terminal, else a line every five seconds."""
     if not console.is_terminal:
         while True:
             await asyncio.sleep(5)

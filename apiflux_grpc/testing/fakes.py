@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class FakePacer:
     """A leaky bucket in plain arithmetic: `burst` at once, refilled in `seconds`. Fulfils Pacer; knows no loop.
 
-    `taken` lists (instant in ns, amount). Raises RuntimeError where an amount is taken without room.
+    `taken` lists (instant in ns, amount). Raises RuntimeError if an amount is taken without room.
     """
 
     def __init__(self, burst: float, seconds: float) -> None:
@@ -138,7 +138,7 @@ class FakeUpstream:
             self._end(attempt, self._stopped(attempt))
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
-        self.open.remove(attempt)  # ValueError: it is over already, or was never begun
+        self.open.remove(attempt)  # ValueError: it has ended before, or was never begun
         self._sent.discard(attempt)
         attempt.done(outcome)
 

@@ -59,9 +59,9 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     assert ask(pools, pool="two", calls=10).latency == (200 * MILLISECOND, 200 * MILLISECOND)
     assert ask(pools, pool="two", calls=10, latency="1s").latency == (SECOND, SECOND)
     assert ask(pools, calls=10).pool.name == "default"
-    with pytest.raises(ValueError, match=r"--pool: there is no pool 'three'; pools here: default, one, two"):
+    with pytest.raises(ValueError, match=r"--pool: no pool 'three' in --config; use one of default, one, two"):
         ask(pools, pool="three", calls=10)
-    with pytest.raises(ValueError, match="--keys stands beside --config"):
+    with pytest.raises(ValueError, match="--keys conflicts with --config"):
         ask(pools, pool="one", calls=10, keys=2)
     with pytest.raises(ValueError, match=r"latency of 31s is above the pool's timeout of 30s"):
         ask(pools, pool="one", calls=10, latency="1s..31s")
@@ -73,25 +73,25 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limits": [], "calls": 1}, "--limit MAX/DURATION is missing"),
+        ({"limits": [], "calls": 1}, "set --limit MAX/DURATION"),
         ({"limits": ["1000"], "calls": 1}, "'1000' must be MAX/DURATION"),
         ({"limits": ["0/1s"], "calls": 1}, "'0/1s' must be at least 1"),
         ({"limits": ["1/400000h"], "calls": 1}, "longer than 366 days"),
-        ({"limits": ["1/1s"]}, "--calls N is missing"),
-        ({"limits": ["1/1s"], "batches": 2}, "--calls N is missing"),
+        ({"limits": ["1/1s"]}, "set --calls N"),
+        ({"limits": ["1/1s"], "batches": 2}, "set --calls N"),
         ({"limits": ["1/1s"], "calls": 0}, "must be at least 1"),
         ({"limits": ["1/1s"], "calls": 5, "batches": 0}, "must be at least 1"),
-        ({"limits": ["1/1s"], "calls": 5, "batch": ["5"]}, "either --batch, or --calls"),
-        ({"limits": ["1/1s"], "batch": ["0@1s"]}, "'0@1s' is no batch"),
-        ({"limits": ["1/1s"], "batch": ["5@soon"]}, "'5@soon' is no batch"),
-        ({"limits": ["1/1s"], "batch": ["5@"]}, "'5@' is no batch"),
+        ({"limits": ["1/1s"], "calls": 5, "batch": ["5"]}, "--batch conflicts with --calls"),
+        ({"limits": ["1/1s"], "batch": ["0@1s"]}, "'0@1s': a batch needs at least one call"),
+        ({"limits": ["1/1s"], "batch": ["5@soon"]}, "'5@soon' must be SIZE@WHEN"),
+        ({"limits": ["1/1s"], "batch": ["5@"]}, "'5@' must be SIZE@WHEN"),
         ({"limits": ["1/1s"], "batch": ["5@400000h"]}, "longer than 366 days"),
         ({"limits": ["1/1s"], "calls": 5, "keys": 0}, "--keys must be 1 to 10000"),
         ({"limits": ["1/1s"], "calls": 5, "max_in_flight": 0}, "--max-in-flight must be at least 1"),
         ({"limits": ["1/1s"], "calls": 5, "max_connections": 0}, "--max-connections must be at least 1"),
-        ({"limits": ["1/1s"], "calls": 5, "latency": "fast"}, "'fast' is no latency"),
-        ({"limits": ["1/1s"], "calls": 5, "latency": "3s..1s"}, "'3s..1s' is no latency"),
-        ({"limits": ["1/1s"], "calls": 5, "pool": "one"}, "--config FILE, which is missing"),
+        ({"limits": ["1/1s"], "calls": 5, "latency": "fast"}, "'fast' must be 0"),
+        ({"limits": ["1/1s"], "calls": 5, "latency": "3s..1s"}, "'3s..1s' must be 0"),
+        ({"limits": ["1/1s"], "calls": 5, "pool": "one"}, "--pool needs --config FILE"),
         ({"limits": ["1/1s"], "calls": 10**9, "batches": 10**9}, "are too many for a plan"),
         ({"limits": ["1/1s"], "batch": [str(MOST_CALLS), "1"]}, "200001 calls are too many for a plan"),
     ],

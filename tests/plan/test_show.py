@@ -23,7 +23,7 @@ def test_a_plan_of_centuries_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     """One call in 366 days: not a plan; the exit code is that of bad input."""
     assert run_plan(ask(limits=["1/8784h"], calls=200)) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "this plan would take more than a hundred years\n")
+    assert (out, err) == ("", "this plan would take more than a hundred years; plan fewer calls or more keys\n")
 
 
 def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_fairness_is_how_far_apart_the_batches_are() -> None:
 
 
 def test_a_page_of_a_run_that_was_cut_short() -> None:
-    """It says how much is missing, shows what there is, and that no judge was asked."""
+    """It says how much is missing, shows the rest, and that no judge was asked."""
     page = to_html(two_requests(a=[(8, MINUTE)], b=[(8, MINUTE)]), None)
     assert "2 of 8 calls have no result" in page
     assert "no judge was asked" in page
