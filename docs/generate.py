@@ -25,9 +25,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, PlainValidator,
 from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
-from apiflux_grpc import settings
 from apiflux_grpc.cli import app as cli
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST, format_duration
+from apiflux_grpc.settings import tables
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -76,27 +76,27 @@ INTRODUCTIONS: Final = {
 }
 TABLES: Final = ("table", "list of tables")
 VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
-    "_allowed_path": "path",
-    "_answer_header": "name of a header",
-    "_base_url": "URL",
-    "_bind": "HOST:PORT",
-    "_header": "name of a header",
-    "_json_path": "names joined by dots",
-    "_latency": "two durations",
-    "_name": "name: A-Z, a-z, 0-9, dot, underscore, hyphen",
-    "_number": "whole number",
-    "_parameter": "name of a parameter",
-    "_prefix": "text",
-    "_proxy": "URL",
-    "_status_range": "status",
-    "_switch": "true or false",
-    "_variable": "name of a variable",
+    "allowed_path": "path",
+    "answer_header": "name of a header",
+    "base_url": "URL",
+    "bind": "HOST:PORT",
+    "request_header": "name of a header",
+    "json_path": "names joined by dots",
+    "latency": "two durations",
+    "name": "name: A-Z, a-z, 0-9, dot, underscore, hyphen",
+    "number": "whole number",
+    "parameter": "name of a parameter",
+    "prefix": "text",
+    "proxy_url": "URL",
+    "status_range": "status",
+    "switch": "true or false",
+    "variable": "name of a variable",
 }
 
 
 def sections() -> list[Section]:
     """Every table of the TOML file, the file's own names first."""
-    return list(_sections("", settings._File))
+    return list(_sections("", tables.File))
 
 
 def _sections(key: str, model: type[BaseModel]) -> Iterator[Section]:
@@ -148,7 +148,7 @@ def _shape(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(f"`{part}`" for part in parts)
     for one in metadata:
         if isinstance(one, PlainValidator | AfterValidator | BeforeValidator):
-            if one is settings._Milliseconds:
+            if one is tables.Milliseconds:
                 return f"milliseconds{_bounds(metadata)}"
             if (text := _validated(one.func)) and text != "whole number":
                 return text
@@ -161,7 +161,7 @@ def _plural(what: str) -> str:
 
 
 def _validated(function: Callable[..., Any]) -> str:
-    if function.__qualname__.startswith("_duration."):
+    if function.__qualname__.startswith("duration."):
         found = getclosurevars(function).nonlocals
         low, high = found["low"], found["high"]
         least = "above 0" if low == 1 else f"at least {format_duration(low)}" if low else ""
@@ -212,7 +212,7 @@ def _default(info: FieldInfo) -> str:
 
 def environment() -> Section:
     """The variables."""
-    fields = settings._Environment.model_fields
+    fields = tables.Environment.model_fields
     return Section("environment", tuple(Setting(name, _value(info), _default(info)) for name, info in fields.items()))
 
 

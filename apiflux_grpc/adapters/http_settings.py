@@ -15,7 +15,7 @@ from yarl import URL
 
 from apiflux_grpc.adapters.masking import Mask
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, X_API_KEY, HeaderKey, QueryKey
+from apiflux_grpc.core.model import BODY_CAP, MAX_CONNECTIONS, SECOND, X_API_KEY, HeaderKey, QueryKey
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key
@@ -32,11 +32,11 @@ class HttpSettings:
     base_url: str
     key_in: HeaderKey | QueryKey = X_API_KEY
     user_agent: str = "apiflux"  # of calls that don't name their own
-    body_cap: int = 8 << 20  # bytes of an answer's body that are kept, after decompression
+    body_cap: int = BODY_CAP  # bytes of an answer's body that are kept, after decompression
     head_cap: int = 64 << 10  # bytes of an answer's head; chunk sizes and trailers have as much again
     connect_timeout: int = 10 * SECOND  # ns: name, connect and TLS
     idle_timeout: int = 15 * SECOND  # ns; below what upstreams commonly keep an idle connection
-    max_connections: int = 1000
+    max_connections: int = MAX_CONNECTIONS
     ca_file: str | None = None  # None: the system's
     cert_file: str | None = None  # the client's certificate, where the upstream wants one
     key_file: str | None = field(default=None, repr=False)

@@ -74,7 +74,10 @@ class QueryKey:
     name: str
 
 
-X_API_KEY: Final = HeaderKey("X-API-Key")  # unless a pool says otherwise
+# What holds unless a pool says otherwise:
+X_API_KEY: Final = HeaderKey("X-API-Key")
+MAX_CONNECTIONS: Final = 1000
+BODY_CAP: Final = 1 << 20  # bytes; a result stays far below the 4 MiB that gRPC clients take by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class Pool:
     arrival_jitter: int = 250 * MILLISECOND
     timeout: int = 30 * SECOND
     retry: RetryPolicy = RetryPolicy()
-    max_connections: int = 1000
+    max_connections: int = MAX_CONNECTIONS
     # How long calls wait for a key while none can be used, before they fail.
     patience: int = 60 * SECOND
     cost_from: CostHeader | CostJson | None = None  # where an answer tells what it really cost

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import Counts, Key, Limit, Pool
+from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool
 from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
 from apiflux_grpc.judge.options import parse_latency
 from apiflux_grpc.judge.options import parse_limit as parse_window
@@ -79,7 +79,10 @@ def ask(
         if pool is not None:
             raise ValueError("--pool needs --config FILE")
         asked = _pool_of(
-            limits, 1 if keys is None else keys, max_in_flight, 1000 if max_connections is None else max_connections
+            limits,
+            1 if keys is None else keys,
+            max_in_flight,
+            MAX_CONNECTIONS if max_connections is None else max_connections,
         )
         return Question(asked, arrivals, parse_latency(latency or LATENCY))
     described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}

@@ -1,0 +1,174 @@
+"""A pool of the TOML file: what needs several of its fields, and the pool that comes out.
+
+Rule: everything is judged, whatever is wrong before it, so that all faults of a pool are told at once.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from apiflux_grpc.core.cost import CostHeader, CostJson
+from apiflux_grpc.core.model import (
+    MAX_CONNECTIONS,
+    RETRY_REASONS,
+    X_API_KEY,
+    Counts,
+    HeaderKey,
+    Kind,
+    Limit,
+    Pool,
+    QueryKey,
+    RetryPolicy,
+)
+from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
+from apiflux_grpc.settings.keys import groups_of, keys_of
+from apiflux_grpc.settings.tables import SimulatorTable
+from apiflux_grpc.settings.tls import tls_files
+from apiflux_grpc.settings.types import PoolSettings
+from apiflux_grpc.settings.values import NAME_RULE, is_loopback, is_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apiflux_grpc.settings.findings import Findings, Place
+    from apiflux_grpc.settings.sources import Sources
+    from apiflux_grpc.settings.tables import CostFromTable, KeyInTable, PoolTable, RetryTable
+
+LEAST_JITTER: Final = 2 * MILLISECOND  # if a limit is a bucket
+
+
+def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[int, int]) -> PoolSettings:
+    """A pool of the file; `latency` is the simulator's unless the pool says another."""
+    findings, here = sources.findings, sources.toml_place("pools", name)
+    if not is_name(name):
+        findings.fault(here, f"the name of a pool {NAME_RULE}")
+    keys = keys_of(sources, here, table)
+    groups = groups_of(findings, here, table)
+    each = [key.limits for key in keys] + [group.limits for group in groups]
+    limits = [limit for one in each for limit in one]
+    _check_jitter(findings, here, table, limits)
+    simulated = table.base_url is None
+    pool = Pool(
+        name=name,
+        keys=keys,
+        arrival_jitter=table.arrival_jitter,
+        timeout=table.timeout,
+        retry=_retry(findings, here, table.retry),
+        patience=table.patience,
+        cost_from=None if table.cost_from is None else _cost_from(findings, here, table.cost_from, limits),
+        max_connections=_connections(findings, here, table.max_connections),
+        allow_repeat=table.allow_repeat or simulated,
+        success=_success(findings, here, table),
+        allow_paths=_allow_paths(findings, here, table),
+        key_in=X_API_KEY if table.key_in is None else _key_in(findings, here, table.key_in),
+        upstream="simulated" if simulated else "http",
+        base_url=table.base_url or "",
+        groups=groups,
+    )
+    simulator = _simulator(findings, here, table)
+    files = tls_files(sources, here, table)
+    return PoolSettings(
+        pool=pool,
+        base_url=pool.base_url,
+        body_cap=table.body_cap,
+        ca_file=files.ca_file,
+        cert_file=files.cert_file,
+        key_file=files.key_file,
+        egress_proxy=None if table.egress_proxy is None else table.egress_proxy.get_secret_value(),
+        mask_secrets=table.mask_secrets,
+        latency=simulator.latency or latency,
+        error_rate=simulator.error_rate,
+    )
+
+
+def default_connections() -> int:
+    """The most calls of a pool at once that says nothing of it."""
+    return min(MAX_CONNECTIONS, _most_connections())
+
+
+def warn_of_plain_http(findings: Findings, place: Place, base_url: str) -> None:
+    """Keys that leave the machine should be encrypted."""
+    parts = urlsplit(base_url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        findings.warn(place, "is not https, so keys are sent unencrypted")
+
+
+def _most_connections() -> int:
+    """80 % of the descriptors that this process may open: the rest is for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(1, soft * 4 // 5)
+
+
+def _connections(findings: Findings, here: Place, asked: int | None) -> int:
+    most = _most_connections()
+    if asked is not None and asked > most:
+        text = f"must be at most {most}, 80 % of the files that this process may open; raise `ulimit -n` for more"
+        findings.fault((*here, "max_connections"), text)
+    return default_connections() if asked is None else asked
+
+
+def _key_in(findings: Findings, here: Place, table: KeyInTable) -> HeaderKey | QueryKey:
+    place, names = (*here, "key_in"), ("header", "query")
+    findings.exclusive(place, [name for name in names if getattr(table, name) is not None], names)
+    if table.prefix is not None and table.header is None:
+        findings.fault((*place, "prefix"), "needs `header`; remove it or set `header`", (*place, "header"))
+    return HeaderKey(table.header or "", table.prefix or "") if table.query is None else QueryKey(table.query)
+
+
+def _check_jitter(findings: Findings, here: Place, table: PoolTable, limits: Iterable[Limit]) -> None:
+    """A call of a bucket that isn't written within half the jitter isn't sent, so that must be possible."""
+    if table.base_url is None or table.arrival_jitter >= LEAST_JITTER:
+        return
+    if any(limit.kind is Kind.BUCKET for limit in limits):
+        least = format_duration(LEAST_JITTER)
+        text = f"must be at least {least} if a limit is a bucket: a call must be written within half of it"
+        findings.fault((*here, "arrival_jitter"), text)
+
+
+def _cost_from(
+    findings: Findings, here: Place, table: CostFromTable, limits: Iterable[Limit]
+) -> CostHeader | CostJson | None:
+    place, sources = (*here, "cost_from"), {"header": table.header, "json": table.json_path}
+    findings.exclusive(place, [name for name, value in sources.items() if value is not None], [*sources])
+    if all(limit.counts is Counts.CALLS for limit in limits):
+        findings.warn(place, "has no effect, because no limit of this pool counts cost")
+    if table.header is not None:
+        return CostHeader(table.header.lower())
+    return None if table.json_path is None else CostJson(tuple(table.json_path.split(".")))
+
+
+def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:
+    places = [(*here, "retry", name) for name in ("initial_backoff", "max_backoff")]
+    if table.initial_backoff > table.max_backoff:
+        given = places["initial_backoff" not in table.model_fields_set]
+        first, last = format_duration(table.initial_backoff), format_duration(table.max_backoff)
+        findings.fault(given, f"initial_backoff ({first}) must be at most max_backoff ({last})", *places)
+    return RetryPolicy(
+        max_attempts=table.max_attempts,
+        initial_backoff=table.initial_backoff,
+        max_backoff=table.max_backoff,
+        reasons=RETRY_REASONS if table.on_429 else RETRY_REASONS - {Reason.HTTP_429},
+    )
+
+
+def _success(findings: Findings, here: Place, table: PoolTable) -> tuple[tuple[int, int], ...]:
+    if not table.success:
+        findings.fault((*here, "success"), 'is empty, so no call could succeed; leave it out for "2xx"')
+    return tuple(one for one in table.success if one is not None)
+
+
+def _allow_paths(findings: Findings, here: Place, table: PoolTable) -> tuple[str, ...]:
+    if table.allow_paths is not None and not table.allow_paths:
+        findings.fault((*here, "allow_paths"), "is empty, so no path could be used; leave it out to allow all")
+    return tuple(one for one in table.allow_paths or () if one is not None)
+
+
+def _simulator(findings: Findings, here: Place, table: PoolTable) -> SimulatorTable:
+    if table.base_url is not None:
+        warn_of_plain_http(findings, (*here, "base_url"), table.base_url)
+        if table.simulator is not None:
+            findings.fault((*here, "simulator"), "conflicts with `base_url`; set one of them")
+    return table.simulator or SimulatorTable.model_construct()

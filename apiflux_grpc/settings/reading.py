@@ -1,0 +1,134 @@
+"""From the sources to the settings: what isn't of one pool alone.
+
+Rule: a flag wins over the environment, that over `.env`, and that over the TOML file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.settings import values
+from apiflux_grpc.settings.pools import pool_settings
+from apiflux_grpc.settings.seed import seed_pools
+from apiflux_grpc.settings.sources import Sources
+from apiflux_grpc.settings.types import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from apiflux_grpc.settings.types import Mode, PoolSettings
+
+REPEAT_COUNT: Final[Mapping[Mode, int]] = {"test": Settings(()).repeat_count, "production": 2000}
+
+
+def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, bind: str | None) -> Settings:
+    """As `load`, which says what comes in and out."""
+    sources = Sources(config, environ, dotenv)
+    env, server, stress = sources.env, sources.file.server, sources.file.stress
+    mode: Mode = server.mode if env.TEST_MODE is None else "test" if env.TEST_MODE else "production"
+    latency = _mode_latency(sources, mode)
+    host, port = _address(sources, bind)
+    _check_server(sources)
+    pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
+    pools = seed_pools(sources, latency) + pools
+    _warn_of_shared_secrets(sources, pools)
+    repeat_count = _repeat_count(sources, mode)
+    if sources.findings.faults:
+        raise SettingsError(sources.findings.faults)
+    return Settings(
+        pools=tuple(pools),
+        host=host,
+        port=port,
+        mode=mode,
+        repeat_count=repeat_count,
+        batch_size=env.BATCH_SIZE or server.batch_size,
+        concurrent_requests=env.CONCURRENT_REQUESTS or stress.concurrent_requests,
+        request_timeout=env.REQUEST_TIMEOUT or stress.request_timeout,
+        max_batches=server.max_batches,
+        max_queued_calls=server.max_queued_calls,
+        max_queued_bytes=server.max_queued_bytes,
+        max_batch_calls=server.max_batch_calls,
+        max_batch_bytes=server.max_batch_bytes,
+        grace=server.grace,
+        reflection=server.reflection,
+        warnings=tuple(sources.findings.warnings),
+    )
+
+
+def _mode_latency(sources: Sources, mode: Mode) -> tuple[int, int]:
+    """The simulator's latency in that mode; the other mode's is checked too."""
+    env = sources.env
+    for low, high in (("TEST_MIN_LATENCY", "TEST_MAX_LATENCY"), ("PROD_MIN_LATENCY", "PROD_MAX_LATENCY")):
+        if getattr(env, low) > getattr(env, high):
+            given = high if high in sources.set_names else low
+            places = [sources.env_place(name) for name in (low, high)]
+            sources.findings.fault(sources.env_place(given), f"{low} must be at most {high}", *places)
+    if mode == "test":
+        return env.TEST_MIN_LATENCY, env.TEST_MAX_LATENCY
+    return env.PROD_MIN_LATENCY, env.PROD_MAX_LATENCY
+
+
+def _address(sources: Sources, bind: str | None) -> tuple[str, int]:
+    host, port = sources.file.server.bind
+    port = port if sources.env.PORT is None else sources.env.PORT
+    if bind is not None:
+        try:
+            host, port = values.bind(bind)
+        except ValueError as error:
+            sources.findings.fault(("", "--bind"), str(error))
+    if not values.is_loopback(host):
+        sources.findings.warnings.append(
+            f"listens on {host} without TLS: whoever can connect can use up the keys' budgets"
+        )
+    return host, port
+
+
+def _check_server(sources: Sources) -> None:
+    server = sources.file.server
+    if server.state_dir is not None:
+        _unsupported(sources, "server", "state_dir")
+    if server.cold_start == "wait":
+        _unsupported(sources, "server", "cold_start", what='"wait" ')
+    if sources.file.budget is not None:
+        _unsupported(sources, "budget")
+    for one, all_of_them in (("max_batch_calls", "max_queued_calls"), ("max_batch_bytes", "max_queued_bytes")):
+        low, high = getattr(server, one), getattr(server, all_of_them)
+        if low > high:
+            given = one if one in server.model_fields_set else all_of_them
+            places = [sources.toml_place("server", name) for name in (one, all_of_them)]
+            text = f"{one} ({low}) must be at most {all_of_them} ({high})"
+            sources.findings.fault(sources.toml_place("server", given), text, *places)
+
+
+def _unsupported(sources: Sources, *way: str | int, what: str = "") -> None:
+    sources.findings.fault(sources.toml_place(*way), f"{what}is not supported by this version; remove it")
+
+
+def _repeat_count(sources: Sources, mode: Mode) -> int:
+    env, server = sources.env, sources.file.server
+    name = "TEST_REQUESTS_COUNT" if mode == "test" else "PROD_REQUESTS_COUNT"
+    given: int | None = getattr(env, name)
+    count = given or server.repeat_count or REPEAT_COUNT[mode]
+    place = sources.env_place(name) if given else sources.toml_place("server", "repeat_count")
+    most = sources.toml_place("server", "max_batch_calls")
+    if count > server.max_batch_calls:
+        place = place if given or server.repeat_count else most
+        text = f"the default repeat count ({count}) must be at most max_batch_calls ({server.max_batch_calls})"
+        sources.findings.fault(place, text, most)
+    return count
+
+
+def _warn_of_shared_secrets(sources: Sources, pools: Sequence[PoolSettings]) -> None:
+    """Each pool has budgets of its own, so a key in two pools may be used up to both its limits."""
+    owners: dict[str, tuple[str, str]] = {}
+    for one in pools:
+        if not one.base_url:
+            continue
+        for key in one.pool.keys:
+            pool, label = owners.setdefault(key.secret, (one.pool.name, key.label))
+            if key.secret and pool != one.pool.name:
+                sources.findings.warnings.append(
+                    f"pools {pool} and {one.pool.name} share a secret ({label}, {key.label}): "
+                    "each pool counts its calls separately"
+                )

@@ -1,0 +1,181 @@
+"""What comes in: a pydantic model for each table of the TOML file, and one for the environment.
+
+Rule: a model judges each field by itself. Every field is optional, so that a faulty one can be cut out and the rest
+judged again; absence is None or the default. A list's None is an element that was cut out: TOML has no null.
+
+Defaults are those of the types that own them (Settings, Pool, RetryPolicy), which are made here once to read them.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
+
+from apiflux_grpc.core.model import Pool, RetryPolicy
+from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST, SECOND
+from apiflux_grpc.settings import values
+from apiflux_grpc.settings.types import Mode, PoolSettings, Settings
+
+_SETTINGS: Final = Settings(())
+_POOL: Final = Pool("", ())
+_POOL_SETTINGS: Final = PoolSettings(_POOL)
+_RETRY: Final = RetryPolicy()
+
+
+class Table(BaseModel):
+    """A table of the TOML file. Its schema is built when it is first needed, once for all tables inside it."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Told = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]  # GetInfo has 32 bits for it
+Length = Annotated[int, PlainValidator(values.duration(1))]
+LengthOrZero = Annotated[int, PlainValidator(values.duration(0))]
+Backoff = Annotated[int, PlainValidator(values.duration(MILLISECOND, 60 * SECOND))]  # what a request may ask for, too
+Name = Annotated[str, AfterValidator(values.name)]
+
+
+class ServerTable(Table):
+    bind: Annotated[tuple[str, int], PlainValidator(values.bind)] = (_SETTINGS.host, _SETTINGS.port)
+    mode: Mode = _SETTINGS.mode
+    repeat_count: Told | None = None
+    batch_size: Told = _SETTINGS.batch_size
+    reflection: bool = _SETTINGS.reflection
+    grace: LengthOrZero = _SETTINGS.grace
+    max_batches: Count = _SETTINGS.max_batches
+    max_queued_calls: Count = _SETTINGS.max_queued_calls
+    max_queued_bytes: Count = _SETTINGS.max_queued_bytes
+    max_batch_calls: Count = _SETTINGS.max_batch_calls
+    # gRPC's own limit is twice that, and must be below 2^31.
+    max_batch_bytes: Annotated[int, Field(ge=1, lt=1 << 30)] = _SETTINGS.max_batch_bytes
+    state_dir: Any = None
+    cold_start: Literal["trust", "wait"] = "trust"
+
+
+class StressTable(Table):
+    concurrent_requests: Count = _SETTINGS.concurrent_requests
+    request_timeout: Length = _SETTINGS.request_timeout
+
+
+class LimitTable(Table):
+    max: Count | None = None
+    per: Length | None = None
+    counts: Literal["calls", "cost"] = "calls"
+    kind: Literal["window", "bucket"] = "window"
+    burst: Count | None = None
+
+
+class KeyInTable(Table):
+    header: Annotated[str, AfterValidator(values.request_header)] | None = None
+    prefix: Annotated[str, AfterValidator(values.prefix)] | None = None
+    query: Annotated[str, AfterValidator(values.parameter)] | None = None
+
+
+class KeyTable(Table):
+    label: Name | None = None
+    secret: SecretStr | None = None
+    secret_env: Annotated[str, AfterValidator(values.variable)] | None = None
+    secret_file: str | None = None
+    limits: list[LimitTable | None] | None = None
+    max_in_flight: Told | None = None
+
+
+class GroupTable(Table):
+    keys: list[Name | None] | None = None
+    limits: list[LimitTable | None] | None = None
+
+
+class CostFromTable(Table):
+    header: Annotated[str, AfterValidator(values.answer_header)] | None = None
+    json_path: Annotated[Annotated[str, AfterValidator(values.json_path)] | None, Field(alias="json")] = None
+
+
+class RetryTable(Table):
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = _RETRY.max_attempts
+    on_429: bool = True
+    initial_backoff: Backoff = _RETRY.initial_backoff
+    max_backoff: Backoff = _RETRY.max_backoff
+
+
+class SimulatorTable(Table):
+    latency: Annotated[tuple[int, int], PlainValidator(values.latency)] | None = None
+    error_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = _POOL_SETTINGS.error_rate
+
+
+def proxy_url(secret: SecretStr) -> SecretStr:
+    values.proxy_url(secret.get_secret_value())
+    return secret
+
+
+class PoolTable(Table):
+    base_url: Annotated[str, AfterValidator(values.base_url)] | None = None
+    key_in: KeyInTable | None = None
+    limits: list[LimitTable | None] | None = None
+    max_in_flight: Told | None = None
+    timeout: Length = _POOL.timeout
+    arrival_jitter: LengthOrZero = _POOL.arrival_jitter
+    patience: LengthOrZero = _POOL.patience
+    cost_from: CostFromTable | None = None
+    retry: RetryTable = RetryTable.model_construct()
+    max_connections: Count | None = None
+    allow_repeat: bool = _POOL.allow_repeat
+    success: list[Annotated[tuple[int, int], PlainValidator(values.status_range)] | None] = [*_POOL.success]
+    allow_paths: list[Annotated[str, AfterValidator(values.allowed_path)] | None] | None = None
+    egress_proxy: Annotated[SecretStr, AfterValidator(proxy_url)] | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    mask_secrets: bool = _POOL_SETTINGS.mask_secrets
+    body_cap: Count = _POOL_SETTINGS.body_cap
+    simulator: SimulatorTable | None = None
+    keys: list[KeyTable | None] = []
+    groups: list[GroupTable | None] = []
+
+
+class File(Table):
+    server: ServerTable = ServerTable.model_construct()
+    stress: StressTable = StressTable.model_construct()
+    budget: Any = None
+    pools: dict[str, PoolTable] = {}
+
+
+_Number = BeforeValidator(values.number)
+Milliseconds: Final = AfterValidator(lambda number: number * MILLISECOND)
+EnvCount = Annotated[int, _Number, Field(ge=1, le=MOST)]
+EnvLength = Annotated[int, _Number, Field(ge=0, le=LONGEST // MILLISECOND), Milliseconds]
+EnvTimeout = Annotated[int, _Number, Field(ge=1, le=LONGEST // MILLISECOND), Milliseconds]
+
+
+class Environment(BaseModel):
+    """The variables. None: unset, and the default is that of the TOML file's field."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
+
+    PORT: Annotated[int, _Number, Field(ge=0, le=65535)] | None = None
+    TEST_MODE: Annotated[bool, BeforeValidator(values.switch)] | None = None
+    TEST_REQUESTS_COUNT: EnvCount | None = None
+    TEST_MIN_LATENCY: EnvLength = 10 * MILLISECOND
+    TEST_MAX_LATENCY: EnvLength = 50 * MILLISECOND
+    PROD_REQUESTS_COUNT: EnvCount | None = None
+    PROD_MIN_LATENCY: EnvLength = 500 * MILLISECOND
+    PROD_MAX_LATENCY: EnvLength = 3000 * MILLISECOND
+    RATE_LIMIT: EnvCount = 1000
+    API_KEYS: SecretStr = SecretStr("key1,key2,key3")
+    BATCH_SIZE: EnvCount | None = None
+    CONCURRENT_REQUESTS: EnvCount | None = None
+    REQUEST_TIMEOUT: EnvTimeout | None = None
+    UPSTREAM_URL: Annotated[str, AfterValidator(values.base_url)] | None = None
+
+
+TABLES: Final[dict[str, type[Table]]] = {
+    "server": ServerTable,
+    "stress": StressTable,
+    "limits": LimitTable,
+    "key_in": KeyInTable,
+    "keys": KeyTable,
+    "groups": GroupTable,
+    "cost_from": CostFromTable,
+    "retry": RetryTable,
+    "simulator": SimulatorTable,
+}
+"""The table of each name; a pool's is PoolTable, whatever it is called."""

@@ -1,0 +1,89 @@
+"""What comes out: plain, frozen types, and the error that has every fault.
+
+Rule: whoever only uses settings needs this module alone, so it costs nothing to import. A default stands beside its
+field, here or in the type of the core or the engine that owns it, and the tables of the TOML file refer to it.
+Lengths of time are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from apiflux_grpc.core.model import BODY_CAP
+from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.engine.admission import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apiflux_grpc.core.model import Pool
+
+Mode = Literal["test", "production"]
+
+_BOUNDS: Final = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """A pool, and what only its adapter needs.
+
+    `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
+    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated.
+    """
+
+    pool: Pool
+    base_url: str = ""
+    body_cap: int = BODY_CAP
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    egress_proxy: str | None = field(default=None, repr=False)  # may hold a password
+    mask_secrets: bool = True
+    latency: tuple[int, int] = (0, 0)
+    error_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a server and the stress test are told.
+
+    `host` has no brackets. `grace` and `request_timeout` are ns; the latter and `concurrent_requests` are for the
+    stress test. `repeat_count` is that of the mode; `batch_size` is results per message. `warnings` are for people.
+    """
+
+    pools: tuple[PoolSettings, ...]
+    host: str = "127.0.0.1"
+    port: int = 50051
+    mode: Mode = "test"
+    repeat_count: int = 50
+    batch_size: int = 100
+    concurrent_requests: int = 100
+    request_timeout: int = 60 * SECOND
+    max_batches: int = _BOUNDS.batches
+    max_queued_calls: int = _BOUNDS.calls
+    max_queued_bytes: int = _BOUNDS.size
+    max_batch_calls: int = 50_000
+    max_batch_bytes: int = 32 << 20
+    grace: int = 15 * SECOND
+    reflection: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong, and where: `FILE: pools.default.timeout`, `RATE_LIMIT`, `.env: RATE_LIMIT`, `--bind`."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; `faults` has every reason. As text: one fault a line."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))

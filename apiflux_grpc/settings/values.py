@@ -1,0 +1,226 @@
+"""What one value may be: each function reads one and returns it as the program uses it.
+
+Rule: a function raises ValueError saying what the value must be, without repeating it. Nothing here needs a second
+field, a file or a variable.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, urlsplit
+
+from apiflux_grpc.core.call import SENDER_HEADERS
+from apiflux_grpc.core.model import Kind
+from apiflux_grpc.core.units import (
+    LONGEST,
+    format_duration,
+    format_limit,
+    is_host,
+    parse_address,
+    parse_duration,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apiflux_grpc.core.model import Limit
+
+NAME_RULE: Final = "must be 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen"
+LONGEST_SECRET: Final = 8192  # characters
+
+is_name: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]*").fullmatch
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}").fullmatch  # RFC 9110, section 5.6.2
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
+_PATH: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*").fullmatch
+_STATUS: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?").fullmatch
+_SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+def limit_shown(limit: Limit) -> str:
+    """A limit in words: `1000 per 60s`, `10 per 1s (a bucket of 20)`."""
+    text = format_limit(limit.max, limit.per, limit.counts.value)
+    if limit.kind is Kind.BUCKET:
+        return f"{text} (a bucket of {limit.depth})"
+    return text if limit.burst is None else f"{text} (bursts of {limit.burst})"
+
+
+def duration(low: int, high: int = LONGEST) -> Callable[[object], int]:
+    """A reader of durations from `low` to `high` (ns)."""
+
+    def read_duration(value: object) -> int:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise ValueError('needs a unit: write a string such as "60s" or "250ms"')
+        if not isinstance(value, str):
+            raise ValueError('must be a string such as "60s" or "250ms"')
+        length = parse_duration(value)
+        if not low <= length <= high:
+            least = "above 0" if low == 1 else f"at least {format_duration(low)}"
+            raise ValueError(f"must be {least}" if length < low else f"must be at most {format_duration(high)}")
+        return length
+
+    return read_duration
+
+
+def latency(value: object) -> tuple[int, int]:
+    """Two durations, the shorter one first."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError('must be two durations, such as ["10ms", "50ms"]')
+    low, high = map(duration(0), value)
+    if low > high:
+        raise ValueError("must have the shorter duration first")
+    return low, high
+
+
+def bind(value: object) -> tuple[str, int]:
+    """Where to listen."""
+    if not isinstance(value, str):
+        raise ValueError('must be HOST:PORT, a string such as "127.0.0.1:50051" or "[::1]:50051"')
+    return parse_address(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def status_range(value: object) -> tuple[int, int]:
+    """`2xx`, `404` or `200-299` as the first and the last status."""
+    match = _STATUS(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a string such as "2xx", "404" or "200-299"')
+    if match[1]:
+        return int(match[1]) * 100, int(match[1]) * 100 + 99
+    low, high = int(match[2]), int(match[3] or match[2])
+    if low > high:
+        raise ValueError("must have the lower status first")
+    return low, high
+
+
+def _url(text: str) -> SplitResult:
+    """What base_url and egress_proxy have in common."""
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("must be a URL, without spaces and in ASCII")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("must be a URL with a valid host and port") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or a fragment")
+    if port == 0 or parts.netloc.endswith(":") or not is_host(parts.hostname or ""):
+        raise ValueError("must name a host, and a port from 1 to 65535 if any")
+    return parts
+
+
+def base_url(text: str) -> str:
+    """Scheme, host and path of an upstream, without a slash at the end."""
+    parts = _url(text)
+    if "@" in parts.netloc:
+        raise ValueError("must not have user info; secrets belong in `keys`")
+    path = parts.path
+    if path and (not _PATH(path) or "//" in path or {".", ".."} & set(path.split("/"))):
+        raise ValueError('must have a path without "//", "." and "..", and with other characters percent-encoded')
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError('must have two hexadecimal digits after each "%"')
+    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"
+
+
+def proxy_url(text: str) -> str:
+    """Where a proxy is; it may have user info."""
+    if _url(text).path not in ("", "/"):
+        raise ValueError("must not have a path")
+    return text
+
+
+def name(text: str) -> str:
+    """A label."""
+    if not is_name(text):
+        raise ValueError(NAME_RULE)
+    return text
+
+
+def variable(text: str) -> str:
+    """The name of an environment variable."""
+    if not _VARIABLE(text):
+        raise ValueError("must be the name of an environment variable")
+    return text
+
+
+def answer_header(text: str) -> str:
+    """The name of a header of an answer."""
+    if not _TOKEN(text):
+        raise ValueError("must be the name of a header")
+    return text
+
+
+def request_header(text: str) -> str:
+    """The name of a header that the key may go into."""
+    answer_header(text)
+    if text.lower() in SENDER_HEADERS:
+        raise ValueError("must be another header, because the service sets this one itself")
+    return text
+
+
+def json_path(text: str) -> str:
+    """Names joined by dots."""
+    if len(text) > 256 or not all(text.split(".")):
+        raise ValueError('must be names joined by dots, such as "usage.total_tokens"')
+    return text
+
+
+def prefix(text: str) -> str:
+    """What goes before a key in its header."""
+    if not _PRINTABLE(text) or text.startswith(" "):
+        raise ValueError("must be printable ASCII that doesn't begin with a space")
+    return text
+
+
+def parameter(text: str) -> str:
+    """The name of a query parameter."""
+    if not _PARAMETER(text):
+        raise ValueError("must be the name of a query parameter: A-Z, a-z, 0-9, dot, underscore, tilde and hyphen")
+    return text
+
+
+def allowed_path(text: str) -> str:
+    """The beginning of a path."""
+    if not _PATH(text):
+        raise ValueError('must begin with "/" and have only characters of a path')
+    return text
+
+
+def number(text: str) -> int:
+    """A whole number in a variable."""
+    if not re.fullmatch(r"-?[0-9]{1,18}", text.strip()):
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def switch(text: str) -> bool:
+    """True or false in a variable."""
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise ValueError("must be true or false (or 1, 0, yes, no, on, off)") from None
+
+
+def secret_fault(secret: str) -> str | None:
+    """Why this can't be sent as a key."""
+    if not secret:
+        return "is empty"
+    if len(secret) > LONGEST_SECRET:
+        return f"is longer than {LONGEST_SECRET} characters"
+    if not _PRINTABLE(secret):
+        return "has a control character or one outside ASCII, which a header can't carry"
+    if secret != secret.strip(" "):
+        return "begins or ends with a space"
+    return None

@@ -1,0 +1,35 @@
+"""What works but may not be meant is said once, in words that show no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apiflux_grpc.settings import load
+from tests.settings.writing import CANARY, GOOD, loaded
+
+
+@pytest.mark.parametrize(
+    ("host", "warns"), [("0.0.0.0", True), ("[::]", True), ("127.9.9.9", False), ("localhost", False)]
+)
+def test_listening_to_the_world_is_warned_of(host: str, warns: bool) -> None:
+    """Without TLS, anything but loopback is worth a word."""
+    warnings = load(None, environ={}, bind=f"{host}:1").warnings
+    assert any("without TLS" in warning for warning in warnings) is warns
+
+
+def test_other_warnings(tmp_path: Path) -> None:
+    """Keys in the clear, a key in two pools, ignored names, simulator keys sent out, a default nobody wrote."""
+    (clear,) = loaded(tmp_path, GOOD.replace("127.0.0.1", "api.example")).warnings
+    assert "not https" in clear
+    both = GOOD + GOOD.replace("pools.default", "pools.second")
+    (shared,) = loaded(tmp_path, both).warnings
+    assert "pools default and second share a secret" in shared
+    (ignored,) = loaded(tmp_path, GOOD, API_KEYS="x").warnings
+    assert ignored.startswith("API_KEYS: not used")
+    (sent,) = load(None, environ={"UPSTREAM_URL": "http://127.0.0.1:1"}).warnings
+    assert sent.startswith("API_KEYS: not set")
+    (simulated,) = loaded(tmp_path, GOOD.replace("pools.default", "pools.other")).warnings
+    assert "that pool is the simulator" in simulated
+    assert CANARY not in clear + shared + ignored + sent + simulated
