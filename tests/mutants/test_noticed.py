@@ -11,7 +11,6 @@ from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Reason, Unknown
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.engine.mailbox import Mailbox
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import FakeUpstream, SilentObserver
 from tests.mutants.variants import VARIANTS
@@ -54,22 +53,6 @@ async def test_a_batch_that_crosses_the_drain_ends_as_draining() -> None:
     assert [result.failure for result in message.items] == [Reason.DRAINING]
     assert upstream.begun == []
     await engine.stop()
-
-
-async def test_what_is_posted_while_messages_are_handled_is_handled_too() -> None:
-    """A post during a drain arms the mailbox anew; its wake-up isn't lost."""
-    seen: list[int] = []
-
-    def handle(message: int) -> None:
-        seen.append(message)
-        if message < 3:
-            mailbox.post(message + 1)
-
-    mailbox = Mailbox(asyncio.get_running_loop(), handle)
-    mailbox.post(1)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert seen == [1, 2, 3]
 
 
 def test_variants_differ_and_have_names_of_their_own() -> None:

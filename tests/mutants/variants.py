@@ -27,6 +27,7 @@ OF_SCHEDULER: Final = ("tests/core/test_scheduler.py",)
 OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
 OF_BREAKER: Final = ("tests/core/test_breaker.py",)
 OF_RETRY: Final = ("tests/core/test_retry.py",)
+OF_MAILBOX: Final = ("tests/engine/test_mailbox.py",)
 OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
 OF_FORECAST: Final = ("tests/core/test_forecast.py",)
@@ -373,7 +374,7 @@ VARIANTS: Final = (
         "        for _ in range(len(queue)):\n            handle(queue.popleft())",
         "        queue, handle = self._queue, self._handle\n"
         "        for _ in range(len(queue)):\n            handle(queue.popleft())\n        self._armed = False",
-        NOTICED,
+        OF_MAILBOX,
     ),
     # -- found later --------------------------------------------------------------------------------
     Variant(
