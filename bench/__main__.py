@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, sender
+from bench import cpu, hot_path, latency, limits, memory, nginx, sender, waiting
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 
 SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "cpu": cpu.figures,
+    "waiting": waiting.figures,
     "sender": sender.figures,
     "load": latency.figures,
     "memory": memory.figures,
