@@ -10,7 +10,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from docs.generate import DOCS, ROOT, Command, commands
+from docs.command_line import Command, commands
+from docs.common import DOCS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

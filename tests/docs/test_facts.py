@@ -27,7 +27,7 @@ from apiflux_grpc.server.lifecycle import MAX_STREAMS
 from apiflux_grpc.server.service import WINDOW, Defaults
 from apiflux_grpc.server.status import MOST_VIOLATIONS
 from apiflux_grpc.settings import Settings
-from docs.generate import ROOT
+from docs.common import ROOT
 from tests.docs.pages import page, pages
 
 if TYPE_CHECKING:

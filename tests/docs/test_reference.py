@@ -13,8 +13,12 @@ from apiflux_grpc.core import errors
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from docs import generate
-from docs.generate import PAGES, PROTO, ROOT
+from docs.command_line import exit_codes
+from docs.common import DOCS, ROOT
+from docs.configuration import check_words, words
+from docs.contract import PROTO, Declared, contract
+from docs.generate import PAGES
+from docs.settings import environment, sections
 from tests.docs.pages import page
 
 if TYPE_CHECKING:
@@ -24,12 +28,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     """Committed as it is generated; `python -m docs.generate` writes them anew."""
-    assert (generate.DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
 
 
 def test_every_setting_has_words_and_all_words_have_a_setting() -> None:
     """docs/_settings.toml and the settings fit together, both ways."""
-    assert generate.check_words() == []
+    assert check_words() == []
 
 
 def test_every_setting_is_named() -> None:
@@ -37,7 +41,7 @@ def test_every_setting_is_named() -> None:
     text = page("reference/configuration.md")
     wanted = [
         f"[`{setting.name}`](#{section.key or 'file'}.{setting.name})"
-        for section in [*generate.sections(), generate.environment()]
+        for section in [*sections(), environment()]
         for setting in section.settings
     ]
     assert [name for name in wanted if name not in text] == []
@@ -54,31 +58,31 @@ def test_what_is_said_not_to_be_supported_is_refused(tmp_path: Path, section: st
     file.write_text(f"[{section}]\n{name} = {value}\n" if section else f"{name} = {value}\n")
     with pytest.raises(SettingsError, match="not supported by this version"):
         load(file, environ={})
-    assert "not supported by this version" in generate.words()[section][name]["text"].lower()
+    assert "not supported by this version" in words()[section][name]["text"].lower()
 
 
 def test_every_exit_code_is_there() -> None:
     """0 to 4, as cli.py has them."""
-    assert [code for code, _ in generate.exit_codes()] == ["0", "1", "2", "3", "4"]
+    assert [code for code, _ in exit_codes()] == ["0", "1", "2", "3", "4"]
 
 
 def test_the_contract_is_read_whole() -> None:
     """Every service, method, message, field and oneof of the compiled contract is found in the file, and no other."""
-    assert set(_declared(generate.contract(PROTO.read_text(encoding="utf-8")))) == set(_described())
+    assert set(_declared(contract(PROTO.read_text(encoding="utf-8")))) == set(_described())
 
 
 def test_everything_in_the_contract_has_a_comment() -> None:
     """Else a row of the page would be empty."""
     bare = [
         f"{outer.name}.{one.name}"
-        for outer in generate.contract(PROTO.read_text(encoding="utf-8")).inner
+        for outer in contract(PROTO.read_text(encoding="utf-8")).inner
         for one in [*outer.inner, *(each for inner in outer.inner for each in inner.inner)]
         if not one.comment
     ]
     assert bare == []
 
 
-def _declared(root: generate.Declared) -> Iterator[str]:
+def _declared(root: Declared) -> Iterator[str]:
     for outer in root.inner:
         yield outer.name
         for one in outer.inner:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import ROOT
+from docs.common import ROOT
 
 LOADS = {
     "link": "href",

@@ -17,7 +17,8 @@ from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing.served import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from docs.generate import ROOT, commands
+from docs.command_line import commands
+from docs.common import ROOT
 from tests.docs.pages import Block, blocks, check_apiflux, inline_code, simple_commands
 
 LISTENS = "listens on"  # beyond loopback: what a container must do is warned of all the same
