@@ -2,7 +2,8 @@
 
 The rules: a call's result says what happened and whether it may have run; a call that isn't idempotent arrives again
 only after an answer which says that it was not executed; other calls of the pool don't notice; and however much is
-sent again, no window of any key is exceeded. Not proved here: each byte at which an answer can end (tests/sender).
+sent again, no window of any key is exceeded. Not proved here: each byte at which an answer can
+end (tests/adapters/sender).
 """
 
 from __future__ import annotations

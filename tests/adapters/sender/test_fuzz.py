@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.outcome import Answer, NotSent, Outcome
-from tests.sender.hostile import FIN, PASSES, Stage, Step, World, passes, until
+from tests.adapters.sender.script import FIN, TAKEN, Step
+from tests.adapters.sender.stage import Stage, World
+from tests.adapters.sender.waiting import until
 
 BODY_CAP = 300
 HEAD_CAP = 2000
@@ -137,7 +139,7 @@ def pieces(text: bytes, places: Sequence[int]) -> list[Step]:
     steps: list[Step] = []
     last = 0
     for place in places:
-        steps += text[last:place], PASSES
+        steps += text[last:place], TAKEN
         last = max(last, place)
     return [*steps, text[last:], FIN]
 
@@ -175,8 +177,10 @@ def fuzz(world: World, examples: int) -> None:
         nonlocal whole
         before = len(stage.server.peers)
         outcome = await ask(stage, text, places, method)
-        await until(lambda: all(peer.resting for peer in stage.server.peers[before - 1 :]))
-        await passes()
+        peers = stage.server.peers[max(0, before - 1) :]
+        await until(lambda: all(peer.resting for peer in peers))
+        for peer in peers:
+            await peer.taken()
         await stage.follow()
         oracle = read_by_h11(text, method)
         if oracle is None or not isinstance(outcome, Answer) or outcome.fault is not None:

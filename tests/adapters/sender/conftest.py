@@ -1,4 +1,4 @@
-"""What the sender's gates run in: each sender, on each loop, plain and TLS."""
+"""What the sender's tests run in: each sender, on each loop, plain and over TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.sender.hostile import LOOPS, SUBJECTS, Authority, World
+from tests.adapters.sender.stage import LOOPS, SUBJECTS, Authority, World
+from tests.clock import Clock
 
 slow = pytest.mark.slow
 # Between them the quick ones have both loops, plain and TLS.
@@ -46,7 +47,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def made(name: str, authority: Authority) -> Iterator[World]:
     subject, loop, wire = name.split("-")
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        yield World(SUBJECTS[subject], loop, runner, authority if wire == "tls" else None)
+        yield World(SUBJECTS[subject], loop, runner, Clock(runner.get_loop()), authority if wire == "tls" else None)
 
 
 @pytest.fixture(params=OURS)
@@ -65,7 +66,7 @@ def secure(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Wor
 
 @pytest.fixture(params=CONTROL)
 def control(request: pytest.FixtureRequest, authority: Authority) -> Iterator[World]:
-    """aiohttp, which the gates are checked with too, where it keeps them."""
+    """aiohttp, which shows that what is asked for isn't only our own idea."""
     with made(request.param, authority) as world:
         yield world
 

@@ -29,7 +29,7 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.ports import Upstream
-from tests.sender.hostile import LOOPS, SUBJECTS, Authority, Told
+from tests.adapters.sender.stage import LOOPS, SUBJECTS, Authority, Told
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -370,7 +370,7 @@ class Visit:
         return sum(bool(one.raddr) and one.raddr.port == self.site.port and one.status == "ESTABLISHED" for one in mine)
 
     async def end(self) -> None:
-        await asyncio.wait_for(self.upstream.close(), 10)
+        await self.upstream.close()
         assert all(told.log == ["sent", "done"] for told in self.told)
         assert self.open() == 0
         want = Counter(f"n={told.number}" for told in self.told)

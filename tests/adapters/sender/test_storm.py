@@ -11,7 +11,9 @@ import pytest
 
 from apiflux_grpc.core.model import MILLISECOND
 from apiflux_grpc.core.outcome import Answer, Outcome, Unknown
-from tests.sender.hostile import CUT, ECHO, FIN, HANG, PASSES, RST, Stage, Step, World, passes
+from tests.adapters.sender.script import CUT, ECHO, FIN, HANG, RST, TAKEN, Step
+from tests.adapters.sender.stage import Stage, World
+from tests.adapters.sender.waiting import passes
 
 S = b"HTTP/1.1 200 OK\r\n"
 OK = S + b"Content-Length: 2\r\n\r\nok"
@@ -22,8 +24,8 @@ CHUNKED = S + b"Transfer-Encoding: chunked\r\n\r\n"
 SCRIPTS: list[tuple[str, int, tuple[Step, ...]]] = [
     ("/echo", 30, (ECHO,)),
     ("/slow", 10, (0.002, ECHO)),
-    ("/pieces", 5, (S, PASSES, b"Content-Length: 2\r\n", PASSES, b"\r\no", PASSES, b"k")),
-    ("/chunks", 5, (CHUNKED, PASSES, b"2\r\nok\r\n", PASSES, b"0\r\n\r\n")),
+    ("/pieces", 5, (S, TAKEN, b"Content-Length: 2\r\n", TAKEN, b"\r\no", TAKEN, b"k")),
+    ("/chunks", 5, (CHUNKED, TAKEN, b"2\r\nok\r\n", TAKEN, b"0\r\n\r\n")),
     ("/until-end", 3, (S + b"\r\nok", FIN)),
     ("/close", 3, (S + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", FIN)),
     ("/answer-and-end", 3, (OK, FIN)),
@@ -35,10 +37,10 @@ SCRIPTS: list[tuple[str, int, tuple[Step, ...]]] = [
     ("/half-body", 3, (S + b"Content-Length: 5\r\n\r\nok", CUT)),
     ("/half-body-reset", 3, (S + b"Content-Length: 5\r\n\r\nok", RST)),
     ("/half-body-hang", 2, (S + b"Content-Length: 5\r\n\r\nok", HANG)),
-    ("/garbage", 3, (b"nonsense\r\n\r\n", PASSES, b"more")),
+    ("/garbage", 3, (b"nonsense\r\n\r\n", TAKEN, b"more")),
     ("/chunk-garbage", 2, (CHUNKED + b"2\r\nokzz\r\n", HANG)),
     ("/stray", 3, (OK + OK,)),
-    ("/interim", 3, (b"HTTP/1.1 100 Continue\r\n\r\n", PASSES, OK)),
+    ("/interim", 3, (b"HTTP/1.1 100 Continue\r\n\r\n", TAKEN, OK)),
     ("/switch", 1, (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", HANG)),
     ("/hang", 3, (HANG,)),
     ("/late-end", 2, (ECHO, 0.003, FIN)),
@@ -66,7 +68,7 @@ async def one(stage: Stage, chance: random.Random, tally: Counter[str]) -> None:
         delay = chance.choice((0.0, 0.0005, 0.001, 0.003, 0.01))
         await asyncio.sleep(delay)
         stage.cancel(told)
-    outcome = await asyncio.wait_for(told.over(), 20)
+    outcome = await told.over()
     tally[type(outcome).__name__] += 1
     if isinstance(outcome, Answer) and outcome.fault is None and method != "HEAD":
         own = told.number.encode() if path in {"/echo", "/slow", "/late-end", "/late-reset"} else b"ok"
@@ -84,7 +86,7 @@ async def storm(world: World, calls: int, at_once: int, seed: int) -> None:
         server = stage.server
         for path, _, steps in SCRIPTS:
             server.on(path, *steps)
-        server.on(EARLY, TOO_LARGE, PASSES, RST, early=True)
+        server.on(EARLY, TOO_LARGE, TAKEN, RST, early=True)
 
         left = calls
 
@@ -95,7 +97,7 @@ async def storm(world: World, calls: int, at_once: int, seed: int) -> None:
                 await one(stage, chance, tally)
 
         await asyncio.gather(*(worker() for _ in range(at_once)))
-        await asyncio.wait_for(stage.upstream.close(), 10)
+        await stage.upstream.close()
         await server.quiet()
         outcomes: list[Outcome] = [outcome for told in stage.told for outcome in told.outcomes]
         assert len(outcomes) == calls

@@ -1,110 +1,24 @@
-"""A server that does what a test says, byte by byte, and the rules that hold for every attempt against it.
+"""A server that does what a test says, byte by byte.
 
 Rule: nothing stands between a script and the kernel. Sockets have no transport, so that a connection ends by FIN or
-by RST as the script says; TLS is spoken over memory BIOs, so that it can also end without its goodbye. Client and
-server share a loop: what one has written, the other takes in within a few passes.
+by RST as the script says; TLS is spoken over memory BIOs, so that it can also end without its goodbye.
 
-Everything here lives on one running loop.
+Everything here lives on one running loop, the client's too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
 import struct
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import suppress
 
-import uvloop
-
-from apiflux_grpc.adapters.http_settings import HttpSettings
-from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
-from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, Key
-from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Unknown
-from apiflux_grpc.engine.ports import Upstream
-from apiflux_grpc.testing import Watch
-
-KEY: Final = Key("key-1", "sk-hostile-0123456789", ())
-TOKEN: Final = re.compile(rb"n=(\d{6})")
-ENOUGH: Final = 10.0  # seconds; only a fault waits so long
-
-
-class Do(Enum):
-    """What a script does besides sending bytes and waiting."""
-
-    ECHO = "answer 200 with the call's number"
-    WHOLE = "wait until the request has come whole"
-    PASSES = "let the client take in what was sent"
-    GATE = "wait until the test opens the gate"
-    HANG = "do nothing until the client ends the connection"
-    DEAF = "read nothing any more"
-    FIN = "end the sending side, in TLS with its goodbye"
-    CUT = "end the sending side, in TLS without its goodbye"
-    CLOSE = "close the socket in order"
-    RST = "end the connection by RST"
-
-
-ECHO, WHOLE, PASSES, GATE, HANG, DEAF = Do.ECHO, Do.WHOLE, Do.PASSES, Do.GATE, Do.HANG, Do.DEAF
-FIN, CUT, CLOSE, RST = Do.FIN, Do.CUT, Do.CLOSE, Do.RST
-
-Step = bytes | float | Do  # bytes are sent; a number waits for so many seconds
-
-
-async def until(condition: Callable[[], object], what: str = "") -> None:
-    """Waits for what has no event; fails after ENOUGH."""
-    late = time.monotonic() + ENOUGH
-    while not condition():
-        assert time.monotonic() < late, f"never came true: {what or condition}"
-        await asyncio.sleep(0.001)
-
-
-async def passes(count: int = 8) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-# -- the server ------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Request:
-    """A request of which at least the head has come; `at` is the instant of its first byte."""
-
-    at: int
-    head: bytes
-    length: int
-    body: bytearray = field(default_factory=bytearray)
-
-    @property
-    def method(self) -> str:
-        return self.head.split(b" ", 1)[0].decode()
-
-    @property
-    def target(self) -> str:
-        return self.head.split(b" ", 2)[1].decode()
-
-    @property
-    def path(self) -> str:
-        return self.target.split("?", 1)[0]
-
-    @property
-    def number(self) -> str:
-        found = TOKEN.search(self.head)
-        return found[1].decode() if found else ""
-
-    @property
-    def whole(self) -> bool:
-        return len(self.body) >= self.length
+from tests.adapters.sender.script import TOKEN, Do, Request, Step, length_of
+from tests.adapters.sender.taken import Taken
+from tests.adapters.sender.waiting import until
 
 
 class Peer:
@@ -114,7 +28,7 @@ class Peer:
     bytes of a request whose head isn't whole.
     """
 
-    def __init__(self, server: Hostile, sock: socket.socket) -> None:
+    def __init__(self, server: Hostile, sock: socket.socket, port: int) -> None:
         self.chunks: list[tuple[int, bytes]] = []
         self.requests: list[Request] = []
         self.rest = bytearray()
@@ -125,6 +39,9 @@ class Peer:
         self.fault: BaseException | None = None
         self._server = server
         self._sock = sock
+        self._port = port  # the client's
+        self._sent = 0  # bytes, sealed if in TLS
+        self._ended = False  # this side
         self._loop = asyncio.get_running_loop()
         self._rest_at = 0
         self._news: list[asyncio.Future[None]] = []
@@ -174,10 +91,10 @@ class Peer:
         except ssl.SSLError:
             self._actor.cancel()
         with suppress(OSError):
-            self._sock.send(self._out.read())
+            self._sent += self._sock.send(self._out.read())
 
     def _took(self, data: bytes) -> None:
-        now = time.monotonic_ns()
+        now = self._server.clock()
         self.chunks.append((now, data))
         rest = memoryview(data)
         while rest:
@@ -197,7 +114,7 @@ class Peer:
             head = bytes(self.rest[: end + 4])
             self.rest.clear()
             rest = rest[end + 4 - before :]
-            self.requests.append(Request(self._rest_at, head, _length(head)))
+            self.requests.append(Request(self._rest_at, head, length_of(head)))
         self._tell()
 
     def listen(self) -> None:
@@ -267,8 +184,8 @@ class Peer:
         elif step is Do.WHOLE:
             assert request is not None
             await self.until(lambda: request.whole)
-        elif step is Do.PASSES:
-            await passes()
+        elif step is Do.TAKEN:
+            await self.taken()
         elif step is Do.GATE:
             await self._server.gate.wait()
         elif step is Do.HANG:
@@ -281,15 +198,23 @@ class Peer:
             self.resting = True
             await self._loop.create_future()  # until the client ends its side
 
+    async def taken(self) -> None:
+        """Waits until the client has taken in all that was sent, and the end of this side if it came; or is gone."""
+        taken = self._server.taken
+        await taken.until(
+            lambda: self._port in taken.over or (not self._ended and taken.bytes[self._port] >= self._sent)
+        )
+
     def end_now(self, step: Do) -> None:
         """End the connection by FIN, CUT, CLOSE or RST, after reading all that has come."""
         self.look()
         if not self.open:
             return
+        self._ended = True
         if self._tls is not None and step in {Do.FIN, Do.CLOSE}:
             with suppress(ssl.SSLWantReadError):
                 self._tls.unwrap()
-            self._sock.send(self._out.read())
+            self._sent += self._sock.send(self._out.read())
         if step in {Do.FIN, Do.CUT}:
             self._sock.shutdown(socket.SHUT_WR)
             return
@@ -301,7 +226,11 @@ class Peer:
 
     def send_now(self, data: bytes) -> None:
         """Send what the kernel is sure to take."""
-        assert self._sock.send(self._sealed(data)) > 0
+        self._sent += self._sock.send(self._sealed(data))
+
+    def block_until_seen(self) -> None:
+        """Wait until the client's kernel has what was sent, or the end; its loop gets no turn to see that."""
+        self._server.taken.block_until_readable(self._port)
 
     def _sealed(self, data: bytes) -> bytes:
         if self._tls is None:
@@ -318,6 +247,7 @@ class Peer:
             sent = 0
         if sent < len(data):
             await self._loop.sock_sendall(self._sock, memoryview(data)[sent:])
+        self._sent += len(data)
 
     def _over(self, actor: asyncio.Task[None]) -> None:
         if not actor.cancelled():
@@ -337,16 +267,12 @@ class Peer:
         return f"<{state} connection, {len(self.requests)} requests, {bytes(self.rest)!r} behind them>"
 
 
-def _length(head: bytes) -> int:
-    found = re.search(rb"\r\nContent-Length: *(\d+)\r\n", head, re.IGNORECASE)
-    assert b"\r\ntransfer-encoding" not in head.lower(), "chunked requests aren't understood here"
-    return int(found[1]) if found else 0
-
-
 class Hostile:
     """The server. `peers` are its connections in the order in which they came; it begins with ECHO on every path."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, clock: Callable[[], int], taken: Taken) -> None:
+        self.clock = clock
+        self.taken = taken
         self.peers: list[Peer] = []
         self.greeting: tuple[Step, ...] = ()  # what happens when a connection comes, in TLS after the handshake
         self.mute = False  # reads nothing of new connections, not even for the handshake
@@ -428,176 +354,9 @@ class Hostile:
     def _accept(self) -> None:
         with suppress(BlockingIOError):
             while True:
-                sock, _ = self._socket.accept()
+                sock, (_, port) = self._socket.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                peer = Peer(self, sock)
+                peer = Peer(self, sock, port)
                 self.peers.append(peer)
                 self._living.add(peer)
-
-
-# -- the attempts ----------------------------------------------------------------------------------
-
-
-class Told(Watch):
-    """A Watch that also keeps in which order it was told."""
-
-    __slots__ = ("log", "number")
-
-    def __init__(self, number: str, call: Call, timeout: int) -> None:
-        super().__init__(call, KEY, timeout)
-        self.number = number
-        self.log: list[str] = []
-
-    def sent(self, at: int) -> None:
-        self.log.append("sent")
-        super().sent(at)
-
-    def done(self, outcome: Outcome) -> None:
-        self.log.append("done")
-        super().done(outcome)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A sender under test. `ours`: it is held to everything, not only to what the control can do too."""
-
-    name: str
-    make: Callable[[HttpSettings], Upstream]
-    ours: bool
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority made for the tests: its file, and a context for servers on 127.0.0.1."""
-
-    ca_file: Path
-    chain_file: Path
-    key_file: Path
-    context: ssl.SSLContext
-
-
-class Stage:
-    """One upstream against one hostile server. What is begun here is held to the rules when the stage ends."""
-
-    def __init__(self, server: Hostile, upstream: Upstream) -> None:
-        self.server = server
-        self.upstream = upstream
-        self.told: list[Told] = []
-        self.noise: list[str] = []  # what the loop's exception handler was told
-
-    def begin(
-        self,
-        path: str = "/",
-        method: str = "GET",
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        timeout: int = 30 * SECOND,
-        send_by: int | None = None,
-    ) -> Told:
-        number = f"{len(self.told):06}"
-        told = Told(number, Call(method, path, {"n": number}, headers or {}, body), timeout)
-        told.send_by = send_by
-        self.told.append(told)
-        self.upstream.begin(told)
-        assert "done" not in told.log, "done inside begin"
-        return told
-
-    async def call(self, path: str = "/", method: str = "GET", **more: Any) -> Outcome:
-        """Begins a call and waits for its end."""
-        told = self.begin(path, method, **more)
-        return await asyncio.wait_for(told.over(), 2 * ENOUGH)
-
-    async def follow(self, path: str = "/follow") -> None:
-        """A call that nothing hinders gets its own answer."""
-        outcome = await self.call(path)
-        number = self.told[-1].number
-        assert isinstance(outcome, Answer), outcome
-        assert (outcome.status, outcome.body, outcome.fault) == (200, number.encode(), None), outcome
-
-    def cancel(self, told: Told) -> None:
-        was_done = "done" in told.log
-        self.upstream.cancel(told)
-        assert was_done or "done" not in told.log, "done inside cancel"
-
-    async def end(self) -> None:
-        """Closes the upstream and applies the rules to everything that was begun."""
-        await asyncio.wait_for(self.upstream.close(), ENOUGH)
-        assert all("done" in told.log for told in self.told), "close returned before everything was done"
-        await self.server.quiet()
-        await passes()
-        self.check()
-
-    def check(self) -> None:
-        seen, nameless = self.server.seen(), self.server.nameless()
-        arrived = {request.number: request.at for request in self.server.requests}
-        unseen = 0
-        for told in self.told:
-            assert told.log in (["done"], ["sent", "done"]), (told.log, told.outcomes)
-            outcome, arrivals = told.outcomes[0], seen[told.number]
-            where = f"call {told.number} to {told.call.path}: {outcome}, {told.log}, seen {arrivals} times"
-            if isinstance(outcome, NotSent):
-                assert arrivals == 0, where
-                assert not told.sent_at, where
-                continue
-            assert told.sent_at, where
-            assert told.permit.taken_at <= told.sent_at[0], where
-            assert arrivals == 1 or (arrivals == 0 and isinstance(outcome, Unknown)), where
-            unseen += not arrivals
-            if isinstance(outcome, Answer):
-                assert told.sent_at[0] <= outcome.answered_at, where
-            if told.number in arrived:
-                assert told.sent_at[0] <= arrived[told.number], f"{where}, sent after its arrival"
-        assert set(seen) <= {told.number for told in self.told}
-        assert nameless <= unseen, f"{nameless} cut requests came in, of {unseen} calls that may have sent one"
-        assert not self.noise, "\n".join(self.noise)
-
-
-@dataclass(frozen=True)
-class World:
-    """A sender, a loop, and TLS or not: what every gate is run in."""
-
-    subject: Subject
-    loop: str
-    runner: asyncio.Runner
-    authority: Authority | None  # None: plain
-
-    @property
-    def ours(self) -> bool:
-        return self.subject.ours
-
-    @property
-    def tls(self) -> bool:
-        return self.authority is not None
-
-    def run(self, work: Coroutine[Any, Any, None], seconds: float = 50.0) -> None:
-        """Runs it to its end; a loop that only waits would outlive the test's timeout."""
-        self.runner.run(asyncio.wait_for(work, seconds))
-
-    def settings(self, url: str, **more: Any) -> HttpSettings:
-        """Settings towards `url`."""
-        if self.authority is not None:
-            more.setdefault("ca_file", str(self.authority.ca_file))
-        return HttpSettings(base_url=url, **more)
-
-    @asynccontextmanager
-    async def stage(self, **more: Any) -> AsyncIterator[Stage]:
-        server = Hostile(self.authority.context if self.authority else None)
-        stage = Stage(server, self.subject.make(self.settings(server.url, **more)))
-        asyncio.get_running_loop().set_exception_handler(lambda _, what: stage.noise.append(str(what)))
-        try:
-            yield stage
-            await stage.end()
-        finally:
-            await asyncio.wait_for(stage.upstream.close(), ENOUGH)
-            await server.stop()
-
-
-LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
-SUBJECTS: Final = {
-    "http": Subject("http", HttpUpstream, ours=True),
-    "aiohttp": Subject("aiohttp", AiohttpUpstream, ours=False),
-}

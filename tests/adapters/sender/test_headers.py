@@ -1,0 +1,52 @@
+"""What of an answer's head comes out: its own headers, by name in lower case."""
+
+from __future__ import annotations
+
+import pytest
+
+from apiflux_grpc.core.outcome import Answer
+from tests.adapters.sender.answers.row import OK, S
+from tests.adapters.sender.stage import World
+
+
+def test_trailers_are_no_headers(world: World) -> None:
+    """What stands behind a body changes nothing of the head."""
+
+    async def go() -> None:
+        async with world.stage() as stage:
+            head = S + b"X-A: head\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+            stage.server.on("/t", head + b"X-A: trailer\r\nX-B: trailer\r\n\r\n")
+            outcome = await stage.call("/t")
+            assert isinstance(outcome, Answer)
+            assert outcome.headers["x-a"] == "head"
+            assert "x-b" not in outcome.headers
+
+    world.run(go())
+
+
+def test_interim_headers_are_forgotten(world: World) -> None:
+    """The headers of an interim answer aren't those of the answer."""
+
+    async def go() -> None:
+        async with world.stage() as stage:
+            stage.server.on("/i", b"HTTP/1.1 103 Early\r\nX-A: early\r\nContent-Type: a/b\r\n\r\n" + OK)
+            outcome = await stage.call("/i")
+            assert isinstance(outcome, Answer)
+            assert outcome.headers == {"content-length": "2"}
+
+    world.run(go())
+
+
+@pytest.mark.parametrize("name", [b"X", b"x", b"Set-Cookie"])
+def test_headers(world: World, name: bytes) -> None:
+    """Values are without the white space around them, and those of one name are joined in their order."""
+
+    async def go() -> None:
+        async with world.stage() as stage:
+            lines = b"%s:1\r\n%s: 2  \r\n%s: \t3\t\r\nEmpty:  \r\n" % (name, name.upper(), name)
+            stage.server.on("/h", S + lines + b"Content-Length: 2\r\n\r\nok")
+            outcome = await stage.call("/h")
+            assert isinstance(outcome, Answer)
+            assert outcome.headers == {name.decode().lower(): "1, 2, 3", "empty": "", "content-length": "2"}
+
+    world.run(go())

@@ -1,0 +1,80 @@
+"""The one write of a request, of which the kernel takes a part, nothing, or which fails.
+
+Rule: what arrives was told to be sent, and a write that failed whole is NotSent.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from apiflux_grpc.core.outcome import NotSent, Unknown
+from tests.adapters.sender.stage import Stage, Told, World
+from tests.adapters.sender.waiting import until
+
+
+class Narrow:
+    """Makes the kernel take less of one long write to `port` than there is: `taken` bytes, or `error`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, taken: int, error: type[OSError] | None) -> None:
+        self.port = 0
+        self.hit = False
+        plain = socket.socket.send
+
+        def send(sock: socket.socket, data: Any, *flags: int) -> int:
+            long = self.port and not self.hit and sock.family == socket.AF_INET and memoryview(data).nbytes > 100
+            if long and sock.getpeername()[1] == self.port:
+                self.hit = True
+                if error is not None:
+                    raise error
+                data = bytes(data)[:taken]
+            return plain(sock, data, *flags)
+
+        monkeypatch.setattr(socket.socket, "send", send)
+
+
+async def narrowed(stage: Stage, narrow: Narrow) -> Told:
+    """A call on a kept connection whose write is the narrow one."""
+    await stage.follow()
+    narrow.port = stage.server.port
+    told = stage.begin("/x", "POST", body=b"x" * 500)
+    await until(lambda: narrow.hit)
+    return told
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+@pytest.mark.parametrize("error", [None, BlockingIOError, InterruptedError])
+def test_the_kernel_takes_little(
+    ours: World, monkeypatch: pytest.MonkeyPatch, error: type[OSError] | None, cancel: bool
+) -> None:
+    """A request of which the kernel takes a part, or nothing yet: what arrives was told to be sent."""
+    narrow = Narrow(monkeypatch, 5, error)
+
+    async def go() -> None:
+        async with ours.stage() as stage:
+            told = await narrowed(stage, narrow)
+            if cancel:
+                await stage.cancelled(told)
+            else:
+                outcome = await told.over()
+                assert not isinstance(outcome, Unknown), outcome
+            await stage.follow()
+
+    ours.run(go())
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
+def test_the_write_fails(ours: World, monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
+    """A request whose one write fails whole is NotSent, and nothing of it arrives."""
+    narrow = Narrow(monkeypatch, 0, error)
+
+    async def go() -> None:
+        async with ours.stage() as stage:
+            told = await narrowed(stage, narrow)
+            assert isinstance(await told.over(), NotSent)
+            await stage.follow()
+            assert len(stage.server.peers) == 2
+
+    ours.run(go())
