@@ -10,7 +10,21 @@ import json
 import logging
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.events import (
+    KeyAccepted,
+    KeyBlocked,
+    KeyRejected,
+    LimitCut,
+    NothingUsable,
+    UpstreamBack,
+    UpstreamFailing,
+)
+from apiflux_grpc.core.units import SECOND
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.events import Event
 
 _log = logging.getLogger("apiflux.engine")
 _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -19,29 +33,29 @@ _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctim
 class LogObserver:
     """The engine's Observer that logs."""
 
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
-        _log.warning("key blocked", extra={"pool": pool, "key": key, "seconds": round(seconds, 3), "status": status})
-
-    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
-        _log.error("key rejected", extra={"pool": pool, "key": key, "seconds": round(seconds, 3), "status": status})
-
-    def key_accepted(self, pool: str, key: str) -> None:
-        _log.warning("key accepted again", extra={"pool": pool, "key": key})
-
-    def limit_cut(self, pool: str, key: str, limit: str) -> None:
-        _log.warning("limit cut: refused though it was kept", extra={"pool": pool, "key": key, "limit": limit})
-
-    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
-        _log.error("upstream failing", extra={"pool": pool, "seconds": round(seconds, 3), "why": why})
-
-    def upstream_back(self, pool: str) -> None:
-        _log.warning("upstream back", extra={"pool": pool})
-
-    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
-        _log.error("no usable key", extra={"pool": pool, "calls": calls, "why": why})
+    def tell(self, pool: str, event: Event) -> None:
+        match event:
+            case KeyBlocked(key, wait, status):
+                _log.warning("key blocked", extra={"pool": pool, "key": key, **_seconds(wait), "status": status})
+            case KeyRejected(key, cool_down, status):
+                _log.error("key rejected", extra={"pool": pool, "key": key, **_seconds(cool_down), "status": status})
+            case KeyAccepted(key):
+                _log.warning("key accepted again", extra={"pool": pool, "key": key})
+            case LimitCut(key, limit):
+                _log.warning("limit cut: refused though it was kept", extra={"pool": pool, "key": key, "limit": limit})
+            case UpstreamFailing(cool_down, why):
+                _log.error("upstream failing", extra={"pool": pool, **_seconds(cool_down), "why": why})
+            case UpstreamBack():
+                _log.warning("upstream back", extra={"pool": pool})
+            case NothingUsable(calls, why):
+                _log.error("no usable key", extra={"pool": pool, "calls": calls, "why": why})
 
     def crashed(self, error: BaseException, error_id: str) -> None:
         _log.critical("the engine stopped", exc_info=error, extra={"error_id": error_id})
+
+
+def _seconds(ns: int) -> dict[str, float]:
+    return {"seconds": round(ns / SECOND, 3)}
 
 
 class _Line(logging.Formatter):

@@ -1,107 +1,70 @@
-"""The calls of one request, as the scheduler sees them.
+"""The calls of one request, from its admission to its last result.
 
-Rule: calls are known by index only: the request message stays packed until a call's turn comes.
+Rule: a call is known by its place, 0 to total - 1: the request message stays packed until the call's turn comes. A
+batch that is fed keeps what it was fed by place, and only until the call has its result.
+
+Every field has one writer:
+
+    what was asked   nobody, once it is made
+    the scheduler    total, next_index, in_flight, again, retrying
+    the fair queue   queued, parked, finish, owed
+    the outbox       reach
+    the dispatcher   the rest
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from apiflux_grpc.core.model import RetryPolicy
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.keys import KeyState
-    from apiflux_grpc.core.outcome import Reason
+    from collections.abc import Sequence
+
+    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.outcome import Reason, Result
+
+_UNBOUNDED: Final = 1 << 60
+_DEFAULT: Final = RetryPolicy()
+
+
+class Ending(Enum):
+    """Why a batch ended."""
+
+    COMPLETE = "complete"
+    CANCELLED = "cancelled"
+    DRAINING = "draining"
+    STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
+    INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
+    GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
+
+
+class FedCall(NamedTuple):
+    """A call of a batch that is fed: its index as the caller counts, and what it costs."""
+
+    number: int
+    call: Call
+    cost: int
 
 
 @dataclass(slots=True)
 class Again:
-    """A call that waits to be attempted again; with another key than `avoid`, if there is one."""
+    """A call that waits to be attempted again. `avoid` has a bit for each key (1 << its index) that another one is
+    preferred to."""
 
     index: int
     number: int
     queue_time: int
-    avoid: KeyState | None = None
+    avoid: int = 0
 
 
 class Costs(Protocol):
     """What each call of a batch costs, by its place."""
 
     def __getitem__(self, place: int, /) -> int: ...
-
-
-class Batch:
-    """The calls of one Process request, as the scheduler sees them.
-
-    `costs` is None where every call costs 1. `room` is how many first attempts may still be assigned before the
-    reader has taken results; its outbox keeps it up to date. Calls are known by index only: the request message
-    stays packed until a call's turn comes.
-    """
-
-    __slots__ = (
-        "admitted_at",
-        "again",
-        "caller",
-        "costs",
-        "done",
-        "finish",
-        "id",
-        "in_flight",
-        "next_index",
-        "owed",
-        "parked",
-        "queued",
-        "retrying",
-        "room",
-        "since",
-        "total",
-        "weight",
-    )
-
-    def __init__(
-        self,
-        id: int,
-        caller: str,
-        total: int,
-        *,
-        admitted_at: int,
-        weight: float = 1.0,
-        costs: Costs | None = None,
-        room: int = 1 << 60,
-    ) -> None:
-        self.id = id
-        self.caller = caller
-        self.total = total
-        self.admitted_at = admitted_at
-        self.weight = weight
-        self.costs = costs
-        self.since: Costs | None = None  # when each call came, where that is not when the batch did
-        self.room = room
-        self.next_index = 0
-        self.in_flight = 0
-        self.done = 0
-        self.again: deque[Again] = deque()  # retries that are due
-        self.retrying = 0  # retries that are not due yet
-        # Written by the fair queue alone:
-        self.queued = False
-        self.parked = False  # left out of the turns for now
-        self.finish = 0.0
-        self.owed = 0.0  # size that it took beyond what it was charged
-
-    @property
-    def next_cost(self) -> int:
-        """What the call whose turn is next costs: a retry that is due, else the next first attempt."""
-        if self.costs is None:
-            return 1
-        return self.costs[self.again[0].index if self.again else self.next_index]
-
-    @property
-    def waiting(self) -> int:
-        """Calls without a permit and without a result, retries included."""
-        return self.total - self.next_index + len(self.again) + self.retrying
-
-    def __repr__(self) -> str:
-        return f"<Batch {self.id} of {self.caller}: {self.done}/{self.total} done, {self.in_flight} in flight>"
 
 
 @dataclass(slots=True)
@@ -116,3 +79,162 @@ class Tally:
     time_in_calls: int = 0
     failed: dict[Reason, int] = field(default_factory=dict)
     calls_by_key: dict[str, int] = field(default_factory=dict)
+
+    def attempted(self, key: str, number: int, length: int) -> None:
+        """An attempt with this key is over; `length` is ns since its permit."""
+        self.calls_by_key[key] = self.calls_by_key.get(key, 0) + 1
+        self.time_in_calls += length
+        if number > 1:
+            self.retries += 1
+
+    def ended(self, result: Result, *, cut_short: bool) -> None:
+        """A call has its result; `cut_short`: it ended because its batch did."""
+        self.time_waiting += result.queue_time
+        if result.failure is None:
+            self.succeeded += 1
+        elif cut_short:
+            self.cancelled += 1
+        else:
+            self.failed[result.failure] = self.failed.get(result.failure, 0) + 1
+
+
+class Batch:
+    """The calls of one Process request.
+
+    `costs` is None if every call costs 1. First attempts go up to `reach`: for those the reader has room.
+    """
+
+    __slots__ = (
+        "_came",
+        "_fed",
+        "admitted_at",
+        "again",
+        "caller",
+        "caller_weight",
+        "calls",
+        "closed",
+        "costs",
+        "deadline",
+        "done",
+        "ending",
+        "eta",
+        "finish",
+        "id",
+        "in_flight",
+        "late",
+        "mean_cost",
+        "next_index",
+        "owed",
+        "parked",
+        "policy",
+        "queued",
+        "reach",
+        "rejected",
+        "retrying",
+        "tally",
+        "total",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        caller: str,
+        total: int,
+        *,
+        admitted_at: int,
+        calls: Sequence[Call] = (),
+        costs: Sequence[int] | None = None,
+        fed: bool = False,
+        policy: RetryPolicy = _DEFAULT,
+        weight: float = 1.0,
+        caller_weight: float = 1.0,
+        deadline: int | None = None,
+        reach: int = _UNBOUNDED,
+    ) -> None:
+        self.id = id
+        self.caller = caller
+        self.admitted_at = admitted_at
+        self.calls = calls
+        self.policy = policy
+        self.weight = weight
+        self.caller_weight = caller_weight
+        self.deadline = deadline  # ns from admission
+        self.costs: Costs | None = {} if fed else costs
+        self._fed: dict[int, FedCall] | None = {} if fed else None
+        self._came: dict[int, int] = {}  # when each call was fed
+        # The scheduler's:
+        self.total = total
+        self.next_index = 0
+        self.in_flight = 0
+        self.again: deque[Again] = deque()  # retries that are due
+        self.retrying = 0  # retries that are not due yet
+        # The fair queue's:
+        self.queued = False
+        self.parked = False  # left out of the turns for now
+        self.finish = 0.0
+        self.owed = 0.0  # size that it took beyond what it was charged
+        # The outbox's:
+        self.reach = reach
+        # The dispatcher's:
+        self.done = 0
+        self.rejected = 0  # calls that got their result without taking part
+        self.late = 0  # attempts that were too late to be sent
+        self.closed = not fed  # no more calls come
+        self.ending: Ending | None = None  # set once nothing more is assigned
+        self.eta: int | None = None  # ns until its last result
+        self.mean_cost = 1.0 if costs is None else sum(costs) / max(1, len(costs))
+        self.tally = Tally(total)
+
+    @property
+    def next_cost(self) -> int:
+        """What the call whose turn is next costs: a retry that is due, else the next first attempt."""
+        if self.costs is None:
+            return 1
+        return self.costs[self.again[0].index if self.again else self.next_index]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it has something to assign: a due retry, or a first attempt and room for its result."""
+        return bool(self.again) or (self.next_index < self.reach and self.next_index < self.total)
+
+    @property
+    def waiting(self) -> int:
+        """Calls without a permit and without a result, retries included."""
+        return self.total - self.next_index + len(self.again) + self.retrying
+
+    @property
+    def finished(self) -> bool:
+        """Every call has its result, or it was cancelled and nothing is in flight any more."""
+        if self.ending is Ending.CANCELLED:
+            return not self.in_flight
+        return self.ending is Ending.INFEASIBLE or (self.closed and self.done == self.total)
+
+    def call_at(self, place: int) -> Call:
+        """The call at this place, when its turn has come."""
+        return self.calls[place] if self._fed is None else self._fed[place].call
+
+    def came_at(self, place: int) -> int:
+        """When the call came: with the batch, or when it was fed."""
+        return self.admitted_at if self._fed is None else self._came[place]
+
+    def feed(self, calls: Sequence[FedCall], now: int) -> None:
+        """More calls; their places go on from `total`, which the scheduler raises then."""
+        assert self._fed is not None
+        assert isinstance(self.costs, dict)
+        for place, fed in enumerate(calls, self.total):
+            self._fed[place] = fed
+            self._came[place] = now
+            self.costs[place] = fed.cost
+            self.mean_cost += (fed.cost - self.mean_cost) / (place + 1)
+
+    def take_off(self, place: int) -> int:
+        """Forget the call, which has its result. Returns its index as the caller counts."""
+        if self._fed is None:
+            return place
+        assert isinstance(self.costs, dict)
+        del self._came[place], self.costs[place]
+        return self._fed.pop(place).number
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id} of {self.caller}: {self.done}/{self.total} done, {self.in_flight} in flight>"

@@ -141,17 +141,14 @@ class FairQueue:
         return f"<FairQueue of {len(self._callers)} callers, {sum(self._open.values())} batches>"
 
 
-def has_work(batch: Batch) -> bool:
-    """Whether the batch has something to assign: a due retry, or a first attempt and room for its result."""
-    return bool(batch.again) or (batch.room > 0 and batch.next_index < batch.total)
-
-
 def _settled(caller: _Caller) -> Batch | None:
     """The caller's batch whose turn it is, after those that have nothing to assign were dropped."""
     batches = caller.batches
     while batches:
         start, _, batch = batches[0]
-        if (batch.again or (batch.room > 0 and batch.next_index < batch.total)) and not batch.parked:  # has_work
+        if (
+            batch.again or (batch.next_index < batch.reach and batch.next_index < batch.total)
+        ) and not batch.parked:  # has_work
             caller.virtual = start
             return batch
         heappop(batches)

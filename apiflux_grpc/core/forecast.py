@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.budget import FAR, shape
-from apiflux_grpc.core.model import SECOND, Counts, Kind
+from apiflux_grpc.core.model import Counts, Kind
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from apiflux_grpc.core.batch import Batch
     from apiflux_grpc.core.budget import Budget
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.window import Window
 
 MOST_ENDS: Final = 64  # groups of one supply are merged down to so many, each to its latest end
+MOST_IN_ALL: Final = 2048  # and to fewer of each, if there are many supplies
 _HORIZON: Final = 1 << 60
 _MANY: Final = float(FAR)
+PRECISION: Final = 100  # an ETA is right to one in so many of itself
+RENEW_PER_OWNER: Final = 10 * MILLISECOND
 
 
 @dataclass(slots=True)
@@ -111,9 +115,10 @@ class Forecast:
     def __init__(
         self, keys: Sequence[KeyState], now: int, latency: int, slots: int, groups: Sequence[GroupState] = ()
     ) -> None:
-        self._now = now
-        self._latency = latency
-        self._slots = slots
+        self.now = now
+        self.latency = latency
+        self.slots = slots
+        self.owners = len(keys) + len(groups)
         self._keys = keys
         self._groups = groups
         self._supplies = self._of([key for key in keys if key.group is None])
@@ -125,10 +130,11 @@ class Forecast:
     def _of(self, keys: Sequence[KeyState]) -> list[_Supply]:
         alike: dict[tuple[object, int], list[Budget]] = {}
         for key in keys:
-            usable_at = key.usable_at(self._now)
+            usable_at = key.usable_at(self.now)
             if usable_at < FAR:
                 alike.setdefault((key.budget.limits, usable_at), []).append(key.budget)
-        return [_supply(budgets, start, self._now, self._latency) for (_, start), budgets in alike.items()]
+        most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike))))
+        return [_supply(budgets, start, self.now, self.latency, most) for (_, start), budgets in alike.items()]
 
     def permits_by(self, at: int, cost: float = 1.0) -> float:
         """How many calls of `cost` can have got their permit until `at`."""
@@ -136,38 +142,26 @@ class Forecast:
 
     def time_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its result; None: no key will ever have room."""
-        if calls <= 0:
-            return 0
-        permits = self.permits_for(calls, cost)
+        return 0 if calls <= 0 else self.with_latency(self.permits_for(calls, cost), calls)
+
+    def with_latency(self, permits: int | None, calls: int) -> int | None:
+        """`permits_for` of these calls, and the time that the calls themselves take."""
         if permits is None:
             return None
-        by_slots = (calls - 1) // max(1, self._slots) * self._latency
-        return max(permits, by_slots) + self._latency
+        by_slots = (calls - 1) // max(1, self.slots) * self.latency
+        return max(permits, by_slots) + self.latency
 
     def permits_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its permit, by the limits alone; None: never."""
-        wanted = calls - 1e-6  # of floats
-        low, high = self._now, self._now
-        step = max(self._latency, 1_000_000)
-        while self.permits_by(high, cost) < wanted:
-            low, high = high, high + step
-            step *= 2
-            if step > _HORIZON:
-                return None
-        while high - low > 1_000_000:  # a millisecond is exact enough for an estimate
-            middle = (low + high) // 2
-            if self.permits_by(middle, cost) < wanted:
-                low = middle
-            else:
-                high = middle
-        return high - self._now
+        at = Curve(self, cost).reaches(calls)
+        return None if at is None else at - self.now
 
     def binding(self, calls: int, cost: float = 1.0) -> str:
         """What makes `calls` take as long as they do, in words; "": nothing but the calls themselves."""
         permits = self.permits_for(calls, cost)
-        by_slots = (calls - 1) // max(1, self._slots) * self._latency
+        by_slots = (calls - 1) // max(1, self.slots) * self.latency
         if permits is not None and by_slots > permits:
-            return f"at most {self._slots} calls at once"
+            return f"at most {self.slots} calls at once"
         if permits is not None and permits <= 1_000_000:
             return ""
         slowest: tuple[float, str] = (0.0, "no usable key")
@@ -182,20 +176,110 @@ class Forecast:
         return slowest[1]
 
 
+class Curve:
+    """Permits over time for calls of one cost, searched together by all who ask.
+
+    What one search evaluates the next ones find again, so that a thousand of them, one for each waiting batch, cost
+    little more than one: the number of evaluations is bounded by the instants that can be told apart, which are
+    `PRECISION` of the time from now, and a millisecond at least.
+    """
+
+    __slots__ = ("_at", "_cost", "_forecast", "_permits", "_share")
+
+    def __init__(self, forecast: Forecast, cost: float, share: int = 0) -> None:
+        self._forecast = forecast
+        self._cost = cost
+        self._share = share  # 0: to a millisecond; else also to 1 in `share` of the time from now
+        self._at = [forecast.now]
+        self._permits = [forecast.permits_by(forecast.now, cost)]
+
+    def reaches(self, permits: int) -> int | None:
+        """When so many can have been got (ns); None: never."""
+        wanted = permits - 1e-6  # of floats
+        if not self._stretch(wanted):
+            return None
+        place = bisect_left(self._permits, wanted)
+        if not place:
+            return self._at[0]
+        low, high = self._at[place - 1], self._at[place]
+        while high - low > self._apart(high):
+            middle = (low + high) // 2
+            found = self._forecast.permits_by(middle, self._cost)
+            self._at.insert(place, middle)
+            self._permits.insert(place, found)
+            if found < wanted:
+                low, place = middle, place + 1
+            else:
+                high = middle
+        return high
+
+    def _stretch(self, wanted: float) -> bool:
+        """Go on until the curve has reached so many; False: it never does."""
+        start = self._at[0]
+        while self._permits[-1] < wanted:
+            step = max(self._at[-1] - start, self._forecast.latency, MILLISECOND)
+            if step > _HORIZON:
+                return False
+            at = self._at[-1] + step
+            self._at.append(at)
+            self._permits.append(self._forecast.permits_by(at, self._cost))
+        return True
+
+    def _apart(self, at: int) -> int:
+        return max(MILLISECOND, (at - self._at[0]) // self._share) if self._share else MILLISECOND
+
+
+class Outlook:
+    """When the waiting batches of a pool will be done: one curve for all of them, kept for a while.
+
+    The curve is of absolute instants and counts permits from when it was made, so it holds while permits are handed
+    out as it says. What changes it (a block, a key that is rejected, others' calls) is seen when it is made anew:
+    after a second for a hundred keys or fewer, and that much later for more, since it costs as much more to make.
+    """
+
+    __slots__ = ("_assigned", "_cost", "_curve", "_forecast", "_until")
+
+    def __init__(self, forecast: Forecast, cost: float, assigned: int) -> None:
+        self._forecast = forecast
+        self._cost = cost
+        self._assigned = assigned
+        self._curve = Curve(forecast, cost, PRECISION)
+        self._until = forecast.now + max(SECOND // 2, forecast.owners * RENEW_PER_OWNER)
+
+    def holds(self, now: int, cost: float) -> bool:
+        """Whether it may still be used, for calls of this mean cost."""
+        return now < self._until and abs(cost - self._cost) <= self._cost / 10
+
+    def time_for(self, calls: int, assigned: int, now: int) -> int | None:
+        """How long (ns) from `now` until the last of `calls` has its result, `assigned` permits having been handed
+        out in all; None: no key will ever have room."""
+        at = self._curve.reaches(assigned - self._assigned + calls)
+        return self._forecast.with_latency(None if at is None else max(0, at - now), calls)
+
+
+def mean_cost(batches: Iterable[Batch]) -> float:
+    """Of the calls that wait."""
+    waiting = cost = 0.0
+    for batch in batches:
+        waiting += batch.waiting
+        cost += batch.waiting * batch.mean_cost
+    return cost / waiting if waiting else 1.0
+
+
 def _named(limit: Limit) -> str:
     kind = " (bucket)" if limit.kind is Kind.BUCKET else ""
     return f"{limit.max} {limit.counts.value} per {limit.per / SECOND:g} s{kind}"
 
 
-def _supply(budgets: list[Budget], start: int, now: int, latency: int) -> _Supply:
+def _supply(budgets: list[Budget], start: int, now: int, latency: int, most_ends: int = MOST_ENDS) -> _Supply:
     """The supply of owners with the same limits."""
     first = budgets[0]
     windows = [
-        _merge([(budget, budget.windows[column]) for budget in budgets], Counts.CALLS, now, latency)
+        _merge([(budget, budget.windows[column]) for budget in budgets], Counts.CALLS, now, latency, most_ends)
         for column in range(len(first.windows))
     ]
     windows += [
-        _merge([(budget, budget.cost_windows[column]) for budget in budgets], Counts.COST, now, latency)
+        _merge([(budget, budget.cost_windows[column]) for budget in budgets], Counts.COST, now, latency, most_ends)
         for column in range(len(first.cost_windows))
     ]
     windows.sort(key=lambda window: window.period)
@@ -210,7 +294,7 @@ def _supply(budgets: list[Budget], start: int, now: int, latency: int) -> _Suppl
     return _Supply(start, windows, flows)
 
 
-def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latency: int) -> _Slots:
+def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latency: int, most_ends: int) -> _Slots:
     """The same window of several owners as one."""
     jitter = owners[0][0].jitter
     period = owners[0][1].kept + min(latency, jitter)
@@ -228,8 +312,8 @@ def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latenc
             if amount > paid:
                 ends.append((end, amount - paid))
     ends.sort()
-    if len(ends) > MOST_ENDS:
-        size = -(-len(ends) // MOST_ENDS)
+    if len(ends) > most_ends:
+        size = -(-len(ends) // most_ends)
         chunks = [ends[place : place + size] for place in range(0, len(ends), size)]
         ends = [(chunk[-1][0], sum(amount for _, amount in chunk)) for chunk in chunks]
     return _Slots(period, sum(max(0, window.free) for _, window in owners), ends, counts)

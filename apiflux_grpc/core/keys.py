@@ -1,4 +1,7 @@
-"""Keys and groups of keys at work.
+"""Keys and groups of keys at work: their budgets, breakers and blocks.
+
+Rule: what a 429 or a hint does to a key is carried out here, on that key alone; the scheduler lists keys by what they
+can pay.
 
 Owner: the scheduler, on the engine's loop.
 """
@@ -9,11 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.breaker import Breaker
 from apiflux_grpc.core.budget import FAR
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.waits import LONGEST_BACK_OFF
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apiflux_grpc.core.budget import Budget, Flight
-    from apiflux_grpc.core.model import Key
+    from apiflux_grpc.core.hints import Hint
+    from apiflux_grpc.core.model import Key, Limit
 
 # A key that the upstream rejects (401, 403): after so many in a row, lest one caller's forbidden path take it from
 # all, tried again after 10 s, doubling up to 10 minutes.
@@ -54,13 +62,13 @@ class KeyState:
         "breaker",
         "budget",
         "cost_in_flight",
-        "drawn_429",
         "group",
         "in_flight",
         "index",
         "key",
         "listed",
         "most",
+        "refusals",
         "version",
         "wake",
     )
@@ -76,7 +84,7 @@ class KeyState:
         self.cost_in_flight = 0
         self.attempts = 0
         self.blocked_until = 0
-        self.drawn_429 = 0  # in a row
+        self.refusals = 0  # 429s in a row
         self.listed = False  # has a good entry in the heap of keys that can pay
         self.version = 0  # the number of that entry
         self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
@@ -92,6 +100,48 @@ class KeyState:
     def usable_at(self, now: int) -> int:
         """`now`, or when a block or its breaker lets it be used again."""
         return max(now, self.blocked_until, self.breaker.ready_at(now))
+
+    @property
+    def send_within(self) -> int | None:
+        """How long (ns) after its permit a call may still be written; None: as long as its timeout.
+
+        A bucket's pacer counts from the permit, so the wait for a connection is a part of the arrival margin.
+        """
+        paced = self.budget.buckets or (self.group is not None and self.group.budget.buckets)
+        return self.budget.jitter // 2 if paced else None
+
+    def refused(self, taken_at: int) -> int:
+        """A call taken at `taken_at` drew a 429. Returns how many that makes in a row."""
+        if taken_at >= self.blocked_until or not self.refusals:
+            self.refusals += 1  # those that were in flight with the first one say nothing new
+        return self.refusals
+
+    def cut(self, now: int, taken_at: int, told: Sequence[Hint]) -> Limit | None:
+        """It was refused though every limit was kept: allow less of the limit that the hints name, else of the
+        tightest, its group's included. Returns it, or None if nothing was cut (anew)."""
+        owner = self.budget
+        if self.group is not None and self.group.budget.rank(now) < owner.rank(now):
+            owner = self.group.budget
+        spent = next(((hint.counts, hint.per) for hint in told if not hint.remaining), (None, None))
+        return owner.cut(now, taken_at, *spent)
+
+    def hear(self, told: Sequence[Hint], now: int) -> None:
+        """What is left of its limits, less what is on its way, is the most that may still go until they reset."""
+        for hint in told:
+            counts = hint.counts or self._meant(hint)
+            flying = self.in_flight if counts is Counts.CALLS else self.cost_in_flight
+            periods = [limit.per for limit in self.budget.limits if limit.counts is counts]
+            lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_BACK_OFF)
+            self.budget.tighten(counts, max(0, hint.remaining - flying), now + lasts)
+
+    def _meant(self, hint: Hint) -> Counts:
+        """What a hint that doesn't say so counts: as the limit that it means, else the only kind that the key has."""
+        limits = self.budget.limits
+        for limit in limits:
+            if hint.max == limit.max and hint.per in (None, limit.per):
+                return limit.counts
+        kinds = {limit.counts for limit in limits}
+        return kinds.pop() if len(kinds) == 1 else Counts.CALLS
 
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"

@@ -27,6 +27,7 @@ class Permit:
         "number",
         "pool_era",
         "queue_time",
+        "sent_at",
         "share",
         "taken_at",
     )
@@ -42,6 +43,7 @@ class Permit:
         self.taken_at = taken_at
         self.queue_time = queue_time
         self.flight: Flight | None = None  # set when it was sent
+        self.sent_at = 0  # 0: not yet
         self.key_era = 0  # of the key's breaker, and of the pool's
         self.pool_era = 0
         self.share: Share | None = None  # what it takes of its key's group

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.budget import FAR, Budget
-from apiflux_grpc.core.fairqueue import FairQueue, has_work
+from apiflux_grpc.core.fairqueue import FairQueue
 from apiflux_grpc.core.keys import GroupState, KeyState, Share
 from apiflux_grpc.core.model import SECOND, Counts
 from apiflux_grpc.core.permit import Permit
@@ -89,6 +89,7 @@ class Scheduler:
         self.queue = FairQueue()
         self.waiting = 0  # calls without a permit and without a result, retries included
         self.in_flight = 0
+        self.assigned = 0  # permits that were ever handed out
         self._now = now
         self._ready: list[_Entry] = []
         self._wakes: list[tuple[int, int, KeyState | GroupState]] = []
@@ -111,7 +112,10 @@ class Scheduler:
         """What follows from the limits alone."""
         self._call_size, self._cost_size = _sizes(self.keys, self.groups)
         budgets = [*(key.budget for key in self.keys), *(group.budget for group in self.groups)]
-        self._by_cost = any(limit.counts is Counts.COST for budget in budgets for limit in budget.limits)
+        self.limits = {limit for budget in budgets for limit in budget.limits}
+        self._by_cost = any(limit.counts is Counts.COST for limit in self.limits)
+        # The most calls in flight at once.
+        self.slots = min(self.pool.max_connections, sum(key.most for key in self.keys))
 
     # -- batches ------------------------------------------------------------------------------
 
@@ -232,7 +236,7 @@ class Scheduler:
     @property
     def head(self) -> Batch | None:
         """The batch whose call goes next: that with the reservation, else the fair queue's; None: nobody waits."""
-        if self._reserved is not None and has_work(self._reserved.batch):
+        if self._reserved is not None and self._reserved.batch.has_work:
             return self._reserved.batch
         return self.queue.head()
 
@@ -315,7 +319,7 @@ class Scheduler:
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""
-        avoid = batch.again[0].avoid if batch.again else None
+        avoid = batch.again[0].avoid if batch.again else 0
         cost = batch.next_cost
         ready = self._ready
         reserved = self._reserved
@@ -327,7 +331,9 @@ class Scheduler:
             if entry[4] != key.version:
                 heappop(ready)
                 continue
-            if key is avoid or (reserved is not None and reserved.batch is not batch and not reserved.lets(key, cost)):
+            if (avoid and avoid >> key.index & 1) or (
+                reserved is not None and reserved.batch is not batch and not reserved.lets(key, cost)
+            ):
                 passed.append(heappop(ready))
                 continue
             if key.group is not None:
@@ -356,8 +362,8 @@ class Scheduler:
                 key.listed = False
         for entry in passed:
             heappush(ready, entry)
-        if permit is None and avoid is not None:
-            batch.again[0].avoid = None  # better with the same key than not at all
+        if permit is None and avoid:
+            batch.again[0].avoid = 0  # better with the same key than not at all
             return self._pair(batch, now)
         return permit
 
@@ -378,10 +384,9 @@ class Scheduler:
             again = batch.again.popleft()
             permit = Permit(key, batch, again.index, again.number, cost, now, again.queue_time)
         else:
-            came = batch.admitted_at if batch.since is None else batch.since[batch.next_index]
-            permit = Permit(key, batch, batch.next_index, 1, cost, now, now - came)
-            batch.next_index += 1
-            batch.room -= 1
+            place = batch.next_index
+            permit = Permit(key, batch, place, 1, cost, now, now - batch.came_at(place))
+            batch.next_index = place + 1
         if key.group is not None:
             key.group.budget.take(cost)
             permit.share = Share(cost, now)
@@ -391,6 +396,7 @@ class Scheduler:
         key.attempts += 1
         self.in_flight += 1
         self.waiting -= 1
+        self.assigned += 1
         size = self._size(cost) if self._cost_size else self._call_size
         if batch.parked:
             self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
@@ -440,7 +446,7 @@ class Scheduler:
         reserved = self._reserved
         assert reserved is not None
         batch = reserved.batch
-        if not has_work(batch):
+        if not batch.has_work:
             self._unreserve()
             return None
         permit = self._pair(batch, now)

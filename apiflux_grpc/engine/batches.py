@@ -13,9 +13,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.model import SECOND
-from apiflux_grpc.core.scheduler import Scheduler
-from apiflux_grpc.engine.control import snapshot
 from apiflux_grpc.engine.flusher import Flusher
 from apiflux_grpc.engine.messages import (
     Ask,
@@ -29,6 +29,7 @@ from apiflux_grpc.engine.messages import (
     EndUnsent,
     Feed,
     Inbound,
+    Snapshot,
     Stop,
     Submit,
     Told,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.budget import PacerFactory
     from apiflux_grpc.core.model import Pool
-    from apiflux_grpc.engine.messages import Outbound
+    from apiflux_grpc.engine.messages import BatchSpec, Outbound
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream
 
 STANDING_EVERY: Final = SECOND
@@ -78,7 +79,7 @@ class Batches:
         self._flusher = Flusher(post, self._loop, clock, self._guard, batch_size)
         self.pumps = {
             part.pool.name: Pump(
-                Scheduler(part.pool, part.make_pacer, clock()),
+                Dispatcher(part.pool, part.make_pacer, clock()),
                 part.make_upstream(),
                 self._flusher,
                 observer,
@@ -105,7 +106,7 @@ class Batches:
         match message:
             case Submit(id, spec):
                 pump = self.pumps[spec.pool]
-                outbox = Outbox(id, spec, self._clock())
+                outbox = Outbox(self._batch(id, spec), ordered=spec.ordered)
                 self._open[id] = (pump, outbox)
                 self._flusher.streams += 1
                 pump.submit(outbox)
@@ -113,10 +114,11 @@ class Batches:
                 if id in self._open:
                     self._pass_on(message, *self._open[id])
             case Beat(detail):
-                state = snapshot(self.pumps.values(), len(self._open), self._clock(), detail)
-                self._post(Echo(state))
+                now = self._clock()
+                pools = {name: pump.info(now, detail=detail) for name, pump in self.pumps.items()}
+                self._post(Echo(Snapshot(pools, len(self._open))))
             case Ask(id, pool, caller, calls, cost):
-                makespan, binding = self.pumps[pool].makespan(caller, calls, cost, self._clock())
+                makespan, binding = self.pumps[pool].dispatcher.makespan(caller, calls, cost, self._clock())
                 self._post(Told(id, makespan, binding))
             case Drain(grace):
                 for pump in self.pumps.values():
@@ -134,11 +136,26 @@ class Batches:
             case End():
                 pump.end(outbox)
             case EndUnsent():
-                pump.end_unsent(outbox)
+                pump.stop(outbox)
             case Credit(_, results, size):
                 pump.credit(outbox, results, size)
             case Cancel():
                 pump.cancel(outbox)
+
+    def _batch(self, id: int, spec: BatchSpec) -> Batch:
+        return Batch(
+            id,
+            spec.caller,
+            len(spec.calls),
+            admitted_at=self._clock(),
+            calls=spec.calls,
+            costs=spec.costs,
+            fed=spec.fed,
+            policy=spec.retry,
+            weight=spec.weight,
+            caller_weight=spec.caller_weight,
+            deadline=spec.deadline,
+        )
 
     def _over(self, outbox: Outbox) -> None:
         if self._open.pop(outbox.batch.id, None) is not None:
@@ -151,8 +168,7 @@ class Batches:
     def _tell_standing(self) -> None:
         now = self._clock()
         for pump in self.pumps.values():
-            pump.give_up(now)
-            pump.estimate(now)
+            pump.tick(now)
         for _, outbox in list(self._open.values()):
             if now - outbox.posted_at >= STANDING_EVERY:
                 self._flusher.tell(outbox, now)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.model import MILLISECOND
-from apiflux_grpc.engine.messages import FLUSH_BYTES, Ending, Over, Results
+from apiflux_grpc.engine.messages import FLUSH_BYTES, Over, Results
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,7 +46,7 @@ class Flusher:
 
     def offer(self, outbox: Outbox, now: int) -> None:
         """The outbox has something new: post it now or later."""
-        if outbox.finished:
+        if outbox.batch.finished:
             self._flush(outbox, now)
         elif not outbox.ready:
             return
@@ -68,10 +69,9 @@ class Flusher:
 
     def _flush(self, outbox: Outbox, now: int) -> None:
         over = None
-        if outbox.finished:
-            ending = outbox.ending or Ending.COMPLETE
-            outbox.tally.total = outbox.batch.total + outbox.rejected
-            over = Over(ending, outbox.tally, now - outbox.batch.admitted_at, outbox.eta)
+        if outbox.batch.finished:
+            batch = outbox.batch
+            over = Over(batch.ending or Ending.COMPLETE, batch.tally, now - batch.admitted_at, batch.eta)
         items, size = outbox.ready, outbox.ready_size
         outbox.ready, outbox.ready_size = [], 0
         outbox.posted_at = now
@@ -87,7 +87,7 @@ class Flusher:
         while waiting and waiting[0].due <= now:
             outbox = waiting.popleft()
             outbox.queued = False
-            if outbox.ready and not outbox.finished:
+            if outbox.ready and not outbox.batch.finished:
                 self._flush(outbox, now)
         if waiting:
             self._arm(waiting[0].due - now)

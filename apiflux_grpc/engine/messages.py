@@ -11,14 +11,14 @@ batch that is open then.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.batch import Tally
+    from apiflux_grpc.core.batch import Ending, FedCall, Tally
     from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.info import PoolSnapshot
     from apiflux_grpc.core.model import RetryPolicy
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.mailbox import Mailbox
@@ -53,10 +53,10 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """More calls of a batch that is fed: (index, call, cost), or (index, what is wrong with it)."""
+    """More calls of a batch that is fed; and (index, what is wrong with it) of those that can't be made."""
 
     id: int
-    calls: Sequence[tuple[int, Call, int]]
+    calls: Sequence[FedCall]
     wrong: Sequence[tuple[int, str]]
 
 
@@ -123,17 +123,6 @@ Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask
 # -- from the engine --------------------------------------------------------------------------
 
 
-class Ending(Enum):
-    """Why a batch ended."""
-
-    COMPLETE = "complete"
-    CANCELLED = "cancelled"
-    DRAINING = "draining"
-    STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
-    INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
-    GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
-
-
 @dataclass(frozen=True, slots=True)
 class Over:
     """The batch's last word: why it ended, and the figures of its summary."""
@@ -162,34 +151,6 @@ class Results:
     size: int
     standing: Standing
     over: Over | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeySnapshot:
-    """`headroom` is the free share of the tightest window, `blocked_for` ns (0: not blocked)."""
-
-    label: str
-    headroom: float
-    in_flight: int
-    attempts: int
-    blocked_for: int
-    state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
-    """`drain_time` is ns until all that waits now is done; None: no key will ever have room."""
-
-    name: str
-    waiting: int
-    in_flight: int
-    drain_time: int | None
-    keys: tuple[KeySnapshot, ...]  # empty unless details were asked for
-    margin_cost: float  # the share of capacity that the arrival margin takes
-    round_trips: tuple[int, int] | None  # median and 99th percentile, ns; None: no answer yet
-    upstream_fails: bool
-    malformed: int
-    advice: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.model import Key
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
@@ -25,7 +26,7 @@ class Attempt:
     more: it ends NotSent. `handle` is the upstream's to use.
     """
 
-    __slots__ = ("_done", "_sent", "call", "handle", "key", "permit", "send_by", "timeout", "written_at")
+    __slots__ = ("_done", "_sent", "call", "handle", "key", "permit", "send_by", "timeout")
 
     def __init__(
         self,
@@ -40,14 +41,12 @@ class Attempt:
         self.call = call
         self.timeout = timeout
         self.send_by: int | None = None
-        self.written_at = 0  # 0: it wasn't
         self.handle: object = None
         self._sent = sent
         self._done = done
 
     def sent(self, at: int) -> None:
         """The request's bytes went to the socket at `at`; said at the write and at most once."""
-        self.written_at = at
         self._sent(self, at)
 
     def done(self, outcome: Outcome) -> None:
@@ -79,26 +78,8 @@ class Upstream(Protocol):
 class Observer(Protocol):
     """Is told what happens; must be quick and must not raise."""
 
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
-        """The upstream told one key to wait."""
-
-    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
-        """The upstream rejects a key (401, 403): it is left alone for so long, then tried again."""
-
-    def key_accepted(self, pool: str, key: str) -> None:
-        """A key that was rejected works again."""
-
-    def limit_cut(self, pool: str, key: str, limit: str) -> None:
-        """A 429 came though every limit was kept: less of this one is used for a while."""
-
-    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
-        """Calls fail whatever key they use: none is made for so long, then one is tried."""
-
-    def upstream_back(self, pool: str) -> None:
-        """An upstream that was failing answers again."""
-
-    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
-        """For too long no key could be used; so many calls ended for that."""
+    def tell(self, pool: str, event: Event) -> None:
+        """Something happened to this pool."""
 
     def crashed(self, error: BaseException, error_id: str) -> None:
         """A fault of ours stopped the engine."""

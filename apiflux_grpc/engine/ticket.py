@@ -17,7 +17,7 @@ from apiflux_grpc.engine.messages import FLUSH_BYTES, Cancel, Credit, End, EndUn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.batch import FedCall
     from apiflux_grpc.engine.admission import Admission
     from apiflux_grpc.engine.messages import Inbound
 
@@ -89,10 +89,8 @@ class Ticket:
             standing, over = more.standing, more.over
         return Results(self.id, items, size, standing, over)
 
-    def feed(
-        self, calls: Sequence[tuple[int, Call, int]], wrong: Sequence[tuple[int, str]], sizes: Mapping[int, int]
-    ) -> None:
-        """More calls of a batch that is fed: (index, call, cost), or (index, what is wrong); bytes of each by index."""
+    def feed(self, calls: Sequence[FedCall], wrong: Sequence[tuple[int, str]], sizes: Mapping[int, int]) -> None:
+        """More calls of a batch that is fed, (index, what is wrong) of those that can't be made; bytes by index."""
         if not self._over and self._failed is None:
             self._sizes.update(sizes)
             self.held += sum(sizes.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.batch import FedCall
 from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.engine.messages import BatchSpec
@@ -139,14 +140,12 @@ class StreamChecking:
             fed=True,
         )
 
-    def take(
-        self, calls: Sequence[pb.Call]
-    ) -> tuple[list[tuple[int, Call, int]], list[tuple[int, str]], dict[int, int]]:
-        """(index, call, cost) of the good ones, (index, what is wrong) of the others, bytes of each by index.
+    def take(self, calls: Sequence[pb.Call]) -> tuple[list[FedCall], list[tuple[int, str]], dict[int, int]]:
+        """The good ones, (index, what is wrong) of the others, bytes of each by index.
 
         Raises InvalidRequest with all faults if one of them is wrong and the stream is strict.
         """
-        good: list[tuple[int, Call, int]] = []
+        good: list[FedCall] = []
         wrong: list[tuple[int, str]] = []
         found: list[Fault] = []
         sizes: dict[int, int] = {}
@@ -163,7 +162,7 @@ class StreamChecking:
                 found += placed
                 wrong.append((index, "; ".join(f"{field}: {text}" for field, text in placed)))
             else:
-                good.append((index, wire.call_of(call), call.cost if call.HasField("cost") else 1))
+                good.append(FedCall(index, wire.call_of(call), call.cost if call.HasField("cost") else 1))
         self._next += len(calls)
         if found and self._open.strict:
             raise InvalidRequest(found)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc import __version__
+from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import (
     DeadlineInfeasible,
@@ -22,7 +23,7 @@ from apiflux_grpc.core.errors import (
     ReaderStalled,
 )
 from apiflux_grpc.core.model import SECOND
-from apiflux_grpc.engine.messages import FLUSH_BYTES, Ending
+from apiflux_grpc.engine.messages import FLUSH_BYTES
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
 from apiflux_grpc.server.interceptors import caller_of, note

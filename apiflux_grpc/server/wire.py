@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from apiflux_grpc.core.checks import Checks, Fault
+    from apiflux_grpc.core.info import KeySnapshot, PoolSnapshot
     from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
     from apiflux_grpc.core.outcome import Result
-    from apiflux_grpc.engine.messages import KeySnapshot, Over, PoolSnapshot, Standing
+    from apiflux_grpc.engine.messages import Over, Standing
 
 T = TypeVar("T")
 

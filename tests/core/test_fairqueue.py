@@ -28,7 +28,7 @@ class Queue:
         self, caller: str, total: int = 100_000, weight: float = 1.0, room: int = 1 << 60, caller_weight: float = 1.0
     ) -> Batch:
         self._made += 1
-        batch = Batch(self._made, caller, total, admitted_at=0, weight=weight, room=room)
+        batch = Batch(self._made, caller, total, admitted_at=0, weight=weight, reach=room)
         self.fair.add(batch, caller_weight)
         return batch
 
@@ -40,7 +40,6 @@ class Queue:
                 batch.again.popleft()
             else:
                 batch.next_index += 1
-                batch.room -= 1
             self.fair.charge(size(batch))
             served.append(batch)
         return served
@@ -99,7 +98,7 @@ def test_nobody_banks_credit_by_idling() -> None:
     queue.batch("a")
     idle = queue.batch("b", room=1)
     queue.serve(2000)
-    idle.room = 1000
+    idle.reach += 1000
     queue.fair.wake(idle)
     assert abs(queue.serve(100).count(idle) - 50) <= 1
 
@@ -110,7 +109,7 @@ def test_a_batch_banks_no_credit_against_its_siblings() -> None:
     queue.batch("a")
     idle = queue.batch("a", room=1)
     queue.serve(2000)
-    idle.room = 1000
+    idle.reach += 1000
     queue.fair.wake(idle)
     assert abs(queue.serve(100).count(idle) - 50) <= 1
 
@@ -123,7 +122,7 @@ def test_a_batch_without_room_is_passed_and_comes_back(caller: str) -> None:
     slow = queue.batch(caller, room=3)
     assert queue.serve(20).count(slow) == 3
     assert slow not in queue.serve(20)
-    slow.room = 5
+    slow.reach += 5
     queue.fair.wake(slow)
     queue.fair.wake(slow)  # twice is once
     assert queue.serve(20).count(slow) == 5
@@ -135,7 +134,7 @@ def test_a_retry_needs_no_room() -> None:
     queue = Queue()
     batch = queue.batch("a", total=1)
     queue.serve(1)
-    batch.room = 0
+    batch.reach = 1
     assert queue.fair.head() is None
     batch.again.append(Again(0, 2, 0))
     queue.fair.wake(batch)

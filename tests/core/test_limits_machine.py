@@ -262,7 +262,7 @@ class Work(World[Flying]):
         actual = None if flying.answered is None or flying.plan.share == 4 else flying.actual
         self.scheduler.settle(permit, self.now, flying.answered, actual)
         self._judge(flying)
-        self._lands(permit, flying.plan.again, permit.key if flying.plan.fate == "rejected" else None)
+        self._lands(permit, flying.plan.again, 1 << permit.key.index if flying.plan.fate == "rejected" else 0)
 
     def _judge(self, flying: Flying) -> None:
         """As the pump does: every call ends with a word on its key."""

@@ -14,7 +14,6 @@ from apiflux_grpc.core.batch import Again, Batch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.core.scheduler import Scheduler
@@ -67,7 +66,7 @@ class World(Generic[F]):
     def _admit(self, caller: str, total: int, weight: float, costs: list[int] | None, room: int = 1 << 60) -> None:
         self._sequence += 1
         id = self._sequence
-        batch = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs, room=room)
+        batch = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs, reach=room)
         self.batches[id] = batch
         self._next_number.update({(id, index): 1 for index in range(total)})
         self.scheduler.add(batch)
@@ -85,7 +84,7 @@ class World(Generic[F]):
         self.expect(sum(self._in_flight) <= self.pool.max_connections, "over max_connections")
         self._flying[call] = flying
 
-    def _lands(self, permit: Permit, wait: int | None, avoid: KeyState | None = None) -> None:
+    def _lands(self, permit: Permit, wait: int | None, avoid: int = 0) -> None:
         """The attempt is settled: the call has its result, or is made again after `wait`."""
         batch = permit.batch
         call = (batch.id, permit.index)
@@ -126,7 +125,7 @@ class World(Generic[F]):
         for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
             self.expect(key.in_flight == count, "miscounts what a key has in flight")
         for batch in self.batches.values():
-            self.expect(batch.room >= 0, "a first attempt without room for its result")
+            self.expect(batch.next_index <= batch.reach, "a first attempt without room for its result")
 
     def _retry_at(self) -> int:
         """When the next retry falls due."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apiflux_grpc.core.batch import Batch, Ending
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.errors import Draining, EngineFailed, Overloaded, PoolNotFound
 from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
@@ -17,10 +18,11 @@ from apiflux_grpc.core.outcome import Cause, NotSent, Reason, Result, Unknown
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.engine.messages import BatchSpec, Ending, Over
+from apiflux_grpc.engine.messages import BatchSpec, Over
 from apiflux_grpc.engine.outbox import BYTES, PLACES, Outbox
 from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.testing import FakeUpstream
+from tests.engine.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,39 +32,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.looptime
 
 POLICY = RetryPolicy(max_attempts=3, initial_backoff=SECOND, max_backoff=SECOND)
-
-
-class Told:
-    """An observer that writes down."""
-
-    def __init__(self) -> None:
-        self.blocked: list[tuple[str, float]] = []
-        self.crashes: list[BaseException] = []
-        self.events: list[str] = []
-
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
-        self.blocked.append((key, seconds))
-
-    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
-        self.events.append(f"rejected {key} {seconds:g}")
-
-    def key_accepted(self, pool: str, key: str) -> None:
-        self.events.append(f"accepted {key}")
-
-    def limit_cut(self, pool: str, key: str, limit: str) -> None:
-        self.events.append(f"cut {key} {limit}")
-
-    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
-        self.events.append(f"failing {seconds:g} {why}")
-
-    def upstream_back(self, pool: str) -> None:
-        self.events.append("back")
-
-    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
-        self.events.append(f"unusable {calls} {why}")
-
-    def crashed(self, error: BaseException, error_id: str) -> None:
-        self.crashes.append(error)
 
 
 class Bench:
@@ -181,9 +150,8 @@ async def test_large_results_bound_a_batch_by_bytes(bench: Bench) -> None:
 
 async def test_an_empty_outbox_always_starts_one_call() -> None:
     """However large results are expected to be, a batch with nothing held and nothing in flight goes on."""
-    spec = BatchSpec("default", "caller", [Call()] * 5, POLICY)
-    outbox = Outbox(1, spec, 0, bytes_bound=10)
-    assert outbox.batch.room == 1
+    outbox = Outbox(Batch(1, "caller", 5, admitted_at=0), bytes_bound=10)
+    assert outbox.batch.reach == 1
 
 
 async def test_a_retry_needs_no_new_room(bench: Bench) -> None:
@@ -283,7 +251,7 @@ async def test_a_429_blocks_that_key_for_as_long_as_it_says(bench: Bench) -> Non
     await bench.answer_all()
     (result,), _ = await read(ticket)
     assert (result.failure, result.attempts) == (None, 2)
-    assert bench.told.blocked == [("key-1", 7.0)]
+    assert bench.told.events[0] == "key-1 blocked 7"
 
 
 async def test_drain_ends_what_was_not_sent_and_lets_the_rest_finish() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.cost import CostJson
 from apiflux_grpc.core.model import SECOND, Counts, Key, Limit, Pool, RetryPolicy
@@ -24,47 +25,17 @@ from apiflux_grpc.core.outcome import (
 )
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.engine.messages import BatchSpec, Ending, Over
+from apiflux_grpc.engine.messages import BatchSpec, Over
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.engine.ticket import Ticket
-from apiflux_grpc.testing import FakeUpstream, SilentObserver
+from apiflux_grpc.testing import FakeUpstream
+from tests.engine.told import Told
 
 pytestmark = pytest.mark.looptime
 
 POLICY = RetryPolicy(max_attempts=3, initial_backoff=SECOND // 10, max_backoff=SECOND // 10)
 Reply = tuple[int, Mapping[str, str]]
 AnswerTo = Callable[[Attempt], Reply | NotSent | None]
-
-
-class Told(SilentObserver):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
-        self.events.append(f"{key} blocked {seconds:g}")
-
-    def key_rejected(self, pool: str, key: str, seconds: float, status: int) -> None:
-        self.events.append(f"{key} rejected {seconds:g}")
-
-    def key_accepted(self, pool: str, key: str) -> None:
-        self.events.append(f"{key} accepted")
-
-    def limit_cut(self, pool: str, key: str, limit: str) -> None:
-        self.events.append(f"{key} cut {limit}")
-
-    def upstream_failing(self, pool: str, seconds: float, why: str) -> None:
-        self.events.append(f"failing {seconds:g}: {why}")
-
-    def upstream_back(self, pool: str) -> None:
-        self.events.append("back")
-
-    def nothing_usable(self, pool: str, calls: int, why: str) -> None:
-        self.events.append(f"{calls} given up: {why}")
-
-    def crashed(self, error: BaseException, error_id: str) -> None:
-        raise error
 
 
 class Scripted(FakeUpstream):
@@ -175,7 +146,7 @@ async def test_a_429_cuts_the_limit_and_it_comes_back() -> None:
     bench = Bench(answer, Limit(100, 10 * SECOND), keys=1)
     policy = RetryPolicy(max_attempts=1)
     await bench.run(50, policy=policy)
-    assert bench.told.events.count("key-0 cut 100/10s calls") == 1
+    assert bench.told.events.count("key-0 cut 100 per 10s") == 1
     refuse = False
     await asyncio.sleep(5)
     window = 10.002

@@ -14,6 +14,8 @@ QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
 RETRY: Final = "apiflux_grpc/core/retry.py"
 PUMP: Final = "apiflux_grpc/engine/pump.py"
+DISPATCHER: Final = "apiflux_grpc/core/dispatcher.py"
+VERDICT: Final = "apiflux_grpc/core/verdict.py"
 OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
 ENGINE: Final = "apiflux_grpc/engine/engine.py"
 BATCHES: Final = "apiflux_grpc/engine/batches.py"
@@ -310,7 +312,7 @@ VARIANTS: Final = (
     # -- the engine -------------------------------------------------------------------------------
     Variant(
         "a call that was sent is refunded",
-        PUMP,
+        DISPATCHER,
         "if permit.flight is None and not isinstance(outcome, NotSent):",
         "if False:",
         NOTICED,
@@ -318,9 +320,9 @@ VARIANTS: Final = (
     Variant(
         "a cancel lets attempts go on",
         PUMP,
-        "        self.scheduler.drop(outbox.batch)\n        for attempt in list(outbox.attempts):\n"
-        "            self.upstream.cancel(attempt)",
-        "        self.scheduler.drop(outbox.batch)",
+        "        for attempt in list(outbox.attempts):\n            self.upstream.cancel(attempt)\n"
+        "        self._deliver",
+        "        self._deliver",
         (*OF_ENGINE, *OF_CANCEL),
     ),
     Variant(
@@ -330,7 +332,13 @@ VARIANTS: Final = (
         "            pass",
         OF_ENGINE,
     ),
-    Variant("a drain takes new work", PUMP, "        self._draining = True\n", "", NOTICED),
+    Variant(
+        "a drain takes new work",
+        DISPATCHER,
+        "        self._draining = True\n",
+        "",
+        NOTICED,
+    ),
     Variant(
         "the grace has no end",
         PUMP,
@@ -408,16 +416,16 @@ VARIANTS: Final = (
     ),
     Variant(
         "our own lateness opens the upstream's breaker",
-        PUMP,
-        "None if isinstance(outcome, NotSent) and outcome.cause.ours else False",
-        "False",
+        VERDICT,
+        "KEPT_BACK if outcome.cause.ours else _NO_ANSWER[Reason.NOT_SENT]",
+        "_NO_ANSWER[Reason.NOT_SENT]",
         ("tests/engine/test_feedback_loop.py",),
     ),
     Variant(
         "a stopped stream goes on with what waits",
-        PUMP,
-        "self._end_unsent(outbox, self._clock(), Reason.STOPPED)\n        self.end(outbox)",
-        "self.end(outbox)",
+        DISPATCHER,
+        "results = self._end_unsent(batch, Reason.STOPPED, now)",
+        "results: list[Result] = []",
         OF_STREAM,
     ),
     Variant(

@@ -9,6 +9,7 @@ import pytest
 
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.events import Event
 from apiflux_grpc.core.model import SECOND, Limit, RetryPolicy
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
@@ -21,7 +22,7 @@ from tests.plan.asked import TEN_A_SECOND, question
 
 
 class _Silent(SilentObserver):
-    def key_blocked(self, pool: str, key: str, seconds: float, status: int) -> None:
+    def tell(self, pool: str, event: Event) -> None:
         raise AssertionError("the simulator refuses nothing")
 
     def crashed(self, error: BaseException, error_id: str) -> None:

@@ -1,0 +1,294 @@
+"""One pool at work: the one face of the core. Whoever drives it has the clock, the network and the readers.
+
+Rule: a coordinator without arithmetic. Whose turn it is, with which key, is the scheduler's; what an outcome means is
+verdict.py's; when a call is tried again is retry.py's. Here they are applied, in one order, for every driver: the
+engine's pump, `apiflux plan` and the tests over virtual time.
+
+How it is driven. Every method takes `now`, ns of one monotonic clock that never goes back. A pass is
+
+    result = settle(permit, outcome, ...)         of each attempt that ended; deliver it, unless it is None
+    permits, wake_at = assign(now, most)          begin each; sent(permit, at) when it is written
+    ask again at wake_at, or when anything else has happened
+    take_events()                                 tell the observers
+
+and `tick(now)` comes about once a second. What is returned is to be delivered, in that order; a batch whose
+`finished` is true is forgotten here. A call is accounted in one place only, `settle`: one never sent is refunded, one
+that was sent stays charged, and if its upstream can't say when, the moment the attempt ended counts as its sending.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.batch import Again, Batch, Ending
+from apiflux_grpc.core.cost import cost_of
+from apiflux_grpc.core.events import NothingUsable
+from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
+from apiflux_grpc.core.health import Health
+from apiflux_grpc.core.info import pool_snapshot
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
+from apiflux_grpc.core.pulse import Patience, Pulse
+from apiflux_grpc.core.retry import again_in
+from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.verdict import Verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from apiflux_grpc.core.batch import FedCall
+    from apiflux_grpc.core.budget import PacerFactory
+    from apiflux_grpc.core.events import Event
+    from apiflux_grpc.core.info import PoolSnapshot
+    from apiflux_grpc.core.model import Limit, Pool
+    from apiflux_grpc.core.outcome import Outcome
+    from apiflux_grpc.core.permit import Permit
+
+# How a batch ends whose unsent calls end for this reason, and the other way round.
+ENDINGS: Final = {
+    Reason.DRAINING: Ending.DRAINING,
+    Reason.NO_USABLE_KEY: Ending.GIVEN_UP,
+    Reason.STOPPED: Ending.STOPPED,
+}
+_REASONS: Final = {ending: reason for reason, ending in ENDINGS.items()}
+_CUT_SHORT: Final = frozenset({Reason.DRAINING, Reason.STOPPED})
+MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
+
+Ended = list[tuple[Batch, list[Result]]]
+
+
+class Dispatcher:
+    """The batches and keys of one pool. `make_pacer` None: nothing is paced, and bucket limits can't be."""
+
+    def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0) -> None:
+        self.pool = pool
+        self.scheduler = Scheduler(pool, make_pacer, now)
+        self._open: dict[int, Batch] = {}
+        self._verdicts = Verdicts(pool.success)
+        self._pulse = Pulse()
+        self._health = Health(self.scheduler, self._pulse)
+        self._patience = Patience(pool.patience)
+        self._outlook: Outlook | None = None
+        self._draining = False
+
+    # -- batches --------------------------------------------------------------------------------
+
+    def submit(self, batch: Batch, now: int) -> list[Result]:
+        """A batch that was admitted. It is INFEASIBLE at once if not even all capacity could make its deadline."""
+        if batch.deadline is not None:
+            takes = self.forecast(now).permits_for(batch.total, batch.mean_cost)
+            if takes is None or takes > batch.deadline:
+                batch.ending, batch.eta = Ending.INFEASIBLE, takes
+                return []
+        self._open[batch.id] = batch
+        self.scheduler.add(batch, batch.caller_weight)
+        return self._end_unsent(batch, Reason.DRAINING, now) if self._draining else []
+
+    def feed(self, batch: Batch, calls: Sequence[FedCall], wrong: Sequence[tuple[int, str]], now: int) -> list[Result]:
+        """More calls of a batch that is fed; and (index, what is wrong) of those that can't be made."""
+        if batch.ending is Ending.CANCELLED:
+            return []
+        results = [self._refuse(batch, index, Reason.INVALID_CALL, now, detail) for index, detail in wrong]
+        if batch.ending is None:
+            batch.feed(calls, now)
+            self.scheduler.grow(batch, len(calls))
+        else:
+            results += [self._refuse(batch, fed.number, _REASONS[batch.ending], now) for fed in calls]
+        return results
+
+    def end(self, batch: Batch) -> None:
+        """No more calls come."""
+        batch.closed = True
+        self._forget_if_finished(batch)
+
+    def room(self, batch: Batch) -> None:
+        """Its reader has room again: `batch.reach` has grown."""
+        if batch.ending is None:
+            self.scheduler.queue.wake(batch)
+
+    def stop(self, batch: Batch, now: int) -> list[Result]:
+        """The caller has had enough: what waits ends as STOPPED, what is in flight goes on, no more calls come."""
+        results = self._end_unsent(batch, Reason.STOPPED, now)
+        self.end(batch)
+        return results
+
+    def cancel(self, batch: Batch) -> None:
+        """Nobody waits for it: unsent calls are dropped, what is in flight is the driver's to stop."""
+        batch.ending = Ending.CANCELLED
+        self.scheduler.drop(batch)
+        self._forget_if_finished(batch)
+
+    def drain(self, now: int) -> Ended:
+        """From now on what was never sent ends as DRAINING; what is in flight goes on."""
+        self._draining = True
+        return [(batch, self._end_unsent(batch, Reason.DRAINING, now)) for batch in list(self._open.values())]
+
+    def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
+        """Other limits for the key at this place from now on; what it has spent stays spent."""
+        self.scheduler.change_limits(index, limits, now)
+        self._outlook = None
+
+    # -- the way of a call ----------------------------------------------------------------------
+
+    def assign(self, now: int, most: int) -> tuple[list[Permit], int | None]:
+        """Up to `most` permits for now, and when to ask again; None: not before something else happens."""
+        return self.scheduler.assign(now, most)
+
+    @property
+    def wake_at(self) -> int | None:
+        """What `assign` last said, and what was told since: when time alone brings something to assign."""
+        return self.scheduler.wake_at
+
+    def sent(self, permit: Permit, at: int) -> None:
+        """The call's bytes went to the socket at `at`; said at most once."""
+        permit.sent_at = at
+        self.scheduler.sent(permit, at)
+
+    def settle(self, permit: Permit, outcome: Outcome, now: int, wall_now: datetime, draw: float) -> Result | None:
+        """The attempt is over. Returns the call's result; None: it waits to be tried again, or nobody waits for it.
+
+        `wall_now` is for what upstreams tell as a date; `draw`, random in [0, 1), spreads retries.
+        """
+        batch = permit.batch
+        self._account(permit, outcome, now)
+        if self._was_late(permit, outcome):
+            self._health.says_nothing(permit, now)
+            self.scheduler.retry(batch, Again(permit.index, permit.number, permit.queue_time), now)
+            return None
+        label, latency = permit.key.key.label, now - permit.taken_at
+        batch.tally.attempted(label, permit.number, latency)
+        if batch.ending is Ending.CANCELLED and not isinstance(outcome, Answer):
+            self._health.says_nothing(permit, now)
+            self._forget_if_finished(batch)
+            return None
+        verdict = self._verdicts.of(outcome)
+        told = self._health.judge(permit, outcome, verdict, now, wall_now)
+        if batch.ending is Ending.CANCELLED:
+            self._forget_if_finished(batch)
+            return None
+        failure = verdict.failure
+        if failure is not None and batch.ending is None:
+            idempotent = batch.call_at(permit.index).idempotent
+            wait = again_in(batch.policy, failure, permit.number, idempotent, draw)
+            if wait is not None:
+                avoid = 1 << permit.key.index if verdict.other_key else 0
+                again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
+                self.scheduler.retry(batch, again, now + max(wait, told))
+                return None
+        index = batch.take_off(permit.index)
+        return self._result(
+            batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now)
+        )
+
+    def _account(self, permit: Permit, outcome: Outcome, now: int) -> None:
+        """What the attempt took of its key's budget."""
+        answered_at = actual = None
+        if isinstance(outcome, Answer):
+            answered_at = outcome.answered_at
+            self._pulse.answered(now - permit.taken_at, permit.sent_at, answered_at)
+            if self.pool.cost_from is not None:
+                actual = cost_of(outcome, self.pool.cost_from)
+        if permit.flight is None and not isinstance(outcome, NotSent):
+            self.scheduler.sent(permit, now)
+        self.scheduler.settle(permit, now, answered_at, actual)
+
+    def _was_late(self, permit: Permit, outcome: Outcome) -> bool:
+        """The connection took too long to open for a bucket's pacer. It is open now: that was no attempt."""
+        batch = permit.batch
+        if not (isinstance(outcome, NotSent) and outcome.cause is Cause.LATE) or batch.ending is not None:
+            return False
+        batch.late += 1
+        return batch.late <= MOST_LATE * batch.total
+
+    # -- endings --------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> Ended:
+        """What is due about once a second: ETAs, and the end of patience."""
+        ended: Ended = []
+        if self._patience.is_over(not self._open or self.scheduler.usable(now), now):
+            if self.scheduler.waiting:
+                self._health.tell(NothingUsable(self.scheduler.waiting, self._health.why_unusable))
+            batches = list(self._open.values())
+            ended = [(batch, self._end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
+        if self._open:
+            outlook = self._look_ahead(now)
+            work = work_before(self._open.values())
+            for id, batch in self._open.items():
+                batch.eta = outlook.time_for(work.get(id, 1), self.scheduler.assigned, now)
+        return ended
+
+    def _end_unsent(self, batch: Batch, reason: Reason, now: int) -> list[Result]:
+        """Results for all that waits: retries first, then what was never attempted."""
+        if batch.ending is not None:
+            return []
+        batch.ending = ENDINGS[reason]
+        if reason is Reason.DRAINING:
+            batch.closed = True  # whoever feeds it hears of the end
+        first = batch.next_index
+        results = []
+        for again in self.scheduler.drop(batch):
+            made = again.number - 1
+            # One that isn't idempotent waits for a retry only if it certainly was not executed.
+            never_ran = not made or not batch.call_at(again.index).idempotent
+            index, queued = batch.take_off(again.index), again.queue_time
+            results.append(Result(index, None, reason, "", made, queued, 0, now, never_ran=never_ran))
+        for place in range(first, batch.total):
+            queued = now - batch.came_at(place)
+            results.append(Result(batch.take_off(place), None, reason, "", 0, queued, 0, now, never_ran=True))
+        results = [self._result(batch, result) for result in results]
+        self._forget_if_finished(batch)  # it may have waited for nothing
+        return results
+
+    def _result(self, batch: Batch, result: Result) -> Result:
+        """The one place where a call that took part gets its result."""
+        batch.tally.ended(result, cut_short=result.failure in _CUT_SHORT)
+        batch.done += 1
+        self._forget_if_finished(batch)
+        return result
+
+    def _refuse(self, batch: Batch, index: int, reason: Reason, now: int, detail: str = "") -> Result:
+        """The result of a call that never took part."""
+        result = Result(index, None, reason, "", 0, 0, 0, now, detail, never_ran=True)
+        batch.tally.ended(result, cut_short=reason in _CUT_SHORT)
+        batch.rejected += 1
+        return result
+
+    def _forget_if_finished(self, batch: Batch) -> None:
+        if batch.finished and self._open.pop(batch.id, None) is not None:
+            batch.tally.total = batch.total + batch.rejected
+            self.scheduler.over(batch)
+
+    # -- what it knows --------------------------------------------------------------------------
+
+    def take_events(self) -> Sequence[Event]:
+        """What happened since this was last asked, for observers."""
+        return self._health.take_events()
+
+    def forecast(self, now: int) -> Forecast:
+        """What the keys can do from now on."""
+        self.scheduler.advance(now)
+        return Forecast(self.scheduler.keys, now, self._pulse.latency, self.scheduler.slots, self.scheduler.groups)
+
+    def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:
+        """(ns, what binds) for a batch that came now and got its fair share; None: no key will ever have room."""
+        guest = Batch(0, caller, calls, admitted_at=now)
+        guest.mean_cost = cost
+        everyone = [*self._open.values(), guest]
+        work = work_before(everyone)[0] if calls > 0 else 0
+        forecast, mean = self.forecast(now), mean_cost(everyone)
+        return forecast.time_for(work, mean), forecast.binding(work, mean)
+
+    def info(self, now: int, connecting: int | None = None, *, detail: bool = False) -> PoolSnapshot:
+        """The state of the pool; with `detail` of every key too. `connecting`: see pool_snapshot."""
+        waiting = self.scheduler.waiting
+        drain_time = self._look_ahead(now).time_for(waiting, self.scheduler.assigned, now) if waiting else 0
+        return pool_snapshot(self.scheduler, self._pulse, drain_time, connecting, now, detail=detail)
+
+    def _look_ahead(self, now: int) -> Outlook:
+        cost = mean_cost(self._open.values())
+        if self._outlook is None or not self._outlook.holds(now, cost):
+            self._outlook = Outlook(self.forecast(now), cost, self.scheduler.assigned)
+        return self._outlook
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher of {self.scheduler!r}: {len(self._open)} batches open>"

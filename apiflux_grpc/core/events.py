@@ -1,0 +1,65 @@
+"""What observers are told of a pool.
+
+Rule: facts, frozen, with keys by their label; never a secret. Lengths of time are ns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBlocked:
+    """The upstream told one key to wait."""
+
+    key: str
+    wait: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRejected:
+    """The upstream rejects a key (401, 403): it is left alone for `cool_down`, then tried again."""
+
+    key: str
+    cool_down: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccepted:
+    """A key that was rejected works again."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCut:
+    """A 429 came though every limit was kept: less of this limit is used for a while."""
+
+    key: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFailing:
+    """Calls fail whatever key they use: none is made for `cool_down`, then one is tried."""
+
+    cool_down: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamBack:
+    """An upstream that was failing answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingUsable:
+    """For longer than the pool's patience no key could be used; so many calls ended for that."""
+
+    calls: int
+    why: str
+
+
+Event = KeyBlocked | KeyRejected | KeyAccepted | LimitCut | UpstreamFailing | UpstreamBack | NothingUsable

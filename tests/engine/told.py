@@ -1,0 +1,51 @@
+"""An observer that writes down what it is told, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.events import (
+    KeyAccepted,
+    KeyBlocked,
+    KeyRejected,
+    LimitCut,
+    NothingUsable,
+    UpstreamBack,
+    UpstreamFailing,
+)
+from apiflux_grpc.core.units import SECOND
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.events import Event
+
+
+class Told:
+    """`events` in words, times in seconds; `crashes` as they are."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.crashes: list[BaseException] = []
+
+    def tell(self, pool: str, event: Event) -> None:
+        self.events.append(in_words(event))
+
+    def crashed(self, error: BaseException, error_id: str) -> None:
+        self.crashes.append(error)
+
+
+def in_words(event: Event) -> str:
+    match event:
+        case KeyBlocked(key, wait, _):
+            return f"{key} blocked {wait / SECOND:g}"
+        case KeyRejected(key, cool_down, _):
+            return f"{key} rejected {cool_down / SECOND:g}"
+        case KeyAccepted(key):
+            return f"{key} accepted"
+        case LimitCut(key, limit):
+            return f"{key} cut {limit}"
+        case UpstreamFailing(cool_down, why):
+            return f"failing {cool_down / SECOND:g}: {why}"
+        case UpstreamBack():
+            return "back"
+        case NothingUsable(calls, why):
+            return f"{calls} given up: {why}"
