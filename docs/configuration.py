@@ -10,31 +10,39 @@ import tomllib
 from collections.abc import Mapping
 from typing import Final
 
+from apiflux_grpc.core.model import MAX_CONNECTIONS, X_API_KEY
+from apiflux_grpc.settings.reading import REPEAT_COUNT
 from docs.common import DOCS, NOTICE, OutOfStep, cell
 from docs.settings import Section, environment, sections
 
 WORDS: Final = DOCS / "_settings.toml"
 TABLES: Final = ("table", "list of tables")
-TITLES: Final = {"": "Before any table", "server": "server", "stress": "stress", "pools": "pools.NAME"}
+TITLES: Final = {"": "Top of the file", "server": "server", "stress": "stress", "pools": "pools.NAME"}
+FIGURES: Final[Mapping[str, object]] = {
+    "KEY_HEADER": X_API_KEY.name,
+    "MAX_CONNECTIONS": MAX_CONNECTIONS,
+    "PRODUCTION_REPEAT": REPEAT_COUNT["production"],
+    "TEST_REPEAT": REPEAT_COUNT["test"],
+}
 INTRODUCTIONS: Final = {
-    "": "What stands at the top of the file.",
-    "server": "Where the server listens, and how much it holds.",
-    "stress": "For `apiflux stress` alone.",
-    "pools": "One table for each pool; the name is what requests say. A request that names no pool means `default`.",
+    "": "Names at the top of the file, before any table.",
+    "server": "Where the server listens, and how much it keeps in memory.",
+    "stress": "Only for `apiflux stress`.",
+    "pools": "One table for each pool; requests choose a pool by its name. One that names no pool uses `default`.",
     "pools.limits": "A list of tables, in a pool, a key or a group. See [Choose limits](../howto/limits.md).",
-    "pools.key_in": "See [Present the key](../howto/keys.md).",
+    "pools.key_in": "Set `header` or `query`. See [Present the key](../howto/keys.md).",
     "pools.keys": "One `[[pools.NAME.keys]]` for each key.",
     "pools.groups": "One `[[pools.NAME.groups]]` for each group of keys that share limits.",
-    "pools.cost_from": "One of the two. See [Count cost, not calls](../howto/costs.md).",
+    "pools.cost_from": "Set one of the two. See [Count cost, not calls](../howto/costs.md).",
     "pools.retry": "See [Retry safely](../howto/retries.md).",
     "pools.simulator": "Only in a pool without `base_url`.",
 }
 CONFIGURATION: Final = """\
 # Configuration
 
-Flags win over the environment, the environment over a file `.env` in the working directory, and that over the TOML
-file of `--config`. An empty variable is an unset one. Whatever is wrong is told at once, each fault with its place,
-and no message shows a value:
+Flags override the environment, the environment overrides a file `.env` in the working directory, and that overrides
+the TOML file of `--config`. An empty variable counts as unset. All faults are reported together, each with its place,
+and no message shows a value, since it may be a secret:
 
 ```sh
 apiflux check-config examples/apiflux.toml
@@ -55,8 +63,8 @@ unknown name in the file is a fault. A relative path is relative to the file.
 ENVIRONMENT: Final = """\
 ## The environment
 
-The variables below make a server without a file. `RATE_LIMIT`, `API_KEYS` and `UPSTREAM_URL` build the pool
-`default`, and only where the file has none. The same names can stand in `.env`, as in `.env.example`:
+With these variables a server needs no file. `RATE_LIMIT`, `API_KEYS` and `UPSTREAM_URL` set up the pool `default`,
+unless the file has one. The same names work in `.env`; `.env.example` has them all:
 
 ```ini
 ;--8<-- ".env.example"
@@ -66,7 +74,7 @@ The variables below make a server without a file. `RATE_LIMIT`, `API_KEYS` and `
 
 
 def configuration_page() -> str:
-    """docs/reference/configuration.md. Raises OutOfStep where words and settings differ."""
+    """docs/reference/configuration.md. Raises OutOfStep if words and settings differ."""
     if faults := check_words():
         raise OutOfStep("\n".join(faults))
     spoken = words()
@@ -86,10 +94,13 @@ def configuration_page() -> str:
 def words() -> dict[str, dict[str, dict[str, str]]]:
     """What each setting means, by section and name: `text`, and perhaps `default`."""
     raw = tomllib.loads(WORDS.read_text(encoding="utf-8"))
-    return {
-        section: {name: {"text": entry} if isinstance(entry, str) else entry for name, entry in entries.items()}
-        for section, entries in raw.items()
-    }
+    return {section: {name: _entry(entry) for name, entry in entries.items()} for section, entries in raw.items()}
+
+
+def _entry(entry: str | dict[str, str]) -> dict[str, str]:
+    if isinstance(entry, str):
+        return {"text": entry}
+    return {**entry, "default": entry["default"].format_map(FIGURES)}
 
 
 def check_words() -> list[str]:

@@ -1,4 +1,4 @@
-"""The settings as the code has them: names, what may stand there, defaults.
+"""The settings as the code has them: names, possible values, defaults.
 
 Rule: everything here comes from the models in apiflux_grpc/settings/tables.py. A validator that VALUES has no words for
 is an error, so that a new kind of value can't be left undescribed.
@@ -24,7 +24,7 @@ from docs.common import OutOfStep
 
 @dataclass(frozen=True)
 class Setting:
-    """One name that can be set: what may stand there, and what holds if nothing does ("": the words say it)."""
+    """One name that can be set: what its value may be, and its default ("": the words say it)."""
 
     name: str
     value: str
@@ -87,7 +87,7 @@ def _sections(key: str, model: type[BaseModel]) -> Iterator[Section]:
 
 
 def _table_in(annotation: Any) -> type[BaseModel] | None:
-    """The table that stands there, alone, in a list or by name."""
+    """The table that this holds, alone, in a list or by name."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
@@ -102,7 +102,7 @@ def _value(info: FieldInfo) -> str:
 
 
 def _shape(annotation: Any, metadata: list[Any]) -> str:
-    """What may stand there, in words. Raises OutOfStep for a validator that VALUES doesn't know."""
+    """What the value may be, in words. Raises OutOfStep for a validator that VALUES doesn't know."""
     while True:
         origin, parts = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
