@@ -23,9 +23,10 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
-from apiflux_grpc.server.service import Defaults, FluxService
+from apiflux_grpc.server.service import FluxService
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ COLUMNS: Final = {  # of the table of peers, by figure
     "CPU / bare loop": "CPU",
 }
 FRAMES: Final = {
-    "_Stream.run (apiflux_grpc/server/service.py)": """\
+    "ResultStream.run (apiflux_grpc/server/results.py)": """\
 nearly all of it is one line, `context.write`: gRPC's C core, most of that the system call that sends the results;
 serialising them is a small part. Done: up to 100 results go out in one message, and with many streams a message waits a
 little for more of them.""",

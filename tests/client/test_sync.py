@@ -10,7 +10,7 @@ import pytest
 
 from apiflux_grpc.client import Call, InvalidRequest, SyncClient, SyncStream, Unavailable
 from apiflux_grpc.core.model import SECOND, Limit
-from apiflux_grpc.server.service import WINDOW
+from apiflux_grpc.server.defaults import Defaults
 from tests.server.serving import serving
 
 
@@ -24,7 +24,7 @@ async def in_thread(target: str, work: Callable[[SyncClient], Any]) -> Any:
 
 async def test_calls_are_fed_while_results_come() -> None:
     """More than the server's window, from a generator; the summary comes last."""
-    count = WINDOW + 2_000
+    count = Defaults().window + 2_000
 
     def work(client: SyncClient) -> SyncStream:
         client.wait_ready()

@@ -23,8 +23,8 @@ from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
 from apiflux_grpc.engine.outbox import BYTES, PLACES
 from apiflux_grpc.judge.faults import DEFAULTS
 from apiflux_grpc.plan.question import MOST_CALLS
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.lifecycle import MAX_STREAMS
-from apiflux_grpc.server.service import WINDOW, Defaults
 from apiflux_grpc.server.status import MOST_VIOLATIONS
 from apiflux_grpc.settings import Settings
 from docs.common import ROOT
@@ -80,7 +80,7 @@ POOL_AFTER, POOL_FIRST, POOL_LONGEST = POOL_BREAKER
         ("explanation/limits.md", f"costs at most {100 / GROUPS:.1f} % of the steady rate"),
         ("explanation/limits.md", f"1/{DRIFT:,} longer"),
         ("howto/clients.md", f"`process` takes up to {Settings(()).max_batch_calls:,} calls"),
-        ("howto/clients.md", f"fewer than\n{WINDOW:,} calls have no result"),
+        ("howto/clients.md", f"fewer than\n{Defaults().window:,} calls have no result"),
         ("howto/costs.md", f"costs {Call().cost or 1}."),
         ("howto/keys.md", f"After {WORDS[KEY_AFTER]} in a row"),
         (
@@ -146,8 +146,8 @@ def test_every_event_of_the_log_is_documented() -> None:
     assert len(calls) > 8
     assert [event for level, event in calls if f"| `{event}` | {level} |" not in text] == []
     assert [ending.value for ending in Ending if f"`{ending.value}`" not in text] == []
-    service = (ROOT / "apiflux_grpc" / "server" / "service.py").read_text(encoding="utf-8")
-    fields = set(re.findall(r"[(, ](\w+)=", " ".join(re.findall(r"note\((.*)\)", service))))
+    server = [path.read_text(encoding="utf-8") for path in (ROOT / "apiflux_grpc" / "server").glob("*.py")]
+    fields = set(re.findall(r"[(, ](\w+)=", " ".join(re.findall(r"\bnote\((.*)\)", "\n".join(server)))))
     assert {"calls", "ending"} < fields
     assert [field for field in fields if f"`{field}`" not in text] == []
 

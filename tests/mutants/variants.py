@@ -430,9 +430,9 @@ VARIANTS: Final = (
     ),
     Variant(
         "a fault while calls are read is silence",
-        "apiflux_grpc/server/service.py",
+        "apiflux_grpc/server/feeding.py",
         "except Exception as error:  # whatever it is, the stream's writer must hear of it",
-        "except FluxError as error:",
+        "except InvalidRequest as error:",
         OF_STREAM,
     ),
 )

@@ -12,9 +12,10 @@ from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.ports import Upstream
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
-from apiflux_grpc.server.service import Defaults, FluxService
+from apiflux_grpc.server.service import FluxService
 
 OPTIONS = [("grpc.enable_http_proxy", 0)]
 WIDE = (Limit(10_000_000, SECOND),)

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from apiflux_grpc.client import Client, DeadlineInfeasible, InvalidRequest, PoolNotFound
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
-from apiflux_grpc.server.service import Defaults
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving

@@ -22,11 +22,11 @@ from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.server import service as service_module
 from apiflux_grpc.server import wire
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.interceptors import CanonicalLine
 from apiflux_grpc.server.lifecycle import MAX_STREAMS
-from apiflux_grpc.server.service import Defaults, FluxService
+from apiflux_grpc.server.service import FluxService
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving
@@ -86,9 +86,8 @@ class OneAtATime:
         return getattr(self._context, name)
 
 
-async def test_results_progress_and_summary_have_one_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_results_progress_and_summary_have_one_writer() -> None:
     """Two writes at once would hang the client; all that a stream carries comes from one task, one by one."""
-    monkeypatch.setattr(service_module, "PROGRESS_EVERY", 0.0)
     contexts: list[OneAtATime] = []
 
     class Watched(FluxService):
@@ -98,7 +97,10 @@ async def test_results_progress_and_summary_have_one_writer(monkeypatch: pytest.
             contexts.append(OneAtATime(context))
             await super().Process(request, contexts[-1])
 
-    async with serving(20_000_000, service=Watched) as server, Client(server.address) as client:
+    async with (
+        serving(20_000_000, service=Watched, defaults=Defaults(progress_every=0.0)) as server,
+        Client(server.address) as client,
+    ):
 
         async def run() -> int:
             return len([result async for result in client.repeat(800, timeout=30)])

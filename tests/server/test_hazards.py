@@ -14,9 +14,10 @@ from grpc_status import rpc_status
 from apiflux_grpc.client import Client, InternalError, InvalidRequest, Overloaded
 from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.interceptors import caller_of
 from apiflux_grpc.server.lifecycle import PortInUse
-from apiflux_grpc.server.service import Defaults, FluxService
+from apiflux_grpc.server.service import FluxService
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving

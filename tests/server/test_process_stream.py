@@ -15,10 +15,12 @@ from apiflux_grpc.client.tally import error_info
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.server.checking import StreamChecking
-from apiflux_grpc.server.service import HELD, WINDOW
+from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from tests.server.serving import OPTIONS, serving
+
+WINDOW, HELD = Defaults().window, Defaults().held
 
 
 def numbered(count: int) -> list[Call]:

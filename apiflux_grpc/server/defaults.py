@@ -1,0 +1,20 @@
+"""What holds for every request, whatever pool it is for; tests make it smaller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the service tells of itself and applies unless a request says otherwise."""
+
+    mode: str = "test"
+    repeat_count: int = 50
+    max_batch_calls: int = 50_000
+    max_batch_bytes: int = 32 << 20
+    batch_size: int = 100  # results per message at most
+    write_timeout: float = 300.0  # seconds that a reader may leave a message unread
+    progress_every: float = 1.0  # seconds
+    window: int = 10_000  # calls of one ProcessStream without a result, at most
+    held: int = 64 << 20  # bytes of such calls, at most and one slice more
