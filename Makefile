@@ -11,7 +11,7 @@ SOURCES := apiflux_grpc tests bench docs clients/python
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow test-all demo run load bench clients client-check docs mutants ci clean
+.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow test-all demo run load bench pairs clients client-check docs mutants ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -123,6 +123,10 @@ build/bin/ghz:
 bench: setup  ## the figures, into build/bench and docs/benchmarks.md; twelve minutes
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.write
+
+# One that isn't conclusive wants more pairs: PAIRS=20.
+pairs: setup  ## the hot path's CPU against another tree's: OLD=main, a commit or a folder
+	$(BIN)/python -m bench.pairs $(OLD) $(if $(NEW),--new $(NEW)) $(if $(PAIRS),--pairs $(PAIRS))
 
 clients: setup  ## the client programs, against a served instance
 	$(BIN)/pytest -m '' tests/e2e/test_clients.py
