@@ -71,8 +71,22 @@ def control(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Wo
         yield world
 
 
+@pytest.fixture
+def aiohttp(authority: Authority) -> Iterator[World]:
+    """aiohttp as a way upstream of its own, for what only it can do: to go through an egress proxy."""
+    with made("aiohttp-asyncio-plain", authority) as world:
+        yield world
+
+
+@pytest.fixture(params=["http-asyncio-plain", "aiohttp-asyncio-plain"])
+def both(request: pytest.FixtureRequest, authority: Authority) -> Iterator[World]:
+    """Both senders, for what depends neither on the loop nor on TLS."""
+    with made(request.param, authority) as world:
+        yield world
+
+
 @pytest.fixture(params=OURS + CONTROL)
 def world(request: pytest.FixtureRequest, authority: Authority) -> Iterator[World]:
-    """Both."""
+    """Our sender and aiohttp, on each loop, plain and over TLS."""
     with made(request.param, authority) as world:
         yield world

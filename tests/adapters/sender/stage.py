@@ -28,7 +28,9 @@ from tests.adapters.sender.taken import listening
 from tests.adapters.sender.waiting import passes, until
 from tests.clock import Clock
 
-KEY: Final = Key("key-1", "sk-hostile-0123456789", ())
+CANARY: Final = "sk-canary/7f3a+9b"  # a secret that looks different in a URL, in JSON and in base64
+KEY: Final = Key("team-a", CANARY, ())
+LONG: Final = 3600 * SECOND  # no attempt of a test ends by itself
 
 
 class Told(Watch):
@@ -85,11 +87,14 @@ class Stage:
         method: str = "GET",
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        timeout: int = 30 * SECOND,
+        query: Mapping[str, str] | None = None,
+        timeout: int = LONG,
         send_by: int | None = None,
     ) -> Told:
         number = f"{len(self.told):06}"
-        told = Told(number, Call(method, path, {"n": number}, headers or {}, body), timeout, self.clock())
+        told = Told(
+            number, Call(method, path, {**(query or {}), "n": number}, headers or {}, body), timeout, self.clock()
+        )
         told.send_by = send_by
         self.told.append(told)
         self.upstream.begin(told)
@@ -99,6 +104,12 @@ class Stage:
     async def call(self, path: str = "/", method: str = "GET", **more: Any) -> Outcome:
         """Begins a call and waits for its end."""
         return await self.begin(path, method, **more).over()
+
+    async def answer(self, path: str = "/", method: str = "GET", **more: Any) -> Answer:
+        """The same, of one that is answered."""
+        outcome = await self.call(path, method, **more)
+        assert isinstance(outcome, Answer), outcome
+        return outcome
 
     async def late(self, told: Told) -> Outcome:
         """Its time is up, now."""
@@ -116,6 +127,12 @@ class Stage:
         was_done = "done" in told.log
         self.upstream.cancel(told)
         assert was_done or "done" not in told.log, "done inside cancel"
+
+    def watch(self, upstream: Upstream, timeout: int = LONG) -> Watch:
+        """A call on another upstream, towards the same server; no rule is applied to it."""
+        watch = Watch(Call(), KEY, timeout, self.clock())
+        upstream.begin(watch)
+        return watch
 
     async def together(self, count: int) -> None:
         """`count` calls at once, which leave as many idle connections."""
@@ -196,6 +213,22 @@ class World:
         if self.authority is not None:
             more.setdefault("ca_file", str(self.authority.ca_file))
         return HttpSettings(base_url=url, **more)
+
+    @asynccontextmanager
+    async def upstream(self, url: str, **more: Any) -> AsyncIterator[Upstream]:
+        """An upstream without a hostile server."""
+        upstream = self.subject.make(self.settings(url, **more), self.clock)
+        yield upstream
+        await upstream.close()
+
+    async def ask(self, url: str, **more: Any) -> Outcome:
+        """What becomes of a call to `url`."""
+        async with self.upstream(url, **more) as upstream:
+            watch = Watch(Call(), KEY, taken_at=self.clock())
+            upstream.begin(watch)
+            outcome = await watch.over()
+            assert bool(watch.sent_at) != isinstance(outcome, NotSent)
+            return outcome
 
     @asynccontextmanager
     async def stage(self, **more: Any) -> AsyncIterator[Stage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from apiflux_grpc.core.outcome import Answer
@@ -50,3 +52,28 @@ def test_headers(world: World, name: bytes) -> None:
             assert outcome.headers == {name.decode().lower(): "1, 2, 3", "empty": "", "content-length": "2"}
 
     world.run(go())
+
+
+def test_every_value_can_be_encoded(world: World) -> None:
+    """Whatever bytes came, a header's value is text; what isn't UTF-8 is replaced."""
+
+    async def go() -> None:
+        async with world.stage() as stage:
+            stage.server.on("/h", S + b"X-B: caf\xe9 \xc3\xa9\r\nContent-Length: 0\r\n\r\n")
+            assert (await stage.answer("/h")).headers["x-b"] == "caf\N{REPLACEMENT CHARACTER} \u00e9"
+
+    world.run(go())
+
+
+def test_a_coding_that_was_undone_is_not_named(both: World) -> None:
+    """A body that came compressed though nobody asked is decoded, and its head no longer says otherwise."""
+    body = gzip.compress(b"hello")
+    head = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    async def go() -> None:
+        async with both.stage() as stage:
+            stage.server.on("/z", S + head + body)
+            answer = await stage.answer("/z")
+            assert (answer.body, answer.truncated, answer.headers) == (b"hello", False, {})
+
+    both.run(go())

@@ -15,22 +15,38 @@ from tests.adapters.sender.waiting import until
 
 
 @pytest.mark.parametrize("end", [FIN, CUT, CLOSE, RST])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST", "PATCH"])
-def test_cut_behind_the_request(world: World, method: str, end: Step) -> None:
-    """A kept connection that ends behind our request: it may have been executed, and nothing is sent again."""
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_never_sent_again(world: World, warm: bool, end: Step) -> None:
+    """A connection that ends after our request makes one arrival and Unknown, whatever the method."""
 
     async def go() -> None:
-        async with world.stage() as stage:
-            stage.server.on("/cut", end)
+        for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST", "PATCH"):
+            async with world.stage() as stage:
+                stage.server.on("/cut", end)
+                if warm:
+                    await stage.follow()
+                outcome = await stage.call("/cut", method, body=b"x" if method in {"PUT", "POST", "PATCH"} else b"")
+                assert LOST.fits(outcome), outcome
+                assert len(stage.server.peers) == 1, method
+                await stage.follow()
+                assert stage.server.by_path()["/cut"] == 1, method
+                assert len(stage.server.peers) == 2, method
+
+    world.run(go())
+
+
+def test_a_stray_answer(both: World) -> None:
+    """An answer that nobody asked for is nobody's: the next call takes another connection."""
+
+    async def go() -> None:
+        async with both.stage() as stage:
             await stage.follow()
-            outcome = await stage.call("/cut", method, body=b"x" if method in {"PUT", "POST", "PATCH"} else b"")
-            assert LOST.fits(outcome), outcome
-            assert stage.server.by_path()["/cut"] == 1
-            assert len(stage.server.peers) == 1
+            stage.server.peers[0].send_now(STRAY)
+            await stage.server.peers[0].taken()
             await stage.follow()
             assert len(stage.server.peers) == 2
 
-    world.run(go())
+    both.run(go())
 
 
 @pytest.mark.parametrize("count", [1, 5])
