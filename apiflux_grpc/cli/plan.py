@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from apiflux_grpc.cli.options import ConfigOption, HtmlOption, load_settings
+from apiflux_grpc.core.model import MAX_CONNECTIONS
 
 
 def plan(
@@ -15,7 +16,9 @@ def plan(
     limit: Annotated[list[str] | None, typer.Option(help="MAX/DURATION for every key, like 1000/60s.")] = None,
     keys: Annotated[int | None, typer.Option(help="How many keys; default: 1.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(help="Calls in flight of each key; default: no bound.")] = None,
-    max_connections: Annotated[int | None, typer.Option(help="Calls in flight of all keys; default: 1000.")] = None,
+    max_connections: Annotated[
+        int | None, typer.Option(help=f"Calls in flight of all keys; default: {MAX_CONNECTIONS}.")
+    ] = None,
     latency: Annotated[
         str | None,
         typer.Option(help="How long an answer takes, like 20ms or 500ms..3s; default: the simulator's, else 200ms."),

@@ -12,6 +12,8 @@ import typer
 from apiflux_grpc.cli.options import TargetOption, checked
 from apiflux_grpc.cli.signals import CUT_SHORT
 from apiflux_grpc.cli.streams import say
+from apiflux_grpc.core.units import format_address
+from apiflux_grpc.server.defaults import HOST, PORT
 
 
 def _seconds(value: float | None) -> float | None:
@@ -22,7 +24,7 @@ def _seconds(value: float | None) -> float | None:
 
 def process(
     file: Annotated[str, typer.Argument(help="JSON Lines of calls, or .csv with --template; - for standard input.")],
-    target: TargetOption = "127.0.0.1:50051",
+    target: TargetOption = format_address(HOST, PORT),
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
     output: Annotated[
         Path | None,

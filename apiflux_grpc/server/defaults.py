@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
+
+Mode = Literal["test", "production"]
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 50051
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What the service tells of itself and applies unless a request says otherwise."""
 
-    mode: str = "test"
+    mode: Mode = "test"
     repeat_count: int = 50
     max_batch_calls: int = 50_000
     max_batch_bytes: int = 32 << 20

@@ -28,7 +28,6 @@ _log = logging.getLogger("apiflux.server")
 
 # One connection can open so many streams at once; the next waits. More lets one client's resets starve others.
 MAX_STREAMS: Final = 400
-GRACE: Final = 15.0  # seconds
 
 
 class PortInUse(OSError):
@@ -36,7 +35,7 @@ class PortInUse(OSError):
 
 
 class Server:
-    """The gRPC server over an engine. `port` is the one it listens on, once started."""
+    """The gRPC server over an engine. `port` is the one it listens on, once started; `grace` is seconds."""
 
     def __init__(
         self,
@@ -44,11 +43,11 @@ class Server:
         service: FluxService,
         health: Health,
         *,
-        host: str = "127.0.0.1",
-        port: int = 50051,
-        max_batch_bytes: int = 32 << 20,
-        with_reflection: bool = True,
-        grace: float = GRACE,
+        host: str,
+        port: int,
+        max_batch_bytes: int,
+        with_reflection: bool,
+        grace: float,
     ) -> None:
         self.engine = engine
         self.health = health

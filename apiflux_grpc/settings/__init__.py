@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.settings.types import Fault, Mode, PoolSettings, Settings, SettingsError
+from apiflux_grpc.server.defaults import Mode
+from apiflux_grpc.settings.types import Fault, PoolSettings, Settings, SettingsError
 from apiflux_grpc.settings.values import limit_shown
 
 if TYPE_CHECKING:

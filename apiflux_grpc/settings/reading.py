@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from apiflux_grpc.settings.types import Mode, PoolSettings
+    from apiflux_grpc.server.defaults import Mode
+    from apiflux_grpc.settings.types import PoolSettings
 
 REPEAT_COUNT: Final[Mapping[Mode, int]] = {"test": Settings(()).repeat_count, "production": 2000}
 

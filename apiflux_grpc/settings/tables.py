@@ -12,8 +12,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from apiflux_grpc.core.model import Pool, RetryPolicy
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST, SECOND
+from apiflux_grpc.server.defaults import Mode
 from apiflux_grpc.settings import values
-from apiflux_grpc.settings.types import Mode, PoolSettings, Settings
+from apiflux_grpc.settings.types import PoolSettings, Settings
 
 _SETTINGS: Final = Settings(())
 _POOL: Final = Pool("", ())

@@ -1,27 +1,27 @@
 """What comes out: plain, frozen types, and the error that has every fault.
 
-Rule: whoever only uses settings needs this module alone, so it costs nothing to import. A default stands beside its
-field, here or in the type of the core or the engine that owns it, and the tables of the TOML file refer to it.
-Lengths of time are integer nanoseconds.
+Rule: whoever only uses settings needs this module alone, so it imports nothing that is slow. Each default is written
+once, with its field, here or in the type that owns it (Pool, Bounds, Defaults); the tables of the TOML file refer to
+it. Lengths of time are integer nanoseconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import BODY_CAP
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Bounds
+from apiflux_grpc.server.defaults import HOST, PORT, Defaults, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apiflux_grpc.core.model import Pool
 
-Mode = Literal["test", "production"]
-
 _BOUNDS: Final = Bounds()
+_DEFAULTS: Final = Defaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,18 @@ class Settings:
     """
 
     pools: tuple[PoolSettings, ...]
-    host: str = "127.0.0.1"
-    port: int = 50051
-    mode: Mode = "test"
-    repeat_count: int = 50
-    batch_size: int = 100
+    host: str = HOST
+    port: int = PORT
+    mode: Mode = _DEFAULTS.mode
+    repeat_count: int = _DEFAULTS.repeat_count
+    batch_size: int = _DEFAULTS.batch_size
     concurrent_requests: int = 100
     request_timeout: int = 60 * SECOND
     max_batches: int = _BOUNDS.batches
     max_queued_calls: int = _BOUNDS.calls
     max_queued_bytes: int = _BOUNDS.size
-    max_batch_calls: int = 50_000
-    max_batch_bytes: int = 32 << 20
+    max_batch_calls: int = _DEFAULTS.max_batch_calls
+    max_batch_bytes: int = _DEFAULTS.max_batch_bytes
     grace: int = 15 * SECOND
     reflection: bool = True
     warnings: tuple[str, ...] = ()

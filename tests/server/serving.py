@@ -44,6 +44,7 @@ async def serving(
         engine,
         service(engine, defaults),
         health,
+        host="127.0.0.1",
         port=port,
         max_batch_bytes=defaults.max_batch_bytes,
         with_reflection=with_reflection,
