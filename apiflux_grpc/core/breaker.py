@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from apiflux_grpc.core.budget import FAR
+from apiflux_grpc.core.bucket import FAR
 
 STALE: Final = 0  # the era of a call that went though none may: its result says nothing
 

@@ -22,174 +22,20 @@ Not known here: which library paces, other owners, who waits.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.model import SECOND, Counts, Kind, Limit
-from apiflux_grpc.core.window import CUT, GROUPS, STEP, Window
+from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, paced, shape
+from apiflux_grpc.core.ceilings import Ceilings
+from apiflux_grpc.core.flight import UNCOUNTED, Flight
+from apiflux_grpc.core.model import Counts, Kind
+from apiflux_grpc.core.window import GROUPS, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAR: Final = 1 << 62  # no instant: something else has to happen first
-MOST_DEBT: Final = 3_600 * SECOND  # of what flows into a bucket
-MOST_CEILINGS: Final = 8  # of one kind, the lowest
-PACER_MARGIN: Final = 1.001  # a pacer's rate over its window's, so that the window is what binds
-
-
-class Pacer(Protocol):
-    """Shapes the bursts of one limit of one owner. Bound to one event loop."""
-
-    def ready_at(self, amount: int, now: int) -> int:
-        """`now` or earlier: there is room. Else a later instant at which it is worth asking again."""
-
-    def take(self, amount: int) -> None:
-        """Take `amount`; only right after ready_at said that there is room."""
-
-    def level(self, now: int) -> float:
-        """What is taken and has not leaked away yet."""
-
-    def fill(self, level: float, now: int) -> None:
-        """Start from this level instead of 0, as the heir of another pacer; above the burst it waits for the rest."""
-
-
-class PacerFactory(Protocol):
-    def __call__(self, burst: float, seconds: float, /) -> Pacer:
-        """A pacer that lets `burst` pass at once and refills `burst` in `seconds`."""
-
-
-def paced(limit: Limit, make_pacer: PacerFactory) -> Pacer:
-    """The pacer of a window limit: its burst at its rate, the rate a hair higher so that the window binds."""
-    seconds = limit.per / 1e9 * limit.depth / limit.max / PACER_MARGIN
-    return make_pacer(limit.depth, seconds)
-
-
-def shape(limit: Limit, jitter: int, factor: float = 1.0) -> tuple[float, float]:
-    """(burst, seconds) of the pacer that keeps a bucket limit although calls arrive up to `jitter` ns late.
-
-    Delays bunch calls: those taken over J may arrive at once, so the depth is less by what flows in during J. Where
-    that leaves less than one call, calls are spaced so that however they bunch the bucket holds them.
-    """
-    rate = limit.max * factor / limit.per * 1e9
-    flow = rate * jitter / 1e9
-    depth = limit.depth - flow
-    if depth >= 1:
-        return depth, depth / rate
-    return 1.0, (1 + (1 - limit.depth + flow) / limit.depth) / rate
-
-
-def largest(limit: Limit, jitter: int) -> int:
-    """The most that one call may take of this limit at once."""
-    if limit.kind is Kind.BUCKET:
-        return int(shape(limit, jitter)[0])
-    return min(limit.max, limit.depth)
-
-
-class Bucket:
-    """A bucket limit: its pacer, made anew where the limit is cut or comes back. A Pacer itself."""
-
-    __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at", "since")
-
-    def __init__(self, limit: Limit, jitter: int, make_pacer: PacerFactory) -> None:
-        self.limit = limit
-        self._jitter = jitter
-        self._make = make_pacer
-        self._factor = 1.0
-        self._cut_at = -1
-        self.recover_at = FAR
-        self.since = -1  # an heir's: when it took over
-        self._pacer = make_pacer(*shape(limit, jitter))
-
-    def ready_at(self, amount: int, now: int) -> int:
-        return self._pacer.ready_at(amount, now)
-
-    def take(self, amount: int) -> None:
-        self._pacer.take(amount)
-
-    def level(self, now: int) -> float:
-        return self._pacer.level(now)
-
-    def fill(self, level: float, now: int) -> None:
-        self._pacer.fill(level, now)
-
-    def headroom(self, now: int) -> float:
-        """The free share of its depth."""
-        return 1 - self._pacer.level(now) / shape(self.limit, self._jitter, self._factor)[0]
-
-    def owe(self, more: float, now: int, taken_at: int) -> None:
-        """A call taken at `taken_at` took `more` than it was charged, or less.
-
-        What has leaked away since can't be given back: others may have used that room. Nothing can be put into a
-        pacer or taken out: it is made anew. A debt is at most what flows in an hour: one wrong figure of the upstream's
-        would take the key for ever. Nothing is given back for a call from before this bucket's time, since what it
-        started from need not have counted that call.
-        """
-        if more < 0:
-            if taken_at <= self.since:
-                return
-            more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)
-        if more:
-            most = self.limit.depth + self.limit.max / self.limit.per * MOST_DEBT
-            self._remake(self._factor, min(most, self._pacer.level(now) + more), now)
-
-    def cut(self, now: int, taken_at: int) -> bool:
-        """As Window.cut."""
-        self.recover_at = now + self.limit.per
-        if self._cut_at >= 0 and (taken_at <= self._cut_at or now < self._cut_at + self.limit.per):
-            return False
-        self._cut_at = now
-        self._remake(self._factor * CUT, self._pacer.level(now), now)
-        return True
-
-    def recover(self, now: int) -> None:
-        """A step of a cut comes back where it is due."""
-        if now >= self.recover_at:
-            steps = 1 + (now - self.recover_at) // self.limit.per
-            self._remake(min(1.0, self._factor + steps / STEP), self._pacer.level(now), now)
-            self.recover_at = self.recover_at + steps * self.limit.per if self._factor < 1 else FAR
-
-    def _remake(self, factor: float, level: float, now: int) -> None:
-        self._factor = factor
-        self._pacer = self._make(*shape(self.limit, self._jitter, factor))
-        self._pacer.fill(max(0.0, level), now)
-
-    def __repr__(self) -> str:
-        return f"<Bucket {self.limit.max} per {self.limit.per / 1e9:g} s, burst {self.limit.depth}, {self._pacer!r}>"
-
-
-class Part(Protocol):
-    """One call's part in one budget: a permit, or what it takes of its key's group."""
-
-    cost: int
-    taken_at: int
-    flight: Flight | None
-
-
-class Flight:
-    """Calls of one owner that were sent at about the same time and have no answer yet."""
-
-    __slots__ = ("calls", "cost", "first", "gone", "landed", "last", "windows")
-
-    def __init__(self, at: int) -> None:
-        self.first = self.last = at
-        self.calls = 0
-        self.cost = 0
-        self.gone = False  # its J has passed: its calls are in the logs
-        self.landed: list[list[int]] = []  # where, for each of the cost windows
-        self.windows: tuple[Window, ...] = ()  # of the budget as it was then
-
-
-_UNCOUNTED: Final = Flight(0)  # where no window counts
-_UNCOUNTED.gone = True
-
-
-@dataclass(slots=True)
-class _Ceiling:
-    """The upstream's own word: no more than `left` until `until`."""
-
-    counts: Counts
-    left: int
-    until: int
+    from apiflux_grpc.core.bucket import Pacer, PacerFactory
+    from apiflux_grpc.core.flight import Part
+    from apiflux_grpc.core.model import Limit
 
 
 class Budget:
@@ -200,7 +46,6 @@ class Budget:
     """
 
     __slots__ = (
-        "_ceilings",
         "_cost_pacers",
         "_flights",
         "_make_pacer",
@@ -211,6 +56,7 @@ class Budget:
         "_unsent_cost",
         "buckets",
         "by_cost",
+        "ceilings",
         "cost_windows",
         "jitter",
         "kept",
@@ -234,7 +80,7 @@ class Budget:
         self._flights: deque[Flight] = deque()
         self._unsent = 0  # taken, and neither sent nor given back
         self._unsent_cost = 0
-        self._ceilings: list[_Ceiling] = []
+        self.ceilings = Ceilings()
         everything = (*self.windows, *self.cost_windows)
         self._span = min((window.per for window in everything), default=0) // GROUPS
         # How long after its instant a slot comes back in the shortest window.
@@ -279,8 +125,8 @@ class Budget:
             ready = pacer.ready_at(cost, now)
             if ready > now and ready > wait:
                 wait = ready
-        if self._ceilings:
-            wait = max(wait, self._under_ceilings(cost, now))
+        if self.ceilings:
+            wait = max(wait, self.ceilings.wait(cost, now))
         return wait
 
     def try_take(self, cost: int, now: int) -> int:
@@ -302,9 +148,8 @@ class Budget:
             pacer.take(cost)
         self._unsent += 1
         self._unsent_cost += cost
-        if self._ceilings:
-            for ceiling in self._ceilings:
-                ceiling.left -= 1 if ceiling.counts is Counts.CALLS else cost
+        if self.ceilings:
+            self.ceilings.take(cost)
 
     def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
         """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
@@ -327,7 +172,7 @@ class Budget:
         self._unsent -= 1
         self._unsent_cost -= part.cost
         if not self.kept:
-            part.flight = _UNCOUNTED
+            part.flight = UNCOUNTED
             return FAR
         if flights and at - flights[-1].first <= self._span:
             flight = flights[-1]
@@ -389,8 +234,7 @@ class Budget:
             window.expire(now)
         for bucket in self.buckets:
             bucket.recover(now)
-        if self._ceilings:
-            self._ceilings = [ceiling for ceiling in self._ceilings if ceiling.until > now]
+        self.ceilings.expire(now)
 
     def _land(self, now: int) -> None:
         flights = self._flights
@@ -408,30 +252,19 @@ class Budget:
 
     def next_change(self) -> int:
         """The next instant at which something comes back by itself; FAR: nothing is on its way."""
-        first = FAR
+        first = self.ceilings.next_end()
         for window in (*self.windows, *self.cost_windows):
             end = window.next_end
             if end is not None and end < first:
                 first = end
         for bucket in self.buckets:
             first = min(first, bucket.recover_at)
-        for ceiling in self._ceilings:
-            first = min(first, ceiling.until)
         for flight in self._flights:
             if flight.calls:
                 return min(first, flight.last + self.jitter + self.kept)
         return first
 
     # -- what the upstream says ---------------------------------------------------------------
-
-    def tighten(self, counts: Counts, left: int, until: int) -> None:
-        """The upstream says that no more than `left` may be taken until `until`; what allows less holds."""
-        ours = [ceiling for ceiling in self._ceilings if ceiling.counts is counts]
-        if any(ceiling.left <= left and ceiling.until >= until for ceiling in ours):
-            return
-        kept = [ceiling for ceiling in ours if ceiling.left < left or ceiling.until > until]
-        kept = sorted([*kept, _Ceiling(counts, left, until)], key=lambda ceiling: ceiling.left)[:MOST_CEILINGS]
-        self._ceilings = [ceiling for ceiling in self._ceilings if ceiling.counts is not counts] + kept
 
     def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
         """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
@@ -450,13 +283,6 @@ class Budget:
         return limit if owner.cut(now, taken_at) else None
 
     # -- what there is ------------------------------------------------------------------------
-
-    def _under_ceilings(self, cost: int, now: int) -> int:
-        wait = 0
-        for ceiling in self._ceilings:
-            if ceiling.until > now and ceiling.left < (1 if ceiling.counts is Counts.CALLS else cost):
-                wait = max(wait, ceiling.until)
-        return wait
 
     def rank(self, now: int = 0) -> tuple[float, int]:
         """(headroom, free calls): the free share of the tightest window, and what fits into all of them.
@@ -551,7 +377,7 @@ class Budget:
         self.advance(now)
         new = Budget(limits, self.jitter, self._make_pacer)
         new._unsent, new._unsent_cost = self._unsent, self._unsent_cost
-        new._ceilings = self._ceilings
+        new.ceilings = self.ceilings
         flying = sum(flight.calls for flight in self._flights)
         flying_cost = sum(flight.cost for flight in self._flights)
         new._flights = self._flights

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from apiflux_grpc.core.budget import largest
+from apiflux_grpc.core.bucket import largest
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, SENDER_HEADERS
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, HeaderKey, RetryPolicy

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.budget import FAR, shape
+from apiflux_grpc.core.bucket import FAR, shape
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.breaker import Breaker
-from apiflux_grpc.core.budget import FAR
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.waits import LONGEST_BACK_OFF
@@ -19,7 +19,8 @@ from apiflux_grpc.core.waits import LONGEST_BACK_OFF
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.budget import Budget, Flight
+    from apiflux_grpc.core.budget import Budget
+    from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.model import Key, Limit
 
@@ -101,6 +102,11 @@ class KeyState:
         """`now`, or when a block or its breaker lets it be used again."""
         return max(now, self.blocked_until, self.breaker.ready_at(now))
 
+    def fits_at(self, cost: int, now: int) -> int:
+        """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
+        at = max(self.usable_at(now), self.budget.room_at(cost, now))
+        return at if self.group is None else max(at, self.group.budget.room_at(cost, now))
+
     @property
     def send_within(self) -> int | None:
         """How long (ns) after its permit a call may still be written; None: as long as its timeout.
@@ -132,7 +138,7 @@ class KeyState:
             flying = self.in_flight if counts is Counts.CALLS else self.cost_in_flight
             periods = [limit.per for limit in self.budget.limits if limit.counts is counts]
             lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_BACK_OFF)
-            self.budget.tighten(counts, max(0, hint.remaining - flying), now + lasts)
+            self.budget.ceilings.tighten(counts, max(0, hint.remaining - flying), now + lasts)
 
     def _meant(self, hint: Hint) -> Counts:
         """What a hint that doesn't say so counts: as the limit that it means, else the only kind that the key has."""
@@ -145,3 +151,25 @@ class KeyState:
 
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"
+
+
+def sizes(keys: Sequence[KeyState], groups: Sequence[GroupState]) -> tuple[float, float]:
+    """What one call, and one unit of cost, takes of the pool's dominant resource, in seconds of the whole pool.
+
+    The dominant share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011): a call's size is the larger of
+    the two. 0 where nothing limits that kind.
+    """
+    rates = []
+    for counts in Counts:
+        total = sum(_rate(key.budget.limits, counts) for key in keys if key.group is None)
+        for group in groups:
+            members = sum(_rate(key.budget.limits, counts) for key in group.members)
+            total += min(members, _rate(group.budget.limits, counts))
+        rates.append(1 / total if 0 < total < float("inf") else 0.0)
+    calls, cost = rates
+    return calls or (1e-9 if cost else 1.0), cost  # a call of cost 0 takes its turn too
+
+
+def _rate(limits: Sequence[Limit], counts: Counts) -> float:
+    """Per second, by the tightest limit of this kind; infinite without one."""
+    return min((limit.max * 1e9 / limit.per for limit in limits if limit.counts is counts), default=float("inf"))

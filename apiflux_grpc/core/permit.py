@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.batch import Batch
-    from apiflux_grpc.core.budget import Flight
+    from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.keys import KeyState, Share
 
 

@@ -19,60 +19,33 @@ Owner: the pump, on the engine's loop. Not known here: clocks, I/O, randomness, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.breaker import Breaker, State
-from apiflux_grpc.core.budget import FAR, Budget
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.fairqueue import FairQueue
-from apiflux_grpc.core.keys import GroupState, KeyState, Share
+from apiflux_grpc.core.keys import GroupState, KeyState, Share, sizes
 from apiflux_grpc.core.model import SECOND, Counts
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.reservation import reserve
+from apiflux_grpc.core.retries import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apiflux_grpc.core.batch import Again, Batch
-    from apiflux_grpc.core.budget import PacerFactory
+    from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.model import Group, Limit, Pool
+    from apiflux_grpc.core.reservation import Reservation
 
 _Entry = tuple[float, int, int, int, int, "KeyState"]
 
 MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
 # An upstream that fails whatever key is used: after so many in a row, tried again after 1 s, doubling up to 30 s.
 POOL_BREAKER: Final = (20, SECOND, 30 * SECOND)
-
-
-@dataclass(slots=True)
-class _Reservation:
-    """The call at the head of `batch` will be paid by `key` at about `at`.
-
-    `spare` and `group_spare` are (calls, cost) that others may still take of the key, and of its group, until then.
-    """
-
-    batch: Batch
-    cost: int
-    key: KeyState
-    at: int
-    spare: list[int]
-    group_spare: list[int]
-
-    def lets(self, key: KeyState, cost: int) -> bool:
-        """Whether another call may be paid by this key."""
-        if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):
-            return False
-        group = self.key.group
-        return group is None or key.group is not group or (self.group_spare[0] >= 1 and self.group_spare[1] >= cost)
-
-    def passed(self, key: KeyState, cost: int) -> None:
-        """Another call was paid by this key."""
-        if key is self.key:
-            self.spare[0] -= 1
-            self.spare[1] -= cost
-        if key.group is not None and key.group is self.key.group:
-            self.group_spare[0] -= 1
-            self.group_spare[1] -= cost
 
 
 class Scheduler:
@@ -92,11 +65,10 @@ class Scheduler:
         self.assigned = 0  # permits that were ever handed out
         self._now = now
         self._ready: list[_Entry] = []
-        self._wakes: list[tuple[int, int, KeyState | GroupState]] = []
-        self._retries: list[tuple[int, int, Batch, Again]] = []
-        self._sequence = 0
+        self._alarms: Alarms[KeyState | GroupState] = Alarms()
+        self._retries = Retries()
         self._starved = False  # a call waits that no key could pay for
-        self._reserved: _Reservation | None = None
+        self._reserved: Reservation | None = None
         self._measure()
         for key in self.keys:
             self._list(key)
@@ -110,7 +82,7 @@ class Scheduler:
 
     def _measure(self) -> None:
         """What follows from the limits alone."""
-        self._call_size, self._cost_size = _sizes(self.keys, self.groups)
+        self._call_size, self._cost_size = sizes(self.keys, self.groups)
         budgets = [*(key.budget for key in self.keys), *(group.budget for group in self.groups)]
         self.limits = {limit for budget in budgets for limit in budget.limits}
         self._by_cost = any(limit.counts is Counts.COST for limit in self.limits)
@@ -136,13 +108,8 @@ class Scheduler:
         Calls from `batch.next_index` on, as it was before, have never been attempted; next_index is left at total.
         """
         self.waiting -= batch.waiting
-        again = list(batch.again)
+        again = [*batch.again, *self._retries.drop(batch)]
         batch.again.clear()
-        if batch.retrying:
-            again += [entry[3] for entry in self._retries if entry[2] is batch]
-            self._retries = [entry for entry in self._retries if entry[2] is not batch]
-            heapify(self._retries)
-            batch.retrying = 0
         batch.next_index = batch.total
         if self._reserved is not None and self._reserved.batch is batch:
             self._unreserve()
@@ -153,10 +120,8 @@ class Scheduler:
         self.queue.remove(batch)
 
     def retry(self, batch: Batch, again: Again, at: int) -> None:
-        """A call is to be attempted again, not before `at`. It waits in the fair queue, not in a task."""
-        self._sequence += 1
-        heappush(self._retries, (at, self._sequence, batch, again))
-        batch.retrying += 1
+        """A call is to be attempted again, not before `at`."""
+        self._retries.add(batch, again, at)
         self.waiting += 1
 
     # -- keys ---------------------------------------------------------------------------------
@@ -166,11 +131,11 @@ class Scheduler:
         key = permit.key
         end = key.budget.sent(permit, at)
         if end < key.wake:
-            self._wake(key, end)
+            self._alarms.set(key, end)
         if permit.share is not None and key.group is not None:
             end = key.group.budget.sent(permit.share, at)
             if end < key.group.wake:
-                self._wake(key.group, end)
+                self._alarms.set(key.group, end)
 
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None = None) -> None:
         """The attempt is over. A call that was never `sent` is given back; `answered_at` None: no answer came.
@@ -194,11 +159,11 @@ class Scheduler:
             at = min(answered_at, now)
             end = key.budget.answered(permit, at, actual)
             if end < key.wake:
-                self._wake(key, end)
+                self._alarms.set(key, end)
             if permit.share is not None and group is not None:
                 end = group.budget.answered(permit.share, at, actual)
                 if end < group.wake:
-                    self._wake(group, end)
+                    self._alarms.set(group, end)
                 if actual is not None and actual < permit.cost:
                     self._relist_members(group, now)
             if actual is not None and actual != permit.cost and self._cost_size:
@@ -211,7 +176,7 @@ class Scheduler:
         if until > key.blocked_until:
             key.blocked_until = until
             self._unlist(key)
-            self._wake(key, until)
+            self._alarms.set(key, until)
 
     def judged(self, key: KeyState, now: int) -> None:
         """Something was said of the key to its breaker or its budget: it may be used again, or not any more."""
@@ -293,29 +258,18 @@ class Scheduler:
         if self._starved:
             wake_at = self.breaker.ready_at(self._now)
             if wake_at <= self._now:
-                wakes = self._wakes
-                while wakes and wakes[0][0] != wakes[0][2].wake:
-                    heappop(wakes)  # an earlier or a later one was meant since
-                wake_at = wakes[0][0] if wakes else FAR
-        if self._retries and self._retries[0][0] < wake_at:
-            wake_at = self._retries[0][0]
+                wake_at = self._alarms.next_at()
+        wake_at = min(wake_at, self._retries.next_at())
         return None if wake_at >= FAR else wake_at
 
     def advance(self, now: int) -> None:
         """Let happen what happens by itself until `now`: retries fall due, slots come back, blocks end."""
         self._now = now
-        retries = self._retries
-        while retries and retries[0][0] <= now:
-            _, _, owner, again = heappop(retries)
-            owner.retrying -= 1
-            owner.again.append(again)
-            self.queue.wake(owner)
-        wakes = self._wakes
-        while wakes and wakes[0][0] <= now:
-            at, _, one = heappop(wakes)
-            if at == one.wake:
-                one.wake = FAR
-                self._refresh(one, now)
+        for batch, again in self._retries.due(now):
+            batch.again.append(again)
+            self.queue.wake(batch)
+        for one in self._alarms.ring(now):
+            self._refresh(one, now)
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""
@@ -355,7 +309,7 @@ class Scheduler:
                 break
             heappop(ready)
             if wait < key.wake:
-                self._wake(key, wait)
+                self._alarms.set(key, wait)
             if key.budget.by_cost and key.budget.rank(now)[1] > 0:
                 passed.append(entry)  # has room, but not for this cost
             else:
@@ -373,7 +327,7 @@ class Scheduler:
         """The group can't pay for this: its keys are listed again when something of it comes back."""
         wait = min(wait, group.budget.next_change())
         if wait < group.wake:
-            self._wake(group, max(wait, self._now + 1))
+            self._alarms.set(group, max(wait, self._now + 1))
         if group.budget.by_cost and group.budget.rank(self._now)[1] > 0:
             passed.append(entry)
         else:
@@ -419,27 +373,9 @@ class Scheduler:
     # -- the reservation ----------------------------------------------------------------------
 
     def _reserve(self, batch: Batch, now: int) -> bool:
-        """For the batch's next call: the key where it fits soonest. The batch is parked until it is served.
-
-        False: it fits nowhere as things stand, so there is nothing to reserve.
-        """
-        cost = batch.next_cost
-        best, best_at = self.keys[0], FAR
-        for key in self.keys:
-            at = self._fits_at(key, cost, now)
-            if at < best_at:
-                best, best_at = key, at
-        self._reserved = None if best_at >= FAR else self._reservation(batch, cost, best, best_at, now)
+        """Reserve for the batch's next call, which parks the batch; False: it fits nowhere as things stand."""
+        self._reserved = reserve(batch, self.keys, now)
         return self._reserved is not None
-
-    def _fits_at(self, key: KeyState, cost: int, now: int) -> int:
-        at = max(key.usable_at(now), key.budget.room_at(cost, now))
-        return at if key.group is None else max(at, key.group.budget.room_at(cost, now))
-
-    def _reservation(self, batch: Batch, cost: int, key: KeyState, at: int, now: int) -> _Reservation:
-        spare = key.budget.spare_at(at, cost, now)
-        group_spare = (FAR, FAR) if key.group is None else key.group.budget.spare_at(at, cost, now)
-        return _Reservation(batch, cost, key, at, list(spare), list(group_spare))
 
     def _serve_reserved(self, now: int) -> Permit | None:
         """Pay for the reserved call if any key can; else see to it that the reservation still stands."""
@@ -454,13 +390,9 @@ class Scheduler:
             self._unreserve()
             return permit
         self._starved = True
-        cost = batch.next_cost
-        at = self._fits_at(reserved.key, cost, now)
-        if cost != reserved.cost or at > max(reserved.at, now):
-            if not self._reserve(batch, now):
-                self.queue.unpark(batch)
-        else:
-            self._reserved = self._reservation(batch, cost, reserved.key, at, now)  # answers have come since
+        self._reserved = reserved.renewed(now)  # answers have come since
+        if self._reserved is None and not self._reserve(batch, now):
+            self.queue.unpark(batch)
         return None
 
     def _unreserve(self) -> None:
@@ -469,11 +401,6 @@ class Scheduler:
             self.queue.unpark(reserved.batch)
 
     # -- the two heaps ------------------------------------------------------------------------
-
-    def _wake(self, one: KeyState | GroupState, at: int) -> None:
-        one.wake = at
-        self._sequence += 1
-        heappush(self._wakes, (at, self._sequence, one))
 
     def _refresh(self, one: KeyState | GroupState, now: int) -> None:
         """Take back what has ended, and put the key, or the group's keys, where they belong now."""
@@ -484,7 +411,7 @@ class Scheduler:
             self._relist(one, now)
         change = one.budget.next_change()
         if change < one.wake:
-            self._wake(one, max(change, now + 1))
+            self._alarms.set(one, max(change, now + 1))
 
     def _relist_members(self, group: GroupState, now: int) -> None:
         for key in group.members:
@@ -495,7 +422,7 @@ class Scheduler:
         if usable_at > now:
             self._unlist(key)
             if usable_at < key.wake:
-                self._wake(key, usable_at)
+                self._alarms.set(key, usable_at)
         elif key.in_flight < key.most and key.rank(now)[1] > 0:
             self._list(key)
         else:
@@ -517,25 +444,3 @@ class Scheduler:
     def __repr__(self) -> str:
         counts = f"{self.waiting} waiting, {self.in_flight} in flight, {len(self.keys)} keys"
         return f"<Scheduler of {self.pool.name}: {counts}>"
-
-
-def _sizes(keys: Sequence[KeyState], groups: Sequence[GroupState]) -> tuple[float, float]:
-    """What one call, and one unit of cost, takes of the pool's dominant resource, in seconds of the whole pool.
-
-    The dominant share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011): a call's size is the larger of
-    the two. 0 where nothing limits that kind.
-    """
-    rates = []
-    for counts in Counts:
-        total = sum(_rate(key.budget.limits, counts) for key in keys if key.group is None)
-        for group in groups:
-            members = sum(_rate(key.budget.limits, counts) for key in group.members)
-            total += min(members, _rate(group.budget.limits, counts))
-        rates.append(1 / total if 0 < total < float("inf") else 0.0)
-    calls, cost = rates
-    return calls or (1e-9 if cost else 1.0), cost  # a call of cost 0 takes its turn too
-
-
-def _rate(limits: Sequence[Limit], counts: Counts) -> float:
-    """Per second, by the tightest limit of this kind; infinite without one."""
-    return min((limit.max * 1e9 / limit.per for limit in limits if limit.counts is counts), default=float("inf"))

@@ -40,7 +40,7 @@ from apiflux_grpc.engine.pump import Pump
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apiflux_grpc.core.budget import PacerFactory
+    from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.engine.messages import BatchSpec, Outbound
     from apiflux_grpc.engine.ports import Clock, Observer, Upstream

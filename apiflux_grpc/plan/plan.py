@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc import charts
-from apiflux_grpc.core.budget import shape
+from apiflux_grpc.core.bucket import shape
 from apiflux_grpc.core.model import SECOND, Kind, Limit
 from apiflux_grpc.judge.ledger import most_in_any_window
 from apiflux_grpc.judge.report import LimitReport

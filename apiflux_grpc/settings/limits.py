@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.budget import shape
+from apiflux_grpc.core.bucket import shape
 from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.units import LONGEST, SECOND, format_duration
 from apiflux_grpc.settings.values import limit_shown

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
-from apiflux_grpc.core.budget import Pacer, PacerFactory
+from apiflux_grpc.core.bucket import Pacer, PacerFactory
 from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 

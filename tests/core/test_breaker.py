@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apiflux_grpc.core.breaker import STALE, Breaker, State
-from apiflux_grpc.core.budget import FAR
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import SECOND
 
 FIRST: Final = 10 * SECOND

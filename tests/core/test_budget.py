@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.budget import FAR, PACER_MARGIN, Bucket, Budget, largest, shape
+from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, shape
+from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import KeyState
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit
 from apiflux_grpc.core.permit import Permit
@@ -414,7 +415,7 @@ def taken_at(budget: Budget, now: int, cost: int = 1) -> int:
 def test_a_ceiling_holds_until_it_ends(counts: Counts, left: int, most: int) -> None:
     """It only ever tightens, and tells when it ends."""
     budget = budget_of(Limit(50, 60 * SECOND), Limit(500, 60 * SECOND, cost))
-    budget.tighten(counts, left, 5 * SECOND)
+    budget.ceilings.tighten(counts, left, 5 * SECOND)
     assert taken_at(budget, 0, 2) == most
     if most < 50:
         assert budget.try_take(2, 0) == 5 * SECOND == budget.next_change()
@@ -423,9 +424,9 @@ def test_a_ceiling_holds_until_it_ends(counts: Counts, left: int, most: int) -> 
 
 def test_a_lower_ceiling_replaces_a_higher_one_and_not_the_other_way() -> None:
     budget = budget_of(Limit(50, 60 * SECOND))
-    budget.tighten(calls, 9, 5 * SECOND)
-    budget.tighten(calls, 4, 5 * SECOND)
-    budget.tighten(calls, 30, 5 * SECOND)
+    budget.ceilings.tighten(calls, 9, 5 * SECOND)
+    budget.ceilings.tighten(calls, 4, 5 * SECOND)
+    budget.ceilings.tighten(calls, 30, 5 * SECOND)
     assert taken_at(budget, 0) == 4
 
 
@@ -558,7 +559,7 @@ def test_the_log_of_a_long_enough_window_is_taken_over() -> None:
 
 def test_a_ceiling_outlives_a_change() -> None:
     budget = Budget((Limit(50, PER),), 0, FakePacer)
-    budget.tighten(calls, 2, 5 * SECOND)
+    budget.ceilings.tighten(calls, 2, 5 * SECOND)
     assert taken_at(budget.changed((Limit(40, PER),), 0), 0) == 2
 
 

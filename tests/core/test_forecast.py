@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.budget import PacerFactory
+from apiflux_grpc.core.bucket import PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.forecast import Forecast, work_before
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool

@@ -228,7 +228,7 @@ def test_hints_of_two_lengths_both_hold(order: int) -> None:
     """3 left for a second and 5 for a minute, in either order: 3 now, and 2 more after the second."""
     budget = Budget((Limit(100, MINUTE),), 0, None)
     for left, until in [(3, SECOND), (5, MINUTE)][::order]:
-        budget.tighten(Counts.CALLS, left, until)
+        budget.ceilings.tighten(Counts.CALLS, left, until)
     taken = []
     for now in (0, SECOND, MINUTE - 1):
         budget.advance(now)

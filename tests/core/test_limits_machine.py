@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.budget import FAR, largest
+from apiflux_grpc.core.bucket import FAR, largest
 from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND, Counts, Group, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
@@ -249,7 +249,7 @@ class Work(World[Flying]):
                 owner.excused_until = max(owner.excused_until, self.now + steps)
         if plan.told is not None and plan.fate == "answer":
             counts, left, lasts = plan.told
-            key.budget.tighten(counts, left, self.now + lasts)
+            key.budget.ceilings.tighten(counts, left, self.now + lasts)
             owners[0].excused_until = max(owners[0].excused_until, self.now + lasts)
 
     def _end(self, flying: Flying) -> None:

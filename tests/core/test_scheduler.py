@@ -380,7 +380,7 @@ def test_no_timer_per_call() -> None:
         scheduler.sent(permit, place)
     for place, permit in enumerate(permits):
         scheduler.settle(permit, 20_000 + place, 20_000 + place)
-    assert len(scheduler._wakes) <= 4
+    assert len(scheduler._alarms) <= 4
 
 
 # -- keys that share limits ----------------------------------------------------------------------

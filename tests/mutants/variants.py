@@ -9,6 +9,9 @@ from typing import Final, NamedTuple
 
 WINDOW: Final = "apiflux_grpc/core/window.py"
 BUDGET: Final = "apiflux_grpc/core/budget.py"
+RETRIES: Final = "apiflux_grpc/core/retries.py"
+BUCKET: Final = "apiflux_grpc/core/bucket.py"
+RESERVATION: Final = "apiflux_grpc/core/reservation.py"
 SCHEDULER: Final = "apiflux_grpc/core/scheduler.py"
 QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
@@ -134,21 +137,21 @@ VARIANTS: Final = (
     ),
     Variant(
         "a bucket as deep as the upstream's",
-        BUDGET,
+        BUCKET,
         "depth = limit.depth - flow",
         "depth = float(limit.depth)",
         OF_BUDGET,
     ),
     Variant(
         "spaced without J",
-        BUDGET,
+        BUCKET,
         "return 1.0, (1 + (1 - limit.depth + flow) / limit.depth) / rate",
         "return 1.0, 1 / rate",
         OF_BUDGET,
     ),
     Variant(
         "a bucket starts afresh after a change",
-        BUDGET,
+        BUCKET,
         "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(level, now)",
         "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(0.0, now)",
         OF_BUDGET,
@@ -156,7 +159,7 @@ VARIANTS: Final = (
     Variant(
         "ceilings without effect",
         BUDGET,
-        "wait = max(wait, self._under_ceilings(cost, now))",
+        "wait = max(wait, self.ceilings.wait(cost, now))",
         "pass",
         OF_BUDGET,
     ),
@@ -178,14 +181,14 @@ VARIANTS: Final = (
     # -- the scheduler ----------------------------------------------------------------------------
     Variant(
         "small ones pass as they like",
-        SCHEDULER,
+        RESERVATION,
         "if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):",
         "if False:",
         OF_SCHEDULER,
     ),
     Variant(
         "what passed isn't counted",
-        SCHEDULER,
+        RESERVATION,
         "            self.spare[1] -= cost",
         "            self.spare[1] -= 0",
         OF_SCHEDULER,
@@ -214,16 +217,16 @@ VARIANTS: Final = (
     ),
     Variant(
         "a retry before its time",
-        SCHEDULER,
-        "while retries and retries[0][0] <= now:",
-        "while retries and retries[0][0] <= now + 1:",
+        RETRIES,
+        "while heap and heap[0][0] <= now:",
+        "while heap and heap[0][0] <= now + 1:",
         OF_SCHEDULER,
     ),
     Variant(
         "wakes up one ns late",
         SCHEDULER,
-        "self._wake(one, max(change, now + 1))",
-        "self._wake(one, max(change, now) + 1)",
+        "self._alarms.set(one, max(change, now + 1))",
+        "self._alarms.set(one, max(change, now) + 1)",
         (*OF_SCHEDULER, "tests/core/test_scheduler_machine.py"),
     ),
     Variant(
@@ -235,8 +238,8 @@ VARIANTS: Final = (
     ),
     Variant(
         "a dropped batch leaves its retries",
-        SCHEDULER,
-        "            self._retries = [entry for entry in self._retries if entry[2] is not batch]\n",
+        RETRIES,
+        "        self._heap = [entry for entry in self._heap if entry[2] is not batch]\n",
         "",
         OF_SCHEDULER,
     ),
@@ -387,14 +390,14 @@ VARIANTS: Final = (
     # -- found later --------------------------------------------------------------------------------
     Variant(
         "a bucket gives back for calls from before its time",
-        BUDGET,
+        BUCKET,
         "if taken_at <= self.since:",
         "if taken_at < 0:",
         ("tests/core/test_found.py",),
     ),
     Variant(
         "a bucket's debt has no end",
-        BUDGET,
+        BUCKET,
         "min(most, self._pacer.level(now) + more)",
         "self._pacer.level(now) + more",
         OF_FORECAST,

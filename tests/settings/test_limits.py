@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.budget import largest, shape
+from apiflux_grpc.core.bucket import largest, shape
 from apiflux_grpc.core.model import (
     SECOND,
     Counts,
