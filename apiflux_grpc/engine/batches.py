@@ -9,6 +9,7 @@ Owner: the engine's loop. Nothing here is called from another; only messages go 
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -55,6 +56,7 @@ class PoolParts:
     pool: Pool
     make_upstream: Callable[[], Upstream]
     make_pacer: PacerFactory | None
+    draw: Callable[[], float] = random.random  # in [0, 1); spreads retries
 
 
 class Batches:
@@ -87,6 +89,7 @@ class Batches:
                 clock,
                 self._guard,
                 self._over,
+                part.draw,
             )
             for part in parts
         }

@@ -20,7 +20,7 @@ def title_of(plan: Plan) -> str:
     """What was asked."""
     batches = len(plan.question.arrivals)
     what = f"{plan.calls:,} calls in {some(batches, 'batch', 'batches')} over {some(len(plan.keys), 'key', 'keys')}"
-    least, most = map(format_duration, plan.question.latency)
+    least, most = map(format_duration, plan.question.draws.latency)
     return f"{what}, latency {least if least == most else f'{least} to {most}'}"
 
 
@@ -28,7 +28,7 @@ def figures(plan: Plan) -> list[tuple[str, str]]:
     """The figures of the whole, as texts."""
     saved = plan.makespan - plan.more.ended
     change = f"{spoken(abs(saved))} {'less' if saved > 0 else 'more'}" if saved else "the same"
-    rows = [("pool", plan.question.pool.name), ("makespan", spoken(plan.makespan))]
+    rows = [("pool", plan.question.pool.name), ("makespan", spoken(plan.makespan)), *_outcomes(plan)]
     if plan.rate is not None:
         rows.append(("calls a second", f"{plan.rate:,.1f}"))
     if plan.capacity is not None:
@@ -46,6 +46,20 @@ def figures(plan: Plan) -> list[tuple[str, str]]:
         ("one more key", f"{spoken(plan.more.ended)}, {change}"),
     ]
     return rows
+
+
+def _outcomes(plan: Plan) -> list[tuple[str, str]]:
+    """Only if not every call succeeded with its first attempt."""
+    failed = plan.failed
+    if plan.attempts == plan.calls and not failed:
+        return []
+    lost = sum(failed.values())
+    why = ", ".join(f"{count:,} {reason}" for reason, count in failed.items())
+    return [
+        ("attempts", f"{plan.attempts:,}"),
+        ("succeeded", f"{plan.calls - lost:,} of {plan.calls:,} calls"),
+        *([("failed", why)] if failed else []),
+    ]
 
 
 def key_rows(keys: Iterable[KeyPlan]) -> Iterable[tuple[str, str, str, str, str]]:

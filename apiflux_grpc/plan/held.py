@@ -7,9 +7,9 @@ connections.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import Kind, Limit, Pool
 from apiflux_grpc.core.units import format_limit
@@ -17,7 +17,10 @@ from apiflux_grpc.core.units import format_limit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from apiflux_grpc.plan.simulation import Run
+    from apiflux_grpc.plan.simulation import Closed, Run
+
+
+PAUSES: Final = "pauses before retries"
 
 
 def limit_name(limit: Limit) -> str:
@@ -26,26 +29,30 @@ def limit_name(limit: Limit) -> str:
 
 
 class _Waiting:
-    """How long calls waited until an instant, and how long of it with every connection in use."""
+    """How long calls waited for a key until an instant, and how long of it with every connection in use."""
 
     def __init__(self, run: Run) -> None:
         self._states = run.states
-        self._since = [since for since, _, _ in run.states]
+        self._since = [state.since for state in run.states]
         self._sums = [(0, 0)]
-        for (since, waits, full), until in zip(run.states, [*self._since[1:], run.ended], strict=True):
+        self.paused = 0  # how long calls only waited for the time of their next attempt
+        for state, until in zip(run.states, [*self._since[1:], run.ended], strict=True):
             waited, full_for = self._sums[-1]
-            length = until - since if waits else 0
-            self._sums.append((waited + length, full_for + (length if full else 0)))
+            length = until - state.since if state.waits else 0
+            self._sums.append((waited + length, full_for + (length if state.full else 0)))
+            self.paused += until - state.since if state.pauses else 0
 
     def _until(self, at: int) -> tuple[int, int]:
         place = bisect_right(self._since, at) - 1
-        since, waits, full = self._states[place]
+        state = self._states[place]
         waited, full_for = self._sums[place]
-        length = at - since if waits else 0
-        return waited + length, full_for + (length if full else 0)
+        length = at - state.since if state.waits else 0
+        return waited + length, full_for + (length if state.full else 0)
 
     def between(self, start: int, end: int) -> tuple[int, int]:
         """(time that calls waited, the part of it with every connection in use) from start to end."""
+        if end <= start:
+            return 0, 0
         before, after = self._until(start), self._until(end)
         return after[0] - before[0], after[1] - before[1]
 
@@ -56,8 +63,8 @@ class _Waiting:
 
     def full_at(self, at: int) -> bool:
         """Whether calls wait for a connection."""
-        _, waits, full = self._states[bisect_right(self._since, at) - 1]
-        return waits and full
+        state = self._states[bisect_right(self._since, at) - 1]
+        return state.waits and state.full
 
 
 class _Bound:
@@ -114,16 +121,32 @@ def held_back(pool: Pool, run: Run) -> list[Counter[str]]:
             name = f"{key.max_in_flight} in flight"
             bounds.append(_Bound(name, key.max_in_flight, run.taken[place], run.answered[place], None))
         smooth = _smoothest((*key.limits, *limits))
-        held.append(_held_back(run.taken[place], bounds, smooth, f"{pool.max_connections} connections", waiting))
+        connections = f"{pool.max_connections} connections"
+        here = _held_back(run.taken[place], bounds, smooth, connections, run.closed[place], waiting)
+        if waiting.paused:
+            here[PAUSES] = waiting.paused
+        held.append(here)
     return held
 
 
 def _held_back(
-    taken: Sequence[int], bounds: Sequence[_Bound], smooth: str | None, connections: str, waiting: _Waiting
+    taken: Sequence[int],
+    bounds: Sequence[_Bound],
+    smooth: str | None,
+    connections: str,
+    closed: Iterable[Closed],
+    waiting: _Waiting,
 ) -> Counter[str]:
     held: Counter[str] = Counter()
+    spans = deque(_apart(closed))
     for start, end in pairwise((0, *taken, waiting.over)):
-        waited, full_for = waiting.between(start, end) if end > start else (0, 0)
+        waited, full_for = waiting.between(start, end)
+        # No permit lies within a span, so each belongs to one pair.
+        while spans and spans[0].since < end:
+            span = spans.popleft()
+            shut = waiting.between(max(start, span.since), min(end, span.until))
+            held[span.why] += shut[0]
+            waited, full_for = waited - shut[0], full_for - shut[1]
         if not waited:
             continue
         opens, name, fullest = start, smooth, 0.0
@@ -134,12 +157,21 @@ def _held_back(
             elif opens == start and smooth is None and bound.limit is not None and share >= fullest:
                 name, fullest = bound.name, share
         if opens > start and not waiting.full_at(opens):
-            full_for = waiting.between(opens, end)[1] if end > opens else 0
+            full_for = min(waited, waiting.between(opens, end)[1])
         if full_for:
             held[connections] += full_for
         if name is not None and waited > full_for:
             held[name] += waited - full_for
     return held
+
+
+def _apart(closed: Iterable[Closed]) -> Iterable[Closed]:
+    """The spans without what they have in common: each begins where the one before it ends, or later."""
+    end = 0
+    for span in sorted(closed):
+        if span.until > end:
+            yield span._replace(since=max(end, span.since))
+            end = span.until
 
 
 def _smoothest(limits: Iterable[Limit]) -> str | None:

@@ -10,22 +10,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc import charts
-from apiflux_grpc.core.bucket import shape
-from apiflux_grpc.core.model import SECOND, Kind, Limit
+from apiflux_grpc.core.model import SECOND, Kind
 from apiflux_grpc.judge.ledger import most_in_any_window
 from apiflux_grpc.judge.report import LimitReport
+from apiflux_grpc.plan.capacity import capacity_of, capacity_of_all
 from apiflux_grpc.plan.held import held_back
 from apiflux_grpc.plan.simulation import Run, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from apiflux_grpc.plan.question import Question
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPlan:
-    """One key's part. `use` is its share of its steady capacity, None without limits; `binding` "": nothing."""
+    """One key's part. `calls` are its attempts, `use` their share of its steady capacity, None without limits;
+    `binding` "": nothing."""
 
     label: str
     calls: int
@@ -38,8 +37,8 @@ class KeyPlan:
 class Plan:
     """The answer. Times are ns; rates are calls a second.
 
-    `capacity` is the sum over the keys of max / (per + min(latency, J)), None if a key has no limit; `use` can
-    pass 1, since windows start empty. `held` has the shares of the makespan, over all keys, by what held calls back,
+    `capacity` is what the keys that work allow in the long run, None if one of them has no limit; `use` can pass 1,
+    since windows start empty. `held` has the shares of the makespan, over all keys, by what held calls back,
     the largest first. `more` is the same work with one more key like the last.
     """
 
@@ -59,13 +58,24 @@ class Plan:
         return self.run.ended
 
     @property
+    def attempts(self) -> int:
+        return sum(key.calls for key in self.keys)
+
+    @property
+    def failed(self) -> dict[str, int]:
+        """How many calls ended without success, by reason."""
+        reasons = Counter(result.failure.value for result in self.run.results if result.failure is not None)
+        return dict(sorted(reasons.items()))
+
+    @property
     def rate(self) -> float | None:
-        """Calls a second; None if everything happened at once."""
-        return self.calls * SECOND / self.makespan if self.makespan else None
+        """Attempts a second; None if everything happened at once."""
+        return self.attempts * SECOND / self.makespan if self.makespan else None
 
     @property
     def use(self) -> float | None:
-        return None if self.capacity is None or self.rate is None else self.rate / self.capacity
+        """The rate as a share of the capacity; None if there is no such figure, or no key that works."""
+        return self.rate / self.capacity if self.capacity and self.rate is not None else None
 
     @property
     def binding(self) -> str:
@@ -87,8 +97,14 @@ class Plan:
             "pool": question.pool.name,
             "calls": self.calls,
             "batches": len(question.arrivals),
-            "latency_seconds": [length / SECOND for length in question.latency],
+            "latency_seconds": [length / SECOND for length in question.draws.latency],
             "arrival_jitter_seconds": question.pool.arrival_jitter / SECOND,
+            "attempts": self.attempts,
+            "failed": self.failed,
+            "fail_share": question.draws.fail,
+            "limited_share": question.draws.limited,
+            "rejected_keys": sorted(question.draws.rejected),
+            "seed": question.draws.seed,
             "makespan_seconds": self.makespan / SECOND,
             "calls_per_second": self.rate,
             "capacity_per_second": self.capacity,
@@ -132,7 +148,7 @@ def make_plan(question: Question) -> Plan:
         held += here
         windows = [limit for limit in key.limits if limit.kind is Kind.WINDOW]
         limits = tuple(LimitReport(each.max, each.per, most_in_any_window(taken, each.per)) for each in windows)
-        capacity = _capacity(key.limits, question)
+        capacity = capacity_of(key.limits, question)
         use = len(taken) * SECOND / run.ended / capacity if capacity and run.ended else None
         binding = here.most_common(1)[0][0] if here else ""
         keys.append(KeyPlan(key.label, len(taken), use, limits, binding))
@@ -142,47 +158,6 @@ def make_plan(question: Question) -> Plan:
         run=run,
         more=simulate(replace(question, pool=more)),
         keys=tuple(keys),
-        capacity=_capacity_of_all(question),
+        capacity=capacity_of_all(question),
         held=tuple((name, length / whole) for name, length in held.most_common()),
     )
-
-
-def _charged(latency: tuple[int, int], jitter: int) -> float:
-    """The mean of min(latency, jitter), the latency evenly between its ends: what a slot is held beyond its window."""
-    least, most = latency
-    if most <= jitter:
-        return (least + most) / 2
-    if least >= jitter:
-        return jitter
-    return ((jitter**2 - least**2) / 2 + jitter * (most - jitter)) / (most - least)
-
-
-def _capacity(limits: Iterable[Limit], question: Question) -> float | None:
-    """Calls a second that these limits allow in the long run; None: any number."""
-    jitter = question.pool.arrival_jitter
-    charged = _charged(question.latency, jitter)
-    rates = []
-    for limit in limits:
-        if limit.kind is Kind.WINDOW:
-            rates.append(limit.max * SECOND / (limit.per + charged))
-        else:
-            burst, seconds = shape(limit, jitter)
-            rates.append(burst / seconds)
-    return min(rates, default=None)
-
-
-def _capacity_of_all(question: Question) -> float | None:
-    """Calls a second that the limits of all keys and groups allow in the long run; None: any number."""
-    pool = question.pool
-    capacities = {key.label: _capacity(key.limits, question) for key in pool.keys}
-    supplies: list[float | None] = []
-    for group in pool.groups:
-        members = _sum([capacities.pop(label) for label in group.keys])
-        bounds = [rate for rate in (members, _capacity(group.limits, question)) if rate is not None]
-        supplies.append(min(bounds, default=None))
-    return _sum([*supplies, *capacities.values()])
-
-
-def _sum(rates: Iterable[float | None]) -> float | None:
-    known = [*rates]
-    return None if None in known else sum(rate for rate in known if rate is not None)

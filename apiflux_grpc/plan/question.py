@@ -5,13 +5,14 @@ Rule: what can't be planned is refused here, before anything runs, and the error
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool
 from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
 from apiflux_grpc.judge.options import parse_latency
 from apiflux_grpc.judge.options import parse_limit as parse_window
+from apiflux_grpc.plan.draws import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_CALLS: Final = 200_000  # of one plan: seconds of real time, however long the makespan is
 MOST_KEYS: Final = 10_000
+SHOWN: Final = 10  # labels in an error
 LATENCY: Final = "200ms"  # of an upstream of which nothing is known
 
 
@@ -34,14 +36,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be planned. `latency` is (least, most) in ns; `notes` are for people.
+    """What is to be planned. `draws` is the upstream; `notes` are for people.
 
     Raises ValueError, which says why, for what can't be planned.
     """
 
     pool: Pool
     arrivals: tuple[Arrival, ...]
-    latency: tuple[int, int] = (0, 0)
+    draws: Draws = field(default_factory=Draws)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -50,9 +52,9 @@ class Question:
             raise ValueError("a plan needs at least one batch of at least one call")
         if calls > MOST_CALLS:
             raise ValueError(_too_many(calls))
-        if self.latency[1] > self.pool.timeout:
+        if self.draws.latency[1] > self.pool.timeout:
             raise ValueError(
-                f"a latency of {format_duration(self.latency[1])} is above the pool's timeout of "
+                f"a latency of {format_duration(self.draws.latency[1])} is above the pool's timeout of "
                 f"{format_duration(self.pool.timeout)}, so such calls fail; raise the timeout or lower --latency"
             )
 
@@ -69,6 +71,10 @@ def ask(
     calls: int | None = None,
     batches: int | None = None,
     batch: Sequence[str] = (),
+    fail: float | None = None,
+    limited: float | None = None,
+    reject: Sequence[str] = (),
+    seed: int = 0,
 ) -> Question:
     """The question that the options of the command line make. `pools` are those of --config; None: it wasn't given.
 
@@ -84,7 +90,8 @@ def ask(
             max_in_flight,
             MAX_CONNECTIONS if max_connections is None else max_connections,
         )
-        return Question(asked, arrivals, parse_latency(latency or LATENCY))
+        upstream = _draws(asked, parse_latency(latency or LATENCY), fail or 0.0, limited or 0.0, reject, seed)
+        return Question(asked, arrivals, upstream)
     described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}
     for name, value in {"--limit": limits or None, **described}.items():
         if value is not None:
@@ -98,7 +105,24 @@ def ask(
         range_ns = parse_latency(latency)
     else:
         range_ns = parse_latency(LATENCY) if settings.base_url else settings.latency
-    return Question(settings.pool, arrivals, range_ns, tuple(_notes(settings)))
+    failing = settings.error_rate if fail is None else fail
+    upstream = _draws(settings.pool, range_ns, failing, limited or 0.0, reject, seed)
+    return Question(settings.pool, arrivals, upstream, tuple(_notes(settings)))
+
+
+def _draws(
+    pool: Pool, latency: tuple[int, int], fail: float, limited: float, reject: Sequence[str], seed: int
+) -> Draws:
+    for name, share in (("--fail", fail), ("--limited", limited)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} must be a share from 0 to 1, such as 0.05")
+    if fail + limited > 1:
+        raise ValueError("--fail and --limited must be at most 1 together")
+    labels = [key.label for key in pool.keys]
+    for label in reject:
+        if label not in labels:
+            raise ValueError(f"--reject: no key {label!r}; use one of {', '.join(labels[:SHOWN])}")
+    return Draws(latency, fail, limited, frozenset(reject), seed)
 
 
 def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> tuple[Arrival, ...]:
@@ -160,7 +184,5 @@ def _chosen(pools: Sequence[PoolSettings], name: str | None) -> PoolSettings:
 
 
 def _notes(settings: PoolSettings) -> Iterable[str]:
-    if settings.error_rate:
-        yield f"the simulator fails {settings.error_rate:.1%} of its calls; in a plan none fails"
     if any(limit.counts is Counts.COST for key in settings.pool.keys for limit in key.limits):
         yield "every call of a plan costs 1"

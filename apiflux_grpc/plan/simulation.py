@@ -1,38 +1,54 @@
-"""The run of a plan: the service's own Scheduler on virtual time.
+"""The run of a plan: the service's own dispatcher on virtual time.
 
-Rule: the scheduler decides, with its windows, pacers and fair queue; only time is virtual. This module is its pump: a
-heap of answers, the batches by their arrival, and the scheduler's wake-ups in whole milliseconds, as the service's
-timers are.
+Rule: nothing is decided here. The dispatcher decides, with its windows, pacers, fair queue, retries and breakers; this
+module is its pump, with a heap of answers for a network: it settles what is answered, has calls assigned, and asks
+again at the dispatcher's wake-ups, which are in whole milliseconds as the service's timers are. What an upstream
+answers is drawn in draws.py.
 
-Modelled: a call goes out with its permit, arrives at once, and is answered after a latency drawn evenly from the
-range; its slot is charged with the arrival margin as in the service. All batches are of one caller and equal weight,
-every call costs 1, the budgets start unspent, and readers take results at once. The draws are the same each time, so
-a plan is repeatable.
+Modelled: a call goes out with its permit, arrives at once, and is answered after its latency; its slot is charged with
+the arrival margin as in the service. All batches are of one caller and equal weight, every call costs 1 and may be made
+twice, the budgets start unspent, and readers take results at once.
 
-Not modelled: a network whose delay differs on the way out, connecting, CPU time, failures and so retries, 429s,
-limits that others use up too, and slow readers.
+Not modelled: a network whose delay differs on the way out, connecting, CPU time, limits that others use up too, and
+slow readers.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.events import KeyBlocked, KeyRejected, UpstreamFailing
 from apiflux_grpc.core.model import MILLISECOND, SECOND
-from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import LONGEST
+from apiflux_grpc.engine.pump import STARTS
 from apiflux_grpc.testing import FakePacer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.core.permit import Permit
+    from apiflux_grpc.plan.draws import Drawn
     from apiflux_grpc.plan.question import Question
 
 
 HORIZON: Final = 100 * LONGEST  # a plan that takes longer is refused
+TICK: Final = SECOND
+AFTER_429: Final = "429s"
+AFTER_401: Final = "rejected"
+AFTER_5XX: Final = "failing upstream"
+
+_CALL: Final = Call()
+_WALL: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for answers that tell a date, which none does here
 
 
 @dataclass(slots=True)
@@ -46,76 +62,196 @@ class Served:
     done: int = 0
 
 
+class Closed(NamedTuple):
+    """A key wasn't used from `since` until `until`, because of what the upstream had answered: `why`."""
+
+    since: int
+    until: int
+    why: str
+
+
+class State(NamedTuple):
+    """From `since` on: whether calls wait for a key, or only for the time of their next attempt (`pauses`), and whether
+    every connection is in use (`full`)."""
+
+    since: int = 0
+    waits: bool = False
+    pauses: bool = False
+    full: bool = False
+
+
 class Run:
     """What happened, in ns since the first batch.
 
-    `taken` and `answered` have the calls of each key, in the order of their permits. `states` are (since, calls wait,
-    every connection is in use). `ended` is the instant of the last result, the makespan.
+    `results` has every call's, batch after batch. `taken` and `answered` have the sends of each key, in the order of
+    their permits; `closed` when each key couldn't be used. `ended` is the instant of the last result, the makespan.
     """
 
     def __init__(self, question: Question) -> None:
         keys = question.pool.keys
+        self.results: list[Result] = []
         self.taken: list[list[int]] = [[] for _ in keys]
         self.answered: list[list[int]] = [[] for _ in keys]
+        self.closed: list[list[Closed]] = [[] for _ in keys]
         self.batches = [Served(arrival.size, arrival.at) for arrival in question.arrivals]
-        self.states: list[tuple[int, bool, bool]] = [(0, False, False)]
+        self.states = [State()]
         self.ended = 0
 
     def __repr__(self) -> str:
         return f"<Run of {len(self.batches)} batches over {len(self.taken)} keys, ended at {self.ended / SECOND:g} s>"
 
 
-def simulate(question: Question, seed: int = 0) -> Run:
-    """The scheduler at work on virtual time. Raises ValueError if it would take more than a hundred years."""
-    pool = question.pool
-    run = Run(question)
-    scheduler = Scheduler(pool, FakePacer, 0)
-    draw = random.Random(seed).random
-    least, spread = question.latency[0], question.latency[1] - question.latency[0]
-    ending: list[tuple[int, int, Permit]] = []  # a heap of (answer, number, permit)
-    coming = deque(sorted(enumerate(question.arrivals), key=lambda pair: pair[1].at))
-    number = now = 0
-    state = (False, False)
-    while True:
-        while coming and coming[0][1].at <= now:
-            place, arrival = coming.popleft()
-            scheduler.add(Batch(place, "plan", arrival.size, admitted_at=now))
-        while ending and ending[0][0] <= now:
-            permit = heappop(ending)[2]
-            scheduler.settle(permit, now, now)
-            _deliver(run.batches[permit.batch.id], permit.batch, scheduler, now)
-        if scheduler.waiting:
-            for permit in scheduler.assign(now)[0]:
-                scheduler.sent(permit, now)
-                answer = now + least + int(spread * draw())
-                number += 1
-                heappush(ending, (answer, number, permit))
-                run.taken[permit.key.index].append(now)
-                run.answered[permit.key.index].append(answer)
-        waits = scheduler.waiting > 0
-        if state != (waits, full := scheduler.in_flight >= pool.max_connections):
-            state = (waits, full)
-            run.states.append((now, waits, full))
-        following = [ending[0][0]] if ending else []
-        if coming:
-            following.append(coming[0][1].at)
-        if waits and (wake_at := scheduler.wake_at) is not None:
-            following.append(now + max(1, -(-(wake_at - now) // MILLISECOND)) * MILLISECOND)
-        if not following:
-            break
-        now = max(now, min(following))
-        if now > HORIZON:
-            raise ValueError("this plan would take more than a hundred years; plan fewer calls or more keys")
-    if scheduler.waiting:
-        raise ValueError("a call waits that no key can ever pay for")
-    run.ended = now
-    return run
+def simulate(question: Question) -> Run:
+    """The dispatcher at work on virtual time. Raises ValueError if it would take more than a hundred years."""
+    return _Simulation(question).run()
 
 
-def _deliver(served: Served, batch: Batch, scheduler: Scheduler, now: int) -> None:
-    if not served.done:
-        served.first = now
-    served.last = now
-    served.done += 1
-    if served.done == served.size:
-        scheduler.over(batch)
+class _Simulation:
+    def __init__(self, question: Question) -> None:
+        self._pool = replace(question.pool, cost_from=None)
+        self._draws = question.draws
+        self._dispatcher = Dispatcher(self._pool, FakePacer)
+        self._run = Run(question)
+        arrivals = question.arrivals
+        self._first_call = [0, *accumulate(arrival.size for arrival in arrivals)]
+        self._closed = dict(zip((key.label for key in self._pool.keys), self._run.closed, strict=True))
+        self._results: dict[int, Result] = {}
+        self._coming = deque(sorted(range(len(arrivals)), key=lambda place: arrivals[place].at))
+        self._ending: list[tuple[int, int, Permit, Drawn]] = []  # a heap of (answer, number, ...)
+        self._sends = 0
+        self._timer: int | None = None  # when it rings
+        self._timer_at: int | None = None  # the wake-up that it was set for
+        self._tick_at: int | None = None
+        self._impatient = False  # at the last tick no key was usable
+
+    def run(self) -> Run:
+        now = 0
+        while True:
+            # In the order of the engine's loop: timers, what ended, and then what comes.
+            if now == self._tick_at:
+                self._tick(now)
+            if now == self._timer or (self._ending and self._ending[0][0] <= now):
+                self._settle(now)
+                self._assign(now)
+            if self._arrive(now):
+                self._assign(now)
+            following = self._next()
+            if following is None:
+                break
+            now = max(now, following)
+            if now > HORIZON:
+                raise ValueError("this plan would take more than a hundred years; plan fewer calls or more keys")
+        if len(self._results) < self._first_call[-1]:
+            raise ValueError("a call waits that no key can ever pay for; raise the smallest limit")
+        self._run.results = [self._results[call] for call in range(self._first_call[-1])]
+        return self._run
+
+    def _next(self) -> int | None:
+        """When anything happens next; None: all is over."""
+        if len(self._results) == self._first_call[-1]:
+            return None
+        following = [self._ending[0][0]] if self._ending else []
+        if self._coming:
+            following.append(self._run.batches[self._coming[0]].at)
+        if self._timer is not None:
+            following.append(self._timer)
+        if self._tick_at is not None:
+            following.append(self._tick_at)
+        return min(following, default=None)
+
+    def _arrive(self, now: int) -> bool:
+        """Submit the batches that come now."""
+        came = False
+        while self._coming and self._run.batches[self._coming[0]].at <= now:
+            came = True
+            place = self._coming.popleft()
+            size = self._run.batches[place].size
+            batch = Batch(place, "plan", size, admitted_at=now, calls=(_CALL,) * size, policy=self._pool.retry)
+            self._deliver(batch, self._dispatcher.submit(batch, now), now)
+        return came
+
+    def _settle(self, now: int) -> None:
+        while self._ending and self._ending[0][0] <= now:
+            _, _, permit, drawn = heappop(self._ending)
+            outcome = Answer(drawn.status, {}, b"", now)
+            result = self._dispatcher.settle(permit, outcome, now, _WALL, drawn.draw)
+            if result is not None:
+                self._deliver(permit.batch, (result,), now)
+        self._note_events(now)
+
+    def _assign(self, now: int) -> None:
+        wake_at: int | None = now
+        while wake_at is not None and wake_at <= now:
+            permits, wake_at = self._dispatcher.assign(now, STARTS)
+            for permit in permits:
+                self._begin(permit, now)
+        self._set_timer(now)
+        self._note_state(now)
+        self._set_tick(now)
+
+    def _begin(self, permit: Permit, now: int) -> None:
+        key = permit.key
+        drawn = self._draws.send(self._first_call[permit.batch.id] + permit.index, permit.number, key.key.label)
+        self._dispatcher.sent(permit, now)
+        answer = now + drawn.latency
+        self._sends += 1
+        heappush(self._ending, (answer, self._sends, permit, drawn))
+        self._run.taken[key.index].append(now)
+        self._run.answered[key.index].append(answer)
+
+    def _set_timer(self, now: int) -> None:
+        """As the pump does: a timer is set anew only for another wake-up, and rings in whole milliseconds."""
+        if self._timer is not None and self._timer <= now:
+            self._timer = None
+        wake_at = self._dispatcher.wake_at
+        if wake_at is not None and (self._timer is None or wake_at != self._timer_at):
+            self._timer_at = wake_at
+            self._timer = now + max(1, -(-(wake_at - now) // MILLISECOND)) * MILLISECOND
+
+    def _tick(self, now: int) -> None:
+        self._impatient = self._unusable(now)
+        for batch, results in self._dispatcher.tick(now):
+            self._deliver(batch, results, now)
+        self._note_events(now)
+        self._set_tick(now)
+
+    def _set_tick(self, now: int) -> None:
+        """A tick matters to results only while no key is usable, and once after that, when patience begins anew. All
+        others are left out: there are many in a plan of weeks."""
+        needed = self._impatient or self._unusable(now)
+        self._tick_at = (now // TICK + 1) * TICK if needed else None
+
+    def _unusable(self, now: int) -> bool:
+        scheduler = self._dispatcher.scheduler
+        return (scheduler.waiting > 0 or scheduler.in_flight > 0) and not scheduler.usable(now)
+
+    # -- the record ---------------------------------------------------------------------------
+
+    def _deliver(self, batch: Batch, results: Iterable[Result], now: int) -> None:
+        served = self._run.batches[batch.id]
+        for result in results:
+            self._results[self._first_call[batch.id] + result.index] = result
+            if not served.done:
+                served.first = now
+            served.last = self._run.ended = now
+            served.done += 1
+
+    def _note_events(self, now: int) -> None:
+        closed = self._closed
+        for event in self._dispatcher.take_events():
+            match event:
+                case KeyBlocked(label, wait):
+                    closed[label].append(Closed(now, now + wait, AFTER_429))
+                case KeyRejected(label, cool_down):
+                    closed[label].append(Closed(now, now + cool_down, AFTER_401))
+                case UpstreamFailing(cool_down):
+                    for spans in closed.values():
+                        spans.append(Closed(now, now + cool_down, AFTER_5XX))
+
+    def _note_state(self, now: int) -> None:
+        scheduler = self._dispatcher.scheduler
+        waits = scheduler.head is not None
+        full = scheduler.in_flight >= self._pool.max_connections
+        state = State(now, waits, not waits and scheduler.waiting > 0, full)
+        if state[1:] != self._run.states[-1][1:]:
+            self._run.states.append(state)

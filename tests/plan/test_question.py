@@ -17,13 +17,13 @@ def test_options_make_a_question() -> None:
     """Limits, keys and equal batches, or sizes with their times, which count from the first."""
     asked = ask(limits=["1000/60s", "50/1s"], keys=3, max_in_flight=9, latency="500ms..3s", calls=20, batches=4)
     assert asked.arrivals == (Arrival(20),) * 4
-    assert asked.latency == (SECOND // 2, 3 * SECOND)
+    assert asked.draws.latency == (SECOND // 2, 3 * SECOND)
     assert [key.label for key in asked.pool.keys] == ["key-1", "key-2", "key-3"]
     assert asked.pool.keys[2].limits == (Limit(1000, 60 * SECOND), Limit(50, SECOND))
     assert (asked.pool.keys[0].max_in_flight, asked.pool.max_connections) == (9, 1000)
     asked = ask(limits=["1/1s"], batch=["10@5s", "2000@1500ms", "3@1.5s"])
     assert asked.arrivals == (Arrival(2000), Arrival(3), Arrival(10, 3500 * MILLISECOND))
-    assert asked.latency == (200 * MILLISECOND, 200 * MILLISECOND)
+    assert asked.draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
     assert (parse_batch("7"), parse_batch("7@0")) == (Arrival(7), Arrival(7))
 
 
@@ -51,13 +51,13 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     )
     pools = load(file, environ={}).pools
     asked = ask(pools, pool="one", calls=10)
-    assert (asked.pool.arrival_jitter, asked.latency) == (40 * MILLISECOND, (10 * MILLISECOND, 30 * MILLISECOND))
+    assert (asked.pool.arrival_jitter, asked.draws.latency) == (40 * MILLISECOND, (10 * MILLISECOND, 30 * MILLISECOND))
     assert asked.notes == (
         "the simulator fails 5.0% of its calls; in a plan none fails",
         "every call of a plan costs 1",
     )
-    assert ask(pools, pool="two", calls=10).latency == (200 * MILLISECOND, 200 * MILLISECOND)
-    assert ask(pools, pool="two", calls=10, latency="1s").latency == (SECOND, SECOND)
+    assert ask(pools, pool="two", calls=10).draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
+    assert ask(pools, pool="two", calls=10, latency="1s").draws.latency == (SECOND, SECOND)
     assert ask(pools, calls=10).pool.name == "default"
     with pytest.raises(ValueError, match=r"--pool: no pool 'three' in --config; use one of default, one, two"):
         ask(pools, pool="three", calls=10)
