@@ -26,12 +26,25 @@ def plan(
     calls: Annotated[int | None, typer.Option(help="Calls of each batch.")] = None,
     batches: Annotated[int | None, typer.Option(help="So many such batches, all at once; default: 1.")] = None,
     batch: Annotated[list[str] | None, typer.Option(help="SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")] = None,
+    fail: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Sends that are answered 500, like 0.05; default: the simulator's error rate, else 0."
+        ),
+    ] = None,
+    limited: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Sends that are answered 429 without Retry-After; default: 0.")
+    ] = None,
+    reject: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="A key that is answered 401 all the time.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of latencies and failures: the same seed draws the same.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines, on standard output.")] = False,
     html: HtmlOption = None,
 ) -> None:
     """How long batches take with these keys and limits, and which limit holds them back.
 
-    The real scheduler on virtual time; nothing is sent.
+    The real dispatcher on virtual time; nothing is sent.
     """
     from apiflux_grpc.plan.question import ask
     from apiflux_grpc.plan.show import run_plan
@@ -49,6 +62,10 @@ def plan(
             calls=calls,
             batches=batches,
             batch=batch or (),
+            fail=fail,
+            limited=limited,
+            reject=reject or (),
+            seed=seed,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

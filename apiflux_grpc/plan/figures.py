@@ -59,6 +59,7 @@ def _outcomes(plan: Plan) -> list[tuple[str, str]]:
         ("attempts", f"{plan.attempts:,}"),
         ("succeeded", f"{plan.calls - lost:,} of {plan.calls:,} calls"),
         *([("failed", why)] if failed else []),
+        *([("limits made smaller", f"{some(plan.run.cuts, 'time', 'times')}, after 429s")] if plan.run.cuts else []),
     ]
 
 

@@ -101,6 +101,7 @@ class Plan:
             "arrival_jitter_seconds": question.pool.arrival_jitter / SECOND,
             "attempts": self.attempts,
             "failed": self.failed,
+            "limit_cuts": self.run.cuts,
             "fail_share": question.draws.fail,
             "limited_share": question.draws.limited,
             "rejected_keys": sorted(question.draws.rejected),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
-from apiflux_grpc.core.events import KeyBlocked, KeyRejected, UpstreamFailing
+from apiflux_grpc.core.events import KeyBlocked, KeyRejected, LimitCut, UpstreamFailing
 from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import LONGEST
@@ -84,7 +84,8 @@ class Run:
     """What happened, in ns since the first batch.
 
     `results` has every call's, batch after batch. `taken` and `answered` have the sends of each key, in the order of
-    their permits; `closed` when each key couldn't be used. `ended` is the instant of the last result, the makespan.
+    their permits; `closed` when each key couldn't be used; `cuts` how often a 429 made a limit
+    smaller for a while. `ended` is the instant of the last result, the makespan.
     """
 
     def __init__(self, question: Question) -> None:
@@ -95,6 +96,7 @@ class Run:
         self.closed: list[list[Closed]] = [[] for _ in keys]
         self.batches = [Served(arrival.size, arrival.at) for arrival in question.arrivals]
         self.states = [State()]
+        self.cuts = 0
         self.ended = 0
 
     def __repr__(self) -> str:
@@ -213,6 +215,7 @@ class _Simulation:
         for batch, results in self._dispatcher.tick(now):
             self._deliver(batch, results, now)
         self._note_events(now)
+        self._note_state(now)
         self._set_tick(now)
 
     def _set_tick(self, now: int) -> None:
@@ -247,6 +250,8 @@ class _Simulation:
                 case UpstreamFailing(cool_down):
                     for spans in closed.values():
                         spans.append(Closed(now, now + cool_down, AFTER_5XX))
+                case LimitCut():
+                    self._run.cuts += 1
 
     def _note_state(self, now: int) -> None:
         scheduler = self._dispatcher.scheduler

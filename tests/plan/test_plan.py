@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Group, Kind, Limit
+from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.page import to_html
 from apiflux_grpc.plan.plan import Plan, make_plan
 from apiflux_grpc.plan.question import Arrival
@@ -118,6 +119,31 @@ def test_work_below_the_limits_waits_for_nothing() -> None:
     plan = make_plan(question(Limit(1000, SECOND)))
     assert (plan.makespan, plan.rate, plan.use) == (0, None, None)
     assert to_html(plan)
+
+
+def test_what_the_upstream_answers_holds_back() -> None:
+    """While a key waits after a 429, was rejected, or the upstream fails, that is named, and the shares stay shares."""
+    limited = make_plan(question(Limit(1000, SECOND), latency=(20 * MILLISECOND,) * 2, limited=0.05))
+    assert limited.binding == "429s"
+    assert limited.run.cuts == 1
+    rejected = make_plan(question(TEN_A_SECOND, keys=3, sizes=(Arrival(200),), rejected=["key-1"]))
+    assert [key.binding for key in rejected.keys] == ["10 per 1s", "rejected", "10 per 1s"]
+    assert rejected.capacity == pytest.approx(20)
+    failing = make_plan(question(Limit(1000, SECOND), latency=(20 * MILLISECOND,) * 2, fail=1))
+    assert failing.binding == "failing upstream"
+    assert failing.failed == {"NO_USABLE_KEY": 100}
+    for plan in (limited, rejected, failing):
+        assert 0.9 < sum(share for _, share in plan.held) <= 1.0001
+
+
+def test_calls_that_wait_for_their_next_attempt_hold_no_key_back() -> None:
+    """One call that fails once: the wait before its retry is named."""
+    wanted = [500, 200]
+    draws = (Draws(fail=0.5, seed=seed) for seed in range(99))
+    seed = next(one.seed for one in draws if [one.send(0, number, "").status for number in (1, 2)] == wanted)
+    plan = make_plan(question(TEN_A_SECOND, sizes=(Arrival(1),), fail=0.5, seed=seed))
+    assert shares(plan) == {"pauses before retries": 1.0}
+    assert (plan.attempts, plan.failed, plan.keys[0].binding) == (2, {}, "pauses before retries")
 
 
 def test_keys_without_limits() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.page import to_html
 from apiflux_grpc.plan.plan import make_plan
 from apiflux_grpc.plan.question import MOST_CALLS, Arrival, ask, parse_batch
@@ -24,11 +26,13 @@ def test_options_make_a_question() -> None:
     asked = ask(limits=["1/1s"], batch=["10@5s", "2000@1500ms", "3@1.5s"])
     assert asked.arrivals == (Arrival(2000), Arrival(3), Arrival(10, 3500 * MILLISECOND))
     assert asked.draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
+    asked = ask(limits=["1/1s"], keys=2, calls=1, fail=0.1, limited=0.2, reject=["key-2"], seed=5)
+    assert asked.draws == Draws((200 * MILLISECOND, 200 * MILLISECOND), 0.1, 0.2, frozenset({"key-2"}), 5)
     assert (parse_batch("7"), parse_batch("7@0")) == (Arrival(7), Arrival(7))
 
 
 def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
-    """Its keys, limits and margin, and the simulator's latency unless another is given; what isn't planned is noted."""
+    """Keys, limits, margin; the simulator's latency and error rate unless given; what isn't planned is noted."""
     file = tmp_path / "apiflux.toml"
     file.write_text(
         """
@@ -52,10 +56,10 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     pools = load(file, environ={}).pools
     asked = ask(pools, pool="one", calls=10)
     assert (asked.pool.arrival_jitter, asked.draws.latency) == (40 * MILLISECOND, (10 * MILLISECOND, 30 * MILLISECOND))
-    assert asked.notes == (
-        "the simulator fails 5.0% of its calls; in a plan none fails",
-        "every call of a plan costs 1",
-    )
+    assert asked.notes == ("every call of a plan costs 1",)
+    assert asked.draws.fail == 0.05
+    assert ask(pools, pool="one", calls=10, fail=0.0).draws.fail == 0.0
+    assert ask(pools, pool="two", calls=10, reject=["team-b"]).draws.rejected == {"team-b"}
     assert ask(pools, pool="two", calls=10).draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
     assert ask(pools, pool="two", calls=10, latency="1s").draws.latency == (SECOND, SECOND)
     assert ask(pools, calls=10).pool.name == "default"
@@ -91,6 +95,11 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
         ({"limits": ["1/1s"], "calls": 5, "max_connections": 0}, "--max-connections must be at least 1"),
         ({"limits": ["1/1s"], "calls": 5, "latency": "fast"}, "'fast' must be 0"),
         ({"limits": ["1/1s"], "calls": 5, "latency": "3s..1s"}, "'3s..1s' must be 0"),
+        ({"limits": ["1/1s"], "calls": 5, "fail": 1.5}, "--fail must be a share from 0 to 1"),
+        ({"limits": ["1/1s"], "calls": 5, "limited": -0.1}, "--limited must be a share from 0 to 1"),
+        ({"limits": ["1/1s"], "calls": 5, "fail": math.nan}, "--fail must be a share from 0 to 1"),
+        ({"limits": ["1/1s"], "calls": 5, "fail": 0.6, "limited": 0.5}, "must be at most 1 together"),
+        ({"limits": ["1/1s"], "calls": 5, "reject": ["key-2"]}, "--reject: no key 'key-2'; use one of key-1"),
         ({"limits": ["1/1s"], "calls": 5, "pool": "one"}, "--pool needs --config FILE"),
         ({"limits": ["1/1s"], "calls": 10**9, "batches": 10**9}, "are too many for a plan"),
         ({"limits": ["1/1s"], "batch": [str(MOST_CALLS), "1"]}, "200001 calls are too many for a plan"),

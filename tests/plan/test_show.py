@@ -36,6 +36,13 @@ def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         "batches",
         "latency_seconds",
         "arrival_jitter_seconds",
+        "attempts",
+        "failed",
+        "limit_cuts",
+        "fail_share",
+        "limited_share",
+        "rejected_keys",
+        "seed",
         "makespan_seconds",
         "calls_per_second",
         "capacity_per_second",
@@ -59,6 +66,24 @@ def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         "limits": [{"max": 10, "per_seconds": 1.0, "most": 10, "ratio": 1.0}],
         "binding": "10 per 1s",
     }
+
+
+def test_failures_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Attempts and the reasons of failed calls are figures, for machines and, if there are any, for people."""
+    asked = ask(limits=["10/1s"], keys=3, calls=100, latency="20ms", fail=0.9, reject=["key-2"], seed=3)
+    assert run_plan(asked, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["fail_share"], told["rejected_keys"], told["seed"]) == (0.9, ["key-2"], 3)
+    failed = sum(told["failed"].values())
+    assert set(told["failed"]) <= {"HTTP_5XX", "KEY_REJECTED", "NO_USABLE_KEY"}
+    assert 0 < failed <= 100 < told["attempts"]
+    assert run_plan(asked) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"succeeded +. {100 - failed} of 100 calls", out)
+    assert re.search(rf"attempts +. {told['attempts']:,} ", out)
+    assert f"{told['failed']['HTTP_5XX']} HTTP_5XX" in out
+    assert run_plan(ask(limits=["10/1s"], calls=10)) == 0
+    assert "attempts" not in capsys.readouterr().out
 
 
 def test_tables_and_a_chart_for_people(capsys: pytest.CaptureFixture[str]) -> None:
