@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.budget import shape
+from apiflux_grpc.core.bucket import shape
 from apiflux_grpc.core.model import SECOND, Kind, Limit
 
 if TYPE_CHECKING:
