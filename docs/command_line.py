@@ -18,7 +18,7 @@ from docs.common import NOTICE, OutOfStep, cell
 
 @dataclass(frozen=True)
 class Parameter:
-    """An option, or an argument where `names` is empty. `takes` is "" for a switch."""
+    """An option, or an argument if `names` is empty. `takes` is "" for a switch."""
 
     names: tuple[str, ...]
     takes: str
@@ -109,7 +109,7 @@ def _parameter(name: str, hint: Any, default: Any) -> Parameter:
     if isinstance(info, ArgumentInfo):
         return Parameter((), takes, required, many, shown, info.help or "", name.upper())
     assert isinstance(info, OptionInfo)
-    # In an Annotated the first name stands where a default would.
+    # In an Annotated the first name is in the place of a default.
     declared = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]
     names = tuple(one for one in declared if one.startswith("-"))
     if not names:

@@ -149,7 +149,7 @@ def _bounds(metadata: list[Any]) -> str:
     below = next((one.lt for one in metadata if isinstance(one, Lt)), None)
     above = next((one.gt for one in metadata if isinstance(one, Gt)), None)
     if high in (MOST, LONGEST // MILLISECOND):
-        high = None  # nobody comes near it
+        high = None  # far above any sensible value
     texts = [f"above {above}" if above is not None else f"{low}" if low is not None else ""]
     texts.append(f"to {high}" if high is not None else f"to below {below:,}" if below is not None else "or more")
     text = " ".join(filter(None, texts))

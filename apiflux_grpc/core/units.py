@@ -73,8 +73,11 @@ def parse_limit(text: str) -> LimitWords:
     """`1000/60s`, or `200000/60s:cost` for a limit that counts cost. Raises ValueError."""
     match = _LIMIT(text)
     if match is None:
-        raise ValueError("must be MAX/DURATION, such as 1000/60s, or 200000/60s:cost where cost is counted")
-    most, per = int(match[1]), parse_duration(match[2])
+        raise ValueError("must be MAX/DURATION, such as 1000/60s")
+    try:
+        most, per = int(match[1]), parse_duration(match[2])
+    except ValueError as error:
+        raise ValueError(f"must be MAX/DURATION, such as 1000/60s; the duration {error}") from None
     if not 1 <= most <= MOST or per < 1:
         raise ValueError(f"must be at least 1 and at most {MOST} in a time above 0")
     return LimitWords(most, per, "cost" if match[3] else "calls")

@@ -1,7 +1,7 @@
 """Settings: flags over environment over `.env` over TOML; frozen, or refused with every fault at once.
 
-Rule: whatever is wrong is a Fault with its place, all of them are told together, and no message shows a value, since
-any value may be a secret in the wrong place.
+Rule: whatever is wrong is a Fault with its place, all of them are reported together, and no message shows a value,
+since any value may be a secret in the wrong place.
 
     types       what comes out
     values      one value each: a status range, a URL, a name, a secret; a limit in words

@@ -1,6 +1,6 @@
 """What was found on the way: faults and warnings, each with its place.
 
-Rule: a fault that only follows from an earlier one isn't told. So whoever adds one names all the fields that it
+Rule: a fault that only follows from an earlier one isn't reported. So whoever adds one names all the fields that it
 judges; if one of them is at fault already, nothing can be said of them together.
 """
 

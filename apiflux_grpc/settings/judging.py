@@ -1,6 +1,6 @@
 """Raw values against a model: every fault with its place, and what is left of the rest.
 
-Rule: one fault hides no other. A faulty field is told and cut out, and the rest is judged again.
+Rule: one fault hides no other. A faulty field is reported and cut out, and the rest is judged again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _WORDS: Final[Mapping[str, str]] = {  # by pydantic's type of error
 def judged(
     model: type[_Model], raw: dict[str, Any], source_of: Callable[[str | int], str], findings: Findings
 ) -> _Model:
-    """`raw` as a model, without its faulty fields, which are told. Changes `raw`.
+    """`raw` as a model, without its faulty fields, which are reported. Changes `raw`.
 
-    `source_of` tells where a field at the top comes from.
+    `source_of` names the source of a field at the top.
     """
     if not raw:
         return model.model_construct()  # all defaults; a schema is expensive to build

@@ -1,6 +1,6 @@
 """A pool of the TOML file: what needs several of its fields, and the pool that comes out.
 
-Rule: everything is judged, whatever is wrong before it, so that all faults of a pool are told at once.
+Rule: everything is judged, whatever is wrong before it, so that all faults of a pool are reported at once.
 """
 
 from __future__ import annotations

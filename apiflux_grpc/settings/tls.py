@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TlsFiles(NamedTuple):
-    """Paths, or None where nothing is set."""
+    """Paths; None: not set."""
 
     ca_file: str | None
     cert_file: str | None

@@ -46,7 +46,7 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a server and the stress test are told.
+    """What a server and the stress test need to know.
 
     `host` has no brackets. `grace` and `request_timeout` are ns; the latter and `concurrent_requests` are for the
     stress test. `repeat_count` is that of the mode; `batch_size` is results per message. `warnings` are for people.

@@ -59,7 +59,7 @@ def test_what_is_no_duration_is_refused(text: str, why: str) -> None:
 
 @given(st.integers(0, LONGEST))
 def test_a_shown_duration_is_read_back(ns: int) -> None:
-    """Whatever is shown of a duration can be typed where one is asked for."""
+    """A duration can be typed as it is shown."""
     assert parse_duration(format_duration(ns)) == ns
 
 
@@ -88,8 +88,8 @@ def test_a_limit_is_read(text: str, limit: tuple[int, int, str]) -> None:
     [
         *((text, "must be MAX/DURATION") for text in ("", "10", "-1/1s", "1.5/1s", "1_0/1s", "10/1s:bytes", "10 /1s")),
         *((text, "must be at least 1") for text in ("0/1s", "10/0s", f"{MOST + 1}/1s")),
-        ("10/60", "must be a number and one of"),
-        ("10/400000h", "is longer than 366 days"),
+        ("10/60", "must be MAX/DURATION, such as 1000/60s; the duration must be a number and one of"),
+        ("10/400000h", "must be MAX/DURATION, such as 1000/60s; the duration is longer than 366 days"),
     ],
 )
 def test_what_is_no_limit_is_refused(text: str, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Whatever the sources hold, they load or are a SettingsError that tells why."""
+"""Whatever the sources hold, they load or raise a SettingsError that says why."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def only_settings_errors(file: Path, text: str) -> None:
     try:
         load(file, environ={})
     except SettingsError as error:
-        assert error.faults  # noqa: PT017  # either end is fine; a fault must be told
+        assert error.faults  # noqa: PT017  # both ends are fine, but an error must have a fault
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,14 @@ def junk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @hypothesis_settings(deadline=None, max_examples=150)
 @given(text=st.text(max_size=60))
 def test_any_text_as_toml(junk: Path, text: str) -> None:
-    """Whatever a file holds, it loads or is a SettingsError."""
+    """Whatever a file holds, it loads or raises a SettingsError."""
     only_settings_errors(junk, text)
 
 
 @hypothesis_settings(deadline=None, max_examples=300)
 @given(tables=TABLES)
 def test_any_tables(junk: Path, tables: dict[str, object]) -> None:
-    """Whatever well-formed TOML says, it loads or is a SettingsError."""
+    """Whatever well-formed TOML says, it loads or raises a SettingsError."""
     only_settings_errors(junk, "\n".join(f"{name} = {_toml(table)}" for name, table in tables.items()))
 
 
@@ -106,9 +106,9 @@ ENVIRONMENTS = st.dictionaries(
 @hypothesis_settings(deadline=None, max_examples=200)
 @given(environ=ENVIRONMENTS, bind=st.none() | st.text(max_size=8), dotenv=st.text(max_size=40))
 def test_any_environment(junk: Path, environ: dict[str, str], bind: str | None, dotenv: str) -> None:
-    """Whatever the variables, the flag and `.env` hold, they load or are a SettingsError."""
+    """Whatever the variables, the flag and `.env` hold, they load or raise a SettingsError."""
     junk.write_bytes(dotenv.encode("utf-8", "surrogatepass"))
     try:
         load(None, environ=environ, dotenv=junk, bind=bind)
     except SettingsError as error:
-        assert error.faults  # noqa: PT017  # either end is fine; a fault must be told
+        assert error.faults  # noqa: PT017  # both ends are fine, but an error must have a fault

@@ -245,7 +245,7 @@ def test_a_fault_outside_a_pool_has_its_place(tmp_path: Path, text: str, place: 
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
-    """Whoever mends a configuration sees everything that is wrong, in every source and of every sort."""
+    """All faults are reported together, whatever their source and kind."""
     text = f"""
     [server]
     bind = "nowhere"

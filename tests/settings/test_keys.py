@@ -1,4 +1,4 @@
-"""Keys and groups: where a secret comes from, each key once, and groups that name keys which exist."""
+"""Keys and groups: where a secret comes from, each key only once, and groups that name existing keys."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def test_groups_name_keys_by_their_labels(tmp_path: Path) -> None:
     ],
 )
 def test_a_label_at_fault_makes_no_second_fault(tmp_path: Path, keys: str, place: str) -> None:
-    """Where a key's label can't be read, nobody says that a group names a label that isn't there."""
+    """If a key's label can't be read, a group that names a label isn't a second fault."""
     (fault,) = faults(tmp_path, f'[pools.default]\nlimits = []\n{keys}\ngroups = [{{ keys = ["a"], {SHARED} }}]\n')
     assert fault.startswith(f"pools.default.{place}: ")

@@ -43,7 +43,7 @@ def test_limits_are_the_pool_s_or_each_key_s(tmp_path: Path) -> None:
     ],
 )
 def test_a_bucket(tmp_path: Path, words: str, limit: Limit) -> None:
-    """A bucket counts calls or cost; its burst may lie above max, and is max where it isn't said."""
+    """A bucket counts calls or cost; its burst may be above max, and is max by default."""
     text = GOOD.replace('per = "1s"', f'per = "1s", {words}')
     (key,) = loaded(tmp_path, text).pools[0].pool.keys
     assert key.limits == (limit,)
@@ -79,7 +79,7 @@ def test_a_bucket_needs_some_jitter(tmp_path: Path) -> None:
         ),
         ('{ max = 50, per = "1s" }, { max = 1000, per = "60s" }', None),
         ('{ max = 2000, per = "1s", counts = "cost" }, { max = 1000, per = "60s" }', None),
-        # a window beside a bucket: the bucket lets burst + per * rate through
+        # a window and a bucket: the bucket lets burst + per * rate through
         (
             '{ max = 700, per = "60s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }',
             "700 per 60s has no effect, because 10 per 1s (a bucket of 100) is always reached first",
@@ -104,7 +104,7 @@ def test_a_bucket_needs_some_jitter(tmp_path: Path) -> None:
             '{ max = 9, per = "1s", kind = "bucket", burst = 20 }, { max = 10, per = "1s", kind = "bucket" }',
             None,
         ),
-        # the same twice is told once
+        # of two equal limits one is reported
         (
             '{ max = 9, per = "1s" }, { max = 9, per = "1s", burst = 3 }',
             "9 per 1s (bursts of 3) has no effect, because 9 per 1s is always reached first",
@@ -121,7 +121,7 @@ def test_a_limit_that_is_never_reached_is_warned_of(tmp_path: Path, limits: str,
 @pytest.mark.parametrize(
     ("jitter", "limit", "words"),
     [
-        # 1/r + J where the burst is 1
+        # 1/r + J if the burst is 1
         (
             "20ms",
             'max = 2, per = "1s", burst = 1',
@@ -161,7 +161,7 @@ def test_a_burst_that_jitter_eats_is_warned_of(tmp_path: Path, jitter: str, limi
 
 
 def test_a_warning_is_about_what_the_pacer_does(tmp_path: Path) -> None:
-    """The spacing that is told is that of the core."""
+    """The spacing in the warning is what the core computes."""
     text = GOOD.replace('per = "1s" }]', 'per = "1s", kind = "bucket" }]\narrival_jitter = "2s"')
     settings = loaded(tmp_path, text)
     pool = settings.pools[0].pool

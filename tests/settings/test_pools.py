@@ -65,7 +65,7 @@ def test_a_pool_s_defaults_are_the_core_s(tmp_path: Path) -> None:
 
 
 def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
-    """Each name of the contract arrives where the rest of the program looks for it."""
+    """Each name of a pool ends up in the field that the program reads."""
     (tmp_path / "key.txt").write_text("from-file\r\n")
     text = """
     [server]
@@ -126,7 +126,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
         ('header = "X-Cost"', CostHeader("x-cost")),
     ],
 )
-def test_where_the_cost_stands(tmp_path: Path, words: str, source: CostHeader | CostJson) -> None:
+def test_where_the_cost_is(tmp_path: Path, words: str, source: CostHeader | CostJson) -> None:
     """A header's name is in lower case, as the engine looks for it; a path is split at its dots."""
     pool = pool_with(tmp_path, f"cost_from = {{ {words} }}").pool
     assert pool.cost_from == source
@@ -150,7 +150,7 @@ def test_a_pool_without_base_url_is_the_simulator(tmp_path: Path) -> None:
 
 
 def test_connections_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """80 % of RLIMIT_NOFILE bounds the default silently, and is a fault only where more was asked for."""
+    """80 % of RLIMIT_NOFILE lowers the default silently, and is a fault only if more was asked for."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 4096))
     assert loaded(tmp_path, GOOD).pools[0].pool.max_connections == 80
     assert load(None, environ={}).pools[0].pool.max_connections == 80

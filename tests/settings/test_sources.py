@@ -1,4 +1,4 @@
-"""The sources: which one wins, how `.env` and TOML are read, and what is told of a file that can't be."""
+"""The sources: which one wins, how `.env` and TOML are read, and what is said of a file that can't be read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_a_fault_of_dotenv_names_the_file(tmp_path: Path) -> None:
     assert lines == [".env: line 3: is not NAME=value", ".env: RATE_LIMIT: must be a whole number"]
 
 
-def test_dotenv_is_read_as_it_stands_and_os_environ_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dotenv_is_read_without_substitution_and_os_environ_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A "$" in a secret stays one, no variable of this process gets in, and none is set."""
     monkeypatch.setenv("HERE", "substituted")
     monkeypatch.setenv("PORT", "1")
@@ -81,7 +83,7 @@ def test_what_is_no_address(bind: str) -> None:
     ],
 )
 def test_broken_toml_names_the_line(tmp_path: Path, text: str, place: str, message: str) -> None:
-    """A file that is no TOML is one fault, with its line where there is one."""
+    """A file that isn't TOML is one fault, with its line if the parser knows it."""
     with pytest.raises(SettingsError) as caught:
         load(written(tmp_path, text), environ={})
     (fault,) = caught.value.faults

@@ -14,13 +14,13 @@ from tests.settings.writing import CANARY, GOOD, loaded
     ("host", "warns"), [("0.0.0.0", True), ("[::]", True), ("127.9.9.9", False), ("localhost", False)]
 )
 def test_listening_to_the_world_is_warned_of(host: str, warns: bool) -> None:
-    """Without TLS, anything but loopback is worth a word."""
+    """Listening on anything but loopback causes a warning, since there is no TLS."""
     warnings = load(None, environ={}, bind=f"{host}:1").warnings
     assert any("without TLS" in warning for warning in warnings) is warns
 
 
 def test_other_warnings(tmp_path: Path) -> None:
-    """Keys in the clear, a key in two pools, ignored names, simulator keys sent out, a default nobody wrote."""
+    """Unencrypted keys, a key in two pools, ignored names, example keys sent out, an implied default pool."""
     (clear,) = loaded(tmp_path, GOOD.replace("127.0.0.1", "api.example")).warnings
     assert "not https" in clear
     both = GOOD + GOOD.replace("pools.default", "pools.second")

@@ -1,4 +1,4 @@
-"""What the tests of settings share: a good configuration, and what is told of a bad one."""
+"""What the tests of settings share: a good configuration, and the faults of a bad one."""
 
 from __future__ import annotations
 
