@@ -37,9 +37,7 @@ def test_a_fault_of_dotenv_names_the_file(tmp_path: Path) -> None:
     assert lines == [".env: line 3: is not NAME=value", ".env: RATE_LIMIT: must be a whole number"]
 
 
-def test_dotenv_is_read_without_substitution_and_os_environ_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dotenv_is_read_without_substitution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A "$" in a secret stays one, no variable of this process gets in, and none is set."""
     monkeypatch.setenv("HERE", "substituted")
     monkeypatch.setenv("PORT", "1")
