@@ -1,4 +1,4 @@
-"""Broken variants of the core and the engine, each with the tests that must notice it.
+"""Broken variants of the core, the engine and the settings, each with the tests that must notice it.
 
 Rule: one plausible mistake each, in as little text as names it; `old` stands once in its file.
 """
@@ -437,5 +437,33 @@ VARIANTS: Final = (
         "except Exception as error:  # whatever it is, the stream's writer must hear of it",
         "except InvalidRequest as error:",
         OF_STREAM,
+    ),
+    Variant(
+        "a duration finer than a nanosecond is rounded",
+        "apiflux_grpc/core/units.py",
+        "    if rest:",
+        "    if rest < 0:",
+        ("tests/core/test_units.py",),
+    ),
+    Variant(
+        "a limit of cost is read as one of calls",
+        "apiflux_grpc/core/units.py",
+        '"cost" if match[3] else "calls"',
+        '"calls"',
+        ("tests/core/test_units.py",),
+    ),
+    Variant(
+        "the same secret twice is two keys",
+        "apiflux_grpc/settings/keys.py",
+        "secrets.setdefault(key.secret, index)) != index",
+        "secrets.setdefault(key.secret, index)) > index",
+        ("tests/settings/test_keys.py",),
+    ),
+    Variant(
+        "a fault hides those of other fields",
+        "apiflux_grpc/settings/judging.py",
+        "            _cut_out(raw, way)",
+        "            raw.clear()",
+        ("tests/settings/test_faults.py",),
     ),
 )
