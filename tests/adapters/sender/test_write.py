@@ -5,12 +5,15 @@ Rule: what arrives was told to be sent, and a write that failed whole is NotSent
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 from typing import Any
 
 import pytest
 
 from apiflux_grpc.core.outcome import NotSent, Unknown
+from tests.adapters.sender.script import DEAF, HANG, RST
 from tests.adapters.sender.stage import Stage, Told, World
 from tests.adapters.sender.waiting import until
 
@@ -63,6 +66,23 @@ def test_the_kernel_takes_little(
             await stage.follow()
 
     ours.run(go())
+
+
+def test_reset_while_uploading(both: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that is reset during a large upload makes the call Unknown, and nothing is logged of it."""
+
+    async def go() -> None:
+        async with both.stage() as stage:
+            stage.server.on("/x", DEAF, HANG, early=True)
+            told = stage.begin("/x", "POST", body=bytes(24 << 20))
+            await until(lambda: stage.server.peers and stage.server.peers[0].resting)
+            stage.server.peers[0].end_now(RST)
+            assert isinstance(await told.over(), Unknown)
+        gc.collect()
+        await asyncio.sleep(0)
+        assert caplog.text == ""
+
+    both.run(go())
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])

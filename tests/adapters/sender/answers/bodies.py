@@ -78,6 +78,12 @@ row = section(ANSWERS, "the size of a body")
 for size in (BODY_CAP - 1, BODY_CAP):
     row(f"body of {size}", S + b"Content-Length: %d\r\n\r\n" % size + b"x" * size, whole(b"x" * size), reuse=True)
 FULL = Want(200, b"x" * BODY_CAP, (None,), truncated=True)
+row(
+    "body one over the cap",
+    S + b"Content-Length: %d\r\n\r\n" % (BODY_CAP + 1) + b"x" * (BODY_CAP + 1),
+    FULL,
+    reuse=None,
+)
 row("body over the cap", S + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000, FULL, reuse=None)
 row("body far over the cap", S + b"Content-Length: 99999999\r\n\r\n" + b"x" * 3_000_000, FULL, HANG)
 row("body over the cap, chunked", CHUNKED + b"400\r\n%s\r\n" % (b"x" * 1024) * 3000, FULL, HANG)
