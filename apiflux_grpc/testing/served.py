@@ -65,7 +65,7 @@ class ServedProcess:
     @property
     def stderr(self) -> str:
         """What it has said so far."""
-        return (Path(self._folder.name) / "stderr").read_text(encoding="utf-8")
+        return (Path(self._folder.name) / "stderr").read_text(encoding="utf-8", errors="replace")
 
     def terminate(self) -> int:
         """SIGTERM, and its exit code."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,6 +56,7 @@ def test_every_promise_names_a_test() -> None:
     assert [section.splitlines()[0] for section in numbered if not NAMED.search(section)] == []
 
 
+@cache
 def _tests_of(path: Path) -> set[str]:
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -23,7 +23,7 @@ from apiflux_grpc.judge.chance import Faults
 from apiflux_grpc.judge.faults import parse_chances
 from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.testing.served import ServedProcess
-from tests.e2e.faultlib import (
+from tests.e2e.pairs import (
     Pair,
     ask,
     collect,
@@ -40,7 +40,7 @@ from tests.e2e.faultlib import (
 
 LIMIT = Limit(30, SECOND // 2)
 ATTEMPTS = 3
-SHORT = 0.5  # seconds
+SHORT = 1.0  # seconds
 RETRY = f'retry = {{ max_attempts = {ATTEMPTS}, initial_backoff = "5ms", max_backoff = "20ms" }}\ntimeout = "20s"'
 
 
@@ -82,16 +82,22 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Pair]:
-    """A pool for every case: what one case does to its keys and its upstream is nothing to the next."""
-    with paired(dict.fromkeys(CASES, RETRY), [LIMIT]) as pair:
-        yield pair
+def nobody() -> Iterator[socket.socket]:
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken
 
 
-@pytest.fixture
-def pair(running: Pair) -> Pair:
-    running.judge.reset()
-    return running
+@pytest.fixture(scope="module")
+def pair(nobody: socket.socket) -> Iterator[Pair]:
+    """A pool for every case, so that what one does to its keys and its upstream is nothing to the next; and one whose
+    upstream isn't there."""
+    pools = dict.fromkeys([*CASES, "default", "gone"], RETRY)
+    with judging(pools, [LIMIT]) as judge:
+        urls = dict.fromkeys(pools, judge.url) | {"gone": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
+        with ServedProcess(toml(urls, pools, [LIMIT], 2), {}) as served:
+            yield Pair(judge, served)
 
 
 def kinds(name: str, script: str, timeout: float | None) -> list[tuple[Call, bool]]:
@@ -124,21 +130,38 @@ def check(result: Result, case: Case) -> None:
         assert (result.error.reason, result.error.may_have_run) == (case.reason, True)
 
 
-SLOW = {"429-date", "429-seconds"}
+async def test_a_fault_is_told_retried_by_the_rules_and_nothing_to_others(pair: Pair) -> None:
+    """Classified as what it is; sent again only where that is safe, up to the policy; another batch doesn't notice.
 
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
-async def test_a_fault_is_told_retried_by_the_rules_and_nothing_to_others(pair: Pair, name: str) -> None:
-    """Classified as what it is; sent again only where that is safe, up to the policy; another batch doesn't notice."""
-    case = CASES[name]
-    for_ever = kinds("for-ever", case.script, case.timeout)
-    once = kinds("once", f"{case.script},ok", case.timeout)
-    calls = [call for call, _ in for_ever + once]
-    others = gets("others", 40)
+    All at once, each in its own pool: most of the time they wait.
+    """
+    pair.judge.reset()
+    batches: list[dict[str, Result]] = []
     async with Client(pair.target) as client, Client(pair.target) as other:
-        stream = client.process(calls, pool=name)
-        bystander, results = await asyncio.gather(run(other, others, name), collect(stream))
+
+        async def one(name: str) -> None:
+            try:
+                batches.extend(await check_case(client, other, name))
+            except AssertionError as error:
+                error.add_note(f"in the case {name}")
+                raise
+
+        async with asyncio.TaskGroup() as group:
+            for name in CASES:
+                group.create_task(one(name))
         await idle(client)
+    report = ask(pair, *batches)
+    assert set(report.faults) == {case.script.partition(";")[0] for case in CASES.values()}
+
+
+async def check_case(client: Client, other: Client, name: str) -> list[dict[str, Result]]:
+    """Calls of each kind that meet the fault always, or once, and others that don't; the results of both batches."""
+    case = CASES[name]
+    for_ever = kinds(f"{name}/for-ever", case.script, case.timeout)
+    once = kinds(f"{name}/once", f"{case.script},ok", case.timeout)
+    calls = [call for call, _ in for_ever + once]
+    stream = client.process(calls, pool=name)
+    bystander, results = await asyncio.gather(run(other, gets(f"{name}/others", 40), name), collect(stream))
     assert all(result.ok and result.attempts == 1 for result in bystander.values())
     assert len(results) == len(calls)
     summary = stream.summary
@@ -147,7 +170,7 @@ async def test_a_fault_is_told_retried_by_the_rules_and_nothing_to_others(pair: 
     expected: Counter[str] = Counter()
     for (call, idempotent), result in zip(for_ever + once, results, strict=True):
         retried = case.again == "always" or (case.again == "idempotent" and idempotent)
-        if retried and call.path.startswith("/once"):
+        if retried and "/once/" in call.path:
             assert result.ok
             assert result.attempts == 2
             continue
@@ -157,11 +180,8 @@ async def test_a_fault_is_told_retried_by_the_rules_and_nothing_to_others(pair: 
     assert dict(summary.failed_by_reason) == dict(+expected)
     assert summary.retries == sum(result.attempts - 1 for result in results)
     if case.again != "never":
-        assert summary.elapsed >= case.wait
-
-    named = dict(zip(map(name_of, calls), results, strict=True))
-    report = ask(pair, bystander, named)
-    assert report.faults == {case.script.partition(";")[0]: sum(report.faults.values())}
+        assert summary.elapsed >= case.wait  # what the server measured
+    return [bystander, dict(zip(map(name_of, calls), results, strict=True))]
 
 
 # -- by chance, many at a time -------------------------------------------------------------------
@@ -213,32 +233,28 @@ async def test_many_faults_at_once_come_to_what_the_rules_say() -> None:
     assert report.seen_twice > 50
 
 
-async def test_an_upstream_that_isn_t_there_executes_nothing() -> None:
+async def test_an_upstream_that_isn_t_there_executes_nothing(pair: Pair, nobody: socket.socket) -> None:
     """A refused connection is NOT_SENT and certainly not executed, so even a POST is tried again; then it's all over.
 
     A pool whose upstream is there doesn't notice, and once the other one is there its pool works.
     """
-    with socket.socket() as taken, judging(["default"], [LIMIT]) as judge:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
-        port: int = taken.getsockname()[1]
-        urls = {"default": judge.url, "gone": f"http://127.0.0.1:{port}"}
-        with ServedProcess(toml(urls, dict.fromkeys(urls, RETRY), [LIMIT], 2), {}) as served:
-            pair = Pair(judge, served)
-            async with Client(served.target) as client:
-                calls = gets("gone", 3) + posts("gone", 3)
-                results, others = await asyncio.gather(run(client, calls, "gone"), run(client, gets("others", 60)))
-                assert all(result.ok and result.attempts == 1 for result in others.values())
-                for result in results.values():
-                    assert result.attempts == ATTEMPTS
-                    assert result.error is not None
-                    assert (result.error.reason, result.error.may_have_run) == ("NOT_SENT", False)
-                    assert "refused" in result.error.message
-                ask(pair, others)
-                taken.close()
-                with judging(["gone"], [LIMIT], port=port) as back:
-                    again = await run(client, calls, "gone")
-                    assert all(result.ok and result.attempts == 1 for result in again.values())
-                    ask(Pair(back, served), again)
+    pair.judge.reset()
+    port: int = nobody.getsockname()[1]
+    async with Client(pair.target) as client:
+        calls = gets("gone", 3) + posts("gone", 3)
+        results, others = await asyncio.gather(run(client, calls, "gone"), run(client, gets("others", 60)))
+        assert all(result.ok and result.attempts == 1 for result in others.values())
+        for result in results.values():
+            assert result.attempts == ATTEMPTS
+            assert result.error is not None
+            assert (result.error.reason, result.error.may_have_run) == ("NOT_SENT", False)
+            assert "refused" in result.error.message
+        ask(pair, others)
+        nobody.close()
+        with judging(["gone"], [LIMIT], port=port) as back:
+            again = await run(client, calls, "gone")
+            assert all(result.ok and result.attempts == 1 for result in again.values())
+            ask(Pair(back, pair.served), again)
 
 
 # -- rejected keys -------------------------------------------------------------------------------

@@ -1,21 +1,22 @@
-"""What the tests of faults share: a judge and a server as processes, batches, and the last questions to the judge.
+"""A judge and a server as processes, batches, and the last questions to the judge.
 
 Rule: every test ends with `ask`, which knows of each call how often it arrived. Secrets begin with CANARY, and `ask`
-looks for that in whatever the server said.
+looks for that in whatever the server said. A server costs 0.6 s of CPU to start and a judge 0.15: the tests of a file
+share one server, and each pool of it has a judge of its own, so that what one test asks is not about another.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from apiflux_grpc.client import ApifluxError, Call, Client, Info, Result, Stream
+from apiflux_grpc.client import ApifluxError, Call, Client, Info, Pool, Result, Stream
 from apiflux_grpc.judge.faults import Chance
 from apiflux_grpc.judge.ledger import Limit
 from apiflux_grpc.judge.options import JudgeOptions
@@ -32,14 +33,31 @@ OWN_CONNECTION: tuple[tuple[str, Any], ...] = (("grpc.use_local_subchannel_pool"
 
 @dataclass(frozen=True)
 class Pair:
-    """A judge and a server in front of it."""
+    """A server, one of its pools, and the judge that this pool's calls go to."""
 
     judge: JudgeProcess
     served: ServedProcess
+    pool: str = "default"
 
     @property
     def target(self) -> str:
         return self.served.target
+
+    def fresh(self) -> Pair:
+        """The same, with a judge that has forgotten what came so far."""
+        self.judge.reset()
+        return self
+
+
+@dataclass(frozen=True)
+class Front:
+    """A pool to be: its lines in the configuration, and the judge behind it, which answers in `latency` ms."""
+
+    limit: Limit
+    lines: str = ""
+    latency: tuple[int, int] = (1, 10)
+    keys: int = 2
+    chances: tuple[Chance, ...] = ()
 
 
 def keys_of(pools: Iterable[str], keys: int) -> dict[str, str]:
@@ -47,19 +65,21 @@ def keys_of(pools: Iterable[str], keys: int) -> dict[str, str]:
     return {f"{pool}-{number}": f"{CANARY}-{pool}-{number}" for pool in pools for number in range(1, keys + 1)}
 
 
-def toml(
-    urls: str | Mapping[str, str], pools: Mapping[str, str], limits: Sequence[Limit], keys: int, server: str = ""
-) -> str:
-    """The configuration of these pools, each with some lines and keys of its own, and maybe a URL of its own."""
+def pool_toml(name: str, url: str, limits: Sequence[Limit], keys: int, lines: str) -> str:
+    """The configuration of a pool in front of a judge."""
     rows = ", ".join(f'{{ max = {limit.max}, per = "{limit.per_ns // MILLISECOND}ms" }}' for limit in limits)
-    text = f"[server]\n{server}\n"
-    for pool, lines in pools.items():
-        own = keys_of([pool], keys).items()
-        entries = ", ".join(f'{{ label = "{label}", secret = "{secret}" }}' for label, secret in own)
-        url = urls if isinstance(urls, str) else urls[pool]
-        text += f'[pools.{pool}]\nbase_url = "{url}"\narrival_jitter = "{JITTER}"\nlimits = [{rows}]\n'
-        text += f"keys = [{entries}]\n{lines}\n"
-    return text
+    own = keys_of([name], keys).items()
+    entries = ", ".join(f'{{ label = "{label}", secret = "{secret}" }}' for label, secret in own)
+    head = f'[pools.{name}]\nbase_url = "{url}"\narrival_jitter = "{JITTER}"\nlimits = [{rows}]\n'
+    return f"{head}keys = [{entries}]\n{lines}\n"
+
+
+def toml(urls: str | Mapping[str, str], pools: Mapping[str, str], limits: Sequence[Limit], keys: int) -> str:
+    """The configuration of these pools, each with some lines and keys of its own, and maybe a URL of its own."""
+    return "".join(
+        pool_toml(pool, urls if isinstance(urls, str) else urls[pool], limits, keys, lines)
+        for pool, lines in pools.items()
+    )
 
 
 @contextmanager
@@ -86,6 +106,20 @@ def judging(
 
 
 @contextmanager
+def fronted(fronts: Mapping[str, Front], server: str = "", more: str = "") -> Iterator[dict[str, Pair]]:
+    """One server with these pools, each in front of a judge of its own; `more` is TOML of other pools."""
+    with ExitStack() as stack:
+        text, judges = f"[server]\n{server}\n", {}
+        for name, front in fronts.items():
+            judges[name] = stack.enter_context(
+                judging([name], [front.limit], front.keys, latency=front.latency, chances=front.chances)
+            )
+            text += pool_toml(name, judges[name].url, [front.limit], front.keys, front.lines)
+        served = stack.enter_context(ServedProcess(text + more, {}))
+        yield {name: Pair(judge, served, name) for name, judge in judges.items()}
+
+
+@contextmanager
 def paired(
     pools: Mapping[str, str],
     limits: Sequence[Limit],
@@ -95,12 +129,11 @@ def paired(
     latency: tuple[int, int] = (1, 10),
     chances: tuple[Chance, ...] = (),
 ) -> Iterator[Pair]:
-    """A judge, and a server with these pools in front of it."""
-    with (
-        judging(pools, limits, keys, latency=latency, chances=chances) as judge,
-        ServedProcess(toml(judge.url, pools, limits, keys, server), {}) as served,
-    ):
-        yield Pair(judge, served)
+    """One judge, and a server with these pools in front of it."""
+    with judging(pools, limits, keys, latency=latency, chances=chances) as judge:
+        text = f"[server]\n{server}\n" + toml(judge.url, pools, limits, keys)
+        with ServedProcess(text, {}) as served:
+            yield Pair(judge, served)
 
 
 @contextmanager
@@ -177,9 +210,34 @@ async def idle(client: Client) -> Info:
     return infos[-1]
 
 
-def attempts_in(info: Info) -> int:
-    """Attempts with all keys since the start."""
-    return sum(key.attempts for pool in info.pools for key in pool.keys)
+def attempts_in(info: Info, pool: str = "") -> int:
+    """Attempts with all keys since the start, of one pool or of all."""
+    return sum(key.attempts for one in info.pools if pool in ("", one.name) for key in one.keys)
+
+
+def pool_of(info: Info, name: str) -> Pool:
+    """How one pool stands."""
+    return next(pool for pool in info.pools if pool.name == name)
+
+
+async def stands_still(client: Client, pool: str) -> int:
+    """Wait until the pool's batches have no room for more results; how many attempts it has made.
+
+    While anything between the server and its reader still takes results, attempts go on. Each answer comes after what
+    the server did before it, so when ten in a row say the same, and nothing is in flight, nothing is on its way.
+    """
+    made, same = -1, 0
+
+    async def look() -> bool:
+        nonlocal made, same
+        info = await client.info()
+        now = attempts_in(info, pool)
+        same = same + 1 if now == made and not pool_of(info, pool).in_flight else 0
+        made = now
+        return same >= 10
+
+    await until(look)
+    return made
 
 
 @asynccontextmanager
