@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -39,7 +38,7 @@ def judge(process: JudgeProcess) -> JudgeProcess:
 
 def call(judge: JudgeProcess, path: str, key: str = SECRET) -> int:
     try:
-        with DIRECT.open(urllib.request.Request(judge.url + path, headers={"X-API-Key": key}), timeout=10) as answer:
+        with DIRECT.open(urllib.request.Request(judge.url + path, headers={"X-API-Key": key})) as answer:
             assert json.load(answer) == {"ok": True}
             return int(answer.status)
     except urllib.error.HTTPError as error:
@@ -116,7 +115,7 @@ sys.exit(run_judge(JudgeOptions(keys={{"alpha": {SECRET!r}}}, limits=(Limit(2, {
         assert process.stdout is not None
         line = process.stdout.readline()
         process.send_signal(signum)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate()
     assert process.returncode == 0
     assert line.startswith("judging on 127.0.0.1:")
     assert out == ""
@@ -126,22 +125,20 @@ sys.exit(run_judge(JudgeOptions(keys={{"alpha": {SECRET!r}}}, limits=(Limit(2, {
     assert SECRET not in err
 
 
-def test_it_ends_with_a_killed_parent(tmp_path: Path) -> None:
+def test_it_ends_with_a_killed_parent() -> None:
     """A judge doesn't outlive the process that started it, even one that was killed."""
     program = f"""
-import time
+import signal
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 with JudgeProcess(JudgeOptions(keys={{"alpha": {SECRET!r}}})) as judge:
     print(judge.pid, flush=True)
-    time.sleep(60)
+    signal.pause()
 """
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    deadline = time.monotonic() + 10
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:  # the test's own timeout is the bound
         time.sleep(0.01)

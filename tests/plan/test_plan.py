@@ -9,12 +9,13 @@ import pytest
 
 from apiflux_grpc.core.model import MILLISECOND, SECOND, Group, Kind, Limit
 from apiflux_grpc.plan.draws import Draws
-from apiflux_grpc.plan.page import to_html
+from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import Plan, make_plan
 from apiflux_grpc.plan.question import Arrival
 from apiflux_grpc.plan.simulation import simulate
 from tests.plan.asked import TEN_A_SECOND, question
 
+TITLE: Final = "Sent within the longest window of each key"
 KEPT: Final = 1.0001  # seconds that a slot of a one-second window is kept
 
 
@@ -77,7 +78,7 @@ def test_bursts_bind() -> None:
 
 
 def test_a_bucket_binds() -> None:
-    """A bucket beside a window: its depth less what flows in during the margin, then its rate."""
+    """A bucket and a window: its depth less what flows in during the margin, then its rate."""
     bucket = Limit(10, SECOND, kind=Kind.BUCKET, burst=5)
     plan = make_plan(question(Limit(1000, 60 * SECOND), bucket, sizes=(Arrival(50),)))
     assert plan.makespan == pytest.approx(4.75 * SECOND, rel=0.02)
@@ -118,7 +119,7 @@ def test_work_below_the_limits_waits_for_nothing() -> None:
     assert (plan.makespan, plan.held, plan.keys[0].binding) == (30 * MILLISECOND, (), "")
     plan = make_plan(question(Limit(1000, SECOND)))
     assert (plan.makespan, plan.rate, plan.use) == (0, None, None)
-    assert to_html(plan)
+    assert [chart.title for chart in charts_of(plan)] == ["Calls a second", TITLE, "Results"]
 
 
 def test_what_the_upstream_answers_holds_back() -> None:

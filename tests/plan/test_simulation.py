@@ -18,7 +18,7 @@ from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.plan.question import Arrival, Question
 from apiflux_grpc.plan.simulation import simulate
-from apiflux_grpc.testing import FakePacer, SilentObserver
+from apiflux_grpc.testing import FakePacer, SilentObserver, loop_clock
 from tests.plan.asked import TEN_A_SECOND, question
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 class _Loud(SilentObserver):
     def crashed(self, error: BaseException, error_id: str) -> None:
         raise error
-
-
-def clock() -> int:
-    """The loop's virtual time, which has whole microseconds."""
-    return round(asyncio.get_running_loop().time() * 1e6) * 1_000
 
 
 class DrawnUpstream:
@@ -52,7 +47,7 @@ class DrawnUpstream:
         return self._spread.popleft()
 
     def begin(self, attempt: Attempt) -> None:
-        permit, now = attempt.permit, clock()
+        permit, now = attempt.permit, loop_clock()
         call = self._first_call[permit.batch.id - 1] + permit.index
         drawn = self._draws.send(call, permit.number, permit.key.key.label)
         attempt.sent(now)
@@ -62,7 +57,7 @@ class DrawnUpstream:
         asyncio.get_running_loop().call_later(drawn.latency / SECOND, self._answer)
 
     def _answer(self) -> None:
-        while self._ending and self._ending[0][0] <= clock():
+        while self._ending and self._ending[0][0] <= loop_clock():
             at, _, attempt, status = heappop(self._ending)
             assert isinstance(attempt.handle, float)
             self._spread.append(attempt.handle)
@@ -95,9 +90,9 @@ async def served(asked: Question) -> list[Result]:
             ticket.credit(len(message.items), message.size)
 
     upstream = DrawnUpstream(asked)
-    engine = Engine([PoolParts(asked.pool, lambda: upstream, FakePacer, upstream.draw)], _Loud(), clock=clock)
+    engine = Engine([PoolParts(asked.pool, lambda: upstream, FakePacer, upstream.draw)], _Loud(), clock=loop_clock)
     await engine.start(own_thread=False)
-    start = clock()
+    start = loop_clock()
     batches = await asyncio.gather(*map(send, asked.arrivals))
     await engine.stop()
     return [_since(result, start) for results in batches for result in results]
