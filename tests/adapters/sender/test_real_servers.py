@@ -76,7 +76,7 @@ class Visit:
 def visit(request: pytest.FixtureRequest, site: Site) -> Iterator[tuple[asyncio.Runner, Visit]]:
     """A sender on a loop; at the end each of its calls was seen once."""
     subject, loop = request.param.split("-")
-    settings = HttpSettings(base_url=site.url, ca_file=str(site.ca_file) if site.ca_file else None)
+    settings = HttpSettings(base_url=site.url, ca_file=str(site.ca_file) if site.ca_file else None, body_cap=8 * MB)
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         visit = Visit(site, SUBJECTS[subject].make(settings))
         noise: list[str] = []
