@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
 
+from apiflux_grpc.core.checks import LONGEST_BACKOFF
 from apiflux_grpc.core.model import Pool, RetryPolicy
-from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST, SECOND
+from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST
 from apiflux_grpc.server.defaults import Mode
 from apiflux_grpc.settings import values
 from apiflux_grpc.settings.types import PoolSettings, Settings
@@ -32,7 +33,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Told = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]  # GetInfo has 32 bits for it
 Length = Annotated[int, PlainValidator(values.duration(1))]
 LengthOrZero = Annotated[int, PlainValidator(values.duration(0))]
-Backoff = Annotated[int, PlainValidator(values.duration(MILLISECOND, 60 * SECOND))]  # what a request may ask for, too
+Backoff = Annotated[int, PlainValidator(values.duration(MILLISECOND, LONGEST_BACKOFF))]  # as in a request
 Name = Annotated[str, AfterValidator(values.name)]
 
 
