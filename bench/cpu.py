@@ -19,9 +19,10 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

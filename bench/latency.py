@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.client import Client
-from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for

@@ -11,9 +11,10 @@ from itertools import product
 
 from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Key, Limit, Pool
+from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.judge.ledger import Limit as JudgeLimit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess

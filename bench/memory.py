@@ -23,7 +23,8 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.bootstrap import loop_factory
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Key, Limit, Pool
+from apiflux_grpc.core.model import Key, Limit, Pool
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.judge.options import JudgeOptions

@@ -22,9 +22,10 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.keys import KeyState
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Key
+from apiflux_grpc.core.model import Key
 from apiflux_grpc.core.outcome import Answer, NotSent, Outcome
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.judge.faults import parse_chances
 from apiflux_grpc.judge.options import JudgeOptions

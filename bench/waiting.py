@@ -17,7 +17,8 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.bootstrap import loop_factory
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.errors import EngineFailed
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

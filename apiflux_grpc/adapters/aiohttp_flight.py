@@ -17,7 +17,6 @@ import aiohttp
 from yarl import URL
 
 from apiflux_grpc.adapters.aiohttp_words import Failed, joined, unsent
-from apiflux_grpc.core.model import MILLISECOND
 from apiflux_grpc.core.outcome import (
     CANCELLED,
     LATE,
@@ -29,6 +28,7 @@ from apiflux_grpc.core.outcome import (
     Reason,
     Unknown,
 )
+from apiflux_grpc.core.units import MILLISECOND
 
 if TYPE_CHECKING:
     import asyncio

@@ -15,7 +15,8 @@ from yarl import URL
 
 from apiflux_grpc.adapters.masking import Mask
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import BODY_CAP, MAX_CONNECTIONS, SECOND, X_API_KEY, HeaderKey, QueryKey
+from apiflux_grpc.core.model import BODY_CAP, MAX_CONNECTIONS, X_API_KEY, HeaderKey, QueryKey
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key

@@ -17,7 +17,7 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND
 
 _UVLOOP: Final = "uvloop"
 

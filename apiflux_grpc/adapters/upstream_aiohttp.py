@@ -17,8 +17,8 @@ import aiohttp
 from apiflux_grpc.adapters.aiohttp_flight import Flight, Request
 from apiflux_grpc.adapters.aiohttp_words import Failed
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
-from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import CLOSED, Reason
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

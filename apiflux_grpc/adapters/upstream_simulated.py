@@ -17,8 +17,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.adapters.sender.wheel import Wheel
-from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import CLOSED, OUT_OF_TIME, Answer, NotSent, Reason, Unknown
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from apiflux_grpc.core.model import SECOND, Counts
+from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, reset_in
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, Kind
+from apiflux_grpc.core.model import Kind
+from apiflux_grpc.core.units import MILLISECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,9 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.outcome import Reason
-from apiflux_grpc.core.units import MICROSECOND as MICROSECOND
-from apiflux_grpc.core.units import MILLISECOND as MILLISECOND
-from apiflux_grpc.core.units import SECOND as SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.cost import CostHeader, CostJson

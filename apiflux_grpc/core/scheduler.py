@@ -28,10 +28,11 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.fairqueue import FairQueue
 from apiflux_grpc.core.keys import GroupState, KeyState, Share, sizes
-from apiflux_grpc.core.model import SECOND, Counts
+from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.reservation import reserve
 from apiflux_grpc.core.retries import Retries
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.dispatcher import Dispatcher
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.flusher import Flusher
 from apiflux_grpc.engine.messages import (
     Ask,

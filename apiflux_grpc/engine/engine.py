@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Admission, Bounds
 from apiflux_grpc.engine.loop import EngineLoop
 from apiflux_grpc.engine.mailbox import Mailbox

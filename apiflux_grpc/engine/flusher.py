@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.batch import Ending
-from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.engine.messages import FLUSH_BYTES, Over, Results
 
 if TYPE_CHECKING:

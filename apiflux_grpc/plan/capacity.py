@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.bucket import shape
-from apiflux_grpc.core.model import SECOND, Kind, Limit
+from apiflux_grpc.core.model import Kind, Limit
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND
-from apiflux_grpc.core.units import format_duration
+from apiflux_grpc.core.units import MILLISECOND, SECOND, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from apiflux_grpc import charts
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, some, title_of
 
 if TYPE_CHECKING:

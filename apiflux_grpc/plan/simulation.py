@@ -26,9 +26,8 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.events import KeyBlocked, KeyRejected, LimitCut, UpstreamFailing
-from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import Answer
-from apiflux_grpc.core.units import LONGEST
+from apiflux_grpc.core.units import LONGEST, MILLISECOND, SECOND
 from apiflux_grpc.engine.pump import STARTS
 from apiflux_grpc.testing import FakePacer
 

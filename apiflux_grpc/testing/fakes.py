@@ -13,8 +13,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.model import MICROSECOND
 from apiflux_grpc.core.outcome import CANCELLED, Answer, NotSent, Unknown
+from apiflux_grpc.core.units import MICROSECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,9 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.keys import KeyState
-from apiflux_grpc.core.model import SECOND, Key
+from apiflux_grpc.core.model import Key
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:

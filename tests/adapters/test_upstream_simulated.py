@@ -9,8 +9,9 @@ from collections import Counter
 import pytest
 
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Key
+from apiflux_grpc.core.model import Key
 from apiflux_grpc.core.outcome import Answer, Reason, Unknown
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import Watch
 
 

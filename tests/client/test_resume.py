@@ -25,7 +25,8 @@ from apiflux_grpc.client import (
     Unavailable,
 )
 from apiflux_grpc.core.errors import Draining
-from apiflux_grpc.core.model import MILLISECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.reading import Read, Reader, with_both_clients
 from tests.client.scripted import answers, answers_all, free_port, posts, result, scripted

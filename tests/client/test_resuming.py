@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import Call, Client, Result, Stream
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.scripted import answers, answers_all, gets, result, scripted

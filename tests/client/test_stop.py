@@ -12,7 +12,8 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, DeadlineExceeded, Result, SyncClient
 from apiflux_grpc.client.accounts import Accounts
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.scripted import posts, scripted
 from tests.client.scripted import result as answered

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from apiflux_grpc.client import Call, InvalidRequest, SyncClient, SyncStream, Unavailable
-from apiflux_grpc.core.model import SECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.defaults import Defaults
 from tests.server.serving import serving
 

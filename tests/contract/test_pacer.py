@@ -10,7 +10,7 @@ import pytest
 
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.core.bucket import Pacer, PacerFactory
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 
 pytestmark = pytest.mark.looptime

@@ -14,8 +14,8 @@ from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Reason, Unknown
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import Upstream
 from apiflux_grpc.testing import FakeUpstream, Watch
 from tests.clock import Clock

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apiflux_grpc.core.breaker import STALE, Breaker, State
 from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 
 FIRST: Final = 10 * SECOND
 LONGEST: Final = 60 * SECOND

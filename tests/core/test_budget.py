@@ -12,8 +12,9 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, shape
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import KeyState
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit
+from apiflux_grpc.core.model import Counts, Key, Kind, Limit
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 
 JITTER: Final = 250 * MILLISECOND

@@ -11,9 +11,10 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.forecast import Forecast, work_before
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Kind, Limit, Pool
+from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 
 MINUTE: Final = 60 * SECOND

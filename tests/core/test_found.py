@@ -11,10 +11,11 @@ from hypothesis import settings
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Group, Key, Kind, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Cause, NotSent
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.core.window import Window
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine

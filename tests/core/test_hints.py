@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from apiflux_grpc.core import hints as hints_module
 from apiflux_grpc.core.cost import LARGEST_COST as LARGEST
 from apiflux_grpc.core.hints import LONGEST_VALUE, MOST_ITEMS, Hint, hints
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND, Counts
+from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.core.waits import LONGEST_RESET, reset_in
 
 NOW: Final = datetime(2026, 1, 27, 11, 59, 0, tzinfo=UTC)  # 1769515140

@@ -23,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, largest
-from apiflux_grpc.core.model import MICROSECOND, MILLISECOND, SECOND, Counts, Group, Key, Kind, Limit, Pool
+from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
 

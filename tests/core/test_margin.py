@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from apiflux_grpc.core.margin import BINS, FADE_AT, RoundTrips, advice, cost_of
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Kind, Limit
+from apiflux_grpc.core.model import Kind, Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MINUTE = 60 * SECOND
 J = 250 * MILLISECOND

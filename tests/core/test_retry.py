@@ -6,9 +6,10 @@ from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Pool, RetryPolicy
+from apiflux_grpc.core.model import Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Unknown
 from apiflux_grpc.core.retry import again_in, backoff, failure_of
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 POOL: Final = Pool("pool", ())
 MAYBE_EXECUTED: Final = [Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT]

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.batch import Again, Batch
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Group, Key, Limit, Pool
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 
 MINUTE: Final = 60 * SECOND

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Counts, Key, Limit, Pool
+from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.model import SECOND, Key, Limit
+from apiflux_grpc.core.model import Key, Limit
 from apiflux_grpc.core.outcome import Answer
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.waits import LONGEST_BACK_OFF, LONGEST_RETRY_AFTER, block_for, retry_after
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)

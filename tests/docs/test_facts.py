@@ -17,9 +17,10 @@ from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS
 from apiflux_grpc.core.cost import LARGEST_JSON
 from apiflux_grpc.core.keys import KEY_BREAKER
-from apiflux_grpc.core.model import RETRY_REASONS, SECOND
+from apiflux_grpc.core.model import RETRY_REASONS
 from apiflux_grpc.core.retry import NOT_EXECUTED
 from apiflux_grpc.core.scheduler import POOL_BREAKER
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
 from apiflux_grpc.engine.outbox import BYTES, PLACES
 from apiflux_grpc.judge.faults import DEFAULTS

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import pytest
 
 from apiflux_grpc.client import Call, Client, Result
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.chance import Faults
 from apiflux_grpc.judge.faults import parse_chances
 from apiflux_grpc.judge.ledger import Limit

@@ -13,7 +13,8 @@ from typing import Any, Final
 import pytest
 
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, Counts, Group, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

@@ -13,8 +13,9 @@ import pytest
 from apiflux_grpc.core.batch import Batch, Ending
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.errors import Draining, EngineFailed, Overloaded, PoolNotFound
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Cause, NotSent, Reason, Result, Unknown
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine

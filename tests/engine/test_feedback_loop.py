@@ -11,7 +11,7 @@ import pytest
 from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.cost import CostJson
-from apiflux_grpc.core.model import SECOND, Counts, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Counts, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import (
     CANCELLED,
     CLOSED,
@@ -23,6 +23,7 @@ from apiflux_grpc.core.outcome import (
     Reason,
     Result,
 )
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec, Over

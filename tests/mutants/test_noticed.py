@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Reason, Unknown
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import SECOND, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.question import Arrival, Question
 

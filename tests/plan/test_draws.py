@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from apiflux_grpc.core.model import MILLISECOND
+from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.plan.draws import Draws
 
 LATENCY = (10 * MILLISECOND, 50 * MILLISECOND)

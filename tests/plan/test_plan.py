@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Group, Kind, Limit
+from apiflux_grpc.core.model import Group, Kind, Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import Plan, make_plan

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.page import to_html
 from apiflux_grpc.plan.plan import make_plan

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import MILLISECOND, SECOND, Limit, RetryPolicy
+from apiflux_grpc.core.model import Limit, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec

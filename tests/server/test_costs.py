@@ -8,7 +8,8 @@ import pytest
 from apiflux_grpc.client import Call, Client, InvalidRequest
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.cost import LARGEST_COST
-from apiflux_grpc.core.model import SECOND, Counts, Limit
+from apiflux_grpc.core.model import Counts, Limit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.server.serving import WIDE, serving
 

@@ -11,7 +11,8 @@ import pytest
 
 from apiflux_grpc.client import Call, Client, InternalError, InvalidRequest, PoolNotFound
 from apiflux_grpc.client.tally import error_info
-from apiflux_grpc.core.model import SECOND, Limit
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.checking import StreamChecking
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.v1 import apiflux_pb2 as pb

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.core.model import (
-    MILLISECOND,
-    SECOND,
-    HeaderKey,
-    Limit,
-)
+from apiflux_grpc.core.model import HeaderKey, Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import load
 from tests.settings.writing import CANARY, env_faults
 

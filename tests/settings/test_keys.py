@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.core.model import (
-    SECOND,
-    Group,
-    Limit,
-)
+from apiflux_grpc.core.model import Group, Limit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.settings import load
 from tests.settings.writing import CANARY, GOOD, KEY, SHARED, faults, loaded, written
 

@@ -10,13 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.bucket import largest, shape
-from apiflux_grpc.core.model import (
-    SECOND,
-    Counts,
-    Kind,
-    Limit,
-)
-from apiflux_grpc.core.units import LONGEST, MOST
+from apiflux_grpc.core.model import Counts, Kind, Limit
+from apiflux_grpc.core.units import LONGEST, MOST, SECOND
 from tests.settings.writing import GOOD, SHARED, faults, loaded
 
 

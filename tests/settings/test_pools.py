@@ -9,19 +9,9 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc.core.cost import CostHeader, CostJson
-from apiflux_grpc.core.model import (
-    MILLISECOND,
-    RETRY_REASONS,
-    SECOND,
-    Counts,
-    Group,
-    HeaderKey,
-    Kind,
-    Limit,
-    Pool,
-    QueryKey,
-)
+from apiflux_grpc.core.model import RETRY_REASONS, Counts, Group, HeaderKey, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import PoolSettings, load
 from tests.settings.writing import CANARY, GOOD, faults, loaded, pool_with
 

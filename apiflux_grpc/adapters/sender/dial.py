@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohappyeyeballs import start_connection
 
-from apiflux_grpc.core.model import SECOND
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

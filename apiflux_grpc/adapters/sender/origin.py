@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.adapters.sender.connection import Connection
 from apiflux_grpc.adapters.sender.dial import Dialer, NotConnected
 from apiflux_grpc.adapters.sender.wheel import Wheel
-from apiflux_grpc.core.model import MILLISECOND, SECOND
 from apiflux_grpc.core.outcome import (
     CANCELLED,
     CLOSED,
@@ -27,6 +26,7 @@ from apiflux_grpc.core.outcome import (
     Reason,
     Unknown,
 )
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     import socket

@@ -18,8 +18,9 @@ from apiflux_grpc.adapters.sender.connection import Connection
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND, Key
+from apiflux_grpc.core.model import Key
 from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Unknown
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.ports import Upstream
 from apiflux_grpc.testing import Watch
 from tests.adapters.sender.hostile import Hostile

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import LATE, NO_CONNECTION, Answer, Cause, NotSent, Reason, Unknown
+from apiflux_grpc.core.units import SECOND
 from tests.adapters.sender.script import DEAF, FIN, HANG, RST, Step
 from tests.adapters.sender.stage import World
 from tests.adapters.sender.waiting import until

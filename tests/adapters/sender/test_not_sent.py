@@ -10,8 +10,8 @@ import socket
 
 import pytest
 
-from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import CANCELLED, NO_CONNECTION, OUT_OF_TIME, Cause, NotSent, Unknown
+from apiflux_grpc.core.units import SECOND
 from tests.adapters.sender.answers.row import S
 from tests.adapters.sender.ports import closed_port
 from tests.adapters.sender.script import HANG

@@ -13,8 +13,8 @@ import pytest
 
 from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import SECOND
 from apiflux_grpc.core.outcome import Answer
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.ports import Upstream
 from tests.adapters.sender.real_servers import MB, SERVERS, Site, running
 from tests.adapters.sender.stage import LOOPS, SUBJECTS, Authority, Told

@@ -14,8 +14,9 @@ from urllib.parse import quote
 import aiohttp as aiohttp_
 import pytest
 
-from apiflux_grpc.core.model import SECOND, QueryKey
+from apiflux_grpc.core.model import QueryKey
 from apiflux_grpc.core.outcome import Cause, NotSent, Outcome
+from apiflux_grpc.core.units import SECOND
 from tests.adapters.sender.answers.row import S
 from tests.adapters.sender.ports import closed_port
 from tests.adapters.sender.script import CLOSE, HANG, RST, TAKEN

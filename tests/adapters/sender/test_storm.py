@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from apiflux_grpc.core.model import MILLISECOND
 from apiflux_grpc.core.outcome import Answer, Outcome, Unknown
+from apiflux_grpc.core.units import MILLISECOND
 from tests.adapters.sender.script import CUT, ECHO, FIN, HANG, RST, TAKEN, Step
 from tests.adapters.sender.stage import Stage, World
 from tests.adapters.sender.waiting import passes
