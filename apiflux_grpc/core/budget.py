@@ -419,11 +419,11 @@ class Budget:
     ) -> tuple[Window, ...]:
         heirs = []
         for limit in new._of(counts, Kind.WINDOW):
-            # The shortest that looks back far enough, else the longest; with none, nothing is known.
-            long_enough = [window for window in windows if window.per >= limit.per]
-            known = min(long_enough, key=lambda window: window.per, default=None)
+            # The shortest that looks back far enough, else that which looks back farthest; with none, nothing is known.
+            enough = [window for window in windows if window.knows_from(now) <= now - limit.per]
+            known = min(enough, key=lambda window: window.per, default=None)
             if known is None:
-                known = max(windows, key=lambda window: window.per, default=None)
+                known = min(windows, key=lambda window: window.knows_from(now), default=None)
             # With none, what is on its way may arrive until now + J.
             instant = now if known is not None else now + self.jitter
             heirs.append((known or Window(limit.max, 0)).heir(limit.max, limit.per, instant, pending))

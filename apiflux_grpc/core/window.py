@@ -22,13 +22,14 @@ from typing import Final
 GROUPS: Final = 128
 CUT: Final = 0.7  # what is left of `max` after a cut
 STEP: Final = 20  # nominal / STEP comes back in each window without another
+ALWAYS: Final = -(1 << 62)
 DRIFT: Final = 10_000  # clocks' rates differ by up to 1 in DRIFT; each window is kept that much longer
 
 
 class Window:
     """At most `max` in any window of `per` ns."""
 
-    __slots__ = ("_log", "cut_at", "kept", "max", "nominal", "per", "recover_at", "span", "used")
+    __slots__ = ("_log", "cut_at", "kept", "max", "nominal", "per", "recover_at", "since", "span", "used")
 
     def __init__(self, max: int, per: int) -> None:
         self.max = max
@@ -39,6 +40,7 @@ class Window:
         self.kept = per + per // DRIFT + 1
         self.span = per // GROUPS
         self.used = 0  # taken and not yet come back
+        self.since = ALWAYS  # an heir's: from when on all that was taken is known to it
         # [end of the group, amount, end of its first member]
         self._log: deque[list[int]] = deque()
 
@@ -95,13 +97,15 @@ class Window:
         `pending` is what was taken and has no end yet.
         """
         new = Window(limit_max, per)
-        if per > self.per:
-            # Before now - self.per anything may have happened, up to the new limit.
+        new.since = self.knows_from(now)
+        if new.since > now - per:
+            # Before that anything may have happened, up to the new limit. An heir that is changed in its turn knows
+            # no more than its own ancestor did, however long it is.
             known = sum(amount for _, amount, _ in self._log) + pending
             unknown = max(0, limit_max - known)
             if unknown:
                 new.used += unknown
-                new.record(now - self.kept, unknown)
+                new.record(new.since, unknown)
         longer = new.kept - self.kept
         for end, amount, first in self._log:
             if end + longer > now:
@@ -109,6 +113,10 @@ class Window:
                 new._log.append([end + longer, amount, first + longer])
         new.used += pending
         return new
+
+    def knows_from(self, now: int) -> int:
+        """From when on everything that was taken is in the log, or has no end yet."""
+        return max(self.since, now - self.kept)
 
     def back_at(self, amount: int) -> int:
         """When `max`, which was cut, is `amount` again, if it isn't cut once more."""

@@ -558,7 +558,22 @@ def test_the_log_of_a_long_enough_window_is_taken_over() -> None:
     assert [window.used for window in changed.windows] == [0, 5, 500]
 
 
+def test_an_heir_of_an_heir_knows_no_more_than_the_first_of_them() -> None:
+    """One call a second for ten seconds, then 2 in 60 s, then 3 in 10 s: the ten calls are not forgotten."""
+    budget = Budget((Limit(1, SECOND),), 0, FakePacer)
+    for second in range(10):
+        at = second * (SECOND + MILLISECOND)
+        budget.advance(at)
+        permit = take(budget, now=at)
+        budget.sent(permit, at)
+        budget.answered(permit, at)
+    now = 10 * (SECOND + MILLISECOND)
+    changed = budget.changed((Limit(2, 60 * SECOND),), now).changed((Limit(3, 10 * SECOND),), now)
+    assert [window.free for window in changed.windows] == [0]
+
+
 def test_a_ceiling_outlives_a_change() -> None:
+    """What the upstream said of itself holds whatever the limits are."""
     budget = Budget((Limit(50, PER),), 0, FakePacer)
     budget.ceilings.tighten(calls, 2, 5 * SECOND)
     assert taken_at(budget.changed((Limit(40, PER),), 0), 0) == 2

@@ -93,6 +93,13 @@ VARIANTS: Final = (
     Variant("an heir forgets what is on its way", WINDOW, "        new.used += pending\n", "", OF_WINDOW),
     Variant("what can't be known is free", WINDOW, "            if unknown:", "            if False:", OF_WINDOW),
     Variant(
+        "an heir of an heir thinks that it knows all",
+        WINDOW,
+        "return max(self.since, now - self.kept)",
+        "return now - self.kept",
+        OF_BUDGET,
+    ),
+    Variant(
         "an heir ends slots as the old window would",
         WINDOW,
         "new._log.append([end + longer, amount, first + longer])",
