@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 class ServedProcess:
     """`apiflux serve` in a process of its own, for as long as the `with` block lasts; pinned to one `cpu` if asked.
 
-    `target` is its HOST:PORT. Raises RuntimeError, with what it said, if it can't start.
+    `target` is its HOST:PORT, on any free port unless one is given. Raises RuntimeError, with what it said, if it can't
+    start.
     """
 
     def __init__(
-        self, config: str, environ: dict[str, str], *, cpu: int | None = None, log_level: str = "warning"
+        self, config: str, environ: dict[str, str], *, cpu: int | None = None, log_level: str = "warning", port: int = 0
     ) -> None:
         self._config = config
         self._environ = environ
         self._cpu = cpu
         self._log_level = log_level
+        self._port = port
         self.target = ""
         self.returncode: int | None = None
 
@@ -40,7 +42,7 @@ class ServedProcess:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "apiflux_grpc", "--log-level", self._log_level),
-                *("serve", "--bind", "127.0.0.1:0", "--config", str(config)),
+                *("serve", "--bind", f"127.0.0.1:{self._port}", "--config", str(config)),
             ],
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -65,10 +65,10 @@ def keys_of(pools: Iterable[str], keys: int) -> dict[str, str]:
     return {f"{pool}-{number}": f"{CANARY}-{pool}-{number}" for pool in pools for number in range(1, keys + 1)}
 
 
-def pool_toml(name: str, url: str, limits: Sequence[Limit], keys: int, lines: str) -> str:
-    """The configuration of a pool in front of a judge."""
+def pool_toml(name: str, url: str, limits: Sequence[Limit], keys: int, lines: str, *, keys_from: str = "") -> str:
+    """The configuration of a pool in front of a judge, with the keys of its name or of another."""
     rows = ", ".join(f'{{ max = {limit.max}, per = "{limit.per_ns // MILLISECOND}ms" }}' for limit in limits)
-    own = keys_of([name], keys).items()
+    own = keys_of([keys_from or name], keys).items()
     entries = ", ".join(f'{{ label = "{label}", secret = "{secret}" }}' for label, secret in own)
     head = f'[pools.{name}]\nbase_url = "{url}"\narrival_jitter = "{JITTER}"\nlimits = [{rows}]\n'
     return f"{head}keys = [{entries}]\n{lines}\n"
