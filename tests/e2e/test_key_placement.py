@@ -6,9 +6,11 @@ import asyncio
 import base64
 import gzip
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import parse_qsl, quote
 
 import psutil
@@ -17,7 +19,7 @@ import pytest
 from apiflux_grpc.client import ApifluxError, Call, Client, InvalidRequest, Result, Stream
 from apiflux_grpc.judge.options import JudgeOptions, parse_key_in
 from apiflux_grpc.judge.process import JudgeProcess
-from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
+from apiflux_grpc.testing.served import ServedProcess, secrets_for
 
 # With characters that change on the way: percent-encoded, JSON-escaped, in base64.
 KEYS = {"key-1": 'canary-51/d0+a=&"%20', "key-2": "canary-51/d0+b=?#[x]"}
@@ -27,8 +29,8 @@ MARK = "canary-51"
 HEADER = ('{ header = "X-API-Key" }', "header:X-API-Key")
 BEARER = ('{ header = "Authorization", prefix = "Bearer " }', "bearer")
 QUERY = ('{ query = "api_key" }', "query:api_key")
-EVERYWHERE = pytest.mark.parametrize("place", [HEADER, BEARER, QUERY], ids=["header", "bearer", "query"])
-Place = tuple[str, str]
+PLACES = {"header": HEADER, "bearer": BEARER, "query": QUERY}
+EVERYWHERE = pytest.mark.parametrize("place", PLACES)
 
 
 @dataclass(frozen=True)
@@ -112,36 +114,81 @@ class Gossip:
         return f"HTTP/1.1 200 {carried}\r\n{echo}{length}\r\n".encode() + body, True
 
 
-@asynccontextmanager
-async def gossiping() -> AsyncIterator[tuple[Gossip, int]]:
-    """A Gossip, and its port."""
-    gossip = Gossip()
-    server = await asyncio.start_server(gossip.connected, "127.0.0.1")
-    try:
-        yield gossip, server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        if gossip.connections:
-            await asyncio.wait(gossip.connections, timeout=10)
+class Gossips:
+    """A Gossip for each place, on a loop and in a thread of their own for as long as the `with` block lasts."""
+
+    def __init__(self) -> None:
+        self.of = {place: Gossip() for place in PLACES}
+        self.ports: dict[str, int] = {}
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._up.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        servers = []
+        for place, gossip in self.of.items():
+            servers.append(await asyncio.start_server(gossip.connected, "127.0.0.1"))
+            self.ports[place] = servers[-1].sockets[0].getsockname()[1]
+        self._up.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        if connections := [task for gossip in self.of.values() for task in gossip.connections]:
+            await asyncio.wait(connections)
 
 
-@contextmanager
-def nobody() -> Iterator[int]:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    yield port
+def pool_for(name: str, place: str, url: str) -> str:
+    """The TOML of a pool with the keys of `secrets_for(KEYS)` and quick retries."""
+    keys = ", ".join(f'{{ label = "{label}", secret_env = "STRESS_SECRET_{at}" }}' for at, label in enumerate(KEYS))
+    attempts = 1 if name.startswith("denied") else 3
+    return f"""[pools.{name}]
+base_url = "{url}"
+limits = []
+key_in = {PLACES[place][0]}
+keys = [{keys}]
+max_in_flight = 5
+retry = {{ max_attempts = {attempts}, initial_backoff = "1ms" }}
+"""
 
 
-def pools_for(place: str, urls: dict[str, str]) -> str:
-    """The TOML of pools with the keys of `secrets_for(KEYS)` and quick retries."""
-    text = ""
-    for name, url in urls.items():
-        keys = [f'{{ label = "{label}", secret_env = "STRESS_SECRET_{at}" }}' for at, label in enumerate(KEYS)]
-        text += f'[pools.{name}]\nbase_url = "{url}"\nlimits = []\nkey_in = {place}\nkeys = [{", ".join(keys)}]\n'
-        attempts = 1 if name == "denied" else 3
-        text += f'retry = {{ max_attempts = {attempts}, initial_backoff = "1ms" }}\n'
-    return text
+@dataclass(frozen=True)
+class World:
+    """One server for all: its pools are named by what is upstream and by the place of their key."""
+
+    served: ServedProcess
+    gossips: dict[str, Gossip]
+    judges: dict[str, JudgeProcess]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with ExitStack() as stack:
+        gossips = stack.enter_context(Gossips())
+        closed = stack.enter_context(socket.socket())
+        closed.bind(("127.0.0.1", 0))  # nobody listens there
+        judges = {}
+        config = ""
+        for place, (_, where) in PLACES.items():
+            judges[place] = stack.enter_context(JudgeProcess(JudgeOptions(KEYS, key_in=parse_key_in(where))))
+            urls = {
+                "judge": judges[place].url,
+                "gossip": f"http://127.0.0.1:{gossips.ports[place]}",
+                "denied": f"http://127.0.0.1:{gossips.ports[place]}",  # of its own: its keys are rejected after it
+                "gone": f"http://127.0.0.1:{closed.getsockname()[1]}",
+                "tls": f"https://127.0.0.1:{gossips.ports[place]}",
+            }
+            config += "".join(pool_for(f"{name}-{place}", place, url) for name, url in urls.items())
+        served = stack.enter_context(ServedProcess(config, secrets_for(KEYS), log_level="debug"))
+        yield World(served, gossips.of, judges)
 
 
 async def read(stream: Stream) -> list[Result]:
@@ -149,19 +196,12 @@ async def read(stream: Stream) -> list[Result]:
 
 
 @EVERYWHERE
-async def test_the_judge_finds_the_key_in_its_place(place: Place) -> None:
+async def test_the_judge_finds_the_key_in_its_place(world: World, place: str) -> None:
     """No arrival is without a key that the judge knows, and every key is used."""
-    key_in, where = place
-    with (
-        JudgeProcess(JudgeOptions(KEYS, key_in=parse_key_in(where))) as judge,
-        ServedProcess(
-            config_for(judge.url, (), list(KEYS), f"key_in = {key_in}\nmax_in_flight = 5"), secrets_for(KEYS)
-        ) as served,
-    ):
-        async with Client(served.target) as client:
-            calls = [Call(f"/{number}", method=method) for number in range(25) for method in ("GET", "POST")]
-            results = await read(client.process(calls))
-        report = judge.report()
+    async with Client(world.served.target) as client:
+        calls = [Call(f"/{number}", method=method) for number in range(25) for method in ("GET", "POST")]
+        results = await read(client.process(calls, pool=f"judge-{place}"))
+    report = world.judges[place].report()
     assert all(result.ok for result in results)
     assert report.violations == []
     assert (report.arrivals, report.accepted, report.unknown_arrivals) == (50, 50, 0)
@@ -169,54 +209,37 @@ async def test_the_judge_finds_the_key_in_its_place(place: Place) -> None:
 
 
 @EVERYWHERE
-async def test_the_key_stays_in_its_place(place: Place) -> None:
+async def test_the_key_stays_in_its_place(world: World, place: str) -> None:
     """Every attempt, retries too, carries the key once and in its place; what an upstream tells of it is masked.
 
     Neither results nor errors nor the log at its most talkative have it, nor do the process's arguments.
     """
-    key_in, where = place
+    gossip, served = world.gossips[place], world.served
+    gossip.arrivals.clear()
     said: list[object] = []
-    async with gossiping() as (gossip, port):
-        with nobody() as closed:
-            urls = {
-                "default": f"http://127.0.0.1:{port}",
-                "denied": f"http://127.0.0.1:{port}",  # of its own: its keys count as rejected after it
-                "gone": f"http://127.0.0.1:{closed}",
-                "tls": f"https://127.0.0.1:{port}",
-            }
-            with ServedProcess(pools_for(key_in, urls), secrets_for(KEYS), log_level="debug") as served:
-                async with Client(served.target) as client:
-                    paths = (
-                        "/echo",
-                        "/flaky",
-                        "/redirect",
-                        "/gzip",
-                        "/pieces",
-                        "/cut",
-                        "/garbage",
-                        "/closed",
-                    )
-                    told = await read(client.process([Call(path) for path in paths]))
-                    denied = await read(client.process([Call("/denied")], pool="denied"))
-                    gone = await read(client.process([Call("/")], pool="gone"))
-                    tls = await read(client.process([Call("/")], pool="tls"))
-                    said += [told, denied, gone, tls, await client.info(), psutil.Process(served.pid).cmdline()]
-                    for name in ("authorization", "X-Api-Key")[: 2 if place is HEADER else 1]:
-                        with pytest.raises(ApifluxError) as refused:
-                            await read(client.process([Call("/", headers={name: "x"})]))
-                        said += [refused.value, refused.value.metadata]
-                said.append(served.stderr)
+    paths = ("/echo", "/flaky", "/redirect", "/gzip", "/pieces", "/cut", "/garbage", "/closed")
+    async with Client(served.target) as client:
+        told = await read(client.process([Call(path) for path in paths], pool=f"gossip-{place}"))
+        denied = await read(client.process([Call("/denied")], pool=f"denied-{place}"))
+        gone = await read(client.process([Call("/")], pool=f"gone-{place}"))
+        tls = await read(client.process([Call("/")], pool=f"tls-{place}"))
+        said += [told, denied, gone, tls, await client.info(), psutil.Process(served.pid).cmdline()]
+        for name in ("authorization", "X-Api-Key")[: 2 if place == "header" else 1]:
+            with pytest.raises(ApifluxError) as refused:
+                await read(client.process([Call("/", headers={name: "x"})], pool=f"gossip-{place}"))
+            said += [refused.value, refused.value.metadata]
+    said.append(served.stderr)
 
     arrivals = [arrival.path for arrival in gossip.arrivals]
     assert {path: arrivals.count(path) for path in paths} == {
         **dict.fromkeys(paths, 1),
         **dict.fromkeys(("/flaky", "/cut", "/garbage", "/closed"), 3),
     }
-    prefix = "Bearer " if place is BEARER else ""
+    prefix = "Bearer " if place == "bearer" else ""
     secrets = {prefix + secret for secret in KEYS.values()}
     for arrival in gossip.arrivals:
         ((found, value),) = arrival.carried
-        assert found == where
+        assert found == PLACES[place][1]
         assert value in secrets
         others = [text for name, text in arrival.headers if name.lower() not in ("x-api-key", "authorization")]
         assert MARK not in "".join(others) + arrival.path
@@ -237,21 +260,19 @@ async def test_the_key_stays_in_its_place(place: Place) -> None:
         assert base64.b64encode(secret.encode()).decode()[:-4] not in text
 
 
-async def test_a_call_s_own_query_goes_beside_the_key() -> None:
+@EVERYWHERE
+async def test_a_call_s_own_query_goes_beside_the_key(world: World, place: str) -> None:
     """Query parameters arrive, encoded once, wherever the key travels; one of the key's name is refused."""
-    async with gossiping() as (gossip, port):
-        places = {"header": HEADER, "bearer": BEARER, "query": QUERY}
-        config = "".join(pools_for(key_in, {name: f"http://127.0.0.1:{port}"}) for name, (key_in, _) in places.items())
-        with ServedProcess(config, secrets_for(KEYS)) as served:
-            async with Client(served.target) as client:
-                for name, (_, where) in places.items():
-                    call = Call("/q", query={"a": "1&api_key=x", "b c": "ü/?"})
-                    (result,) = await read(client.process([call], pool=name))
-                    assert result.ok
-                    own = [(field, value) for field, value in gossip.arrivals[-1].query if field != "api_key"]
-                    assert sorted(own) == [("a", "1&api_key=x"), ("b c", "ü/?")]
-                    assert [found for found, _ in gossip.arrivals[-1].carried] == [where]
-                with pytest.raises(InvalidRequest) as refused:
-                    await read(client.process([Call("/q", query={"api_key": "x"})], pool="query"))
-                assert [at for at, _ in refused.value.violations] == ["calls[0].query"]
-    assert len(gossip.arrivals) == len(places)
+    gossip, pool = world.gossips[place], f"gossip-{place}"
+    gossip.arrivals.clear()
+    async with Client(world.served.target) as client:
+        (result,) = await read(client.process([Call("/q", query={"a": "1&api_key=x", "b c": "ü/?"})], pool=pool))
+        assert result.ok
+        (arrival,) = gossip.arrivals
+        assert sorted(pair for pair in arrival.query if pair[0] != "api_key") == [("a", "1&api_key=x"), ("b c", "ü/?")]
+        assert [found for found, _ in arrival.carried] == [PLACES[place][1]]
+        if place == "query":
+            with pytest.raises(InvalidRequest) as refused:
+                await read(client.process([Call("/q", query={"api_key": "x"})], pool=pool))
+            assert [at for at, _ in refused.value.violations] == ["calls[0].query"]
+            assert len(gossip.arrivals) == 1
