@@ -17,7 +17,7 @@ from apiflux_grpc.core.units import format_limit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from apiflux_grpc.plan.simulation import Closed, Run
+    from apiflux_grpc.plan.record import Closed, Run
 
 
 PAUSES: Final = "pauses before retries"

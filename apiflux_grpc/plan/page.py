@@ -11,7 +11,7 @@ from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, s
 
 if TYPE_CHECKING:
     from apiflux_grpc.plan.plan import Plan
-    from apiflux_grpc.plan.simulation import Run
+    from apiflux_grpc.plan.record import Run
 
 
 def to_html(plan: Plan) -> str:

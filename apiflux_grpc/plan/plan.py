@@ -16,10 +16,11 @@ from apiflux_grpc.judge.ledger import most_in_any_window
 from apiflux_grpc.judge.report import LimitReport
 from apiflux_grpc.plan.capacity import capacity_of, capacity_of_all
 from apiflux_grpc.plan.held import held_back
-from apiflux_grpc.plan.simulation import Run, simulate
+from apiflux_grpc.plan.simulation import simulate
 
 if TYPE_CHECKING:
     from apiflux_grpc.plan.question import Question
+    from apiflux_grpc.plan.record import Run
 
 
 @dataclass(frozen=True, slots=True)

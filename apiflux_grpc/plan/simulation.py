@@ -16,19 +16,18 @@ slow readers.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
-from apiflux_grpc.core.events import KeyBlocked, KeyRejected, LimitCut, UpstreamFailing
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, SECOND
 from apiflux_grpc.engine.pump import STARTS
+from apiflux_grpc.plan.record import Run, State
 from apiflux_grpc.testing import FakePacer
 
 if TYPE_CHECKING:
@@ -42,64 +41,8 @@ if TYPE_CHECKING:
 
 HORIZON: Final = 100 * LONGEST  # a plan that takes longer is refused
 TICK: Final = SECOND
-AFTER_429: Final = "429s"
-AFTER_401: Final = "rejected"
-AFTER_5XX: Final = "failing upstream"
-
 _CALL: Final = Call()
 _WALL: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for answers that tell a date, which none does here
-
-
-@dataclass(slots=True)
-class Served:
-    """One batch as it went; instants in ns."""
-
-    size: int
-    at: int
-    first: int = 0
-    last: int = 0
-    done: int = 0
-
-
-class Closed(NamedTuple):
-    """A key wasn't used from `since` until `until`, because of what the upstream had answered: `why`."""
-
-    since: int
-    until: int
-    why: str
-
-
-class State(NamedTuple):
-    """From `since` on: whether calls wait for a key, or only for the time of their next attempt (`pauses`), and whether
-    every connection is in use (`full`)."""
-
-    since: int = 0
-    waits: bool = False
-    pauses: bool = False
-    full: bool = False
-
-
-class Run:
-    """What happened, in ns since the first batch.
-
-    `results` has every call's, batch after batch. `taken` and `answered` have the sends of each key, in the order of
-    their permits; `closed` when each key couldn't be used; `cuts` how often a 429 made a limit
-    smaller for a while. `ended` is the instant of the last result, the makespan.
-    """
-
-    def __init__(self, question: Question) -> None:
-        keys = question.pool.keys
-        self.results: list[Result] = []
-        self.taken: list[list[int]] = [[] for _ in keys]
-        self.answered: list[list[int]] = [[] for _ in keys]
-        self.closed: list[list[Closed]] = [[] for _ in keys]
-        self.batches = [Served(arrival.size, arrival.at) for arrival in question.arrivals]
-        self.states = [State()]
-        self.cuts = 0
-        self.ended = 0
-
-    def __repr__(self) -> str:
-        return f"<Run of {len(self.batches)} batches over {len(self.taken)} keys, ended at {self.ended / SECOND:g} s>"
 
 
 def simulate(question: Question) -> Run:
@@ -108,15 +51,14 @@ def simulate(question: Question) -> Run:
 
 
 class _Simulation:
+    """What the engine's pump keeps, with heaps for the loop's timers."""
+
     def __init__(self, question: Question) -> None:
         self._pool = replace(question.pool, cost_from=None)
         self._draws = question.draws
         self._dispatcher = Dispatcher(self._pool, FakePacer)
-        self._run = Run(question)
+        self._run = Run(self._pool.keys, question.arrivals)
         arrivals = question.arrivals
-        self._first_call = [0, *accumulate(arrival.size for arrival in arrivals)]
-        self._closed = dict(zip((key.label for key in self._pool.keys), self._run.closed, strict=True))
-        self._results: dict[int, Result] = {}
         self._coming = deque(sorted(range(len(arrivals)), key=lambda place: arrivals[place].at))
         self._ending: list[tuple[int, int, Permit, Drawn]] = []  # a heap of (answer, number, ...)
         self._sends = 0
@@ -142,14 +84,13 @@ class _Simulation:
             now = max(now, following)
             if now > HORIZON:
                 raise ValueError("this plan would take more than a hundred years; plan fewer calls or more keys")
-        if len(self._results) < self._first_call[-1]:
+        if not self._run.is_over:
             raise ValueError("a call waits that no key can ever pay for; raise the smallest limit")
-        self._run.results = [self._results[call] for call in range(self._first_call[-1])]
         return self._run
 
     def _next(self) -> int | None:
         """When anything happens next; None: all is over."""
-        if len(self._results) == self._first_call[-1]:
+        if self._run.is_over:
             return None
         following = [self._ending[0][0]] if self._ending else []
         if self._coming:
@@ -177,8 +118,7 @@ class _Simulation:
             outcome = Answer(drawn.status, {}, b"", now)
             result = self._dispatcher.settle(permit, outcome, now, _WALL, drawn.draw)
             if result is not None:
-                self._deliver(permit.batch, (result,), now)
-        self._note_events(now)
+                self._run.ended_one(permit.batch.id, result, now)
 
     def _assign(self, now: int) -> None:
         wake_at: int | None = now
@@ -187,18 +127,18 @@ class _Simulation:
             for permit in permits:
                 self._begin(permit, now)
         self._set_timer(now)
-        self._note_state(now)
+        self._note(now)
         self._set_tick(now)
 
     def _begin(self, permit: Permit, now: int) -> None:
         key = permit.key
-        drawn = self._draws.send(self._first_call[permit.batch.id] + permit.index, permit.number, key.key.label)
+        call = self._run.call_number(permit.batch.id, permit.index)
+        drawn = self._draws.send(call, permit.number, key.key.label)
         self._dispatcher.sent(permit, now)
         answer = now + drawn.latency
         self._sends += 1
         heappush(self._ending, (answer, self._sends, permit, drawn))
-        self._run.taken[key.index].append(now)
-        self._run.answered[key.index].append(answer)
+        self._run.sent_one(key.index, now, answer)
 
     def _set_timer(self, now: int) -> None:
         """As the pump does: a timer is set anew only for another wake-up, and rings in whole milliseconds."""
@@ -213,13 +153,14 @@ class _Simulation:
         self._impatient = self._unusable(now)
         for batch, results in self._dispatcher.tick(now):
             self._deliver(batch, results, now)
-        self._note_events(now)
-        self._note_state(now)
+        self._note(now)
         self._set_tick(now)
 
     def _set_tick(self, now: int) -> None:
-        """A tick matters to results only while no key is usable, and once after that, when patience begins anew. All
-        others are left out: there are many in a plan of weeks."""
+        """A tick matters to results only while no key is usable, and once after that, when patience begins anew.
+
+        All others are left out: a plan of weeks would have millions.
+        """
         needed = self._impatient or self._unusable(now)
         self._tick_at = (now // TICK + 1) * TICK if needed else None
 
@@ -227,35 +168,14 @@ class _Simulation:
         scheduler = self._dispatcher.scheduler
         return (scheduler.waiting > 0 or scheduler.in_flight > 0) and not scheduler.usable(now)
 
-    # -- the record ---------------------------------------------------------------------------
-
     def _deliver(self, batch: Batch, results: Iterable[Result], now: int) -> None:
-        served = self._run.batches[batch.id]
         for result in results:
-            self._results[self._first_call[batch.id] + result.index] = result
-            if not served.done:
-                served.first = now
-            served.last = self._run.ended = now
-            served.done += 1
+            self._run.ended_one(batch.id, result, now)
 
-    def _note_events(self, now: int) -> None:
-        closed = self._closed
+    def _note(self, now: int) -> None:
         for event in self._dispatcher.take_events():
-            match event:
-                case KeyBlocked(label, wait):
-                    closed[label].append(Closed(now, now + wait, AFTER_429))
-                case KeyRejected(label, cool_down):
-                    closed[label].append(Closed(now, now + cool_down, AFTER_401))
-                case UpstreamFailing(cool_down):
-                    for spans in closed.values():
-                        spans.append(Closed(now, now + cool_down, AFTER_5XX))
-                case LimitCut():
-                    self._run.cuts += 1
-
-    def _note_state(self, now: int) -> None:
+            self._run.note_event(event, now)
         scheduler = self._dispatcher.scheduler
         waits = scheduler.head is not None
         full = scheduler.in_flight >= self._pool.max_connections
-        state = State(now, waits, not waits and scheduler.waiting > 0, full)
-        if state[1:] != self._run.states[-1][1:]:
-            self._run.states.append(state)
+        self._run.note_state(State(now, waits, not waits and scheduler.waiting > 0, full))
