@@ -33,6 +33,7 @@ class Checks:
 
     def __init__(self, job: Job, source: Source, known: Known, output: Output | None, console: Console) -> None:
         self.bad = 0  # lines, in this reading
+        self.calls: int | None = None  # of the input, once it was read to its end
         self._job = job
         self._source = source
         self._known = known
@@ -64,6 +65,7 @@ class Checks:
             raise Refused(f"nothing was sent{more}; --skip-bad-lines sends the others")
         if not calls:
             raise Refused(f"{self._source.name} has no calls")
+        self.calls = calls
         self.bad, self._is_told = 0, True
 
     def good(self, entry: Entry, reading: int) -> pb.Call | None:

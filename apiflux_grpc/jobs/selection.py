@@ -64,8 +64,9 @@ class Selection:
 
     @property
     def is_done(self) -> bool:
-        """Every line was read, and its call sent or dealt with."""
-        return self._is_read and not self._chunk
+        """Every call of the input was sent or dealt with."""
+        # A stream that was stopped doesn't ask once more, and so may not have met the end of the file.
+        return self.calls == self._checks.calls or (self._is_read and not self._chunk)
 
     async def any(self) -> bool:
         """Whether there is anything to send: waits for the first call that is."""

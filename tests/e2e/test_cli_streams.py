@@ -1,4 +1,4 @@
-"""The command where standard output, the token or the moment of a Ctrl-C is bad: one plain line, never a traceback."""
+"""The command where standard output, or something that `process` is given is bad: one plain line, never a traceback."""
 
 from __future__ import annotations
 
@@ -8,38 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_cli import COMMAND, ENVIRON, run
+from tests.e2e.commands import COMMAND, ENVIRON, run
 
 ANY_PORT = ("--bind", "127.0.0.1:0")
 CONFIG = '[pools.default]\nlimits = []\nkeys = [{ label = "a", secret = "canary-5c0d" }]\n'
 
-# Ctrl-C comes when this module is looked for.
-INTERRUPTS = """
-import os, signal, sys
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == os.environ["INTERRUPT_AT"]:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Finder())
-"""
-
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize(
-    "args",
-    [
-        ("--version",),
-        ("plan", "--json", "--calls", "10", "--limit", "10/1s"),
-        ("check-config", "apiflux.toml"),
-        ("serve", *ANY_PORT),
-        ("judge", "--limit", "10/1s", "--key", "k", *ANY_PORT),
-    ],
+    "args", [("--version",), ("serve", *ANY_PORT), ("judge", "--limit", "10/1s", "--key", "k", *ANY_PORT)]
 )
 def test_a_full_standard_output_is_said_in_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
-    """Exit code 1; what serves doesn't go on unheard."""
-    (tmp_path / "apiflux.toml").write_text(CONFIG)
+    """Exit code 1; what serves doesn't go on unheard, and the interpreter says nothing of its own at its end."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, *args],
@@ -57,6 +37,19 @@ def test_a_full_standard_output_is_said_in_one_line(tmp_path: Path, args: tuple[
     )
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "args", [("plan", "--json", "--calls", "10", "--limit", "10/1s"), ("check-config", "apiflux.toml")]
+)
+def test_a_result_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
+    """Exit code 1, for a command whose result is its standard output."""
+    (tmp_path / "apiflux.toml").write_text(CONFIG)
+    with open("/dev/full", "w") as full:
+        done = run(*args, cwd=tmp_path, stdout=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "can't write to standard output: No space left on device\n"
 
 
 def test_a_reader_that_leaves_is_told_nothing(tmp_path: Path) -> None:
@@ -98,7 +91,7 @@ def test_process_without_a_standard_output_sends_nothing(tmp_path: Path) -> None
 def test_a_token_that_cannot_be_sent_is_named_and_not_shown(tmp_path: Path, token: str) -> None:
     """Exit code 2, with the name of the variable."""
     (tmp_path / "calls.jsonl").write_text('{"path": "/"}\n')
-    done = run("process", "calls.jsonl", cwd=tmp_path, APIFLUX_TOKEN=token)
+    done = run("process", "calls.jsonl", cwd=tmp_path, environ={"APIFLUX_TOKEN": token})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "the variable APIFLUX_TOKEN: the token must be printable ASCII without spaces\n"
 
@@ -116,12 +109,3 @@ def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id\n1\n")
     done = run("process", "a.csv", "--template", "@/nope", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "can't read the template /nope: No such file or directory\n")
-
-
-@pytest.mark.parametrize("module", ["typer", "apiflux_grpc.client", "apiflux_grpc.jobs.run"])
-def test_ctrl_c_while_modules_are_loaded_is_exit_4(tmp_path: Path, module: str) -> None:
-    """Quietly: of the command line itself, and of what a command needs."""
-    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
-    (tmp_path / "calls.jsonl").write_text('{"path": "/"}\n')
-    done = run("process", "calls.jsonl", cwd=tmp_path, PYTHONPATH=str(tmp_path), INTERRUPT_AT=module)
-    assert (done.returncode, done.stdout, done.stderr) == (4, "", "")

@@ -1,126 +1,203 @@
-"""`apiflux process` that is ended early, and an output that belongs to another job: asked of the judge."""
+"""`apiflux process` ended early, by a signal, by --timeout, or because nobody reads: what becomes of its calls."""
 
 from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apiflux_grpc.judge.ledger import Limit
-from tests.e2e.test_process_files import MS, pair, rows_of, run, running, wait_for_rows, write_lines
+from tests.e2e.commands import indexes, read_until, rows_in, rows_of, wait_for_rows, write_lines
+from tests.e2e.house import House
+from tests.e2e.test_process_files import mixed
+
+SIGNALS = {"sigint": signal.SIGINT, "sigterm": signal.SIGTERM, "ordered": signal.SIGINT}
+# The command with a grace that no test outlives, so that an end before it is no matter of time.
+PATIENT = "import apiflux_grpc.jobs.run as run; run.GRACE = 3600.0; from apiflux_grpc.__main__ import main; main()"
 
 
-def posts(count: int, *, ids: bool = False) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = [{"method": "POST", "path": f"/n/{number}"} for number in range(count)]
-    for number, call in enumerate(calls if ids else ()):
-        call["id"] = f"call-{number}"
-    return calls
+def posts(count: int) -> list[dict[str, Any]]:
+    return [{"method": "POST", "path": f"/n/{number}"} for number in range(count)]
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "--timeout", "--ordered"])
-def test_what_was_never_sent_is_sent_by_the_next_run(tmp_path: Path, how: str) -> None:
-    """2,000 POSTs lie in the server, which may send 100 of them: nothing is in doubt, and each runs once."""
-    source, output = write_lines(tmp_path / "calls.jsonl", posts(2_000)), tmp_path / "out.jsonl"
-    with pair(Limit(50, 60_000 * MS), latency=(20, 60)) as (judge, target):
-        options = ["--timeout", "3"] if how == "--timeout" else ["--ordered"] if how == "--ordered" else []
-        with running(target, source, "--output", output, *options, cwd=tmp_path) as process:
-            wait_for_rows(output, 100)
-            if how != "--timeout":
-                process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
-            _, err = process.communicate(timeout=40)
-        assert process.returncode == 4, err
-        assert "100 of 2000 results were written" in err
-        assert ("--timeout is over" in err) == (how == "--timeout")
-        assert set(judge.calls().values()) == {1}
-        assert len(judge.calls()) == 100
+def number_of(name: str) -> int:
+    """Of a call "METHOD /n/NUMBER"."""
+    return int(name.rpartition("/")[2])
+
+
+@pytest.mark.parametrize("how", ["sigint", "sigterm", "timeout", "ordered"])
+def test_what_was_never_sent_is_sent_by_the_next_run(tmp_path: Path, house: House, how: str) -> None:
+    """200 POSTs are in the server, which may send 20 of them: nothing is in doubt, and each runs once."""
+    source, output = write_lines(tmp_path / "calls.jsonl", posts(200)), tmp_path / "out.jsonl"
+    options = {"timeout": ["--timeout", "1"], "ordered": ["--ordered"]}.get(how, [])
+    arguments: list[str | Path] = [source, "--output", output, "--pool", how, *options]
+    if how == "timeout":
+        done = house.process(*arguments, cwd=tmp_path)
+        code, err = done.returncode, done.stderr
+    else:
+        with house.processing(*arguments, cwd=tmp_path) as process:
+            wait_for_rows(output, 20)
+            process.send_signal(SIGNALS[how])
+            _, err = process.communicate(timeout=50)
+        code = process.returncode
     rows = rows_of(output)
-    assert len(rows) == 100
+    assert code == 4, err
+    assert f"{len(rows)} of 200 results were written" in err
+    assert ("--timeout is over" in err) == (how == "timeout")
+    assert ("interrupted: " in err) == (how != "timeout")
+    assert f"--output {output} goes on from here" in err
+    assert len(rows) == 20 if how != "timeout" else len(rows) <= 20
+    assert house.upstream.arrived == {f"POST /n/{index}": 1 for index in indexes(rows)}
     assert all(row["response"]["statusCode"] == 200 for row in rows)
-    with pair() as (judge, target):
-        done = run(target, source, "--output", output, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        had = {f"POST /n/{row['index']}" for row in rows}
-        assert not had & judge.calls().keys()
-        assert set(judge.calls().values()) == {1}
-        assert len(judge.calls()) == 1_900
-    assert sorted(row["index"] for row in rows_of(output)) == list(range(2_000))
+    done = house.process(source, "--output", output, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert house.upstream.arrived == {f"POST /n/{number}": 1 for number in range(200)}
+    assert indexes(rows_of(output)) == list(range(200))
 
 
-def test_what_is_in_flight_when_the_time_is_over_is_waited_for(tmp_path: Path) -> None:
-    """A call that answers within the grace has its answer; what hangs longer is in doubt."""
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_in_flight_at_a_signal_is_waited_for(tmp_path: Path, house: House, signum: signal.Signals) -> None:
+    """Exit code 4, with how to go on; the calls in flight have their results, so the next run has nothing in doubt."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(60, ids=False)), tmp_path / "out.jsonl"
+    house.upstream.hold(lambda name: number_of(name) >= 20)
+    arguments = (source, "--output", output, "--window", "10")
+    with house.processing(*arguments, cwd=tmp_path) as process:
+        wait_for_rows(output, 20)
+        house.upstream.wait_for(30)
+        process.send_signal(signum)
+        early = read_until(process.stderr, "waiting up to 5 s for calls in flight")
+        house.upstream.release()
+        out, err = process.communicate(timeout=50)
+    assert (process.returncode, out) == (4, "")
+    assert "Traceback" not in early + err
+    assert "interrupted: 30 of 60 results were written" in err
+    assert f"--output {output} goes on from here" in err
+    done = house.process(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(house.upstream.arrived.values()) == {1}
+    assert indexes(rows_of(output)) == list(range(60))
+
+
+def test_what_is_in_flight_when_the_time_is_over_is_waited_for(tmp_path: Path, house: House) -> None:
+    """Its answers are written, and if nothing is left to do the run ends as if it had had the time."""
     source, output = write_lines(tmp_path / "calls.jsonl", posts(4)), tmp_path / "out.jsonl"
-    with pair(latency=(2_500, 2_500)) as (judge, target):
-        done = run(target, source, "--output", output, "--timeout", "1", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr  # nothing is left to do
-        assert len(judge.calls()) == 4
+
+    def heard(line: str) -> None:
+        if "--timeout is over" in line:
+            house.upstream.release()
+
+    house.upstream.hold()
+    done = house.process(source, "--output", output, "--timeout", "1", cwd=tmp_path, heard=heard)
+    assert "--timeout is over: waiting up to 5 s for calls in flight" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert house.upstream.arrived.total() == 4
     assert [row["response"]["statusCode"] for row in rows_of(output)] == [200] * 4
 
 
-def test_another_job_is_refused_where_calls_have_ids(tmp_path: Path) -> None:
-    """Nothing is sent, and the first call that isn't what it was is named; what is the same goes on."""
-    output = tmp_path / "out.jsonl"
-    first, second = tmp_path / "j1.csv", tmp_path / "j2.csv"
-    first.write_text("id,addr\n1,a\n2,b\n3,c\n")
-    second.write_text("id,addr\n1,a\n2,other\n3,c\n4,d\n")
-    get, delete = '{"path": "/v1/{addr}"}', '{"method": "DELETE", "path": "/v2/{addr}"}'
-    with pair() as (judge, target):
-        assert run(target, first, "--template", get, "--output", output, cwd=tmp_path).returncode == 0
-        before = output.read_bytes()
-        for source, template, line in ((first, delete, 2), (second, get, 3), (second, delete, 2)):
-            refused = run(target, source, "--template", template, "--output", output, cwd=tmp_path)
-            assert (refused.returncode, refused.stdout) == (2, "")
-            assert f"{source}:{line}: " in refused.stderr
-            assert "belongs to other calls" in refused.stderr
-            assert output.read_bytes() == before
-        assert judge.report().accepted == 3
-        first.write_text("id,addr\n4,d\n3,c\n1,a\n")
-        again = run(target, first, "--template", get[:-1] + ', "timeout": "9s"}', "--output", output, cwd=tmp_path)
-        assert again.returncode == 0, again.stderr
-        assert judge.report().accepted == 4
+def test_a_job_that_is_complete_by_then_still_says_that_it_was_interrupted(tmp_path: Path, house: House) -> None:
+    """From the first signal on the exit code is 4, also if every call in flight was the rest of the job."""
+    source, output = write_lines(tmp_path / "calls.jsonl", posts(4)), tmp_path / "out.jsonl"
+    house.upstream.hold()
+    with house.processing(source, "--output", output, cwd=tmp_path) as process:
+        house.upstream.wait_for(4)
+        process.send_signal(signal.SIGINT)
+        read_until(process.stderr, "waiting up to")
+        house.upstream.release()
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == 4
+    assert "interrupted: 4 of 4 results were written" in err
+    assert "goes on from here" not in err
+    assert house.process(source, "--output", output, cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("ids", [True, False])
-def test_another_job_is_refused_where_calls_come_through_a_pipe(tmp_path: Path, ids: bool) -> None:
-    """It is found at its line; nothing after it is sent."""
-    output = tmp_path / "out.jsonl"
-    calls = posts(5, ids=ids)
-    text = "".join(json.dumps(call) + "\n" for call in calls)
-    with pair() as (judge, target):
-        assert run(target, "-", "--output", output, stdin=text, cwd=tmp_path).returncode == 0
-        assert run(target, "-", "--output", output, stdin=text, cwd=tmp_path).returncode == 0
-        before = output.read_bytes()
-        calls[2]["path"] = "/other"
-        text = "".join(json.dumps(call) + "\n" for call in [*calls, {"path": "/more"}])
-        refused = run(target, "-", "--output", output, "--skip-bad-lines", stdin=text, cwd=tmp_path)
-        assert refused.returncode == 2, refused.stderr
-        assert "<stdin>:3: " in refused.stderr
-        assert "belongs to other calls" in refused.stderr
-        assert output.read_bytes() == before
-        assert judge.report().accepted == 5
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, house: House) -> None:
+    """Calls in flight are not waited for; the next run says of a POST that it may have run, and sends a GET again."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(4, ids=False)), tmp_path / "out.jsonl"
+    house.upstream.hold()
+    command = [sys.executable, "-c", PATIENT, "process", "--target", house.target, str(source), "--output", str(output)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+        try:
+            house.upstream.wait_for(4)
+            process.send_signal(signal.SIGINT)
+            read_until(process.stderr, "waiting up to 3600 s for calls in flight; once more ends it at once")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=50)
+        finally:
+            process.kill()
+    assert process.returncode == 4
+    assert "0 of 4 results" in err
+    house.upstream.release()
+    done = house.process(source, "--output", output, cwd=tmp_path)
+    assert done.returncode == 3
+    assert house.upstream.arrived == {"GET /n/0": 2, "POST /n/1": 1, "GET /n/2": 2, "POST /n/3": 1}
+    assert ["error" in row for row in rows_of(output)] == [False, True, False, True]
 
 
-def test_a_call_that_failed_may_be_mended_and_retried(tmp_path: Path) -> None:
-    """With --retry-failed the line may say something else; without it, it may not."""
-    source, output = tmp_path / "calls.jsonl", tmp_path / "out.jsonl"
-    bad = {"path": "/1", "id": "a", "headers": {"X-Judge-Fault": "500"}}
-    with pair(extra="retry = { max_attempts = 1 }") as (judge, target):
-        write_lines(source, [bad])
-        assert run(target, source, "--output", output, cwd=tmp_path).returncode == 3
-        write_lines(source, [{"path": "/2", "id": "a"}])
-        assert run(target, source, "--output", output, cwd=tmp_path).returncode == 2
-        done = run(target, source, "--output", output, "--retry-failed", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "GET /2" in judge.calls()
-        assert run(target, source, "--output", output, cwd=tmp_path).returncode == 0
+def test_without_an_output_what_came_before_a_signal_is_written(tmp_path: Path, house: House) -> None:
+    """Each result is on standard output as soon as it is there; nothing else is, and no traceback."""
+    source = write_lines(tmp_path / "calls.jsonl", [{"path": "/n/0"}, {"path": "/n/1"}])
+    house.upstream.hold(lambda name: number_of(name) == 1)
+    with house.processing(source, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        house.upstream.wait_for(2)
+        process.send_signal(signal.SIGINT)
+        read_until(process.stderr, "waiting up to")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=50)
+    assert json.loads(first)["index"] == 0
+    assert (process.returncode, out) == (4, "")
+    assert "Traceback" not in err
 
 
-def test_a_method_in_lower_case_is_told_its_name(tmp_path: Path) -> None:
-    """The line, and what was meant."""
-    source = write_lines(tmp_path / "calls.jsonl", [{"path": "/1", "method": "get"}])
-    with pair() as (judge, target):
-        done = run(target, source, cwd=tmp_path)
-        assert (done.returncode, judge.report().arrivals) == (2, 0)
-    assert f"{source}:1: method: 'get' is not a method that can be sent; did you mean 'GET'?" in done.stderr
+def test_ctrl_c_ends_the_wait_for_a_pipe(tmp_path: Path, house: House) -> None:
+    """A pipe that gives nothing doesn't hold it."""
+    with house.processing("-", cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write('{"path": "/1"}\n')
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(50) == 4
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert "Traceback" not in err
+    assert "interrupted: 1 of 1 results" in err
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path, house: House) -> None:
+    """As with `| head -1`: exit code 4 and no traceback."""
+    calls = tmp_path / "calls.jsonl"
+    calls.write_text("{}\n" * 5_000)
+    with house.processing(calls, "--pool", "simulated", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["attempts"] == 1
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(50)
+    assert "Traceback" not in err
+    assert process.returncode == 4
+
+
+def test_the_time_is_over_without_an_output(tmp_path: Path, house: House) -> None:
+    """Exit code 4 and how many results there are; the call in flight has its own."""
+    house.upstream.hold(lambda name: name == "GET /n/1")
+    source = write_lines(tmp_path / "calls.jsonl", [{"path": f"/n/{number}"} for number in range(3)])
+
+    def heard(line: str) -> None:
+        if "--timeout is over" in line:
+            house.upstream.release()
+
+    arguments = (source, "--timeout", "1", "--window", "1")
+    done = house.process(*arguments, cwd=tmp_path, heard=heard)
+    assert done.returncode == 4
+    assert indexes(rows_in(done.stdout)) == [0, 1]
+    assert "--timeout is over: 2 of 3 results were written" in done.stderr
+    assert "with --output" in done.stderr

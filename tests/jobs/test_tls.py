@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import trustme
 
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
+from tests.e2e.commands import indexes, rows_in, run
 
 
 class Answering(apiflux_pb2_grpc.FluxServiceServicer):
@@ -24,12 +21,10 @@ class Answering(apiflux_pb2_grpc.FluxServiceServicer):
     Process = Estimate = GetInfo = None  # type: ignore[assignment]  # never asked for
     token: str | None = None
 
-    async def ProcessStream(  # noqa: N802
-        self, request_iterator: Any, context: Any
-    ) -> AsyncIterator[pb.ProcessResponse]:
+    def ProcessStream(self, request_iterator: Any, context: Any) -> Iterator[pb.ProcessResponse]:  # noqa: N802
         self.token = dict(context.invocation_metadata()).get("authorization")
         count = 0
-        async for request in request_iterator:
+        for request in request_iterator:
             for _ in request.calls:
                 yield pb.ProcessResponse(
                     results=[pb.CallResult(index=count, response=pb.HttpResponse(status_code=200))]
@@ -38,38 +33,42 @@ class Answering(apiflux_pb2_grpc.FluxServiceServicer):
         yield pb.ProcessResponse(summary=pb.Summary(total=count, succeeded=count))
 
 
-async def test_process_over_tls(tmp_path: Path) -> None:
+def test_process_over_tls(tmp_path: Path) -> None:
     """With --ca-file the results come; half a certificate is bad usage, and the token is never shown."""
     ca = trustme.CA()
     cert = ca.issue_cert("localhost")
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     chain = b"".join(pem.bytes() for pem in cert.cert_chain_pems)
     service = Answering()
-    server = grpc.aio.server()
+    server = grpc.server(ThreadPoolExecutor(2))
     apiflux_pb2_grpc.add_FluxServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call,unused-ignore]
     credentials = grpc.ssl_server_credentials([(cert.private_key_pem.bytes(), chain)])
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    await server.start()
-
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "apiflux_grpc", "process", "-", "--target", f"localhost:{port}", *options]
-        environ = os.environ | {"APIFLUX_TOKEN": "canary-e07d", "COLUMNS": "300"}
-        calls = '{"path": "/1"}\n{"path": "/2"}\n'
-        return subprocess.run(
-            command, input=calls, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path, env=environ
-        )
-
+    target = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+    server.start()
+    calls = '{"path": "/1"}\n{"path": "/2"}\n'
     try:
-        good, half, missing, strange = await asyncio.gather(
-            asyncio.to_thread(run, "--ca-file", "ca.pem"),
-            asyncio.to_thread(run, "--cert-file", "ca.pem"),
-            asyncio.to_thread(run, "--ca-file", "missing.pem"),
-            asyncio.to_thread(run, "--tls"),
+        good, half, missing, strange = (
+            run(
+                "process",
+                "-",
+                "--target",
+                target,
+                *options,
+                stdin=calls,
+                cwd=tmp_path,
+                environ={"APIFLUX_TOKEN": "canary-e07d"},
+            )
+            for options in (
+                ("--ca-file", "ca.pem"),
+                ("--cert-file", "ca.pem"),
+                ("--ca-file", "missing.pem"),
+                ("--tls",),
+            )
         )
     finally:
-        await server.stop(None)
+        server.stop(None).wait()
     assert good.returncode == 0, good.stderr
-    assert [json.loads(line)["index"] for line in good.stdout.splitlines()] == [0, 1]
+    assert indexes(rows_in(good.stdout)) == [0, 1]
     assert service.token == "Bearer canary-e07d"
     assert (half.returncode, missing.returncode, strange.returncode) == (2, 2, 4)
     assert "key_file" in half.stderr

@@ -1,0 +1,173 @@
+"""One server for many tests, in front of an upstream in this process that does what a test says.
+
+Rule: nothing here depends on how fast the machine is. An upstream that holds its answers makes a job stand still where
+a test wants it, and says when so many calls have come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from subprocess import Popen
+
+from apiflux_grpc.testing.served import ServedProcess, secrets_for
+from tests.e2e.commands import Done, run, running
+
+SECRET = "canary-2b7e"
+KEYS = {"key-1": SECRET, "key-2": f"{SECRET}-two"}
+PATIENCE = 50  # seconds until a test gives up what never comes
+
+
+class Upstream:
+    """Answers by a call's path; `/echo/TYPE` sends the body back as that type. Remembers calls as "METHOD /path"."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._arrived: list[str] = []
+        self._holds: Callable[[str], bool] = lambda name: False
+
+    def begin(self) -> None:
+        """Forget what came, and answer everything at once."""
+        with self._changed:
+            self._arrived = []
+        self.release()
+
+    def hold(self, holds: Callable[[str], bool] = lambda name: True) -> None:
+        """Answer these calls only after `release`, or never."""
+        self._holds = holds
+
+    def release(self) -> None:
+        """Answer what is held, and whatever comes."""
+        with self._changed:
+            self._holds = lambda name: False
+            self._changed.notify_all()
+
+    @property
+    def arrived(self) -> Counter[str]:
+        """How often each call came."""
+        with self._changed:
+            return Counter(self._arrived)
+
+    def wait_for(self, count: int) -> None:
+        """Until so many calls came."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._arrived) >= count, PATIENCE), len(self._arrived)
+
+    def came(self, name: str) -> None:
+        """For the handler: a call is here. Returns when it may be answered."""
+        with self._changed:
+            self._arrived.append(name)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._holds(name), PATIENCE)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    upstream: Upstream
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.upstream.came(f"{self.command} {self.path}")
+        status, kind = 200, "application/json"
+        match self.path.split("/")[1:]:
+            case ["echo", kind]:
+                kind = {"json": "application/json", "text": "text/plain", "bytes": "application/octet-stream"}[kind]
+            case ["type"]:
+                body = json.dumps(self.headers.get("Content-Type")).encode()
+            case ["status", code]:
+                status, body = int(code), b'{"ok":false}'
+            case ["once", _]:  # fails the first time
+                failed = self.upstream.arrived[f"{self.command} {self.path}"] == 1
+                status, body = (500, b"") if failed else (200, b"")
+            case ["lone"]:
+                body = rb'{"half of a pair":"\ud83d"}'
+            case ["nan"]:
+                body = b"[NaN, -Infinity, 1e999]"
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815  # names that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 500
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        """A client that is gone is no news."""
+
+
+@contextlib.contextmanager
+def upstream_served() -> Iterator[tuple[Upstream, str]]:
+    """An upstream and its URL."""
+    upstream = Upstream()
+    handler = type("Handler", (_Handler,), {"upstream": upstream})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield upstream, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            upstream.release()
+            server.shutdown()
+            thread.join()
+
+
+def pool(name: str, url: str = "", *, limits: str = "", extra: str = "") -> str:
+    """The TOML of a pool with KEYS; without a URL it is on the simulator."""
+    keys = ", ".join(
+        f'{{ label = "{label}", secret_env = "STRESS_SECRET_{place}" }}' for place, label in enumerate(KEYS)
+    )
+    base = f'base_url = "{url}"\n' if url else ""
+    return f"[pools.{name}]\n{base}limits = [{limits}]\nkeys = [{keys}]\n{extra}\n"
+
+
+ONCE = "retry = { max_attempts = 1 }"
+TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes")  # pools that may send 20 calls, each once
+
+
+class House:
+    """The server at `target` with the pools of `config`, and their upstream."""
+
+    def __init__(self, upstream: Upstream, target: str) -> None:
+        self.upstream = upstream
+        self.target = target
+
+    def process(self, *args: str | Path, cwd: Path, **options: object) -> Done:
+        """`apiflux process` against it, in this process; options as of `run`."""
+        return run("process", "--target", self.target, *args, cwd=cwd, **options)  # type: ignore[arg-type]
+
+    def processing(
+        self, *args: str | Path, cwd: Path, stdin: int | None = None
+    ) -> contextlib.AbstractContextManager[Popen[str]]:
+        """The same in a process of its own."""
+        return running("process", "--target", self.target, *args, cwd=cwd, stdin=stdin)
+
+
+@contextlib.contextmanager
+def house() -> Iterator[House]:
+    """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `simulated`; those of TWENTY."""
+    with upstream_served() as (upstream, url):
+        pools = [
+            pool("default", url),
+            pool("once", url, extra=ONCE),
+            pool("counted", url, extra=f'success = ["200", "404"]\n{ONCE}'),
+            pool("simulated"),
+            *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
+        ]
+        environ = secrets_for(KEYS) | {"TEST_MIN_LATENCY": "0", "TEST_MAX_LATENCY": "1"}
+        with ServedProcess("\n".join(pools), environ) as served:
+            yield House(upstream, served.target)

@@ -1,0 +1,162 @@
+"""`apiflux process` and servers that die, drain, come later or never: what a run survives, and what it says."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from apiflux_grpc.testing.served import secrets_for
+from tests.e2e.commands import indexes, read_until, rows_in, rows_of, run, running, wait_for_rows, write_lines
+from tests.e2e.house import KEYS, Upstream, pool, upstream_served
+from tests.e2e.test_process_files import mixed
+from tests.e2e.test_process_stop import number_of, posts
+
+
+@contextmanager
+def port_of_nobody() -> Iterator[int]:
+    """A port that is bound, and nobody listens there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
+def served_at(folder: Path, url: str, port: int) -> Iterator[Popen[str]]:
+    """A server of pool `default` on this port, until the block ends or it is ended."""
+    (folder / "apiflux.toml").write_text(pool("default", url))
+    options = ["--log-level", "error", "serve", "--config", "apiflux.toml", "--bind", f"127.0.0.1:{port}"]
+    with running(*options, cwd=folder, environ=secrets_for(KEYS)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on ")
+        yield process
+
+
+def wait_until_it_drains(port: int) -> None:
+    """Until the server's health says so."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its stub file names no methods
+        for answer in stub.Watch(health_pb2.HealthCheckRequest()):
+            if answer.status == health_pb2.HealthCheckResponse.NOT_SERVING:
+                return
+
+
+@pytest.fixture
+def upstream() -> Iterator[tuple[Upstream, str]]:
+    with upstream_served() as served:
+        yield served
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_outlives_its_server(tmp_path: Path, upstream: tuple[Upstream, str], signum: signal.Signals) -> None:
+    """A killed server costs the POSTs that were handed over; one that drains costs none. Nothing else is lost."""
+    calls = mixed(100, ids=False)
+    source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
+    own, url = upstream
+    own.hold(lambda name: number_of(name) >= 40)
+    with port_of_nobody() as port:
+        pass
+    arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--output", output, "--window", "20")
+    with served_at(tmp_path, url, port) as server, running(*arguments, cwd=tmp_path) as process:
+        wait_for_rows(output, 40)
+        own.wait_for(60)
+        server.send_signal(signum)
+        if signum == signal.SIGTERM:
+            wait_until_it_drains(port)
+        else:
+            server.wait()
+        own.release()
+        server.wait()
+        with served_at(tmp_path, url, port):
+            _, err = process.communicate(timeout=50)
+    rows = rows_of(output)
+    assert indexes(rows) == list(range(100))
+    doubtful = [row["index"] for row in rows if "error" in row]
+    in_flight = range(40, 60)
+    if signum == signal.SIGTERM:
+        assert (doubtful, process.returncode) == ([], 0), err
+        assert set(own.arrived.values()) == {1}
+    else:
+        assert doubtful == [index for index in in_flight if calls[index]["method"] == "POST"]
+        assert process.returncode == 3, err
+        assert own.arrived == {
+            f"{call['method']} {call['path']}": 1 + (index in in_flight and call["method"] == "GET")
+            for index, call in enumerate(calls)
+        }
+
+
+def test_what_a_drained_server_never_sent_is_not_in_doubt(tmp_path: Path, upstream: tuple[Upstream, str]) -> None:
+    """Interrupted while the server is away, the next run sends every call that has no result: all are POSTs."""
+    source, output = write_lines(tmp_path / "calls.jsonl", posts(100)), tmp_path / "out.jsonl"
+    own, url = upstream
+    own.hold(lambda name: number_of(name) >= 20)
+    with port_of_nobody() as port:
+        pass
+    arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--output", output, "--window", "40")
+    with served_at(tmp_path, url, port) as server, running(*arguments, cwd=tmp_path) as process:
+        own.wait_for(60)
+        server.send_signal(signal.SIGTERM)
+        wait_until_it_drains(port)
+        own.release()
+        server.wait()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # at whatever moment: of the run, or of the interpreter's end
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == 4, err
+    assert 20 <= len(rows_of(output)) < 100
+    with served_at(tmp_path, url, port):
+        done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert own.arrived == {f"POST /n/{number}": 1 for number in range(100)}
+    assert indexes(rows_of(output)) == list(range(100))
+
+
+def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, upstream: tuple[Upstream, str]) -> None:
+    """With --wait it says so once and goes on when the server is there; everything is sent once."""
+    source = write_lines(tmp_path / "calls.jsonl", mixed(20, ids=True))
+    own, url = upstream
+    with port_of_nobody() as port:
+        pass
+    arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--wait", "50")
+    with running(*arguments, cwd=tmp_path) as process:
+        read_until(process.stderr, f"waiting up to 50 s for a server at 127.0.0.1:{port}")
+        with served_at(tmp_path, url, port):
+            out, err = process.communicate(timeout=55)
+    assert process.returncode == 0, err
+    assert "waiting up to" not in err
+    assert indexes(rows_in(out)) == list(range(20))
+    assert set(own.arrived.values()) == {1}
+    assert own.arrived.total() == 20
+
+
+def test_a_server_that_never_comes_is_told(tmp_path: Path) -> None:
+    """At once, with a hint; with --wait after that time; and Ctrl-C ends the wait. Nothing is left behind."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False)), tmp_path / "out.jsonl"
+    with port_of_nobody() as port:
+        target = f"127.0.0.1:{port}"
+        arguments = ("process", "--target", target, source, "--output", output)
+        at_once = run(*arguments, cwd=tmp_path)
+        assert (at_once.returncode, at_once.stdout) == (4, "")
+        assert "UNAVAILABLE" in at_once.stderr
+        assert f"is a server running at {target}? --wait SECONDS waits for one" in at_once.stderr
+        in_vain = run(*arguments, "--wait", "0.6", cwd=tmp_path)
+        assert (in_vain.returncode, in_vain.stdout) == (4, "")
+        assert in_vain.stderr.count("waiting up to 0.6 s") == 1
+        assert f"no server answered at {target} within 0.6 s" in in_vain.stderr
+        with running(*arguments, "--wait", "50", cwd=tmp_path) as process:
+            read_until(process.stderr, "waiting up to")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=50)
+        assert (process.returncode, err) == (4, "interrupted: nothing was sent\n")
+    for done in (at_once, in_vain):
+        assert "Traceback" not in done.stderr
+        assert "0 of 3 results were written" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl"]
