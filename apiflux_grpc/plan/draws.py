@@ -47,10 +47,10 @@ class Draws:
         """The answer to send `number` (from 1) of this call with the key of this label."""
         name = b"%d %d" % (call, number)
         seed = (self.seed % 2**64).to_bytes(8, "big")
-        status, latency, draw = (part / _PARTS for part in _THREE(blake2b(name, digest_size=24, key=seed).digest()))
+        status, latency, draw = _THREE(blake2b(name, digest_size=24, key=seed).digest())
         least, most = self.latency
-        took = least + int((most - least) * latency) // _MICROSECOND * _MICROSECOND
-        return Drawn(self._status(status, key), took, draw)
+        took = least + int((most - least) * (latency / _PARTS)) // _MICROSECOND * _MICROSECOND
+        return Drawn(self._status(status / _PARTS, key), took, draw / _PARTS)
 
     def _status(self, share: float, key: str) -> int:
         if key in self.rejected:
