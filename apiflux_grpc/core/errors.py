@@ -11,7 +11,7 @@
       ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
 
-Rule: an exception says what happened and holds what the caller needs to act on it. `reason` is the word that users
+Rule: an exception says what happened and what to do, and holds what a program needs to act on it. `reason` is the word that users
 see in ErrorInfo. No status codes here: server/status.py has the one table.
 """
 
@@ -58,7 +58,7 @@ class PoolNotFound(Refused):
 
     def __init__(self, pool: str, known: Sequence[str]) -> None:
         self.pool = pool
-        super().__init__(f"there is no pool {pool!r}; pools here: {', '.join(sorted(known))}")
+        super().__init__(f"there is no pool {pool!r}; use one of {', '.join(sorted(known))}")
 
 
 class Overloaded(Refused):
@@ -86,8 +86,9 @@ class DeadlineInfeasible(Refused):
     def __init__(self, eta: int | None, deadline: int) -> None:
         self.eta = eta
         self.retry_after = max(1_000_000_000, (eta or 0) - deadline)
-        takes = "no key can be used" if eta is None else f"it takes at least {eta / 1e9:.1f} s"
-        super().__init__(f"the batch can't finish within its deadline of {deadline / 1e9:.1f} s: {takes}")
+        takes = "no key can be used now" if eta is None else f"it takes at least {eta / 1e9:.1f} s"
+        within = f"within its deadline of {deadline / 1e9:.1f} s"
+        super().__init__(f"the batch can't finish {within}: {takes}; allow more time or send fewer calls")
 
 
 class Draining(Refused):
@@ -101,17 +102,19 @@ class Draining(Refused):
 
 
 class ReaderStalled(FluxError):
-    """The stream was not read for too long; its batch was stopped, others are untouched."""
+    """The caller read nothing for too long. Its batch was stopped; others go on."""
 
     reason = "READER_STALLED"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no message was taken for {seconds:g} s")
+        super().__init__(
+            f"no message was read for {seconds:g} s, so the batch was stopped; read its results as they come"
+        )
 
 
 class EngineFailed(FluxError):
-    """The engine stopped because of a fault of ours. `error_id` is in the log too; the fault's text is only there."""
+    """A fault of ours. `error_id` is in the log too; the fault's own text, which may hold anything, is only there."""
 
     def __init__(self, error_id: str) -> None:
         self.error_id = error_id
-        super().__init__(f"internal error {error_id}")
+        super().__init__(f"internal error {error_id}; the server's log has the details under this id")

@@ -15,7 +15,7 @@ from apiflux_grpc.core.errors import Overloaded
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may be open at once."""
+    """How much may be open at once; `size` is bytes."""
 
     batches: int = 2_000
     calls: int = 2_000_000
@@ -23,7 +23,7 @@ class Bounds:
 
 
 class Admission:
-    """What is open, against the bounds."""
+    """What is open, against the bounds. `size` is bytes of request messages that are kept."""
 
     __slots__ = ("batches", "bounds", "calls", "size")
 
@@ -42,7 +42,7 @@ class Admission:
             ("TOO_MANY_BYTES", "bytes of queued requests", self.size, size, bounds.size),
         ):
             if have + more > bound:
-                message = f"{have} {what} are open, and {more} more would exceed the bound of {bound}"
+                message = f"{have} {what} are open, and {more} more would exceed the bound of {bound}; send again later"
                 raise Overloaded(reason, message, limit=bound, retry_after=retry_after)
         self.batches += 1
         self.calls += calls
@@ -53,9 +53,11 @@ class Admission:
         self.calls += calls
 
     def received(self, results: int) -> None:
+        """Results of an open batch have come: their calls are no longer queued."""
         self.calls -= results
 
     def over(self, rest: int, size: int) -> None:
+        """A batch has ended, `rest` of its calls without a result."""
         self.batches -= 1
         self.calls -= rest
         self.size -= size

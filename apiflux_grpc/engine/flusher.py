@@ -60,7 +60,7 @@ class Flusher:
                 self._arm(outbox.due - now)
 
     def tell(self, outbox: Outbox, now: int) -> None:
-        """Post what there is, and how the batch stands."""
+        """Post all results that are ready, if any, and the state of the batch."""
         self._flush(outbox, now)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class EngineLoop:
-    """What runs in the engine's thread, or beside the server on one loop."""
+    """What runs in the engine's thread, or on the server's loop, together with it."""
 
     def __init__(
         self,

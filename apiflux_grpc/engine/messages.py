@@ -135,7 +135,7 @@ class Over:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a batch stands; `eta` is ns, None: not known."""
+    """The state of a batch; `eta` is ns, None: not known."""
 
     done: int
     in_flight: int

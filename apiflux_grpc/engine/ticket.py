@@ -67,7 +67,7 @@ class Ticket:
         self._stirred: asyncio.Future[None] | None = None
 
     async def next(self, most: int) -> Results:
-        """Wait for results, up to `most` where they came in smaller pieces; maybe none, with the standing alone.
+        """Wait for results. Smaller messages are joined up to `most` results; none at all come with a standing alone.
 
         Raises EngineFailed after the last result that came, if a fault of ours ended the batch.
         """

@@ -55,7 +55,7 @@ class Checking:
         self._costs: list[int] | None = None
 
     def slices(self) -> Iterator[None]:
-        """Check everything; yields where the loop may take a turn."""
+        """Check everything; yields when the loop may take a turn."""
         calls = self._request.calls
         total = len(calls)
         self._batch(total)

@@ -115,7 +115,7 @@ def _streaming(method: str, behavior: Any, decode: _Decode) -> Any:
 
 
 class _Decode:
-    """Makes a message of bytes, or messages of a stream of them. Raises InvalidRequest where they are none.
+    """Makes a message of bytes, or messages of a stream of them. Raises InvalidRequest if they are none.
 
     A method without a deserializer takes the bytes.
     """
@@ -164,7 +164,7 @@ class _Guard:
         _line.set(self._line)
 
     async def caught(self, error: BaseException) -> None:
-        """Returns where `error` is to go on as it is; else aborts, with INTERNAL where it is a fault of ours."""
+        """Returns if `error` must go on as it is. Else aborts: with the status of `error`, or INTERNAL if it is a fault of ours."""
         task = asyncio.current_task()
         ours = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
         if isinstance(error, asyncio.CancelledError | GeneratorExit) and not ours:

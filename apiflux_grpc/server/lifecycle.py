@@ -78,7 +78,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """HOST:PORT, with brackets where the host needs them."""
+        """HOST:PORT, with brackets around an IPv6 host."""
         return format_address(self.host, self.port)
 
     async def start(self) -> None:
@@ -86,7 +86,7 @@ class Server:
         try:
             self.port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:
-            raise PortInUse(f"can't listen on {self.address}: is something else using it?") from error
+            raise PortInUse(f"can't listen on {self.address}; is another program using it?") from error
         await self.health.set(False)
         await self.engine.start()
         await self._server.start()

@@ -49,7 +49,7 @@ class ResultStream:
         self._progress_at = 0.0
 
     async def run(self) -> None:
-        """Write until the batch is over. Raises Draining where it ended because of that."""
+        """Write until the batch is over. Raises Draining, DeadlineInfeasible, ReaderStalled or EngineFailed if that ended it."""
         offset = wire.wall_offset()
         while True:
             message = await self._ticket.next(self._batch_size)
@@ -72,7 +72,7 @@ class ResultStream:
                 return
 
     def _tell(self, response: pb.ProcessResponse, message: Results, last: bool) -> None:
-        """Progress where it is due, and the summary with the last piece of the last message."""
+        """Add progress if it is due, and the summary to the last piece of the last message."""
         now = time.monotonic()
         over = message.over if last else None
         if over is not None or now - self._progress_at >= self._progress_every:

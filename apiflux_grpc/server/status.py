@@ -105,7 +105,7 @@ def status_of(error: FluxError) -> status_pb2.Status:
 
 
 def _in_words(violations: Sequence[tuple[str, str]]) -> list[str]:
-    """The first three, or as many as go into the message; one at least."""
+    """The first three, or as many of them as fit into the message, but at least one."""
     told: list[str] = []
     left = MOST_IN_WORDS
     for field, what in violations[:3]:
@@ -128,12 +128,12 @@ def result_error(result: Result) -> status_pb2.Status:
     if reason is Reason.INVALID_CALL:
         message = result.detail
     elif reason is Reason.NO_USABLE_KEY:
-        message = "for too long no key of the pool could be used: rejected ones, or an upstream that fails"
+        message = "no key of the pool could be used for too long: the upstream rejects them, or it fails"
     elif outcome is None:
         who = "caller stopped" if reason is Reason.STOPPED else "server shut down"
         message = f"the {who} before this call {'could be tried again' if result.attempts else 'was sent'}"
     elif isinstance(outcome, Answer):
-        message = f"HTTP {outcome.status} came, but its body did not come whole"
+        message = f"HTTP {outcome.status} came, but its body was cut"
     else:
         message = outcome.detail
     certainly_not = isinstance(outcome, NotSent) or (outcome is None and result.never_ran)

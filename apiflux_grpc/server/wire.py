@@ -172,7 +172,7 @@ def names_of(request: pb.ProcessRequest) -> Callable[[int], str]:
 
 
 def put_progress(response: pb.ProcessResponse, standing: Standing, total: int) -> None:
-    """How the batch stands, into a response."""
+    """Put the state of the batch into a response."""
     progress = response.progress
     progress.done = standing.done
     progress.total = total
@@ -182,7 +182,7 @@ def put_progress(response: pb.ProcessResponse, standing: Standing, total: int) -
 
 
 def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -> None:
-    """The batch's figures, into the last response."""
+    """Put the batch's figures into the last response."""
     tally, summary = over.tally, response.summary
     summary.total = tally.total
     summary.succeeded = tally.succeeded
@@ -199,7 +199,7 @@ def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -
 
 
 def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:
-    """A pool as it is configured, and as it stands, into GetInfo's response; `state` None: the engine doesn't say."""
+    """Put a pool's configuration and state into GetInfo's response. `state` None: the engine doesn't answer."""
     message.name = pool.name
     message.upstream = pool.upstream
     message.base_url = pool.base_url

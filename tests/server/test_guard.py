@@ -121,7 +121,7 @@ async def test_the_guard_lets_aborts_and_cancellations_pass(
     context = Context(cancelled)
     task = asyncio.create_task(called(form, context, error))
     if isinstance(error, asyncio.CancelledError):
-        task.cancel()  # as grpc does where the client cancelled
+        task.cancel()  # as grpc does if the client cancelled
     with pytest.raises(comes_out):
         await task
     assert context.aborted == []
