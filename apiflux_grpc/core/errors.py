@@ -11,8 +11,8 @@
       ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
 
-Rule: an exception says what happened and what to do, and holds what a program needs to act on it. `reason` is the word that users
-see in ErrorInfo. No status codes here: server/status.py has the one table.
+Rule: an exception says what happened and what to do, and holds what a program needs to act on it. `reason` is the
+word that users see in ErrorInfo. No status codes here: server/status.py has the one table.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ class ReaderStalled(FluxError):
     reason = "READER_STALLED"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"no message was read for {seconds:g} s, so the batch was stopped; read its results as they come"
-        )
+        super().__init__(f"nothing was read for {seconds:g} s, so the batch was stopped; read results as they come")
 
 
 class EngineFailed(FluxError):

@@ -54,10 +54,10 @@ class Ticket:
         self._post = post
         self._admission = admission
         self.id = id
-        self.deadline = deadline
-        self.total = total
-        self.size = size
-        self.received = 0
+        self.deadline = deadline  # ns from the submission
+        self.total = total  # calls, as far as they were fed
+        self.size = size  # bytes that admission counts for it
+        self.received = 0  # results
         self._inbox: deque[Results] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
@@ -67,9 +67,10 @@ class Ticket:
         self._stirred: asyncio.Future[None] | None = None
 
     async def next(self, most: int) -> Results:
-        """Wait for results. Smaller messages are joined up to `most` results; none at all come with a standing alone.
+        """Wait for results; there may be none, when the state of the batch comes alone.
 
-        Raises EngineFailed after the last result that came, if a fault of ours ended the batch.
+        Messages that wait already are joined, up to `most` results and FLUSH_BYTES. Raises what `fail` was told, but
+        only after the last result that came.
         """
         inbox = self._inbox
         while not inbox:
@@ -120,7 +121,7 @@ class Ticket:
             return
         if self._stirred is None:
             self._stirred = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._stirred)
+        await asyncio.shield(self._stirred)  # others wait for the same future
 
     @property
     def is_over(self) -> bool:
@@ -137,6 +138,7 @@ class Ticket:
             self._post(Cancel(self.id))
 
     def deliver(self, message: Results) -> None:
+        """Results from the engine; the last of them has `over`."""
         self.received += len(message.items)
         if self._sizes:
             for item in message.items:

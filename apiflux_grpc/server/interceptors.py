@@ -164,7 +164,7 @@ class _Guard:
         _line.set(self._line)
 
     async def caught(self, error: BaseException) -> None:
-        """Returns if `error` must go on as it is. Else aborts: with the status of `error`, or INTERNAL if it is a fault of ours."""
+        """Returns if `error` must go on as it is. Else aborts, with its status or, for a fault of ours, INTERNAL."""
         task = asyncio.current_task()
         ours = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
         if isinstance(error, asyncio.CancelledError | GeneratorExit) and not ours:

@@ -49,7 +49,10 @@ class ResultStream:
         self._progress_at = 0.0
 
     async def run(self) -> None:
-        """Write until the batch is over. Raises Draining, DeadlineInfeasible, ReaderStalled or EngineFailed if that ended it."""
+        """Write until the batch is over.
+
+        Raises what ended it early: DeadlineInfeasible, ReaderStalled, EngineFailed, or after its summary Draining.
+        """
         offset = wire.wall_offset()
         while True:
             message = await self._ticket.next(self._batch_size)
