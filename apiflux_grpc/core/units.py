@@ -102,8 +102,8 @@ def parse_address(text: str, least_port: int = 0) -> tuple[str, int]:
         raise ValueError(f"must be HOST:PORT, with a port from {least_port} to 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        known = is_ipv6(host)
-    elif is_ipv6(host):
+        known = _is_ipv6(host)
+    elif _is_ipv6(host):
         raise ValueError("must be HOST:PORT, with an IPv6 address in brackets, such as [::1]:50051")
     else:
         known = _HOST(host) is not None
@@ -119,10 +119,10 @@ def format_address(host: str, port: int) -> str:
 
 def is_host(text: str) -> bool:
     """Whether this is a host name or an IP address, without brackets."""
-    return _HOST(text) is not None or is_ipv6(text)
+    return _HOST(text) is not None or _is_ipv6(text)
 
 
-def is_ipv6(text: str) -> bool:
+def _is_ipv6(text: str) -> bool:
     """Whether this is an IPv6 address, without brackets."""
     try:
         return bool(IPv6Address(text))

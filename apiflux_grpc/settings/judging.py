@@ -45,7 +45,7 @@ def judged(
     """
     if not raw:
         return model.model_construct()  # all defaults; a schema is expensive to build
-    while True:
+    while True:  # ends, since each turn makes `raw` smaller
         try:
             return model.model_validate(raw)
         except ValidationError as error:
@@ -57,7 +57,7 @@ def judged(
                 findings.fault(here, _WORDS.get(one["type"], one["msg"]).format(**context))
             elif meant := _meant(way):
                 findings.fault(here, f"unknown name; did you mean '{meant}'?")
-                findings.excuse((*here[:-1], meant))
+                findings.excuse((*here[:-1], meant))  # or it would be reported as missing too
             else:
                 findings.fault(here, "unknown name")
             _cut_out(raw, way)

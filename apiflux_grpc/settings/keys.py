@@ -127,10 +127,11 @@ def _secret_of_variable(sources: Sources, place: Place, name: str) -> str | None
 def _secret_of_file(sources: Sources, place: Place, name: str) -> str | None:
     try:
         with sources.path(name).open("rb") as file:
-            content = file.read(LONGEST_SECRET + 3)
+            content = file.read(LONGEST_SECRET + 3)  # a line's end, and one more to see that it is too long
     except (OSError, ValueError) as error:
         # A bare word may be the secret itself, put here by mistake.
         shown = json.dumps(name) if "/" in name or "." in name else "that file"
         sources.findings.fault(place, f"{shown} can't be read: {why(error)}")
         return None
+    # Latin-1 reads any byte; what isn't ASCII is refused as for any other secret.
     return content.decode("latin-1").removesuffix("\n").removesuffix("\r")

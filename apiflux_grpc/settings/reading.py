@@ -58,8 +58,9 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
 
 
 def _mode_latency(sources: Sources, mode: Mode) -> tuple[int, int]:
-    """The simulator's latency in that mode; the other mode's is checked too."""
+    """The simulator's latency in that mode."""
     env = sources.env
+    # Both modes, or a fault would show only on the day when the mode is changed.
     for low, high in (("TEST_MIN_LATENCY", "TEST_MAX_LATENCY"), ("PROD_MIN_LATENCY", "PROD_MAX_LATENCY")):
         if getattr(env, low) > getattr(env, high):
             given = high if high in sources.set_names else low

@@ -57,5 +57,5 @@ def _keys(sources: Sources) -> tuple[Key, ...]:
             wrong.append(f"entry {number} reads like a label (key-1, key-2, ...), and labels are shown")
     if wrong:
         sources.findings.fault(sources.env_place("API_KEYS"), "; ".join(wrong))
-    limits = (Limit(sources.env.RATE_LIMIT, 60 * SECOND),)
+    limits = (Limit(sources.env.RATE_LIMIT, 60 * SECOND),)  # RATE_LIMIT is per minute
     return tuple(Key(label, secret, limits) for label, secret in zip(labels, secrets, strict=True))

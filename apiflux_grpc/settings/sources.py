@@ -84,6 +84,7 @@ def _toml(path: Path, findings: Findings) -> dict[str, Any]:
     except RecursionError:
         findings.fault((str(path),), "is nested too deeply")
     except ValueError as error:
+        # "Expected '=' (at line 3, column 7)", or "(at end of document)"; numbers that are too long have no place.
         message, _, at = str(error).partition(" (at ")
         line = at.rstrip(")") if at.startswith("line") else f"line {text.count(chr(10)) + 1}"
         findings.fault((f"{path}: {line}",), message)
@@ -91,12 +92,13 @@ def _toml(path: Path, findings: Findings) -> dict[str, Any]:
 
 
 def _dotenv(path: Path | None, findings: Findings) -> dict[str, str]:
-    if path is None or not path.exists():
+    if path is None or not path.exists():  # a file in the current folder that most people don't have
         return {}
     values: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(_read(path, findings, path.name))):
         if binding.error:
             text = binding.original.string
+            # The parser counts from the empty lines before the bad one.
             line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
             findings.fault((f"{path.name}: line {line}",), "is not NAME=value")
         elif binding.key is not None:

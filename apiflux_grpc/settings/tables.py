@@ -26,6 +26,7 @@ _RETRY: Final = RetryPolicy()
 class Table(BaseModel):
     """A table of the TOML file. Its schema is built when it is first needed, once for all tables inside it."""
 
+    # Strict: TOML has types, so "5" for 5 is a mistake. Inputs are hidden, since any of them may be a secret.
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
