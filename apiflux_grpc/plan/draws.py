@@ -15,7 +15,6 @@ _MICROSECOND: Final = 1_000
 _THREE: Final = Struct("=QQQ").unpack
 _PARTS: Final = float(2**64)
 
-OK: Final = 200
 FAILED: Final = 500
 LIMITED: Final = 429
 REJECTED: Final = 401
@@ -33,8 +32,8 @@ class Drawn(NamedTuple):
 class Draws:
     """An upstream. `latency` is (least, most) in ns; `fail` and `limited` are shares of the sends, from 0 to 1.
 
-    A send is answered 401 if its key is one of `rejected`, else 429 or 500 by these shares, else 200. Latencies are
-    drawn evenly from the range, in whole microseconds.
+    A send is answered 401 if its key is one of `rejected`, else 429 or 500 by these shares, else `success`. Latencies
+    are drawn evenly from the range, in whole microseconds.
     """
 
     latency: tuple[int, int] = (0, 0)
@@ -42,6 +41,7 @@ class Draws:
     limited: float = 0.0
     rejected: frozenset[str] = frozenset()
     seed: int = 0
+    success: int = 200
 
     def send(self, call: int, number: int, key: str) -> Drawn:
         """The answer to send `number` (from 1) of this call with the key of this label."""
@@ -57,4 +57,4 @@ class Draws:
             return REJECTED
         if share < self.limited:
             return LIMITED
-        return FAILED if share < self.limited + self.fail else OK
+        return FAILED if share < self.limited + self.fail else self.success

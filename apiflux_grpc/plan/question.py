@@ -122,7 +122,8 @@ def _draws(
     for label in reject:
         if label not in labels:
             raise ValueError(f"--reject: no key {label!r}; use one of {', '.join(labels[:SHOWN])}")
-    return Draws(latency, fail, limited, frozenset(reject), seed)
+    low, high = pool.success[0]
+    return Draws(latency, fail, limited, frozenset(reject), seed, 200 if low <= 200 <= high else low)
 
 
 def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> tuple[Arrival, ...]:

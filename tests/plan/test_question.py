@@ -47,6 +47,7 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
         secret = "sk-0123456789abcdef"
         [pools.two]
         base_url = "http://127.0.0.1:9"
+        success = ["201", "203"]
         limits = [{ max = 5, per = "1s" }]
         [[pools.two.keys]]
         label = "team-b"
@@ -63,6 +64,7 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     assert ask(pools, pool="two", calls=10, reject=["team-b"]).draws.rejected == {"team-b"}
     assert ask(pools, pool="two", calls=10).draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
     assert ask(pools, pool="two", calls=10, latency="1s").draws.latency == (SECOND, SECOND)
+    assert (asked.draws.success, ask(pools, pool="two", calls=10).draws.success) == (200, 201)
     assert ask(pools, calls=10).pool.name == "default"
     with pytest.raises(ValueError, match=r"--pool: no pool 'three' in --config; use one of default, one, two"):
         ask(pools, pool="three", calls=10)
