@@ -23,8 +23,6 @@ def check_config(
     from rich.console import Console
     from rich.table import Table
 
-    from apiflux_grpc.settings import limit_shown
-
     settings = load_settings(file)
     print(f"{file}: no fault")
     table = Table()
@@ -33,10 +31,10 @@ def check_config(
     for pool in settings.pools:
         upstream = pool.base_url or "simulator"
         for key in pool.pool.keys:
-            table.add_row(pool.pool.name, upstream, key.label, ", ".join(map(limit_shown, key.limits)) or "none")
+            table.add_row(pool.pool.name, upstream, key.label, ", ".join(map(str, key.limits)) or "none")
         for group in pool.pool.groups:
             labels = " + ".join(group.keys)
-            table.add_row(pool.pool.name, upstream, labels, ", ".join(map(limit_shown, group.limits)) + ", shared")
+            table.add_row(pool.pool.name, upstream, labels, ", ".join(map(str, group.limits)) + ", shared")
     Console().print(table)
     for warning in settings.warnings:
         say(f"warning: {warning}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.bucket import FAR, shape
-from apiflux_grpc.core.model import Counts, Kind
+from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Forecast:
                 together[limit, what] = together.get((limit, what), 0.0) + limit.max / limit.per
         for (limit, what), rate in together.items():
             each = 1.0 if limit.counts is Counts.CALLS else cost
-            slowest = max(slowest, (calls * each / rate, f"{_named(limit)}{what}"))
+            slowest = max(slowest, (calls * each / rate, f"{limit}{what}"))
         return slowest[1]
 
 
@@ -264,11 +264,6 @@ def mean_cost(batches: Iterable[Batch]) -> float:
         waiting += batch.waiting
         cost += batch.waiting * batch.mean_cost
     return cost / waiting if waiting else 1.0
-
-
-def _named(limit: Limit) -> str:
-    kind = " (bucket)" if limit.kind is Kind.BUCKET else ""
-    return f"{limit.max} {limit.counts.value} per {limit.per / SECOND:g} s{kind}"
 
 
 def _supply(budgets: list[Budget], start: int, now: int, latency: int, most_ends: int = MOST_ENDS) -> _Supply:

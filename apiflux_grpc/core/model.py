@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.outcome import Reason
-from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND, format_limit
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.cost import CostHeader, CostJson
@@ -45,6 +45,13 @@ class Limit:
     def depth(self) -> int:
         """The most at once."""
         return self.max if self.burst is None else self.burst
+
+    def __str__(self) -> str:
+        """In words: `1000 calls per 60s`, `10 calls per 1s (a bucket of 20)`."""
+        text = format_limit(self.max, self.per, self.counts.value)
+        if self.kind is Kind.BUCKET:
+            return f"{text} (a bucket of {self.depth})"
+        return text if self.burst is None else f"{text} (bursts of {self.burst})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,9 @@ def parse_limit(text: str) -> LimitWords:
     return LimitWords(most, per, "cost" if match[3] else "calls")
 
 
-def format_limit(most: int, per: int, counts: str = "calls") -> str:
-    """`1000 per 60s`, or `200000 of cost per 60s`, as people say it."""
-    return f"{most}{'' if counts == 'calls' else f' of {counts}'} per {format_duration(per)}"
+def format_limit(most: int, per: int, counts: str) -> str:
+    """`1000 calls per 60s`, or `200000 cost per 60s`, as people say it."""
+    return f"{most} {counts} per {format_duration(per)}"
 
 
 def parse_address(text: str, least_port: int = 0) -> tuple[str, int]:

@@ -24,7 +24,7 @@ PAUSES: Final = "pauses before retries"
 
 
 def limit_name(limit: Limit) -> str:
-    """`1000 per 60s`, as people say it."""
+    """`1000 calls per 60s`, without its kind and burst."""
     return format_limit(limit.max, limit.per, limit.counts.value)
 
 

@@ -4,7 +4,7 @@ Rule: whatever is wrong is a Fault with its place, all of them are reported toge
 since any value may be a secret in the wrong place.
 
     types       what comes out
-    values      one value each: a status range, a URL, a name, a secret; a limit in words
+    values      one value each: a status range, a URL, a name, a secret
     tables      the pydantic models of the TOML file's tables and of the environment
     sources     reads the TOML file, `.env` and the environment
     findings    faults and warnings, each with its place
@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.server.defaults import Mode
 from apiflux_grpc.settings.types import Fault, PoolSettings, Settings, SettingsError
-from apiflux_grpc.settings.values import limit_shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Fault", "Mode", "PoolSettings", "Settings", "SettingsError", "limit_shown", "load"]
+__all__ = ["Fault", "Mode", "PoolSettings", "Settings", "SettingsError", "load"]
 
 
 def load(

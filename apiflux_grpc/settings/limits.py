@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.core.bucket import shape
 from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.units import LONGEST, SECOND, format_duration
-from apiflux_grpc.settings.values import limit_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +30,7 @@ def limits_of(
             known.append(limit)
             _warn_of_spacing(findings, (*place, index), limit, jitter)
     for idle, binding in _idle(known):
-        findings.warn(
-            place, f"{limit_shown(idle)} has no effect, because {limit_shown(binding)} is always reached first"
-        )
+        findings.warn(place, f"{idle} has no effect, because {binding} is always reached first")
     return tuple(known)
 
 

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from apiflux_grpc.core.call import SENDER_HEADERS
-from apiflux_grpc.core.model import Kind
 from apiflux_grpc.core.units import (
     LONGEST,
     format_duration,
-    format_limit,
     is_host,
     parse_address,
     parse_duration,
@@ -25,7 +23,6 @@ from apiflux_grpc.core.units import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.core.model import Limit
 
 NAME_RULE: Final = "must be 1 to 64 of A-Z, a-z, 0-9, dot, underscore and hyphen"
 LONGEST_SECRET: Final = 8192  # characters
@@ -38,14 +35,6 @@ _PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}").fullmatch
 _PATH: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*").fullmatch
 _STATUS: Final = re.compile(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?").fullmatch
 _SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def limit_shown(limit: Limit) -> str:
-    """A limit in words: `1000 per 60s`, `10 per 1s (a bucket of 20)`."""
-    text = format_limit(limit.max, limit.per, limit.counts.value)
-    if limit.kind is Kind.BUCKET:
-        return f"{text} (a bucket of {limit.depth})"
-    return text if limit.burst is None else f"{text} (bursts of {limit.burst})"
 
 
 def duration(low: int, high: int = LONGEST) -> Callable[[object], int]:

@@ -99,9 +99,9 @@ def test_what_is_no_limit_is_refused(text: str, why: str) -> None:
 
 
 def test_a_limit_is_shown_as_people_say_it() -> None:
-    """A limit of calls needs no word for what it counts."""
-    assert format_limit(1000, 60 * SECOND) == "1000 per 60s"
-    assert format_limit(200_000, 500 * MILLISECOND, "cost") == "200000 of cost per 500ms"
+    """A limit says how many of what, and in what time."""
+    assert format_limit(1000, 60 * SECOND, "calls") == "1000 calls per 60s"
+    assert format_limit(200_000, 500 * MILLISECOND, "cost") == "200000 cost per 500ms"
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_check_config_tells_what_a_good_file_amounts_to(tmp_path: Path) -> None:
     done = run("check-config", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no fault" in done.stdout
-    shown = ("main", "http://127.0.0.1:9000", "team-a", "10 per 1s, 300 per 60s", "play", "simulator")
+    shown = ("main", "http://127.0.0.1:9000", "team-a", "10 calls per 1s, 300 calls per 60s", "play", "simulator")
     assert [text for text in shown if text not in done.stdout] == []
     assert SECRET not in done.stdout + done.stderr
 

@@ -35,7 +35,7 @@ def test_makespan_of_one_window(latency: int, charged: int) -> None:
     expected = 9 * (KEPT * SECOND + charged) + latency
     assert expected <= plan.makespan <= expected + 10 * MILLISECOND  # timers are of whole milliseconds
     assert plan.capacity == pytest.approx(10 / (1 + charged / SECOND))
-    assert plan.binding == "10 per 1s"
+    assert plan.binding == "10 calls per 1s"
     assert sum(share for _, share in plan.held) == pytest.approx(1 - latency / plan.makespan)
 
 
@@ -43,8 +43,8 @@ def test_two_limits_bind_in_turn() -> None:
     """60 calls at 10/s and 30/10s: three seconds of the first, a wait for the second, and again."""
     plan = make_plan(question(TEN_A_SECOND, Limit(30, 10 * SECOND), sizes=(Arrival(60),)))
     assert plan.makespan == pytest.approx(12 * SECOND, rel=0.002)
-    assert shares(plan) == {"30 per 10s": 0.67, "10 per 1s": 0.33}
-    assert plan.keys[0].binding == "30 per 10s"
+    assert shares(plan) == {"30 calls per 10s": 0.67, "10 calls per 1s": 0.33}
+    assert plan.keys[0].binding == "30 calls per 10s"
     assert [(each.most, each.max) for each in plan.keys[0].limits] == [(10, 10), (30, 30)]
 
 
@@ -75,7 +75,7 @@ def test_bursts_bind() -> None:
     """A limit that lets one call pass at a time spaces calls although its window has room."""
     plan = make_plan(question(Limit(10, SECOND, burst=1), sizes=(Arrival(8),)))
     assert plan.makespan == pytest.approx(700 * MILLISECOND, rel=0.02)
-    assert plan.binding == "bursts of 1 at 10 per 1s"
+    assert plan.binding == "bursts of 1 at 10 calls per 1s"
 
 
 def test_a_bucket_binds() -> None:
@@ -84,7 +84,7 @@ def test_a_bucket_binds() -> None:
     plan = make_plan(question(Limit(1000, 60 * SECOND), bucket, sizes=(Arrival(50),)))
     assert plan.makespan == pytest.approx(4.75 * SECOND, rel=0.02)
     assert plan.capacity == pytest.approx(10)
-    assert plan.binding == "bursts of 5 at 10 per 1s"
+    assert plan.binding == "bursts of 5 at 10 calls per 1s"
     assert [each.max for each in plan.keys[0].limits] == [1000]
 
 
@@ -95,7 +95,7 @@ def test_a_limit_of_a_group_binds() -> None:
     plan = make_plan(replace(asked, pool=pool))
     assert plan.makespan == pytest.approx(4 * SECOND, rel=0.002)
     assert plan.capacity == pytest.approx(20)
-    assert [key.binding for key in plan.keys] == ["10 per 1s of a group"] * 2 + ["10 per 1s"]
+    assert [key.binding for key in plan.keys] == ["10 calls per 1s of a group"] * 2 + ["10 calls per 1s"]
 
 
 def test_a_small_batch_behind_a_large_one_gets_its_share() -> None:
@@ -129,7 +129,7 @@ def test_what_the_upstream_answers_holds_back() -> None:
     assert limited.binding == "429s"
     assert limited.run.cuts == 1
     rejected = make_plan(question(TEN_A_SECOND, keys=3, sizes=(Arrival(200),), rejected=["key-1"]))
-    assert [key.binding for key in rejected.keys] == ["10 per 1s", "rejected", "10 per 1s"]
+    assert [key.binding for key in rejected.keys] == ["10 calls per 1s", "rejected", "10 calls per 1s"]
     assert rejected.capacity == pytest.approx(20)
     failing = make_plan(question(Limit(1000, SECOND), latency=(20 * MILLISECOND,) * 2, fail=1))
     assert failing.binding == "failing upstream"

@@ -57,14 +57,14 @@ def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["makespan_seconds"] == pytest.approx(4.5, rel=0.01)
     assert told["capacity_per_second"] == pytest.approx(20 / 1.1)
     assert told["first_result_seconds"] == {"p50": 0.1, "p99": 0.1}
-    assert told["binding"][0]["name"] == "10 per 1s"
+    assert told["binding"][0]["name"] == "10 calls per 1s"
     assert told["one_more_key"]["saved_seconds"] == pytest.approx(1.1, rel=0.01)
     assert told["keys"][0] == {
         "label": "key-1",
         "calls": 50,
         "use": pytest.approx(told["use"]),
         "limits": [{"max": 10, "per_seconds": 1.0, "most": 10, "ratio": 1.0}],
-        "binding": "10 per 1s",
+        "binding": "10 calls per 1s",
     }
 
 
@@ -90,7 +90,13 @@ def test_tables_and_a_chart_for_people(capsys: pytest.CaptureFixture[str]) -> No
     """The figures, the keys and the chart are on standard output."""
     assert run_plan(ask(limits=["10/1s"], keys=25, calls=1000, latency="20ms")) == 0
     out = capsys.readouterr().out
-    for text in ("1,000 calls in 1 batch over 25 keys", "makespan", "10 per 1s", "one more key", "and 5 more keys"):
+    for text in (
+        "1,000 calls in 1 batch over 25 keys",
+        "makespan",
+        "10 calls per 1s",
+        "one more key",
+        "and 5 more keys",
+    ):
         assert text in out
     assert "█" in out
 

@@ -20,7 +20,7 @@ async def test_an_estimate_is_what_it_takes() -> None:
         await service.process(20)  # until an answer came, latency is not known
         await asyncio.sleep(1.1)
         estimate = await service.estimate(60)
-        assert estimate.binding_limit == "20 calls per 1 s"
+        assert estimate.binding_limit == "20 calls per 1s"
         alone = await service.estimate(20)
         assert 0 < alone.makespan.ToNanoseconds() <= 10 * MILLISECOND
         assert alone.binding_limit == ""

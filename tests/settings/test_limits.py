@@ -66,34 +66,36 @@ def test_a_bucket_needs_some_jitter(tmp_path: Path) -> None:
     [
         (
             '{ max = 2000, per = "1s" }, { max = 1000, per = "60s" }',
-            "2000 per 1s has no effect, because 1000 per 60s is always reached first",
+            "2000 calls per 1s has no effect, because 1000 calls per 60s is always reached first",
         ),
         (
             '{ max = 5, per = "1s" }, { max = 1000, per = "60s" }',
-            "1000 per 60s has no effect, because 5 per 1s is always reached first",
+            "1000 calls per 60s has no effect, because 5 calls per 1s is always reached first",
         ),
         ('{ max = 50, per = "1s" }, { max = 1000, per = "60s" }', None),
         ('{ max = 2000, per = "1s", counts = "cost" }, { max = 1000, per = "60s" }', None),
         # a window and a bucket: the bucket lets burst + per * rate through
         (
             '{ max = 700, per = "60s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }',
-            "700 per 60s has no effect, because 10 per 1s (a bucket of 100) is always reached first",
+            "700 calls per 60s has no effect, because 10 calls per 1s (a bucket of 100) is always reached first",
         ),
         ('{ max = 699, per = "60s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }', None),
         (
             '{ max = 100, per = "10s" }, { max = 10, per = "1s", kind = "bucket", burst = 100 }',
-            "10 per 1s (a bucket of 100) has no effect, because 100 per 10s is always reached first",
+            "10 calls per 1s (a bucket of 100) has no effect, because 100 calls per 10s is always reached first",
         ),
         ('{ max = 100, per = "10s" }, { max = 10, per = "1s", kind = "bucket", burst = 99 }', None),
         ('{ max = 100, per = "10s" }, { max = 9, per = "1s", kind = "bucket", burst = 100 }', None),
         # two buckets
         (
             '{ max = 9, per = "1s", kind = "bucket" }, { max = 10, per = "1s", kind = "bucket" }',
-            "10 per 1s (a bucket of 10) has no effect, because 9 per 1s (a bucket of 9) is always reached first",
+            "10 calls per 1s (a bucket of 10) has no effect, "
+            "because 9 calls per 1s (a bucket of 9) is always reached first",
         ),
         (
             '{ max = 9, per = "1s", kind = "bucket", burst = 9 }, { max = 9, per = "1s", kind = "bucket" }',
-            "9 per 1s (a bucket of 9) has no effect, because 9 per 1s (a bucket of 9) is always reached first",
+            "9 calls per 1s (a bucket of 9) has no effect, "
+            "because 9 calls per 1s (a bucket of 9) is always reached first",
         ),
         (
             '{ max = 9, per = "1s", kind = "bucket", burst = 20 }, { max = 10, per = "1s", kind = "bucket" }',
@@ -102,7 +104,7 @@ def test_a_bucket_needs_some_jitter(tmp_path: Path) -> None:
         # of two equal limits one is reported
         (
             '{ max = 9, per = "1s" }, { max = 9, per = "1s", burst = 3 }',
-            "9 per 1s (bursts of 3) has no effect, because 9 per 1s is always reached first",
+            "9 calls per 1s (bursts of 3) has no effect, because 9 calls per 1s is always reached first",
         ),
     ],
 )
