@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from apiflux_grpc.core.units import SECOND
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -85,19 +87,20 @@ class DeadlineInfeasible(Refused):
 
     def __init__(self, eta: int | None, deadline: int) -> None:
         self.eta = eta
-        self.retry_after = max(1_000_000_000, (eta or 0) - deadline)
+        self.retry_after = max(SECOND, (eta or 0) - deadline)
         takes = "no key can be used now" if eta is None else f"it takes at least {eta / 1e9:.1f} s"
         within = f"within its deadline of {deadline / 1e9:.1f} s"
         super().__init__(f"the batch can't finish {within}: {takes}; allow more time or send fewer calls")
 
 
 class Draining(Refused):
-    """The server is shutting down; `retry_after` is in ns."""
+    """The server is shutting down; `retry_after` (ns) is when another one may have taken its place."""
 
     reason = "DRAINING"
 
-    def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
+    retry_after: ClassVar[int] = 5 * SECOND
+
+    def __init__(self) -> None:
         super().__init__("the server is shutting down")
 
 

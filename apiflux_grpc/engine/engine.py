@@ -134,7 +134,7 @@ class Engine:
         if self.failure is not None:
             raise EngineFailed(self.failure)
         if self.draining:
-            raise Draining(5 * SECOND)
+            raise Draining()
         self.pool(spec.pool)
         total = len(spec.calls)
         self.admission.admit(total, spec.size, self.drain_time(spec.pool))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.errors import DeadlineInfeasible, Draining, ReaderStalled
-from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.messages import FLUSH_BYTES
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.interceptors import note
@@ -71,7 +70,7 @@ class ResultStream:
                 self._ticket.check()
                 note(results=self._ticket.received, ending=message.over.ending.value)
                 if message.over.ending is Ending.DRAINING:
-                    raise Draining(5 * SECOND)
+                    raise Draining()
                 return
 
     def _tell(self, response: pb.ProcessResponse, message: Results, last: bool) -> None:

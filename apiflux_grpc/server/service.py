@@ -101,7 +101,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         """Check the batch and hand it over; raises Refused."""
         engine, defaults = self._engine, self._defaults
         if engine.draining:
-            raise Draining(5 * SECOND)  # before anything is said of the request: it may be fine elsewhere
+            raise Draining()  # before anything is said of the request: it may be fine elsewhere
         checking = Checking(
             request,
             engine.pool(request.pool or "default"),

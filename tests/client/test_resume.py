@@ -36,8 +36,7 @@ from tests.server.serving import serving
 @pytest.fixture
 def back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that drains says to come back in 5 s; here it is back at once."""
-    begin = Draining.__init__
-    monkeypatch.setattr(Draining, "__init__", lambda self, _: begin(self, 0))
+    monkeypatch.setattr(Draining, "retry_after", 0)
 
 
 @with_both_clients

@@ -1,0 +1,187 @@
+"""The one table from an error to what a caller sees: code, reason, details and words."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from apiflux_grpc.core.checks import Fault
+from apiflux_grpc.core.errors import (
+    BatchTooLarge,
+    DeadlineInfeasible,
+    Draining,
+    EngineFailed,
+    FluxError,
+    InvalidRequest,
+    Overloaded,
+    PoolNotFound,
+    ReaderStalled,
+)
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
+from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.server.status import result_error, status_of
+
+FAULTS = [Fault(f"calls[{number}].path", "is wrong") for number in range(30)]
+STATUSES = [
+    (
+        InvalidRequest(FAULTS[:1]),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "calls[0].path: is wrong",
+        {},
+    ),
+    (
+        InvalidRequest(FAULTS),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "calls[0].path: is wrong; calls[1].path: is wrong; calls[2].path: is wrong; and 27 more",
+        {"violations_not_shown": "10"},
+    ),
+    (BatchTooLarge(FAULTS[:1]), "INVALID_ARGUMENT", "BATCH_TOO_LARGE", "calls[0].path: is wrong", {}),
+    (PoolNotFound("c", ["b", "a"]), "NOT_FOUND", "POOL_NOT_FOUND", "there is no pool 'c'; use one of a, b", {}),
+    (
+        Overloaded("TOO_MANY_CALLS", "full", limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "TOO_MANY_CALLS",
+        "full",
+        {"limit": "9"},
+    ),
+    (
+        DeadlineInfeasible(90 * SECOND, 60 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "DEADLINE_INFEASIBLE",
+        "the batch can't finish within its deadline of 60.0 s: it takes at least 90.0 s; "
+        "allow more time or send fewer calls",
+        {"eta_seconds": "90.000"},
+    ),
+    (
+        DeadlineInfeasible(None, 60 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "DEADLINE_INFEASIBLE",
+        "the batch can't finish within its deadline of 60.0 s: no key can be used now; "
+        "allow more time or send fewer calls",
+        {},
+    ),
+    (
+        ReaderStalled(300),
+        "ABORTED",
+        "READER_STALLED",
+        "nothing was read for 300 s, so the batch was stopped; read results as they come",
+        {},
+    ),
+    (Draining(), "UNAVAILABLE", "DRAINING", "the server is shutting down", {}),
+    (
+        EngineFailed("4711"),
+        "INTERNAL",
+        "INTERNAL",
+        "internal error 4711; the server's log has the details under this id",
+        {"error_id": "4711"},
+    ),
+]
+RETRY = {Overloaded: 2, DeadlineInfeasible: 30, Draining: 5}  # seconds
+
+
+def details_of(status: status_pb2.Status) -> dict[type[Message], Message]:
+    found: dict[type[Message], Message] = {}
+    for detail in status.details:
+        for kind in (
+            error_details_pb2.ErrorInfo,
+            error_details_pb2.BadRequest,
+            error_details_pb2.RetryInfo,
+            error_details_pb2.QuotaFailure,
+        ):
+            message = kind()
+            if detail.Unpack(message):
+                found[kind] = message
+    return found
+
+
+@pytest.mark.parametrize(("error", "code", "reason", "message", "metadata"), STATUSES)
+def test_the_status_of_an_error(
+    error: FluxError, code: str, reason: str, message: str, metadata: dict[str, str]
+) -> None:
+    """An ErrorInfo in every status, and BadRequest, RetryInfo and QuotaFailure wherever they help a program."""
+    status = status_of(error)
+    details = details_of(status)
+    assert (status.code, status.message) == (grpc.StatusCode[code].value[0], message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="apiflux.v1", metadata=metadata)
+    assert details.pop(error_details_pb2.ErrorInfo) == info
+    if isinstance(error, InvalidRequest):
+        bad = details.pop(error_details_pb2.BadRequest)
+        assert isinstance(bad, error_details_pb2.BadRequest)
+        assert [(each.field, each.description) for each in bad.field_violations] == list(error.violations[:20])
+    if isinstance(error, Overloaded):
+        violations = [error_details_pb2.QuotaFailure.Violation(subject="server", description="full")]
+        assert details.pop(error_details_pb2.QuotaFailure) == error_details_pb2.QuotaFailure(violations=violations)
+    if type(error) in RETRY:
+        retry = details.pop(error_details_pb2.RetryInfo)
+        assert isinstance(retry, error_details_pb2.RetryInfo)
+        never = isinstance(error, DeadlineInfeasible) and error.eta is None
+        assert retry.retry_delay.seconds == (1 if never else RETRY[type(error)])
+    assert details == {}
+
+
+def kinds(kind: type[FluxError] = FluxError) -> set[type[FluxError]]:
+    return {kind}.union(*(kinds(each) for each in kind.__subclasses__()))
+
+
+def test_every_error_has_its_row() -> None:
+    """But for the two that are never raised themselves."""
+    assert {kind.__name__ for kind in kinds() - {type(error) for error, *_ in STATUSES}} == {"FluxError", "Refused"}
+
+
+NOT_SENT = NotSent(Cause.UNREACHABLE, "connection refused")
+SHUT_DOWN = "the server shut down before this call"
+STOPPED = "the caller stopped before this call"
+# Outcome, reason, attempts, may it have run, code, message.
+RESULTS: list[tuple[Outcome | None, Reason, int, bool, str, str]] = [
+    (NOT_SENT, Reason.NOT_SENT, 1, False, "UNAVAILABLE", "connection refused"),
+    (Unknown("cut"), Reason.UNKNOWN, 1, True, "UNKNOWN", "cut"),
+    (Unknown("late", Reason.TIMEOUT), Reason.TIMEOUT, 1, True, "DEADLINE_EXCEEDED", "late"),
+    (
+        Answer(200, {}, b"", 0, fault=Reason.BODY_CUT),
+        Reason.BODY_CUT,
+        1,
+        True,
+        "DATA_LOSS",
+        "HTTP 200 came, but its body was cut",
+    ),
+    (None, Reason.INVALID_CALL, 0, False, "INVALID_ARGUMENT", "calls[0].path: is wrong"),
+    (None, Reason.DRAINING, 0, False, "UNAVAILABLE", f"{SHUT_DOWN} was sent"),
+    (None, Reason.DRAINING, 2, True, "UNAVAILABLE", f"{SHUT_DOWN} could be tried again"),
+    (None, Reason.STOPPED, 0, False, "CANCELLED", f"{STOPPED} was sent"),
+    (None, Reason.STOPPED, 1, True, "CANCELLED", f"{STOPPED} could be tried again"),
+    (
+        None,
+        Reason.NO_USABLE_KEY,
+        0,
+        False,
+        "UNAVAILABLE",
+        "no key of the pool could be used for too long: the upstream rejects them, or it fails",
+    ),
+    (Unknown("a fault of ours"), Reason.INTERNAL, 1, True, "INTERNAL", "a fault of ours"),
+]
+
+
+@pytest.mark.parametrize(("outcome", "reason", "attempts", "may_have_run", "code", "message"), RESULTS)
+def test_the_error_of_a_call(
+    outcome: Outcome | None, reason: Reason, attempts: int, may_have_run: bool, code: str, message: str
+) -> None:
+    """A call without a response has the code that a gRPC client would expect, and says whether it may have run."""
+    detail = message if reason is Reason.INVALID_CALL else ""
+    result = Result(0, outcome, reason, "", attempts, 0, 0, 0, detail, never_ran=not may_have_run)
+    status = result_error(result)
+    metadata = {"may_have_run": str(may_have_run).lower()}
+    if isinstance(outcome, Answer):
+        metadata["http_status"] = "200"
+    assert (status.code, status.message) == (grpc.StatusCode[code].value[0], message)
+    info = error_details_pb2.ErrorInfo(reason=reason.value, domain="apiflux.v1", metadata=metadata)
+    assert details_of(status) == {error_details_pb2.ErrorInfo: info}
+
+
+def test_every_reason_without_a_response_has_its_row() -> None:
+    """The others come with an HTTP answer, which is no error of the call."""
+    answered = {reason for reason in Reason if reason.value.startswith("HTTP_")} | {Reason.KEY_REJECTED}
+    assert {reason for _, reason, *_ in RESULTS} == set(Reason) - answered
