@@ -20,7 +20,7 @@ from apiflux_grpc.core.window import Window
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
-from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver
+from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver, loop_clock
 from tests.core.test_limits_machine import EVERYTHING, LimitsMachine
 
 MINUTE: Final = 60 * SECOND
@@ -254,11 +254,10 @@ def test_a_cut_comes_back_by_the_clock_though_nobody_asked() -> None:
 @pytest.mark.parametrize("whose", ["key", "upstream"])
 async def test_a_probe_that_comes_too_late_to_be_sent_is_followed_by_another(whose: str) -> None:
     """A probe ends with a word to its breaker whatever becomes of it, or nothing could ever go again."""
-    loop = asyncio.get_running_loop()
-    upstream = FakeUpstream(lambda: int(loop.time() * 1e9))
+    upstream = FakeUpstream(loop_clock)
     pool = Pool("pool", (Key("key-0", "secret", (Limit(1000, SECOND, kind=BUCKET),)),), JITTER, patience=HOUR)
     parts = PoolParts(pool, lambda: upstream, FakePacer)
-    engine = Engine([parts], SilentObserver(), clock=lambda: int(loop.time() * 1e9))
+    engine = Engine([parts], SilentObserver(), clock=loop_clock)
     await engine.start(own_thread=False)
     policy = RetryPolicy(max_attempts=1)
     engine.submit(BatchSpec("pool", "caller", [Call()] * 20, policy))

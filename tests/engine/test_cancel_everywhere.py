@@ -20,7 +20,7 @@ from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.engine.ticket import Ticket
-from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver
+from apiflux_grpc.testing import FakePacer, FakeUpstream, SilentObserver, loop_clock
 
 pytestmark = pytest.mark.looptime
 
@@ -95,18 +95,13 @@ class Bench:
     """An engine on the test's loop, with two keys that share limits."""
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def clock() -> int:
-            return int(loop.time() * 1e9)
-
         self.before = asyncio.all_tasks()
-        self.upstream = Flaky(clock)
+        self.upstream = Flaky(loop_clock)
         self.observer = Crashes()
         keys = tuple(Key(f"key-{place}", "secret", LIMITS, 3) for place in range(2))
         group = Group(("key-0", "key-1"), (Limit(6, SECOND),))
         pool = Pool("default", keys, SECOND // 10, groups=(group,))
-        self.engine = Engine([PoolParts(pool, lambda: self.upstream, FakePacer)], self.observer, clock=clock)
+        self.engine = Engine([PoolParts(pool, lambda: self.upstream, FakePacer)], self.observer, clock=loop_clock)
 
     def submit(self, calls: int, ordered: bool = False) -> Ticket:
         costs = [1 + place % 9 for place in range(calls)]

@@ -22,7 +22,7 @@ from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec, Over
 from apiflux_grpc.engine.outbox import BYTES, PLACES, Outbox
 from apiflux_grpc.engine.ticket import Ticket
-from apiflux_grpc.testing import FakeUpstream
+from apiflux_grpc.testing import FakeUpstream, loop_clock
 from tests.engine.told import Told
 
 if TYPE_CHECKING:
@@ -39,16 +39,11 @@ class Bench:
     """An engine over a FakeUpstream, and what a server would do with it."""
 
     def __init__(self, *limits: Limit, bounds: Bounds | None = None) -> None:
-        loop = asyncio.get_running_loop()
-
-        def clock() -> int:
-            return int(loop.time() * 1e9)
-
-        self.upstream = FakeUpstream(clock)
+        self.upstream = FakeUpstream(loop_clock)
         self.told = Told()
         pool = Pool("default", (Key("key-1", "secret", limits),), arrival_jitter=0, max_connections=1 << 40)
         parts = PoolParts(pool, lambda: self.upstream, None)
-        self.engine = Engine([parts], self.told, bounds=bounds, clock=clock)
+        self.engine = Engine([parts], self.told, bounds=bounds, clock=loop_clock)
 
     def submit(self, calls: int, *, ordered: bool = False, idempotent: bool = True) -> Ticket:
         each = Call(idempotent=idempotent)

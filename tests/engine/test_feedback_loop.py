@@ -29,7 +29,7 @@ from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec, Over
 from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.engine.ticket import Ticket
-from apiflux_grpc.testing import FakeUpstream
+from apiflux_grpc.testing import FakeUpstream, loop_clock
 from tests.engine.told import Told
 
 pytestmark = pytest.mark.looptime
@@ -77,16 +77,11 @@ class Bench:
         latency: float = 0.01,
         **pool: object,
     ) -> None:
-        loop = asyncio.get_running_loop()
-
-        def clock() -> int:
-            return int(loop.time() * 1e9)
-
         self.told = Told()
-        self.upstream = Scripted(clock, answer_to, latency)
+        self.upstream = Scripted(loop_clock, answer_to, latency)
         each = tuple(Key(f"key-{number}", "secret", limits) for number in range(keys))
         made = Pool("default", each, arrival_jitter=0, **pool)  # type: ignore[arg-type]
-        self.engine = Engine([PoolParts(made, lambda: self.upstream, None)], self.told, clock=clock)
+        self.engine = Engine([PoolParts(made, lambda: self.upstream, None)], self.told, clock=loop_clock)
 
     async def run(self, calls: int, *, policy: RetryPolicy = POLICY, costs: list[int] | None = None) -> list[Result]:
         """The results of one batch."""

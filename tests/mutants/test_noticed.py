@@ -13,18 +13,17 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
-from apiflux_grpc.testing import FakeUpstream, SilentObserver
+from apiflux_grpc.testing import FakeUpstream, SilentObserver, loop_clock
 from tests.mutants.variants import VARIANTS
 
 SPEC = BatchSpec("pool", "caller", [Call()], RetryPolicy(max_attempts=1))
 
 
 def engine_over(*limits: Limit) -> tuple[Engine, FakeUpstream]:
-    loop = asyncio.get_running_loop()
-    upstream = FakeUpstream(lambda: int(loop.time() * 1e9))
+    upstream = FakeUpstream(loop_clock)
     pool = Pool("pool", (Key("key-0", "secret", limits),), 0)
     parts = PoolParts(pool, lambda: upstream, None)
-    return Engine([parts], SilentObserver(), clock=lambda: int(loop.time() * 1e9)), upstream
+    return Engine([parts], SilentObserver(), clock=loop_clock), upstream
 
 
 @pytest.mark.looptime

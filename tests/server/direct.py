@@ -13,7 +13,7 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.service import FluxService
-from apiflux_grpc.testing import SilentObserver
+from apiflux_grpc.testing import SilentObserver, loop_clock
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
@@ -75,14 +75,9 @@ async def direct(
     *limits: Limit, latency: int = 0, jitter: int = 0, defaults: Defaults | None = None
 ) -> AsyncIterator[Direct]:
     """A service over a simulated upstream; `latency` and `jitter` are ns."""
-    loop = asyncio.get_running_loop()
-
-    def clock() -> int:
-        return int(loop.time() * 1e9)
-
     pool = Pool("default", (Key("key-1", "secret", limits),), arrival_jitter=jitter, allow_repeat=True)
-    parts = PoolParts(pool, lambda: SimulatedUpstream((latency, latency), clock=clock), None)
-    engine = Engine([parts], SilentObserver(), clock=clock)
+    parts = PoolParts(pool, lambda: SimulatedUpstream((latency, latency), clock=loop_clock), None)
+    engine = Engine([parts], SilentObserver(), clock=loop_clock)
     await engine.start(own_thread=False)
     try:
         yield Direct(engine, defaults or Defaults())
