@@ -76,11 +76,12 @@ class HttpUpstream:
         """What an exchange came to, as an outcome without the key in it."""
         if not isinstance(ending, Reply):
             return ending
-        mask = self._requests.mask(attempt.key)
+        mask = self._requests.mask(attempt.key)  # the call's own key; no other can come back
         headers = self._text_of(ending.headers, mask)
         body, fault, truncated = ending.body, ending.fault, ending.truncated
         if body and "content-encoding" in headers:
             body, fault, truncated = self._decoded(headers, body, fault, truncated)
+        # Before the cap, or that could cut a secret in two, and half of it would not be found.
         body = mask.body(body, truncated or fault is not None)
         cap = self._settings.body_cap
         if len(body) > cap:

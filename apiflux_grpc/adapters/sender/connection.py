@@ -79,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         self._told = False  # that it was sent
         self.lost = False
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
+        # It keeps what it watches, so `is_quiet` costs one system call and no more.
         self._poll = select.poll()
         self._poll.register(sock.fileno(), HANG_UP | select.POLLIN)
 
@@ -113,18 +114,20 @@ class Connection(asyncio.BufferedProtocol):
         if written < len(wire):
             # The kernel's buffer is full (a large body). The rest goes through the transport, which keeps the order.
             self._transport.write(memoryview(wire)[written:])
-        if not self._nothing_went_out():
-            self._tell(now)
-        return True
-
-    def _tell(self, now: int) -> None:
-        if not self._told and self._exchange is not None:
+        if written or not self._nothing_went_out():
             self._told = True
-            self._exchange.sent(now)
+            exchange.sent(now)
+        return True
 
     def resume_writing(self) -> None:
         """The kernel took what it had not taken at first."""
-        self._tell(self._owner.clock())
+        self._tell()
+
+    def _tell(self) -> None:
+        """That the request was sent, if it hasn't been told."""
+        if not self._told and self._exchange is not None:
+            self._told = True
+            self._exchange.sent(self._owner.clock())
 
     def _nothing_went_out(self) -> bool:
         """Whether the request is still whole in our own buffer."""
@@ -224,7 +227,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._exchange is not None and error is not None:
-            self._read_rest()
+            self._read_rest()  # before `lost`, which ends the reading of TLS
         self.lost = True
         self._fail_greeting(error)
         if self._exchange is not None:
@@ -261,14 +264,15 @@ class Connection(asyncio.BufferedProtocol):
         self._end(ending, keep=False)
 
     def _end(self, ending: Reply | NotSent | Unknown, keep: bool) -> None:
-        if not isinstance(ending, NotSent):
-            self._tell(self._owner.clock())  # an answer that came before the kernel took all: sent all the same
+        if not self._told and not isinstance(ending, NotSent):
+            self._tell()  # something came back or may have arrived, so it was sent: said before `done`
+        # Free before anybody is told: in `finish` the next exchange may be written on this very connection.
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         # A request that isn't written to its end would be continued by the next one's bytes.
         if keep and not self._transport.get_write_buffer_size() and not self._transport.is_closing():
             self._reader.reset()
-            self._owner.keep(self)  # before `finish`, in which the next exchange may begin: it then finds this one
+            self._owner.keep(self)
         else:
             self.abort()
         self._owner.finish(exchange, ending)

@@ -55,18 +55,21 @@ class Dialer:
         loop = asyncio.get_running_loop()
         connection: Connection | None = None
         try:
+            # One bound for all three: an upstream that takes the connection and then says nothing in the handshake is
+            # as unreachable as one that swallows the SYN.
             async with asyncio.timeout(self._timeout):
                 addresses = await self._resolve()
                 start = self._clock()
                 # Not left to the loop: uvloop's create_connection has no happy_eyeballs_delay.
                 sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, loop=loop)
+                # Fading by 1/64 per dial: a slow one is told of for a while, and not for ever.
                 self.longest = max(self._clock() - start, self.longest - self.longest // 64)
                 connection = made = make(sock)
                 await loop.create_connection(lambda: made, sock=sock)
                 if self._tls is not None:
                     await made.greet(self._tls, self._host)
                 return made
-        except BaseException as error:
+        except BaseException as error:  # a cancel too: an open socket would be left to the collector
             if connection is not None:
                 connection.give_up()
             if not isinstance(error, OSError | ValueError):  # a ValueError: a host name that IDNA can't encode

@@ -6,36 +6,26 @@ Rule: the origin alone writes an exchange's `carrier`, `over` and `slot`; who su
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Cause, NotSent, Reason, Unknown
 
 
-class Reply:
-    """An answer: `headers` by name in lower case, the values of one name joined; `answered_at`: its head came (ns).
+class Reply(NamedTuple):
+    """An answer, as it came.
 
-    `truncated`: the body went over the cap, and what is here is a little more than the cap. `fault`: why the body isn't
-    whole. Not a dataclass: one is made per call, and a frozen one costs 1 us more.
+    `headers` by name in lower case, the values of one name joined; `answered_at`: its head came (ns); `truncated`: the
+    body went over the cap, and this is a little more than the cap; `fault`: why the body isn't whole.
     """
 
-    __slots__ = ("answered_at", "body", "fault", "headers", "status", "truncated")
-
-    def __init__(
-        self,
-        status: int,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        answered_at: int,
-        truncated: bool,
-        fault: Reason | None,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.answered_at = answered_at
-        self.truncated = truncated
-        self.fault = fault
+    # A tuple, since one is made per call: a class with slots costs more than twice as much.
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    answered_at: int
+    truncated: bool
+    fault: Reason | None
 
 
 class Carrier(Protocol):
@@ -51,12 +41,14 @@ class Carrier(Protocol):
 class Exchange:
     """One request, and who is told of it. Instants are ns of the origin's clock."""
 
+    # Compared by identity: the wheel keeps them as keys, and two calls may well have equal bytes.
     __slots__ = ("carrier", "deadline", "head_only", "over", "request", "send_by", "slot")
 
     def __init__(self, request: bytes, *, head_only: bool, deadline: int, send_by: int | None = None) -> None:
         self.request = request
         self.head_only = head_only  # HEAD: an answer has no body, whatever its head says (RFC 9112, section 6.3)
         self.deadline = deadline
+        # Written later, a call could arrive when its bucket's limit doesn't allow for it any more.
         self.send_by = send_by
         self.carrier: Carrier | None = None  # from the write on
         self.over = False  # `done` was said

@@ -87,6 +87,7 @@ class Origin:
             return self._finish_soon(exchange, OUT_OF_TIME)
         if exchange.send_by is not None and exchange.send_by < now:
             return self._finish_soon(exchange, LATE)
+        # From here on its deadline is watched: the time to connect is part of the call's.
         exchange.slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
@@ -101,10 +102,12 @@ class Origin:
 
     def cancel(self, exchange: Exchange) -> None:
         """Stop it; it is done in the next pass of the loop, as what is known of it. Idempotent."""
+        # Not now: the engine cancels many in one sweep, and isn't ready for their results inside it.
         asyncio.get_running_loop().call_soon(self._cancel, exchange)
 
     def finish(self, exchange: Exchange, ending: Reply | NotSent | Unknown) -> None:
         """The exchange's last word, if it hasn't been said."""
+        # Whoever comes second is right to come: a cancel and an answer may be on their way in one pass of the loop.
         if not exchange.over:
             exchange.over = True
             exchange.carrier = None
@@ -191,6 +194,7 @@ class Origin:
         if connection.lost:
             return
         if self._closed or len(self._all) > self._max_connections:
+            # The limit may be passed for a moment: dials go on after their calls gave up. Here it is kept again.
             connection.abort()
             return
         self._idle[connection] = self.clock()
@@ -237,6 +241,8 @@ class Origin:
 
     async def close(self) -> None:
         """End every exchange, and return when every connection is closed."""
+        # Three kinds of open ends, each of which may still become the next: a dial a connection, an exchange a dial.
+        # So the door is shut first, and connections are looked for twice.
         self._closed = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -245,7 +251,7 @@ class Origin:
         for task in dials:
             task.cancel()
         for exchange in self._busy.close():
-            self._cancel(exchange)
+            self._cancel(exchange)  # as what is known of it, and not just NotSent: it may have been written
         for connection in list(self._all):
             connection.abort()
         await asyncio.gather(*dials, return_exceptions=True)

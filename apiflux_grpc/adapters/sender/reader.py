@@ -62,7 +62,7 @@ class Reader:
 
     def expect(self, head_only: bool) -> None:
         """The next answer begins; `head_only`: it has no body, whatever its head says."""
-        # A new parser costs 0.3 us, and no state of an earlier answer can leak into this one.
+        # A new parser for each answer: no state of an earlier one can leak into this one.
         self._parser = HttpResponseParser(self)
         self._head_only = head_only
 

@@ -27,14 +27,14 @@ class Wheel(Generic[T]):
         self._tick = tick
         self._clock = clock
         self._ring = ring
-        self._slots: dict[int, dict[T, None]] = {}
+        self._slots: dict[int, dict[T, None]] = {}  # a dict for its order, and to take back in O(1)
         self._ticks: list[int] = []  # a heap of the slots
         self._timer: asyncio.TimerHandle | None = None
         self._timer_slot = 0
 
     def put(self, at: int, item: T) -> int:
         """`item` is due at `at` (ns). Returns the slot for `take_back`."""
-        slot = -(-at // self._tick)
+        slot = -(-at // self._tick)  # rounded up: late by a part of a tick, and never early
         items = self._slots.get(slot)
         if items is None:
             items = self._slots[slot] = {}
@@ -46,6 +46,7 @@ class Wheel(Generic[T]):
 
     def take_back(self, slot: int, item: T) -> None:
         """`item` isn't due any more."""
+        # An empty slot stays until its time: to look for it in the heap would cost more than to ring for nothing.
         items = self._slots.get(slot)
         if items is not None:
             items.pop(item, None)
@@ -68,13 +69,13 @@ class Wheel(Generic[T]):
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer = None  # first: what is rung may put new items, which then set it
         now = self._clock()
         due: list[T] = []
         while self._ticks and self._ticks[0] * self._tick <= now:
             due += self._slots.pop(heappop(self._ticks))
         if due:
-            self._ring(due)
+            self._ring(due)  # together: one pass of the loop, however many fall due at once
         if self._ticks and self._timer is None:
             self._arm()
 
