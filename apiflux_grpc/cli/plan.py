@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from apiflux_grpc.cli.options import ConfigOption, HtmlOption, load_settings
-from apiflux_grpc.core.model import MAX_CONNECTIONS
 
 
 def plan(
@@ -17,7 +16,7 @@ def plan(
     keys: Annotated[int | None, typer.Option(help="How many keys; default: 1.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(help="Calls in flight of each key; default: no bound.")] = None,
     max_connections: Annotated[
-        int | None, typer.Option(help=f"Calls in flight of all keys; default: {MAX_CONNECTIONS}.")
+        int | None, typer.Option(help="Calls in flight of all keys; default: that of a configured pool.")
     ] = None,
     latency: Annotated[
         str | None,
