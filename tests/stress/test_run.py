@@ -15,7 +15,8 @@ from apiflux_grpc.stress.figures import Measured
 from apiflux_grpc.stress.options import Profile
 from tests.stress.results import took
 
-SMALL = Profile(4, 30, JudgeLimit(20, SECOND // 2), (1_000_000, 2_000_000))
+# More than the run has calls: a call that a busy machine delays must not be a violation.
+SMALL = Profile(4, 30, JudgeLimit(200, SECOND // 2), (1_000_000, 2_000_000))
 
 
 def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +36,7 @@ def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "Fairness: how far the batches are",
         "When the requests ended",
     ]
-    assert "what the keys&#x27; limits allow in the long run, 120.0" in page
+    assert "what the keys&#x27; limits allow in the long run, 1,200.0" in page
     for text in ("http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src=", "href="):
         assert text not in page
 
