@@ -3,13 +3,15 @@
 Rule: whatever is wrong is a Fault with its place, all of them are reported together, and no message shows a value,
 since any value may be a secret in the wrong place.
 
-    types       what comes out
-    values      one value each: a status range, a URL, a name, a secret
-    tables      the pydantic models of the TOML file's tables and of the environment
-    sources     reads the TOML file, `.env` and the environment
-    findings    faults and warnings, each with its place
-    pools, keys, limits, tls, seed     a pool of the file, the parts of one, and the pool that the environment makes
-    reading     puts them together
+    types           what comes out
+    values          one value each: a status range, a URL, a name, a secret
+    tables          the pydantic models of the TOML file's tables and of the environment
+    judging         raw values against a model
+    sources         reads the TOML file, `.env` and the environment
+    findings        faults and warnings, each with its place
+    pools           a pool of the file; keys, limits and tls are parts of one
+    default_pool    the pool `default` of the environment, if the file has none
+    reading         puts them together
 
 A field is judged by itself first, in its model; what needs several fields, a file or a variable is judged after that
 by plain functions. Nothing here knows how anything is built from the settings.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.settings import values
+from apiflux_grpc.settings.default_pool import default_pool
 from apiflux_grpc.settings.pools import pool_settings
-from apiflux_grpc.settings.seed import seed_pools
 from apiflux_grpc.settings.sources import Sources
 from apiflux_grpc.settings.types import Settings, SettingsError
 
@@ -32,7 +32,7 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
     host, port = _address(sources, bind)
     _check_server(sources)
     pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
-    pools = seed_pools(sources, latency) + pools
+    pools = default_pool(sources, latency) + pools
     _warn_of_shared_secrets(sources, pools)
     repeat_count = _repeat_count(sources, mode)
     if sources.findings.faults:

@@ -14,7 +14,7 @@ from tests.settings.writing import CANARY, env_faults
 ROOT = Path(__file__).parents[2]
 
 
-def test_nothing_at_all_is_the_seed_s_defaults() -> None:
+def test_nothing_has_to_be_configured() -> None:
     """Without any configuration: pool `default`, three keys, 1,000 calls a minute each, on the simulator."""
     settings = load(None, environ={})
     (pool,) = settings.pools
@@ -52,8 +52,8 @@ def test_nothing_at_all_is_the_seed_s_defaults() -> None:
         *(({"TEST_MODE": word}, "mode", "production") for word in ("false", "0", "no", "off", "Off")),
     ],
 )
-def test_the_seed_s_names(environ: dict[str, str], name: str, value: object) -> None:
-    """Each name of the seed says what it said there; an empty one says nothing."""
+def test_each_variable_sets_one_thing(environ: dict[str, str], name: str, value: object) -> None:
+    """Each variable sets its one setting; an empty one sets nothing."""
     assert getattr(load(None, environ=environ), name) == value
 
 
@@ -67,7 +67,7 @@ def test_the_simulator_s_latency_is_that_of_the_mode() -> None:
     assert default == (500 * MILLISECOND, 3000 * MILLISECOND)
 
 
-def test_upstream_url_makes_the_seed_s_pool_a_real_one() -> None:
+def test_upstream_url_makes_the_default_pool_a_real_one() -> None:
     """With UPSTREAM_URL the pool `default` calls it, the key in X-API-Key, and synthetic load is off."""
     environ = {"UPSTREAM_URL": "http://127.0.0.1:9000/v1/", "API_KEYS": " a , b ", "RATE_LIMIT": "5"}
     settings = load(None, environ=environ)
@@ -117,7 +117,7 @@ def test_a_fault_of_the_environment_has_its_name(environ: dict[str, str], fault:
     assert only.startswith(fault)
 
 
-def test_the_seed_s_file_loads_clean() -> None:
+def test_the_example_of_dotenv_loads_clean() -> None:
     """.env.example can be copied to .env as it is, and says the defaults but for BATCH_SIZE."""
     settings = load(None, environ={}, dotenv=ROOT / ".env.example")
     assert (settings.batch_size, settings.warnings) == (10, ())

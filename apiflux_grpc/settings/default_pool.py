@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.settings.sources import Sources
 
 
-def seed_pools(sources: Sources, latency: tuple[int, int]) -> list[PoolSettings]:
+def default_pool(sources: Sources, latency: tuple[int, int]) -> list[PoolSettings]:
     """That pool, or none."""
     env, findings = sources.env, sources.findings
     named = sorted(sources.set_names & {"API_KEYS", "RATE_LIMIT", "UPSTREAM_URL"})
