@@ -119,7 +119,7 @@ class Batches:
             case Beat(detail):
                 now = self._clock()
                 pools = {name: pump.info(now, detail=detail) for name, pump in self.pumps.items()}
-                self._post(Echo(Snapshot(pools, len(self._open))))
+                self._post(Echo(Snapshot(pools, len(self._open)), detail))
             case Ask(id, pool, caller, calls, cost):
                 makespan, binding = self.pumps[pool].dispatcher.makespan(caller, calls, cost, self._clock())
                 self._post(Told(id, makespan, binding))

@@ -189,11 +189,11 @@ class Engine:
                 self.admission.received(len(items))
                 if over is not None:
                     self._forget(ticket)
-            case Echo(state):
+            case Echo(state, detail):
                 self._echo_at = asyncio.get_running_loop().time()
                 self._set_health(self.failure is None)
                 self.snapshot = state
-                if any(pool.keys for pool in state.pools.values()):
+                if detail:
                     echoes, self._echoes = self._echoes, []
                     for echo in echoes:
                         if not echo.done():

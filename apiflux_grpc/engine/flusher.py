@@ -1,7 +1,8 @@
 """When results leave for the server.
 
 Rule: the first and the last result of a batch at once; else at `count` results or FLUSH_BYTES; else after 1 ms for
-each open batch, at least 5 and at most 100 ms. One timer serves all outboxes, oldest first.
+each open batch, at least 5 and at most 100 ms. A message costs ten times what a result in it does, so with many
+batches results wait a little for company. One timer serves all outboxes, oldest first.
 
 Owner: the engine's loop.
 """
@@ -45,7 +46,7 @@ class Flusher:
         self.streams = 0
 
     def offer(self, outbox: Outbox, now: int) -> None:
-        """The outbox has something new: post it now or later."""
+        """The outbox has something new, or its batch is finished: post it now or later."""
         if outbox.batch.finished:
             self._flush(outbox, now)
         elif not outbox.ready:
@@ -54,6 +55,7 @@ class Flusher:
             self._flush(outbox, now)
         elif not outbox.queued:
             outbox.queued = True
+            # The delay changes with `streams`, so a later outbox may be due earlier. It waits behind: by 95 ms at most.
             outbox.due = now + min(max(self.streams, 5), 100) * MILLISECOND
             self._waiting.append(outbox)
             if self._timer is None:

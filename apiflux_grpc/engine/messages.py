@@ -170,9 +170,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """The answer to a Beat."""
+    """The answer to a Beat; `detail` as it asked."""
 
     snapshot: Snapshot
+    detail: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ OF_MAILBOX: Final = ("tests/engine/test_mailbox.py",)
 OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
 OF_FORECAST: Final = ("tests/core/test_forecast.py",)
+CHECKS: Final = "apiflux_grpc/core/checks.py"
+OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 OF_CANCEL: Final = ("tests/engine/test_cancel_everywhere.py",)
 
@@ -472,5 +474,41 @@ VARIANTS: Final = (
         "            _cut_out(raw, way)",
         "            raw.clear()",
         ("tests/settings/test_faults.py",),
+    ),
+    Variant(
+        "a hidden .. passes as a usual path",
+        CHECKS,
+        "|%(?!2[Ee])[0-9A-Fa-f]",
+        "|%[0-9A-Fa-f]",
+        OF_WIRE,
+    ),
+    Variant("an id is used twice", CHECKS, "        self._used.add(id)\n", "", OF_WIRE),
+    Variant(
+        "allow_paths binds only paths that begin with a slash",
+        CHECKS,
+        'path if path.startswith("/") else f"/{path}"',
+        'path if path.startswith("/") else self._pool.allow_paths[0]',
+        OF_WIRE,
+    ),
+    Variant(
+        "a caller's reasons widen the pool's",
+        CHECKS,
+        "own.reasons & asked if reasons",
+        "own.reasons | asked if reasons",
+        OF_WIRE,
+    ),
+    Variant(
+        "a stream is read however little was answered",
+        "apiflux_grpc/server/feeding.py",
+        "ticket.unfinished >= window() or ",
+        "",
+        OF_STREAM,
+    ),
+    Variant(
+        "a cancel during a blocked write is a fault of ours",
+        "apiflux_grpc/server/interceptors.py",
+        "elif self._context.cancelled() or isinstance(error, grpc.aio.InternalError):",
+        "elif self._context.cancelled():",
+        ("tests/server/test_cancelling.py",),
     ),
 )

@@ -26,17 +26,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str | None, int]]:
     ]
 
 
-@pytest.mark.parametrize("where", ["_admit", "look"])
-async def test_a_cancellation_of_our_own_hangs_nobody(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+@pytest.mark.parametrize("method", ["submit", "look"])
+async def test_a_cancellation_of_our_own_hangs_nobody(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """CancelledError in a handler whose RPC nobody cancelled is a fault of ours: INTERNAL, not a client that waits."""
 
-    async def cancelled(*_: object) -> None:
+    def cancelled(*_: object) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(FluxService if where == "_admit" else Engine, where, cancelled)
+    monkeypatch.setattr(Engine, method, cancelled)
     async with serving() as server, Client(server.address) as client:
         with pytest.raises(InternalError):
-            await (client.info(timeout=2) if where == "look" else anext(client.repeat(1, timeout=2)))
+            await (client.info() if method == "look" else anext(client.repeat(1)))
         monkeypatch.undo()
         assert (await anext(client.repeat(1))).ok
 

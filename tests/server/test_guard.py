@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import Client, InternalError, InvalidRequest
+from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server.interceptors import CanonicalLine, caller_of
-from apiflux_grpc.server.service import FluxService
 from tests.server.serving import serving
 
 
@@ -133,10 +133,10 @@ async def test_an_unhandled_exception_says_nothing_but_an_id(
 ) -> None:
     """A fault of ours is INTERNAL with an opaque id that the log has too; its text stays here."""
 
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("canary text")
 
-    monkeypatch.setattr(FluxService, "_admit", broken)
+    monkeypatch.setattr(Engine, "submit", broken)
     async with serving() as server, Client(server.address) as client:
         with pytest.raises(InternalError) as caught:
             await anext(client.repeat(1))
