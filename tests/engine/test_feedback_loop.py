@@ -142,7 +142,7 @@ async def test_a_429_cuts_the_limit_and_it_comes_back() -> None:
     bench = Bench(answer, Limit(100, 10 * SECOND), keys=1)
     policy = RetryPolicy(max_attempts=1)
     await bench.run(50, policy=policy)
-    assert bench.told.events.count("key-0 cut 100 per 10s") == 1
+    assert bench.told.events.count("key-0 cut 100 calls per 10s") == 1
     refuse = False
     await asyncio.sleep(5)
     window = 10.002
