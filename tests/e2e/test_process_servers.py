@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from apiflux_grpc.testing.served import secrets_for
+from apiflux_grpc.testing.served import ServedProcess, secrets_for
+from tests.client.scripted import free_port
 from tests.e2e.commands import indexes, read_until, rows_in, rows_of, run, running, wait_for_rows, write_lines
 from tests.e2e.house import KEYS, Upstream, pool, upstream_served
 from tests.e2e.test_process_files import mixed
 from tests.e2e.test_process_stop import number_of, posts
 
 
-@contextmanager
-def port_of_nobody() -> Iterator[int]:
-    """A port that is bound, and nobody listens there."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@contextmanager
-def served_at(folder: Path, url: str, port: int) -> Iterator[Popen[str]]:
-    """A server of pool `default` on this port, until the block ends or it is ended."""
-    (folder / "apiflux.toml").write_text(pool("default", url))
-    options = ["--log-level", "error", "serve", "--config", "apiflux.toml", "--bind", f"127.0.0.1:{port}"]
-    with running(*options, cwd=folder, environ=secrets_for(KEYS)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("listening on ")
-        yield process
+def served(url: str, port: int) -> ServedProcess:
+    """A server of pool `default` on this port."""
+    return ServedProcess(pool("default", url), secrets_for(KEYS), port=port)
 
 
 def wait_until_it_drains(port: int) -> None:
@@ -62,20 +48,19 @@ def test_a_run_outlives_its_server(tmp_path: Path, upstream: tuple[Upstream, str
     source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
     own, url = upstream
     own.hold(lambda name: number_of(name) >= 40)
-    with port_of_nobody() as port:
-        pass
+    port = free_port()
     arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--output", output, "--window", "20")
-    with served_at(tmp_path, url, port) as server, running(*arguments, cwd=tmp_path) as process:
+    with served(url, port) as server, running(*arguments, cwd=tmp_path) as process:
         wait_for_rows(output, 40)
         own.wait_for(60)
-        server.send_signal(signum)
-        if signum == signal.SIGTERM:
-            wait_until_it_drains(port)
+        if signum == signal.SIGKILL:
+            server.kill()
         else:
-            server.wait()
+            os.kill(server.pid, signum)
+            wait_until_it_drains(port)
         own.release()
-        server.wait()
-        with served_at(tmp_path, url, port):
+        server.terminate()
+        with served(url, port):
             _, err = process.communicate(timeout=50)
     rows = rows_of(output)
     assert indexes(rows) == list(range(100))
@@ -98,21 +83,20 @@ def test_what_a_drained_server_never_sent_is_not_in_doubt(tmp_path: Path, upstre
     source, output = write_lines(tmp_path / "calls.jsonl", posts(100)), tmp_path / "out.jsonl"
     own, url = upstream
     own.hold(lambda name: number_of(name) >= 20)
-    with port_of_nobody() as port:
-        pass
+    port = free_port()
     arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--output", output, "--window", "40")
-    with served_at(tmp_path, url, port) as server, running(*arguments, cwd=tmp_path) as process:
+    with served(url, port) as server, running(*arguments, cwd=tmp_path) as process:
         own.wait_for(60)
-        server.send_signal(signal.SIGTERM)
+        os.kill(server.pid, signal.SIGTERM)
         wait_until_it_drains(port)
         own.release()
-        server.wait()
+        server.terminate()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)  # at whatever moment: of the run, or of the interpreter's end
         _, err = process.communicate(timeout=50)
     assert process.returncode == 4, err
     assert 20 <= len(rows_of(output)) < 100
-    with served_at(tmp_path, url, port):
+    with served(url, port):
         done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert own.arrived == {f"POST /n/{number}": 1 for number in range(100)}
@@ -123,12 +107,11 @@ def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, upstream: tuple
     """With --wait it says so once and goes on when the server is there; everything is sent once."""
     source = write_lines(tmp_path / "calls.jsonl", mixed(20, ids=True))
     own, url = upstream
-    with port_of_nobody() as port:
-        pass
+    port = free_port()
     arguments = ("process", "--target", f"127.0.0.1:{port}", source, "--wait", "50")
     with running(*arguments, cwd=tmp_path) as process:
         read_until(process.stderr, f"waiting up to 50 s for a server at 127.0.0.1:{port}")
-        with served_at(tmp_path, url, port):
+        with served(url, port):
             out, err = process.communicate(timeout=55)
     assert process.returncode == 0, err
     assert "waiting up to" not in err
@@ -140,7 +123,9 @@ def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, upstream: tuple
 def test_a_server_that_never_comes_is_told(tmp_path: Path) -> None:
     """At once, with a hint; with --wait after that time; and Ctrl-C ends the wait. Nothing is left behind."""
     source, output = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False)), tmp_path / "out.jsonl"
-    with port_of_nobody() as port:
+    with socket.socket() as taken:  # bound, and nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
         target = f"127.0.0.1:{port}"
         arguments = ("process", "--target", target, source, "--output", output)
         at_once = run(*arguments, cwd=tmp_path)
