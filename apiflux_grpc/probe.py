@@ -39,7 +39,7 @@ class Probed:
 async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
     """`GET path` with every key of these pools, all at once.
 
-    Raises InvalidRequest where a pool doesn't take that path.
+    Raises InvalidRequest if a pool doesn't take that path.
     """
     alone: list[PoolParts] = []
     specs: list[BatchSpec] = []

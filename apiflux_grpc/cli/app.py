@@ -1,8 +1,8 @@
 """The command line: serve, process, stress, judge, plan, check-config; each in its file, put together here.
 
-Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 fine;
-1 a fault of ours, or of what standard output is; 2 usage, configuration, bad input, port in use; 3 some calls failed,
-or the judge found a violation; 4 cut short.
+Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 success;
+1 an internal fault, or standard output that can't be written to; 2 bad usage, configuration or input, or a port in use;
+3 some calls failed, or the judge found a violation; 4 cut short.
 
 A command's file imports typer alone; what the command needs is imported when it runs, so that none pays for another.
 """
@@ -53,8 +53,8 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    log_level: Annotated[LogLevel, typer.Option(help="The least severe lines to log.")] = LogLevel.info,
-    log_format: Annotated[LogFormat, typer.Option(help="For people or for machines.")] = LogFormat.console,
+    log_level: Annotated[LogLevel, typer.Option(help="The lowest level to log.")] = LogLevel.info,
+    log_format: Annotated[LogFormat, typer.Option(help="Log lines for people or for machines.")] = LogFormat.console,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,

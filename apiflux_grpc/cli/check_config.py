@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def check_config(
-    file: Annotated[Path, typer.Argument(help="A TOML file.")],
-    probe: Annotated[bool, typer.Option("--probe", help="Make one real call with each key too.")] = False,
-    path: Annotated[str, typer.Option(help="Of that call: GET PATH.")] = "/",
+    file: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")],
+    probe: Annotated[bool, typer.Option("--probe", help="Also make one real call with each key.")] = False,
+    path: Annotated[str, typer.Option(help="The path of that call, a GET.")] = "/",
 ) -> None:
-    """Say every fault of a configuration with its place, or what it amounts to."""
+    """Check a configuration: list its faults, each with its place, or its pools, keys and limits."""
     from rich.console import Console
     from rich.table import Table
 

@@ -8,25 +8,30 @@ import typer
 
 
 def judge(
-    limit: Annotated[list[str], typer.Option("--limit", help="MAX/DURATION for every key, like 1000/60s.")],
-    key: Annotated[list[str], typer.Option("--key", help="A key, or LABEL=KEY.")],
-    bind: Annotated[str, typer.Option("--bind", help="HOST:PORT; port 0 picks one.")] = "127.0.0.1:9000",
-    key_in: Annotated[str, typer.Option(help="header:NAME, bearer or query:NAME.")] = "header:X-API-Key",
+    limit: Annotated[list[str], typer.Option("--limit", help="A limit of every key, MAX/DURATION, like 1000/60s.")],
+    key: Annotated[list[str], typer.Option("--key", help="A key that is accepted, KEY or LABEL=KEY.")],
+    bind: Annotated[
+        str, typer.Option("--bind", help="HOST:PORT to listen on; port 0 picks a free port.")
+    ] = "127.0.0.1:9000",
+    key_in: Annotated[
+        str, typer.Option(help="Where calls have their key: header:NAME, bearer or query:NAME.")
+    ] = "header:X-API-Key",
     latency: Annotated[str, typer.Option(help="How long an answer takes, like 20ms or 10ms..50ms.")] = "0",
     fault: Annotated[
-        list[str] | None, typer.Option(help="FAULT=PROBABILITY, like 500=0.01, hang=0.001 or '503;retry-after=2=0.05'.")
+        list[str] | None,
+        typer.Option(help="A fault and its probability, like 500=0.01, hang=0.001 or '503;retry-after=2=0.05'."),
     ] = None,
     reject: Annotated[
         list[str] | None,
-        typer.Option(help="Answer a key 401: LABEL=2s..5s since the start, or LABEL=3, its first calls."),
+        typer.Option(help="When a key is answered 401: LABEL=2s..5s after the start, or LABEL=3, its first calls."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of --fault: the same calls meet the same faults.")] = 0,
-    tls_cert: Annotated[str | None, typer.Option(help="Speak TLS with this certificate, a PEM file.")] = None,
+    seed: Annotated[int, typer.Option(help="With the same seed, the same calls meet the same --fault.")] = 0,
+    tls_cert: Annotated[str | None, typer.Option(help="Use TLS with this certificate, a PEM file.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="The key of that certificate, a PEM file.")] = None,
 ) -> None:
-    """An upstream that enforces limits and tells the most arrivals of a key in any window.
+    """Run an upstream that enforces limits, and reports the most arrivals of each key in any window.
 
-    A call may ask for a fault too: X-Judge-Fault: 500,ok fails it once.
+    A call can ask for a fault itself: X-Judge-Fault: 500,ok fails it once.
     """
     from apiflux_grpc.judge import faults
     from apiflux_grpc.judge import options as tool

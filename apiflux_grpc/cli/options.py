@@ -35,9 +35,13 @@ def check_optional_target(value: str | None) -> str | None:
     return None if value is None else checked(check_target, value)
 
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file; see examples/apiflux.toml.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The configuration, a TOML file; see examples/apiflux.toml.")
+]
 TargetOption = Annotated[str, typer.Option("--target", callback=check_optional_target, help="HOST:PORT of the server.")]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with charts too: the extra `report`.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Also write a page with charts; needs the extra `report`.")
+]
 
 
 def load_settings(config: Path | None, bind: str | None = None) -> Settings:

@@ -12,9 +12,11 @@ from apiflux_grpc.cli.options import ConfigOption, HtmlOption, load_settings
 def plan(
     config: ConfigOption = None,
     pool: Annotated[str | None, typer.Option(help="The pool of --config to plan for; default: default.")] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="MAX/DURATION for every key, like 1000/60s.")] = None,
-    keys: Annotated[int | None, typer.Option(help="How many keys; default: 1.")] = None,
-    max_in_flight: Annotated[int | None, typer.Option(help="Calls in flight of each key; default: no bound.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="A limit of every key, MAX/DURATION, like 1000/60s.")] = None,
+    keys: Annotated[int | None, typer.Option(help="Number of keys; default: 1.")] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="Most calls of each key in flight; default: no bound.")
+    ] = None,
     max_connections: Annotated[
         int | None, typer.Option(help="Calls in flight of all keys; default: that of a configured pool.")
     ] = None,
@@ -22,9 +24,11 @@ def plan(
         str | None,
         typer.Option(help="How long an answer takes, like 20ms or 500ms..3s; default: the simulator's, else 200ms."),
     ] = None,
-    calls: Annotated[int | None, typer.Option(help="Calls of each batch.")] = None,
-    batches: Annotated[int | None, typer.Option(help="So many such batches, all at once; default: 1.")] = None,
-    batch: Annotated[list[str] | None, typer.Option(help="SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Number of calls in each batch.")] = None,
+    batches: Annotated[int | None, typer.Option(help="Number of batches, all at once; default: 1.")] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option(help="A batch, SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")
+    ] = None,
     fail: Annotated[
         float | None,
         typer.Option(
@@ -38,7 +42,7 @@ def plan(
         list[str] | None, typer.Option(metavar="LABEL", help="A key that is answered 401 all the time.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of latencies and failures: the same seed draws the same.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines, on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: HtmlOption = None,
 ) -> None:
     """How long batches take with these keys and limits, and which limit holds them back.

@@ -23,24 +23,28 @@ def _seconds(value: float | None) -> float | None:
 
 
 def process(
-    file: Annotated[str, typer.Argument(help="JSON Lines of calls, or .csv with --template; - for standard input.")],
+    file: Annotated[str, typer.Argument(help="JSON Lines of calls, or CSV with --template; - is standard input.")],
     target: TargetOption = format_address(HOST, PORT),
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
     output: Annotated[
         Path | None,
-        typer.Option(help="Where results go; default: standard output. Given again, calls with a result are skipped."),
+        typer.Option(
+            help="The file for results; default: standard output. Calls that have a result there are not sent again."
+        ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option(help="The call a row of CSV makes: JSON with {column} in strings, or @FILE.")
+        str | None, typer.Option(help="The call that a row of CSV makes: JSON with {column} in strings, or @FILE.")
     ] = None,
-    skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Send the others.")] = False,
-    ordered: Annotated[bool, typer.Option("--ordered", help="Results in the order of the calls.")] = False,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Send the calls of all other lines.")
+    ] = False,
+    ordered: Annotated[bool, typer.Option("--ordered", help="Write results in the order of the calls.")] = False,
     wait: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
             callback=_seconds,
-            help="Wait as long as that for a server that isn't there yet.",
+            help="How long to wait for a server that isn't up yet.",
             min=0.001,
         ),
     ] = None,
@@ -49,27 +53,33 @@ def process(
         typer.Option(
             metavar="SECONDS",
             callback=_seconds,
-            help="Seconds for the whole; then nothing more is sent, and calls in flight are waited for a little.",
+            help="How long the run may take. Then nothing more is sent, and calls in flight get 5 s to finish.",
             min=0.001,
         ),
     ] = None,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Send calls again whose result in --output is a failure, if they may be."),
+        typer.Option(
+            "--retry-failed",
+            help="Send failed calls of --output again, except those that may have run and must not run twice.",
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Forget what --output has.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over: drop the results in --output.")] = False,
     window: Annotated[
-        int, typer.Option(help="Calls without a result at once; as many can be in doubt after a crash.", min=1)
+        int,
+        typer.Option(
+            help="How many calls may wait for a result at once; after a crash, so many can be in doubt.", min=1
+        ),
     ] = 2000,
-    ca_file: Annotated[Path | None, typer.Option(help="TLS: whom to trust, PEM.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="TLS: the client's certificate, PEM.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="TLS with the well-known authorities.")] = False,
+    ca_file: Annotated[Path | None, typer.Option(help="TLS: the authorities to trust, a PEM file.")] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="TLS: the certificate of this client, a PEM file.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="TLS: the key of that certificate, a PEM file.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="TLS, trusting the well-known authorities.")] = False,
 ) -> None:
     """Send a file of calls, of any size, and write their results as JSON Lines.
 
-    Stopped, or after a crash, the same command with the same --output goes on. The variable APIFLUX_TOKEN has the
-    token for servers that ask for one.
+    After a stop or a crash, run the same command with the same --output again to continue. The token for a server that
+    asks for one is read from the variable APIFLUX_TOKEN.
     """
     import asyncio
 
@@ -81,7 +91,7 @@ def process(
     from apiflux_grpc.jobs.run import run_job
 
     if output is None and sys.stdout is None:
-        say("standard output is closed; --output FILE says where results go")
+        say("standard output is closed; write the results to a file with --output FILE")
         raise typer.Exit(CUT_SHORT)
     try:
         secure = TlsOptions(ca_file, cert_file, key_file) if tls or ca_file or cert_file or key_file else None

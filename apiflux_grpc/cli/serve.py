@@ -12,9 +12,11 @@ from apiflux_grpc.cli.streams import say
 
 def serve(
     config: ConfigOption = None,
-    bind: Annotated[str | None, typer.Option("--bind", help="HOST:PORT; port 0 picks one.")] = None,
+    bind: Annotated[
+        str | None, typer.Option("--bind", help="HOST:PORT to listen on; port 0 picks a free port.")
+    ] = None,
 ) -> None:
-    """Serve until SIGTERM. Without a configuration: pool `default` on the simulator."""
+    """Run the server until SIGTERM. Without a configuration it has the pool `default`, on the simulator."""
     from apiflux_grpc import bootstrap
     from apiflux_grpc.core.errors import EngineFailed
     from apiflux_grpc.server.lifecycle import PortInUse

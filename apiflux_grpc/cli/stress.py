@@ -17,17 +17,17 @@ def stress(
         typer.Option(
             "--target",
             callback=check_optional_target,
-            help="HOST:PORT of a server; without: a judge and a server are started.",
+            help="HOST:PORT of a running server; default: start a judge and a server.",
         ),
     ] = None,
     html: HtmlOption = None,
 ) -> None:
-    """100 concurrent requests, a table, and the judge's verdict."""
+    """Run 100 concurrent requests, and print a table and the judge's verdict."""
     from apiflux_grpc.stress.options import FULL, QUICK
     from apiflux_grpc.stress.run import run_stress
 
     if quick == full:
-        raise typer.BadParameter("say either --quick or --full")
+        raise typer.BadParameter("set either --quick or --full")
     settings = load_settings(None)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL

@@ -30,7 +30,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:64]!r} stands twice in one object")
+        raise ValueError(f"the name {twice[:64]!r} is used twice in one object")
     return data
 
 
@@ -51,9 +51,9 @@ def parse_json(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deeply") from None
+        raise ValueError("not JSON that can be read: it is nested too deeply") from None
     if not isinstance(data, dict):
-        raise ValueError(f"a call is a JSON object, not {type(data).__name__}")
+        raise ValueError(f"must be a JSON object, not {type(data).__name__}")
     return data
 
 
@@ -63,7 +63,7 @@ def parse_call(line: str) -> pb.Call:
 
 
 def check_names(data: Mapping[str, object]) -> None:
-    """Raises ValueError where a field is none of a call's, or two exclude each other."""
+    """Raises ValueError if a field is none of a call's, or if two of them conflict."""
     for key in data:
         if key not in _KNOWN:
             close = difflib.get_close_matches(key, _FIELDS, 1)
@@ -71,7 +71,7 @@ def check_names(data: Mapping[str, object]) -> None:
             raise ValueError(f"unknown field {key[:64]!r}{hint}")
     bodies = [key for key in ("body", "json", "text") if key in data]
     if len(bodies) > 1:
-        raise ValueError(f"{' and '.join(bodies)} exclude each other")
+        raise ValueError(f"{' conflicts with '.join(bodies[:2])}; set one of them")
 
 
 def call_of(data: dict[str, Any]) -> pb.Call:
@@ -80,7 +80,7 @@ def call_of(data: dict[str, Any]) -> pb.Call:
         try:
             return pb.Call(**data)
         except (TypeError, ValueError):
-            pass  # it says better what is wrong
+            pass  # the way below tells better what is wrong
     check_names(data)
     body: bytes | None = None
     headers = data.get("headers")
@@ -93,17 +93,17 @@ def call_of(data: dict[str, Any]) -> pb.Call:
     elif "text" in data:
         text = data.pop("text")
         if not isinstance(text, str):
-            raise ValueError("text is not a string")
+            raise ValueError("text must be a string")
         try:
             body = text.encode()
         except UnicodeEncodeError:
-            raise ValueError("text holds half of a surrogate pair") from None
+            raise ValueError("text has half of a surrogate pair, which UTF-8 can't carry") from None
     _check_kinds(data)
     try:
         call = json_format.ParseDict(data, pb.Call())
     except json_format.ParseError as error:
         if "cost" in str(error):
-            raise ValueError("cost is not a whole number below 2^63") from None
+            raise ValueError("cost must be a whole number below 2^63") from None
         raise ValueError(str(error).replace("apiflux.v1.Call", "a call")) from None
     if body is not None:
         call.body = body
@@ -111,21 +111,21 @@ def call_of(data: dict[str, Any]) -> pb.Call:
 
 
 def _check_kinds(data: Mapping[str, object]) -> None:
-    """Raises ValueError where protobuf would say it in Python's words."""
+    """Raises ValueError for what protobuf would report in Python's words."""
     for key in _STRINGS:
         if not isinstance(data.get(key), str | None):
-            raise ValueError(f"{key} is not a string")
+            raise ValueError(f"{key} must be a string")
     for key in _MAPS:
         members = data.get(key)
         if not isinstance(members, dict | None):
-            raise ValueError(f"{key} is not an object")
+            raise ValueError(f"{key} must be an object")
         for name, value in (members or {}).items():
             if not isinstance(value, str):
-                raise ValueError(f"{key}.{name[:64]} is not a string")
+                raise ValueError(f"{key}.{name[:64]} must be a string")
 
 
 def _json_body(value: object) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except ValueError:  # NaN, Infinity, half of a surrogate pair
-        raise ValueError("json holds what JSON can't carry") from None
+        raise ValueError("json has a value that JSON can't carry: NaN, Infinity, or half of a surrogate pair") from None

@@ -62,9 +62,9 @@ class Checks:
             yield to_send
         if self.bad and not self._job.skip_bad_lines:
             more = f" ({self.bad} bad lines)" if self.bad > 1 else ""
-            raise Refused(f"nothing was sent{more}; --skip-bad-lines sends the others")
+            raise Refused(f"nothing was sent{more}; correct the input, or send the other lines with --skip-bad-lines")
         if not calls:
-            raise Refused(f"{self._source.name} has no calls")
+            raise Refused(f"{self._source.name} has no calls; write one on each line")
         self.calls = calls
         self.bad, self._is_told = 0, True
 
@@ -75,11 +75,11 @@ class Checks:
             return call
         self.bad += 1
         if not self._is_told:
-            fault = entry.fault if call is None else f"the id {call.id[:64]!r} was used before"
+            fault = entry.fault if call is None else f"the id {call.id[:64]!r} is used on an earlier line"
             if self.bad <= BAD_LINES_SHOWN:
                 self._console.error(f"{self._source.name}:{entry.line}: {fault}")
             elif self.bad == BAD_LINES_SHOWN + 1:
-                self._console.error("... and more")
+                self._console.error("... and more bad lines")
         return None
 
     def other(self, line: int, call: pb.Call, index: int) -> str:
@@ -93,8 +93,8 @@ class Checks:
             return ""
         name = repr(call.id[:64]) if call.id else f"calls[{index}]"
         return (
-            f"{self._source.name}:{line}: {self._output.path} belongs to other calls: {name} was another one; "
-            "name another --output, or begin anew with --overwrite"
+            f"{self._source.name}:{line}: {self._output.path} belongs to another job: {name} was a different call; "
+            "name another --output, or start over with --overwrite"
         )
 
     def _is_second(self, call: pb.Call, reading: int) -> bool:

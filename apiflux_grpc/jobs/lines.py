@@ -39,7 +39,7 @@ class Entry:
 
 
 def entries(file: Readable, template: Template | None) -> Iterator[Entry]:
-    """What a file holds; with a template it is CSV. Raises OSError, and ValueError where the header doesn't do."""
+    """What a file holds; with a template it is CSV. Raises OSError, and ValueError if the header doesn't fit."""
     lines = _lines(file)
     return _of_json(lines) if template is None else _of_csv(lines, template)
 
@@ -79,7 +79,7 @@ def _of_csv(lines: Iterator[bytes | None], template: Template) -> Iterator[Entry
     try:
         header = next((row for row in reader if row), None)
     except csv.Error as error:
-        raise ValueError(f"the header is no CSV: {error}") from None
+        raise ValueError(f"the header is not CSV: {error}") from None
     if header is None:
         return
     columns = [_utf8(name.strip()) for name in header]
@@ -101,7 +101,7 @@ def _of_csv(lines: Iterator[bytes | None], template: Template) -> Iterator[Entry
 
 
 def _texts(lines: Iterator[bytes | None]) -> Iterator[str]:
-    """What isn't UTF-8 passes as lone surrogates, and is found when the row is whole."""
+    """What isn't UTF-8 passes as lone surrogates, and is reported for its row."""
     for line in lines:
         yield "\udcff\n" if line is None else line.decode(errors="surrogateescape")
 

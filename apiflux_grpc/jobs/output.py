@@ -83,10 +83,10 @@ class Output:
     # -- the results of earlier runs ----------------------------------------------------------
 
     def load(self) -> Iterator[None]:
-        """Learn what is there, and heal a last line that was cut. Yields where others may take a turn."""
+        """Learn what is there, and repair a last line that was cut. Yields so that others can take a turn."""
         for count, (number, line) in enumerate(self._lines()):
             if not line.endswith(b"\n"):
-                self._heal(number, line)
+                self._repair(number, line)
                 break
             self._learn(number, line)
             if count % 500 == 499:
@@ -146,8 +146,8 @@ class Output:
         self.failed += found.failed
         self.again += found.may_go_again
 
-    def _heal(self, number: int, line: bytes) -> None:
-        """The last line has no end. It counts if it is whole but for that."""
+    def _repair(self, number: int, line: bytes) -> None:
+        """The last line has no line end. It counts if nothing else is missing."""
         try:
             self._learn(number, line)
         except Refused:
@@ -159,16 +159,18 @@ class Output:
         try:
             return kept(line)
         except ValueError as error:
-            raise Refused(f"{self.path}:{number}: {error}; --overwrite begins anew") from None
+            raise Refused(
+                f"{self.path}:{number}: {error}; name another --output, or start over with --overwrite"
+            ) from None
 
     # -- the results of this run --------------------------------------------------------------
 
     def write(self, line: bytes) -> None:
-        """Takes a result; it is in the file after the next flush."""
+        """Take a result; it is in the file after the next flush."""
         self._pending += line
 
     def flush(self) -> None:
-        """Raises OSError where not all fits; then what fits is there, up to the end of a line."""
+        """Raises OSError if not all fits; then the lines that do fit are there."""
         pending, self._pending = bytes(self._pending), bytearray()
         at = 0
         try:

@@ -1,4 +1,4 @@
-"""What came of a run, in words: the figures, the calls that failed, how far it got and how to go on.
+"""What came of a run, in words: the figures, the calls that failed, how far it got and how to continue.
 
 Rule: it says what to do next wherever something can be done.
 """
@@ -95,30 +95,30 @@ class Report:
         self._console.error(f"can't write to {where}: {error.strerror}")
 
     def how_far(self, ending: Ending, output: Output | None, total: int, stopped_by_line: bool) -> None:
-        """How many results there are of a run that was cut short, and how to go on."""
+        """How many results there are of a run that was cut short, and how to continue."""
         is_full = ending is Ending.UNWRITABLE
         if is_full and output is None:
-            self._console.say("the last line that was written may be cut")
+            self._console.say("the last line may be incomplete")
         elif not is_full or total:
             begin = _BEGIN.get(ending, "")
             if not begin and stopped_by_line:
-                begin = "stopped at a bad line (--skip-bad-lines passes over them): "
+                begin = "stopped at a bad line (--skip-bad-lines skips such lines): "
             written = self.tally.total if output is None else output.written
             self._console.say(f"{begin}{written} of {total} results were written")
 
-    def how_to_go_on(self, ending: Ending, output: Output | None) -> None:
+    def how_to_continue(self, ending: Ending, output: Output | None) -> None:
         """What the same command does next; nothing is said if it would do nothing."""
         is_full = ending is Ending.UNWRITABLE
         if output is not None and (is_full or not output.is_fresh):
             room = "once there is room, " if is_full else ""
-            self._console.say(f"{room}the same command with --output {self._job.output} goes on from here")
+            self._console.say(f"{room}run the same command with --output {self._job.output} again to continue")
         elif output is None and ending in (Ending.UNWRITABLE, Ending.INTERRUPTED, Ending.TIMED_OUT):
-            self._console.say("with --output it could be gone on with")
+            self._console.say("with --output, the same command run again would continue from here")
 
 
 _BEGIN: Final[Mapping[Ending, str]] = {
     Ending.INTERRUPTED: "interrupted: ",
-    Ending.TIMED_OUT: "--timeout is over: ",
+    Ending.TIMED_OUT: "--timeout has passed: ",
 }
 
 

@@ -53,7 +53,7 @@ def line_of(result: pb.CallResult, idempotent: bool = False) -> bytes:
     fields = row(result, idempotent)
     try:
         return f"{_encode(fields)}\n".encode()
-    except (ValueError, RecursionError):  # a body with NaN, half of a surrogate pair, or too deep, stays text
+    except (ValueError, RecursionError):  # a body with NaN, half of a surrogate pair, or nested too deeply, stays text
         response = fields["response"]
         del response["body_json"]
         response["body_text"] = result.response.body.decode(errors="replace")
@@ -81,7 +81,7 @@ class Kept:
 
 
 def kept(line: bytes) -> Kept:
-    """Read a line of the output. Raises ValueError if it is no result."""
+    """Read a line of the output. Raises ValueError if it isn't a result."""
     try:
         fields = json.loads(line)
         index, id = fields["index"], fields.get("id", "")
@@ -94,4 +94,4 @@ def kept(line: bytes) -> Kept:
         sure = not error.get("mayHaveRun", False) or error.get("idempotent", False)
         return Kept(key_of(id, index), failed, failed and bool(sure))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError("is no result of this command") from None
+        raise ValueError("is not a result of this command") from None

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     Telling = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 GRACE: Final = 5.0  # seconds that a signal, or the end of the timeout, leaves to calls in flight
-_SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth a word
-_IN_DOUBT: Final = "it was handed over before the run ended that sent it, and this call must not run twice"
+_SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth mentioning
+_IN_DOUBT: Final = "an earlier run handed it over and ended before its result came; this call must not run twice"
 
 
 async def run_job(job: Job, telling: Telling) -> Ending:
@@ -117,7 +117,7 @@ class _Run:
         if self._stream is not None and is_ended:
             self._stream.cancel()
         else:
-            self._end(f"waiting up to {GRACE:g} s for calls in flight; once more ends it at once")
+            self._end(f"waiting up to {GRACE:g} s for calls in flight; press Ctrl-C again to end at once")
 
     # -- before anything is sent --------------------------------------------------------------
 
@@ -250,7 +250,9 @@ class _Run:
     def _time_out(self) -> None:
         if not self._is_ended:
             self._is_timed_out = True
-            self._end(f"--timeout is over: waiting up to {GRACE:g} s for calls in flight; Ctrl-C ends it at once")
+            self._end(
+                f"--timeout has passed: waiting up to {GRACE:g} s for calls in flight; press Ctrl-C to end at once"
+            )
 
     def _end(self, word: str) -> None:
         """Send nothing more, and go on only for what is in flight."""
@@ -283,7 +285,7 @@ class _Run:
             total = calls - skipped if self._to_send is None else self._to_send
             report.how_far(ending, output, total, stopped_by_line=self._checks.bad > 0)
         if not done and not (selection is not None and selection.is_other):
-            report.how_to_go_on(ending, output)
+            report.how_to_continue(ending, output)
         return ending
 
     def _ending(self, error: ApifluxError | None, done: bool, unwritable: OSError | None) -> Ending:

@@ -130,11 +130,11 @@ class Source:
         suffix = "" if job.source is None else job.source.suffix.lower()
         self._template: Template | None = None
         if job.template is not None and suffix in (".jsonl", ".ndjson", ".json"):
-            raise Refused(f"{self.name}: --template is for CSV")
+            raise Refused(f"{self.name}: --template is for CSV; leave it out")
         if job.template is not None:
             self._template = Template(_text_of(job.template), "\t" if suffix == ".tsv" else ",")
         elif suffix in (".csv", ".tsv"):
-            raise Refused(f"{self.name}: --template says what call a row of {suffix[1:].upper()} makes")
+            raise Refused(f"{self.name}: {suffix[1:].upper()} needs --template, which says what call a row makes")
         self._descriptor = 0 if job.source is None else os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
         mode = os.fstat(self._descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -169,7 +169,7 @@ class Source:
 
 
 def _text_of(template: str) -> str:
-    """The template itself; @FILE is one that lies in a file."""
+    """The template itself; @FILE is the name of its file."""
     if not template.startswith("@"):
         return template
     try:
@@ -177,4 +177,4 @@ def _text_of(template: str) -> str:
     except OSError as error:
         raise Refused(f"can't read the template {template[1:]}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise Refused(f"the template {template[1:]} is not UTF-8") from None
+        raise Refused(f"the template {template[1:]} is not UTF-8; save it as UTF-8") from None

@@ -37,7 +37,9 @@ class State:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Refused(f"{path.with_suffix('')}: another run is writing to it; wait for its end") from None
+                raise Refused(
+                    f"{path.with_suffix('')}: another run is writing to it; wait for its end, or name another --output"
+                ) from None
             if overwrite:
                 os.ftruncate(self._file, 0)
             self._read_head()
@@ -76,7 +78,9 @@ class State:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, _MAGIC, 0)
         elif head != _MAGIC:
-            raise Refused(f"{self.path}: is not the state of a job; --overwrite begins anew")
+            raise Refused(
+                f"{self.path}: is not the state of a job; name another --output, or start over with --overwrite"
+            )
         else:
             size = os.fstat(self._file).st_size
             os.ftruncate(self._file, size - (size - len(_MAGIC)) % _NOTE.size)

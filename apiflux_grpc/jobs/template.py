@@ -1,9 +1,8 @@
 """The template that makes a call out of a row of CSV.
 
-Rule: a template is a call in JSON whose strings may hold {column}; a brace that is meant as one is doubled. A value
-goes into the path percent-encoded, as one segment at most, and anywhere else as it is; names of members are not
-filled in. A column that doesn't exist
-is found before the first row is read. Rows have the id of their column `id`, unless the template has one.
+Rule: a template is a call in JSON whose strings may have {column}; `{{` is a brace. A value goes into the path
+percent-encoded, as one segment at most, and anywhere else as it is; names of members are not filled in. A column that
+doesn't exist is reported before the first row is read. A row's id is its column `id`, unless the template has one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PART: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
 class Template:
-    """A template as it was given. Raises ValueError where it can't be one."""
+    """A template as it was given. Raises ValueError if it isn't one."""
 
     def __init__(self, text: str, delimiter: str = ",") -> None:
         self.delimiter = delimiter
@@ -31,14 +30,14 @@ class Template:
             data = parse_json(text)
             check_names(data)
         except ValueError as error:
-            raise ValueError(f"the template is no call: {error}") from None
+            raise ValueError(f"the template is not a call: {error}") from None
         self._data: dict[str, Any] = data
 
     def bind(self, columns: Sequence[str]) -> Callable[[Row], dict[str, Any]]:
-        """A function from a row to the fields of its call. Raises ValueError where a column doesn't exist."""
+        """A function from a row to the fields of its call. Raises ValueError if a column doesn't exist."""
         for place, name in enumerate(columns):
             if name in columns[:place]:
-                raise ValueError(f"the header has two columns {name!r}")
+                raise ValueError(f"the header has two columns {name!r}; rename one of them")
         fields = {key: _filler(value, key, columns) for key, value in self._data.items()}
         if "id" not in fields and "id" in columns:
             own = columns.index("id")
@@ -53,7 +52,7 @@ def _filler(value: object, where: str, columns: Sequence[str]) -> Fill:
         for key in value:
             if "{" in key or "}" in key:
                 raise ValueError(
-                    f"the template's {where} has a brace in the name {key[:64]!r}: only values are filled in"
+                    f"the template's {where} has a brace in the name {key[:64]!r}; only values can have {{column}}"
                 )
         members = {key: _filler(member, f"{where}.{key}", columns) for key, member in value.items()}
         return lambda row: {key: fill(row) for key, fill in members.items()}
@@ -69,7 +68,7 @@ def _text(text: str, where: str, columns: Sequence[str]) -> Fill:
         if part in ("{{", "}}"):
             parts.append(part[0])
         elif part in ("{", "}"):
-            raise ValueError(f"the template's {where} has a single {part!r}; one that is meant as such is doubled")
+            raise ValueError(f"the template's {where} has a single {part!r}; write {part * 2!r} for a brace")
         elif part.startswith("{"):
             parts.append(_place(part[1:-1].strip(), where, columns))
         elif part:
@@ -86,5 +85,5 @@ def _place(name: str, where: str, columns: Sequence[str]) -> int:
     if name in columns:
         return columns.index(name)
     close = difflib.get_close_matches(name, columns, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, columns[:20]))}"
+    hint = f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(map(repr, columns[:20]))}"
     raise ValueError(f"the template's {where} has {{{name}}}, but the header has no such column; {hint}")

@@ -20,4 +20,4 @@ def house(_one_house: houses.House) -> Iterator[houses.House]:
     """The server, and its upstream as new."""
     _one_house.upstream.begin()
     yield _one_house
-    _one_house.upstream.release()
+    _one_house.rest()

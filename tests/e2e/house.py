@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import Popen
 
+from apiflux_grpc.client import SyncClient
 from apiflux_grpc.testing.served import ServedProcess, secrets_for
 from tests.e2e.commands import Done, run, running
 
@@ -142,9 +144,18 @@ TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes")  # pools that may 
 class House:
     """The server at `target` with the pools of `config`, and their upstream."""
 
-    def __init__(self, upstream: Upstream, target: str) -> None:
+    def __init__(self, upstream: Upstream, client: SyncClient, target: str) -> None:
         self.upstream = upstream
         self.target = target
+        self._client = client
+
+    def rest(self) -> None:
+        """Let everything go that still runs, and wait until nothing does: it isn't the next test's."""
+        self.upstream.release()
+        give_up = time.monotonic() + PATIENCE
+        while (info := self._client.info()).open_batches or any(pool.in_flight for pool in info.pools):
+            assert time.monotonic() < give_up, info
+            time.sleep(0.01)
 
     def process(self, *args: str | Path, cwd: Path, **options: object) -> Done:
         """`apiflux process` against it, in this process; options as of `run`."""
@@ -169,5 +180,5 @@ def house() -> Iterator[House]:
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]
         environ = secrets_for(KEYS) | {"TEST_MIN_LATENCY": "0", "TEST_MAX_LATENCY": "1"}
-        with ServedProcess("\n".join(pools), environ) as served:
-            yield House(upstream, served.target)
+        with ServedProcess("\n".join(pools), environ) as served, SyncClient(served.target) as client:
+            yield House(upstream, client, served.target)

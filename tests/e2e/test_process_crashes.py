@@ -166,7 +166,7 @@ def test_a_full_disk_ends_a_run_and_the_next_one_goes_on(tmp_path: Path, house: 
     cut = house.process(*arguments, cwd=tmp_path, most=most)
     assert (cut.returncode, cut.stdout) == (4, "")
     assert f"can't write to {output}: File too large" in cut.stderr
-    assert f"once there is room, the same command with --output {output} goes on from here" in cut.stderr
+    assert f"once there is room, run the same command with --output {output} again to continue" in cut.stderr
     assert "Traceback" not in cut.stderr
     data = output.read_bytes()
     assert data.endswith(b"\n")
@@ -187,17 +187,19 @@ def test_without_room_for_its_notes_nothing_more_is_handed_over(tmp_path: Path, 
     cut = house.process(source, "--output", output, "--pool", "notes", cwd=tmp_path, most=8_100)
     assert cut.returncode == 4
     assert f"can't write to {output}.state: File too large" in cut.stderr
-    assert "goes on from here" in cut.stderr
-    assert upstream.arrived.total() <= 20
+    assert "again to continue" in cut.stderr
     handed = ((tmp_path / "out.jsonl.state").stat().st_size - 8) // 16
     assert 500 <= handed < 508  # so many there would be room for
     early = set(indexes(rows_of(output)))
-    upstream.begin()
     assert house.process(source, "--output", output, cwd=tmp_path).returncode == 3
     rows = rows_of(output)
     assert indexes(rows) == list(range(1_000))
     assert {row["index"] for row in rows if "error" in row} == set(range(handed)) - early
-    assert upstream.arrived == {f"POST /n/{number}": 1 for number in range(handed, 1_000)}
+    # What the server had begun when the first run ended may still have come, but no call came twice.
+    assert set(upstream.arrived.values()) == {1}
+    sent = {number_of(name) for name in upstream.arrived}
+    assert sent >= set(range(handed, 1_000))
+    assert len(sent & set(range(handed))) <= 20
 
 
 def test_a_retry_without_room_changes_nothing(tmp_path: Path, house: House) -> None:
@@ -232,7 +234,7 @@ def test_standard_output_without_room_is_told(tmp_path: Path, house: House) -> N
     for done in (cut_off, full):
         assert done.returncode == 4
         assert "can't write to standard output: " in done.stderr
-        assert "the last line that was written may be cut" in done.stderr
+        assert "the last line may be incomplete" in done.stderr
         assert "--output" in done.stderr
         assert "Traceback" not in done.stderr
         assert "Exception ignored" not in done.stderr

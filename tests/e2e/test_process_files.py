@@ -142,11 +142,11 @@ def test_a_pipe_is_processed_as_it_comes(tmp_path: Path, house: House) -> None:
 
 
 def test_bad_lines_of_a_pipe_can_be_skipped(tmp_path: Path, house: House) -> None:
-    """Each is named, one whose id was used before too."""
+    """Each is named, one whose id an earlier line has, too."""
     stdin = '{"path": "/a"}\nnonsense\n{"path": "/b", "id": "x"}\n{"path": "/c", "id": "x"}\n{"path": "/d"}'
     skipped = house.process("-", "--skip-bad-lines", stdin=stdin, cwd=tmp_path)
     assert skipped.returncode == 0
-    assert "<stdin>:4: the id 'x' was used before" in skipped.stderr
+    assert "<stdin>:4: the id 'x' is used on an earlier line" in skipped.stderr
     assert indexes(rows_in(skipped.stdout)) == [0, 1, 2]
 
 
@@ -185,8 +185,8 @@ def test_a_template_that_does_not_fit_is_refused_before_anything_is_sent(tmp_pat
         ('{"path": "/", "query": {"q": "{adress}"}}', "query.q has {adress}"),
         ('{"path": "/", "query": {"q": "{adress}"}}', "did you mean 'address'?"),
         ('{"pth": "/"}', "did you mean 'path'?"),
-        ("{", "the template is no call: not JSON"),
-        (None, "--template"),
+        ("{", "the template is not a call: not JSON"),
+        (None, "CSV needs --template"),
     ):
         option = () if template is None else ("--template", template)
         done = run("process", source, *option, "--output", "out", *NOBODY, cwd=tmp_path)
@@ -224,7 +224,7 @@ def test_results_of_other_calls_are_left_alone(tmp_path: Path, house: House) -> 
     write_lines(source, [{"path": f"/other/{number}"} for number in range(10)])
     refused = house.process(source, "--output", output, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "other calls" in refused.stderr
+    assert "another job" in refused.stderr
     assert output.read_bytes() == before
     anew = house.process(source, "--output", output, "--overwrite", cwd=tmp_path)
     assert anew.returncode == 0, anew.stderr
@@ -253,7 +253,7 @@ def test_another_job_is_refused_by_what_its_calls_ask_for(tmp_path: Path, house:
         refused = house.process(source, "--template", template, "--output", output, cwd=tmp_path)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert f"{source}:{line}: " in refused.stderr
-        assert "belongs to other calls" in refused.stderr
+        assert "belongs to another job" in refused.stderr
         assert output.read_bytes() == before
     assert house.upstream.arrived.total() == 3
     first.write_text("id,addr\n4,d\n3,c\n1,a\n")
@@ -276,7 +276,7 @@ def test_another_job_through_a_pipe_is_refused_at_its_line(tmp_path: Path, house
     refused = house.process("-", "--output", output, "--skip-bad-lines", stdin=text, cwd=tmp_path)
     assert refused.returncode == 2, refused.stderr
     assert "<stdin>:3: " in refused.stderr
-    assert "belongs to other calls" in refused.stderr
+    assert "belongs to another job" in refused.stderr
     assert output.read_bytes() == before
     assert house.upstream.arrived.total() == 5
 
@@ -286,7 +286,7 @@ def test_an_output_that_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False))
     other = tmp_path / "notes.txt"
     other.write_text("first\nsecond\n")
-    for output, message in ((other, "notes.txt:1: is no result"), (source, "is the input")):
+    for output, message in ((other, "notes.txt:1: is not a result"), (source, "is the input")):
         before = output.read_bytes()
         done = run("process", source, "--output", output, *NOBODY, cwd=tmp_path)
         assert done.returncode == 2

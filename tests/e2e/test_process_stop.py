@@ -47,9 +47,9 @@ def test_what_was_never_sent_is_sent_by_the_next_run(tmp_path: Path, house: Hous
     rows = rows_of(output)
     assert code == 4, err
     assert f"{len(rows)} of 200 results were written" in err
-    assert ("--timeout is over" in err) == (how == "timeout")
+    assert ("--timeout has passed" in err) == (how == "timeout")
     assert ("interrupted: " in err) == (how != "timeout")
-    assert f"--output {output} goes on from here" in err
+    assert f"--output {output} again to continue" in err
     assert len(rows) == 20 if how != "timeout" else len(rows) <= 20
     assert house.upstream.arrived == {f"POST /n/{index}": 1 for index in indexes(rows)}
     assert all(row["response"]["statusCode"] == 200 for row in rows)
@@ -75,7 +75,7 @@ def test_what_is_in_flight_at_a_signal_is_waited_for(tmp_path: Path, house: Hous
     assert (process.returncode, out) == (4, "")
     assert "Traceback" not in early + err
     assert "interrupted: 30 of 60 results were written" in err
-    assert f"--output {output} goes on from here" in err
+    assert f"--output {output} again to continue" in err
     done = house.process(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(house.upstream.arrived.values()) == {1}
@@ -87,12 +87,12 @@ def test_what_is_in_flight_when_the_time_is_over_is_waited_for(tmp_path: Path, h
     source, output = write_lines(tmp_path / "calls.jsonl", posts(4)), tmp_path / "out.jsonl"
 
     def heard(line: str) -> None:
-        if "--timeout is over" in line:
+        if "--timeout has passed" in line:
             house.upstream.release()
 
     house.upstream.hold()
     done = house.process(source, "--output", output, "--timeout", "1", cwd=tmp_path, heard=heard)
-    assert "--timeout is over: waiting up to 5 s for calls in flight" in done.stderr
+    assert "--timeout has passed: waiting up to 5 s for calls in flight" in done.stderr
     assert done.returncode == 0, done.stderr
     assert house.upstream.arrived.total() == 4
     assert [row["response"]["statusCode"] for row in rows_of(output)] == [200] * 4
@@ -110,7 +110,7 @@ def test_a_job_that_is_complete_by_then_still_says_that_it_was_interrupted(tmp_p
         _, err = process.communicate(timeout=50)
     assert process.returncode == 4
     assert "interrupted: 4 of 4 results were written" in err
-    assert "goes on from here" not in err
+    assert "again to continue" not in err
     assert house.process(source, "--output", output, cwd=tmp_path).returncode == 0
 
 
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, house: House) -> None:
         try:
             house.upstream.wait_for(4)
             process.send_signal(signal.SIGINT)
-            read_until(process.stderr, "waiting up to 3600 s for calls in flight; once more ends it at once")
+            read_until(process.stderr, "waiting up to 3600 s for calls in flight; press Ctrl-C again to end at once")
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=50)
         finally:
@@ -192,12 +192,12 @@ def test_the_time_is_over_without_an_output(tmp_path: Path, house: House) -> Non
     source = write_lines(tmp_path / "calls.jsonl", [{"path": f"/n/{number}"} for number in range(3)])
 
     def heard(line: str) -> None:
-        if "--timeout is over" in line:
+        if "--timeout has passed" in line:
             house.upstream.release()
 
     arguments = (source, "--timeout", "1", "--window", "1")
     done = house.process(*arguments, cwd=tmp_path, heard=heard)
     assert done.returncode == 4
     assert indexes(rows_in(done.stdout)) == [0, 1]
-    assert "--timeout is over: 2 of 3 results were written" in done.stderr
+    assert "--timeout has passed: 2 of 3 results were written" in done.stderr
     assert "with --output" in done.stderr

@@ -140,7 +140,7 @@ def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
         b'{"index":"0","response":{"statusCode":1}}\n',
     ):
         path.write_bytes(line(0) + bad + line(1))
-        with pytest.raises(Refused, match=":2: is no result"):
+        with pytest.raises(Refused, match=":2: is not a result"):
             opened(path)
         assert path.read_bytes() == line(0) + bad + line(1)
     (tmp_path / "out.state").write_bytes(b"something else, and long enough to be one")

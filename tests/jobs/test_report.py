@@ -1,0 +1,102 @@
+"""What a run says of itself: failures with their place, how far it got, how to continue; and its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiflux_grpc.client.accounts import unknown_result
+from apiflux_grpc.jobs.console import Console
+from apiflux_grpc.jobs.ending import Ending
+from apiflux_grpc.jobs.job import Job
+from apiflux_grpc.jobs.report import FAILURES_SHOWN, Report
+from apiflux_grpc.jobs.selection import Selected
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+def report(**options: Any) -> Report:
+    return Report(Job(Path("calls"), "127.0.0.1:1", **options), "calls", Console())
+
+
+def call(index: int) -> Selected:
+    return Selected(index, index + 1, "", index << 1, idempotent=False, digest=0)
+
+
+def answered(status: int, failure: str) -> pb.CallResult:
+    return pb.CallResult(failure=failure, response=pb.HttpResponse(status_code=status), key_label="a", attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (answered(503, "HTTP_5XX"), "calls:1: HTTP 503"),
+        (answered(401, "KEY_REJECTED"), "calls:1: HTTP 401"),
+        (answered(200, "CUT_OFF"), "calls:1: CUT_OFF"),
+        (unknown_result(0, "", "why it is not known"), "calls:1: UNKNOWN: why it is not known"),
+        (unknown_result(0, "", "x" * 500), f"calls:1: UNKNOWN: {'x' * 291}"),
+    ],
+)
+def test_a_failure_is_told_with_its_line(capsys: pytest.CaptureFixture[str], result: pb.CallResult, told: str) -> None:
+    """The status if there was an answer, else the reason and what the error says, of which 300 characters are shown."""
+    one = report()
+    one.add(result, call(0))
+    one.figures(None, 0, 0)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(told)
+    assert len(last) <= len("calls:1: ") + 300
+
+
+def test_only_the_first_failures_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """And how many more there are; successes are counted, retries and keys too."""
+    one = report()
+    for index in range(FAILURES_SHOWN + 3):
+        one.add(answered(503, "HTTP_5XX"), call(index))
+    one.add(answered(200, ""), call(99))
+    one.figures(None, 0, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "... and 3 more that failed"
+    assert sum(line.endswith("HTTP 503") for line in lines) == FAILURES_SHOWN
+    rows = dict(line.split(maxsplit=1) for line in lines[:6] if not line.startswith("bad"))
+    assert rows["failed"] == "13: HTTP_5XX 13"
+    assert rows["retries"] == "14"
+    assert lines[5].split() == ["bad", "lines", "2"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (Ending.INTERRUPTED, "interrupted: 0 of 7 results were written"),
+        (Ending.TIMED_OUT, "--timeout has passed: 0 of 7 results were written"),
+        (Ending.SERVER_LOST, "0 of 7 results were written"),
+        (Ending.UNWRITABLE, "the last line may be incomplete"),
+    ],
+)
+def test_a_run_that_was_cut_short_says_how_far_it_got(
+    capsys: pytest.CaptureFixture[str], ending: Ending, told: str
+) -> None:
+    """And why; without an output nothing can be continued, so it says what would help next time."""
+    one = report()
+    one.how_far(ending, None, 7, stopped_by_line=False)
+    assert capsys.readouterr().err == f"{told}\n"
+    one.how_to_continue(ending, None)
+    hint = capsys.readouterr().err
+    assert hint.startswith("with --output, ") == (ending is not Ending.SERVER_LOST)
+
+
+def test_every_ending_has_its_exit_code() -> None:
+    """The codes that the command line promises, each ending one of them."""
+    assert {ending.name: ending.code for ending in Ending} == {
+        "COMPLETE": 0,
+        "FAULT": 1,
+        "REFUSED": 2,
+        "BAD_CALLS": 2,
+        "OTHER_CALLS": 2,
+        "CALLS_FAILED": 3,
+        "INTERRUPTED": 4,
+        "TIMED_OUT": 4,
+        "SERVER_LOST": 4,
+        "UNWRITABLE": 4,
+        "READER_LEFT": 4,
+    }
