@@ -202,7 +202,8 @@ class Peer:
         """Waits until the client has taken in all that was sent, and the end of this side if it came; or is gone."""
         taken = self._server.taken
         await taken.until(
-            lambda: self._port in taken.over or (not self._ended and taken.bytes[self._port] >= self._sent)
+            self._port,
+            lambda: self._port in taken.over or (not self._ended and taken.bytes[self._port] >= self._sent),
         )
 
     def end_now(self, step: Do) -> None:

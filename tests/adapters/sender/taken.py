@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,13 +23,13 @@ class Taken:
         self.bytes: Counter[int] = Counter()
         self.over: set[int] = set()
         self._files: dict[int, int] = {}
-        self._news: list[asyncio.Future[None]] = []
+        self._news: defaultdict[int, list[asyncio.Future[None]]] = defaultdict(list)
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Waits for what the client takes in."""
+    async def until(self, port: int, condition: Callable[[], object]) -> None:
+        """Waits for what the client takes in on this connection."""
         while not condition():
             future = asyncio.get_running_loop().create_future()
-            self._news.append(future)
+            self._news[port].append(future)
             await future
 
     def block_until_readable(self, port: int) -> None:
@@ -48,15 +48,14 @@ class Taken:
 
     def took(self, port: int, count: int) -> None:
         self.bytes[port] += count
-        self._tell()
+        self._tell(port)
 
     def ended(self, port: int) -> None:
         self.over.add(port)
-        self._tell()
+        self._tell(port)
 
-    def _tell(self) -> None:
-        news, self._news = self._news, []
-        for future in news:
+    def _tell(self, port: int) -> None:
+        for future in self._news.pop(port, ()):
             if not future.done():
                 future.set_result(None)
 
