@@ -23,9 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, largest
+from apiflux_grpc.core.cost import CostHeader
+from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
-from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.outcome import Outcome
 
 MINUTE: Final = 60 * SECOND
 ULPS: Final = 2 * MICROSECOND
+COST: Final = CostHeader("x-cost")
 LARGEST: Final = 8  # the largest cost; some key always takes it
 
 
@@ -117,7 +121,7 @@ class Work(World[Flying]):
     """Pump, network and upstream of one pool in one, on virtual time."""
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(pool, Scheduler(pool, FakePacer))
+        super().__init__(pool, Dispatcher(pool, FakePacer))
         self.plans: Iterator[Plan] = cycle([Plan()])
         self.owners = [Owner([key.limits]) for key in pool.keys]
         self.owners += [Owner([group.limits]) for group in pool.groups]
@@ -144,7 +148,7 @@ class Work(World[Flying]):
 
     def ask(self) -> None:
         """One pass of the pump, and what it must leave behind."""
-        permits, wake_at = self.scheduler.assign(self.now)
+        permits, wake_at = self.dispatcher.assign(self.now, FAR)
         for permit in permits:
             self._start(permit)
         self._wake_at = wake_at
@@ -154,9 +158,14 @@ class Work(World[Flying]):
 
     def cancel(self, batch: Batch) -> None:
         """The caller went away; what is in flight is stopped at once."""
-        for flying in self._drop(batch):
+        for flying in self._cancel(batch):
             self._end(flying)
         self._forget_if_over(batch)
+        self.ask()
+
+    def stop(self, batch: Batch) -> None:
+        """The caller has had enough; what is in flight goes on."""
+        self._stop(batch)
         self.ask()
 
     def change(self, place: int, limits: tuple[Limit, ...]) -> None:
@@ -167,7 +176,7 @@ class Work(World[Flying]):
         owner = self.owners[place]
         owner.change(limits)
         # What it can't know counts as used, for the longest of the new windows; its pacers are full at worst.
-        self.scheduler.change_limits(place, limits, self.now)
+        self.dispatcher.change_limits(place, limits, self.now)
         owner.excused_until = max(owner.excused_until, self.now + 2 * sum(map(self._kept, limits)))
         self.ask()
 
@@ -217,7 +226,7 @@ class Work(World[Flying]):
     def _send(self, flying: Flying) -> None:
         plan, permit = flying.plan, flying.permit
         flying.went = self.now
-        self.scheduler.sent(permit, self.now)
+        self.dispatcher.sent(permit, self.now)
         latest = self.now + self.pool.arrival_jitter
         if self._has_bucket(permit):
             latest = min(latest, permit.taken_at + self.pool.arrival_jitter)
@@ -238,20 +247,12 @@ class Work(World[Flying]):
         self._end(flying)
         owners = self._of(flying.permit)
         if plan.fate == "429":
-            until = self.now + SECOND
-            self.scheduler.block(key, until)
-            self._blocked[key.index] = max(self._blocked[key.index], until)
-            budget: Budget = key.budget
-            if key.group is not None and key.group.budget.rank(self.now) < budget.rank(self.now):
-                budget = key.group.budget
-            budget.cut(self.now, flying.permit.taken_at)
+            self._blocked[key.index] = max(self._blocked[key.index], self.now + SECOND)
             for owner in owners:
                 steps = 22 * max(map(self._kept, owner.limits[-1]), default=0)  # a twentieth comes back each time
                 owner.excused_until = max(owner.excused_until, self.now + steps)
         if plan.told is not None and plan.fate == "answer":
-            counts, left, lasts = plan.told
-            key.budget.ceilings.tighten(counts, left, self.now + lasts)
-            owners[0].excused_until = max(owners[0].excused_until, self.now + lasts)
+            owners[0].excused_until = max(owners[0].excused_until, self.now + plan.told[2])
 
     def _end(self, flying: Flying) -> None:
         permit = flying.permit
@@ -259,23 +260,25 @@ class Work(World[Flying]):
         if flying.went is None:
             for owner in self._of(permit):
                 owner.holding.remove(flying)
-        self._in_flight[permit.key.index] -= 1
-        actual = None if flying.answered is None or flying.plan.share == 4 else flying.actual
-        self.scheduler.settle(permit, self.now, flying.answered, actual)
-        self._judge(flying)
-        self._lands(permit, flying.plan.again, 1 << permit.key.index if flying.plan.fate == "rejected" else 0)
+        self._lands(permit, self._outcome(flying), flying.plan.again or 0)
 
-    def _judge(self, flying: Flying) -> None:
-        """As the pump does: every call ends with a word on its key."""
-        key, era = flying.permit.key, flying.permit.key_era
+    def _outcome(self, flying: Flying) -> Outcome:
+        plan = flying.plan
+        if flying.went is None:
+            return NotSent(Cause.UNREACHABLE, "refused")
         if flying.answered is None:
-            changed = key.breaker.abandoned(self.now, era)
-        elif flying.plan.fate == "rejected":
-            changed = key.breaker.failed(self.now, era)
-        else:
-            changed = key.breaker.succeeded(self.now, era)
-        if changed:
-            self.scheduler.judged(key, self.now)
+            return Unknown("no answer")
+        headers = {} if plan.share == 4 else {"x-cost": str(flying.actual)}
+        if plan.fate == "429":
+            return Answer(429, {**headers, "retry-after": "1"}, b"", flying.answered)
+        if plan.fate == "rejected":
+            return Answer(401, headers, b"", flying.answered)
+        if plan.told is not None:
+            counts, left, lasts = plan.told
+            unit = "requests" if counts is Counts.CALLS else "tokens"
+            told = {f"x-ratelimit-remaining-{unit}": str(left), f"x-ratelimit-reset-{unit}": f"{lasts // SECOND}s"}
+            headers = {**headers, **told}
+        return Answer(200 if plan.again is None else 404, headers, b"", flying.answered)
 
     # -- the naive model ----------------------------------------------------------------------
 
@@ -295,7 +298,8 @@ class Work(World[Flying]):
         """When the key can pay for a call of this cost at the latest, if nothing else happens."""
         if self._in_flight[key.index] >= (key.key.max_in_flight or NEVER):
             return NEVER
-        room_by = max(self.now, self._blocked[key.index], key.breaker.ready_at(self.now))
+        breakers = (key.breaker.ready_at(self.now), self.scheduler.breaker.ready_at(self.now))
+        room_by = max(self.now, self._blocked[key.index], *breakers)
         budgets = [key.budget] if key.group is None else [key.budget, key.group.budget]
         for owner, budget in zip((self.owners[place] for place in self._owners_of[key.index]), budgets, strict=True):
             room_by = max(room_by, self._owner_room_by(owner, budget, cost))
@@ -456,10 +460,10 @@ class LimitsMachine(RuleBasedStateMachine):
         groups = (Group(members, data.draw(kinds.limits)),) if members else ()
         jitter = data.draw(st.sampled_from([0, MILLISECOND, 250 * MILLISECOND]))
         most = data.draw(st.sampled_from([1000, 1000, 3]))
-        world = Work(Pool("pool", keys, jitter, max_connections=most, groups=groups))
+        world = Work(Pool("pool", keys, jitter, max_connections=most, groups=groups, cost_from=COST))
         if door([owner.limits[0] for owner in world.owners], world) < LARGEST:  # one more key that takes them all
             extra = Key("key-9", "secret", tuple(data.draw(few(large_windows, least=1))))
-            world = Work(Pool("pool", (*keys, extra), jitter, max_connections=most, groups=groups))
+            world = Work(Pool("pool", (*keys, extra), jitter, max_connections=most, groups=groups, cost_from=COST))
         world.slack = slack
         self.world = world
 
@@ -495,6 +499,12 @@ class LimitsMachine(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         batches = list(self.at_work.batches.values())
         self.at_work.cancel(batches[which % len(batches)])
+
+    @precondition(lambda self: self.at_work.batches)
+    @rule(which=st.integers(0, 99))
+    def stop(self, which: int) -> None:
+        batches = list(self.at_work.batches.values())
+        self.at_work.stop(batches[which % len(batches)])
 
     @precondition(lambda self: self.kinds.changed)
     @rule(which=st.integers(0, 3), data=st.data())

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
-from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 from tests.core.world import NEVER, World, next_cost
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.outcome import Outcome
 
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
@@ -96,7 +99,7 @@ class Work(World[Flying]):
             built.append(FakePacer(burst, seconds))
             return built[-1]
 
-        super().__init__(pool, Scheduler(pool, make if paced else None))
+        super().__init__(pool, Dispatcher(pool, make if paced else None))
         self.plans: Iterator[Plan] = cycle([Plan()])
         self.made = 0
         self._most = most
@@ -139,7 +142,7 @@ class Work(World[Flying]):
         too_early = self._undisturbed and not in_time
         before = self.made
         while True:
-            permits, wake_at = self.scheduler.assign(self.now, self._most)
+            permits, wake_at = self.dispatcher.assign(self.now, self._most)
             self.expect(len(permits) <= self._most, "more permits than asked for")
             for permit in permits:
                 self._start(permit)
@@ -162,10 +165,15 @@ class Work(World[Flying]):
 
     def cancel(self, batch: Batch, cut: bool) -> None:
         """The caller went away; `cut`: attempts are stopped at once."""
-        for flying in self._drop(batch):
+        for flying in self._cancel(batch):
             if cut:
                 self._end(flying)
         self._forget_if_over(batch)
+        self._tell()
+
+    def stop(self, batch: Batch) -> None:
+        """The caller has had enough; what is in flight goes on."""
+        self._stop(batch)
         self._tell()
 
     def block(self, index: int, length: int) -> None:
@@ -179,7 +187,7 @@ class Work(World[Flying]):
         had = batch.reach > batch.next_index
         batch.reach += room
         if not had:
-            self.scheduler.queue.wake(batch)
+            self.dispatcher.room(batch)
             self._tell()
 
     def drain(self) -> None:
@@ -231,7 +239,7 @@ class Work(World[Flying]):
 
     def _tell_sent(self, flying: Flying) -> None:
         flying.told = self.now
-        self.scheduler.sent(flying.permit, self.now)
+        self.dispatcher.sent(flying.permit, self.now)
 
     def _arrive(self, flying: Flying) -> bool:
         for gate in self._gates[flying.permit.key.index]:
@@ -252,10 +260,15 @@ class Work(World[Flying]):
             self._holding[permit.key.index].remove(flying)
         elif flying.answered is not None:
             flying.answer_told = self.now
-        self._in_flight[permit.key.index] -= 1
-        self.scheduler.settle(permit, self.now, flying.answered)
-        self._lands(permit, flying.plan.again)
+        self._lands(permit, self._outcome(flying), flying.plan.again or 0)
         return True
+
+    def _outcome(self, flying: Flying) -> Outcome:
+        if flying.went is None:
+            return NotSent(Cause.UNREACHABLE, "refused")
+        if flying.answered is None:
+            return Unknown("no answer")
+        return Answer(200 if flying.plan.again is None else 404, {}, b"", flying.answered)
 
     # -- the naive model ----------------------------------------------------------------------
 
@@ -277,7 +290,9 @@ class Work(World[Flying]):
         """When the key can pay for a call of this cost at the latest, if nothing else happens."""
         if self._in_flight[key.index] >= (key.key.max_in_flight or NEVER):
             return NEVER
-        room_by = max(self.now, self._blocked[key.index])
+        room_by = max(self.now, self._blocked[key.index], self.scheduler.breaker.ready_at(self.now))
+        if room_by >= FAR:
+            return NEVER  # a probe of the upstream is out
         holding = self._holding[key.index]
         for limit in key.key.limits:
             by_cost = limit.counts is Counts.COST
@@ -415,6 +430,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, which: int, cut: bool) -> None:
         batches = list(self.at_work.batches.values())
         self.at_work.cancel(batches[which % len(batches)], cut)
+
+    @precondition(lambda self: self.at_work.batches)
+    @rule(which=st.integers(0, 99))
+    def stop(self, which: int) -> None:
+        batches = list(self.at_work.batches.values())
+        self.at_work.stop(batches[which % len(batches)])
 
     @rule(which=st.integers(0, 4), length=stretches)
     def block(self, which: int, length: int) -> None:

@@ -1,4 +1,4 @@
-"""What the machines over a scheduler share: virtual time, and every call as a naive model counts it.
+"""What the machines over a dispatcher share: virtual time, and every call as a naive model counts it.
 
 Rule: each call that was added waits, is in flight or has its result, exactly one of them; this file counts. It knows
 no limits: what may go when is each machine's own.
@@ -6,19 +6,28 @@ no limits: what may go when is each machine's own.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from heapq import heappush
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from apiflux_grpc.core.batch import Again, Batch
+from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.model import RetryPolicy
+from apiflux_grpc.core.outcome import Answer, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apiflux_grpc.core.dispatcher import Dispatcher
     from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
-    from apiflux_grpc.core.scheduler import Scheduler
 
 NEVER: Final = 1 << 70
+# An exact wait for each retry: the dispatcher's draw times SPREAD.
+SPREAD: Final = 1 << 40
+POLICY: Final = RetryPolicy(3, initial_backoff=SPREAD, max_backoff=SPREAD, reasons=frozenset(Reason))
+WALL: Final = datetime(2026, 1, 1, tzinfo=UTC)
 F = TypeVar("F")  # an attempt, as the machine keeps it
 Place = tuple[int, int]  # a call: (batch id, index)
 
@@ -26,12 +35,13 @@ Place = tuple[int, int]  # a call: (batch id, index)
 class World(Generic[F]):
     """One pool at work on virtual time (ns)."""
 
-    def __init__(self, pool: Pool, scheduler: Scheduler) -> None:
+    def __init__(self, pool: Pool, dispatcher: Dispatcher) -> None:
         self.now = 0
         self.slack = 0  # how late the timer rings
         self.broken = False
         self.pool = pool
-        self.scheduler = scheduler
+        self.dispatcher = dispatcher
+        self.scheduler = dispatcher.scheduler
         self.batches: dict[int, Batch] = {}
         self._cancelled: set[int] = set()
         self._next_number: dict[Place, int] = {}  # of the calls that wait, retries included
@@ -66,10 +76,21 @@ class World(Generic[F]):
     def _admit(self, caller: str, total: int, weight: float, costs: list[int] | None, room: int = 1 << 60) -> None:
         self._sequence += 1
         id = self._sequence
-        batch = Batch(id, caller, total, admitted_at=self.now, weight=weight, costs=costs, reach=room)
+        calls = [Call()] * total
+        batch = Batch(
+            id,
+            caller,
+            total,
+            admitted_at=self.now,
+            calls=calls,
+            costs=costs,
+            policy=POLICY,
+            weight=weight,
+            reach=room,
+        )
         self.batches[id] = batch
         self._next_number.update({(id, index): 1 for index in range(total)})
-        self.scheduler.add(batch)
+        self.expect(not self.dispatcher.submit(batch, self.now), "a result before anything was sent")
 
     def _takes_off(self, permit: Permit, flying: F) -> None:
         """A permit was made: for a call that waited, whose time had come, with a key that could."""
@@ -84,40 +105,61 @@ class World(Generic[F]):
         self.expect(sum(self._in_flight) <= self.pool.max_connections, "over max_connections")
         self._flying[call] = flying
 
-    def _lands(self, permit: Permit, wait: int | None, avoid: int = 0) -> None:
-        """The attempt is settled: the call has its result, or is made again after `wait`."""
+    def _lands(self, permit: Permit, outcome: Outcome, wait: int = 0) -> None:
+        """The attempt is over: the call has its result, or is made again after `wait` if it failed."""
         batch = permit.batch
         call = (batch.id, permit.index)
         del self._flying[call]
-        if wait is None or permit.number == 3 or batch.id in self._cancelled:
-            self.expect(call not in self._finished, "a second result")
-            self._finished.add(call)
-        else:
+        self._in_flight[permit.key.index] -= 1
+        result = self.dispatcher.settle(permit, outcome, self.now, WALL, wait / SPREAD)
+        failed = not (isinstance(outcome, Answer) and outcome.status == 200)
+        if failed and permit.number < POLICY.max_attempts and batch.ending is None:
+            self.expect(result is None, "a result of a call that is to be made again")
             self._next_number[call] = permit.number + 1
             self._due[call] = self.now + wait
-            again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
-            self.scheduler.retry(batch, again, self.now + wait)
+        elif batch.id in self._cancelled:
+            self.expect(result is None, "a result that nobody waits for")
+            self._finished.add(call)
+        else:
+            self.expect(result is not None, "a call without a result")
+            assert result is not None
+            self.expect((result.index, result.attempts) == (permit.index, permit.number), f"not its result: {result!r}")
+            self._finish(call)
         self._forget_if_over(batch)
 
-    def _drop(self, batch: Batch) -> list[F]:
+    def _finish(self, call: Place) -> None:
+        self.expect(call not in self._finished, "a second result")
+        self._finished.add(call)
+
+    def _cancel(self, batch: Batch) -> list[F]:
         """The caller went away; returns what is in flight."""
         self._cancelled.add(batch.id)
-        again = self.scheduler.drop(batch)
-        waiting = {call for call in self._next_number if call[0] == batch.id}
-        retries = {(batch.id, item.index) for item in again}
-        self.expect(len(retries) == len(again), "a retry was handed back twice")
-        started = {call for call in waiting if self._next_number[call] > 1}
-        self.expect(retries == started, "drop must hand back the retries that waited, and only those")
-        for call in waiting:
-            del self._next_number[call]
-            self._due.pop(call, None)
+        self.dispatcher.cancel(batch)
+        self._take_back(batch)
         return [flying for call, flying in self._flying.items() if call[0] == batch.id]
+
+    def _stop(self, batch: Batch) -> None:
+        """The caller has had enough: all that waits has its result at once, and what is in flight gets one."""
+        waiting = self._take_back(batch)
+        for result in self.dispatcher.stop(batch, self.now):
+            self.expect(waiting.pop(result.index, 0) == result.attempts + 1, f"no such call waited: {result!r}")
+            self._finish((batch.id, result.index))
+        self.expect(not waiting, f"calls that wait on: {waiting}")
+        self._forget_if_over(batch)
+
+    def _take_back(self, batch: Batch) -> dict[int, int]:
+        """What waits of the batch doesn't any more: the number of the next attempt of each."""
+        waiting = {call[1]: self._next_number.pop(call) for call in [*self._next_number] if call[0] == batch.id}
+        for index in waiting:
+            self._due.pop((batch.id, index), None)
+        return waiting
 
     def _forget_if_over(self, batch: Batch) -> None:
         waits = any(call[0] == batch.id for call in self._next_number)
         flies = any(call[0] == batch.id for call in self._flying)
-        if not (waits or flies) and self.batches.pop(batch.id, None) is not None:
-            self.scheduler.over(batch)
+        self.expect(batch.finished != (waits or flies), "a batch that is over, or isn't, and says otherwise")
+        if batch.finished:
+            self.batches.pop(batch.id, None)
 
     def _check_counts(self) -> None:
         self.expect(self.scheduler.waiting == len(self._next_number), "miscounts what waits")
@@ -125,8 +167,10 @@ class World(Generic[F]):
         for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
             self.expect(key.in_flight == count, "miscounts what a key has in flight")
         for batch in self.batches.values():
-            dropped = batch.id in self._cancelled
-            self.expect(dropped or batch.next_index <= batch.reach, "a first attempt without room for its result")
+            self.expect(
+                batch.ending is not None or batch.next_index <= batch.reach,
+                "a first attempt without room for its result",
+            )
 
     def _retry_at(self) -> int:
         """When the next retry falls due."""
