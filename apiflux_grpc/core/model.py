@@ -140,6 +140,3 @@ class Pool:
     upstream: str = "simulated"
     base_url: str = ""
     groups: tuple[Group, ...] = ()  # a key is in at most one
-
-    def is_success(self, status: int) -> bool:
-        return any(low <= status <= high for low, high in self.success)

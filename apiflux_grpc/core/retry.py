@@ -9,32 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.outcome import Answer, NotSent, Reason
+from apiflux_grpc.core.outcome import Reason
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Pool, RetryPolicy
-    from apiflux_grpc.core.outcome import Outcome
+    from apiflux_grpc.core.model import RetryPolicy
 
 NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED})
-KEY_AT_FAULT: Final = frozenset({Reason.HTTP_429, Reason.KEY_REJECTED})  # another key is the better choice
-_BY_CLASS: Final = (Reason.HTTP_1XX, Reason.HTTP_2XX, Reason.HTTP_3XX, Reason.HTTP_4XX, Reason.HTTP_5XX)
-
-
-def failure_of(outcome: Outcome, pool: Pool) -> Reason | None:
-    """Why the attempt failed; None: it succeeded."""
-    if isinstance(outcome, Answer):
-        if outcome.fault is not None:
-            return outcome.fault
-        if pool.is_success(outcome.status):
-            return None
-        if outcome.status == 429:
-            return Reason.HTTP_429
-        if outcome.status in (401, 403):
-            return Reason.KEY_REJECTED
-        return _BY_CLASS[min(max(outcome.status // 100, 1), 5) - 1]
-    if isinstance(outcome, NotSent):
-        return Reason.NOT_SENT
-    return outcome.reason
 
 
 def backoff(policy: RetryPolicy, number: int, draw: float) -> int:

@@ -6,53 +6,14 @@ from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.model import Pool, RetryPolicy
-from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Unknown
-from apiflux_grpc.core.retry import again_in, backoff, failure_of
+from apiflux_grpc.core.model import RetryPolicy
+from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.retry import again_in, backoff
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
-POOL: Final = Pool("pool", ())
 MAYBE_EXECUTED: Final = [Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT]
 NOT_EXECUTED: Final = [Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED]
 FINAL: Final = sorted(set(Reason) - {*MAYBE_EXECUTED, *NOT_EXECUTED}, key=lambda reason: reason.value)
-
-
-def answer(status: int, fault: Reason | None = None) -> Answer:
-    return Answer(status, {}, b"", 0, fault=fault)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "expected"),
-    [
-        (answer(200), None),
-        (answer(299), None),
-        (answer(199), Reason.HTTP_1XX),
-        (answer(302), Reason.HTTP_3XX),
-        (answer(400), Reason.HTTP_4XX),
-        (answer(428), Reason.HTTP_4XX),
-        (answer(429), Reason.HTTP_429),
-        (answer(499), Reason.HTTP_4XX),
-        (answer(500), Reason.HTTP_5XX),
-        (answer(503), Reason.HTTP_5XX),
-        (answer(999), Reason.HTTP_5XX),
-        (answer(0), Reason.HTTP_1XX),
-        (answer(200, Reason.BODY_CUT), Reason.BODY_CUT),
-        (answer(429, Reason.BODY_CUT), Reason.BODY_CUT),
-        (NotSent(Cause.UNREACHABLE, "refused"), Reason.NOT_SENT),
-        (Unknown("reset"), Reason.UNKNOWN),
-        (Unknown("slow", Reason.TIMEOUT), Reason.TIMEOUT),
-    ],
-)
-def test_what_an_outcome_is_called(outcome: Outcome, expected: Reason | None) -> None:
-    """Each outcome has one reason; a success has none."""
-    assert failure_of(outcome, POOL) is expected
-
-
-def test_a_pool_says_what_a_success_is() -> None:
-    """Ranges are inclusive, and 2xx, 404 or 429 are whatever the pool says."""
-    pool = Pool("pool", (), success=((200, 200), (404, 404), (429, 429)))
-    reasons = [failure_of(answer(status), pool) for status in (200, 201, 404, 429)]
-    assert reasons == [None, Reason.HTTP_2XX, None, None]
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
