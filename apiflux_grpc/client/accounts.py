@@ -48,9 +48,11 @@ def unknown_result(index: int, id: str, why: str) -> pb.CallResult:
 
 @dataclass(slots=True)
 class _Item:
+    """A call without a result."""
+
     index: int  # of the whole, over all connections
     call: pb.Call
-    size: int
+    size: int  # in bytes, as a message
 
 
 class Accounts:
@@ -65,7 +67,7 @@ class Accounts:
         self.stopped = False  # nothing more is sent at all
         self._taken = 0  # from the producer
         self._held: dict[int, pb.CallResult] | None = {} if ordered else None
-        self._next = 0  # the index that is due, where they come in order
+        self._next = 0  # of the next result, if they come in order
         self.delivered = 0
 
     @property

@@ -52,7 +52,7 @@ class Stream(Received):
         return self
 
     async def __anext__(self) -> Result:
-        """The next result. Raises ApifluxError where the request failed as a whole."""
+        """The next result. Raises ApifluxError if the request fails as a whole."""
         while not self._results:
             message = await anext(self._messages, None)
             if message is None:
@@ -97,8 +97,8 @@ class Client:
     """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`.
 
     `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`;
-    without TLS it can be read on its way. Raises ValueError where one of these can't be or they don't go together, and
-    on entering OSError where a file of `tls` can't be read and ValueError where it isn't PEM.
+    without TLS it can be read on its way. Raises ValueError for a target, a token or a combination that can't be used;
+    entering raises OSError if a file of `tls` can't be read, and ValueError if it isn't PEM.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Client:
         With `resume` the batch outlives its connection: when the server goes away, drains or is full, calls without a
         result are sent to it again once it is back, but for those that may have run and aren't idempotent: they
         get the error UNKNOWN with `may_have_run`. At most `window` calls are handed over without a result; that is
-        what can come into doubt. The last error comes out where the first connection fails, or when nothing was heard
+        what can come into doubt. The last error comes out if the first connection fails, or if nothing was heard
         for `give_up_after` seconds. `before_send` is awaited with the indexes of calls just before they are handed
         over, to note them down. After a lost connection the summary is counted from the results.
         """

@@ -68,7 +68,7 @@ class Retry:
         return message
 
 
-# The methods whose calls may be executed twice, where a call doesn't say.
+# RFC 9110, section 9.2.2: what may be executed twice, unless the call says otherwise. "" is GET in the contract.
 IDEMPOTENT_METHODS: Final = frozenset({"", "GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 

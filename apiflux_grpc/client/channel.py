@@ -73,7 +73,7 @@ class Route:
         token: str | None,
     ) -> None:
         if tls is not None and credentials is not None:
-            raise ValueError("tls and credentials exclude each other")
+            raise ValueError("tls conflicts with credentials; set one of them")
         self.target = check_target(target)
         self.options = [*CHANNEL_OPTIONS, *options]
         if tls is not None and tls.server_name:

@@ -5,7 +5,7 @@
       PoolNotFound
       Overloaded                the server's queue is full: come back after `retry_delay`
         DeadlineInfeasible        it can't finish within the timeout; metadata["eta_seconds"] is what it takes
-      Unavailable               not there, or shutting down; `retry_delay` where the server said one
+      Unavailable               not there, or shutting down; `retry_delay` if the server said one
       DeadlineExceeded          the timeout passed
       InternalError             a fault of the server's; metadata["error_id"] is in its log
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ApifluxError(Exception):
     """The request failed as a whole.
 
-    `code` is the gRPC status code, `reason` the word of ErrorInfo ("" where the server gave none), `retry_delay`
+    `code` is the gRPC status code, `reason` the word of ErrorInfo ("" if the server gave none), `retry_delay`
     seconds (None: the server named none).
     """
 
@@ -90,7 +90,7 @@ _CLASSES = {
 }
 
 
-# What grpc.aio says where the server has ended a stream that is being written to, and its real status comes too late.
+# What grpc.aio says if a write fails because the server has ended the stream: the real status comes after it, too late.
 _BROKEN = "Internal error from Core"
 
 

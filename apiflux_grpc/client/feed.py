@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 CALLS_PER_MESSAGE: Final = 500
 BYTES_PER_MESSAGE: Final = 1 << 20  # a single call may be larger
-TOGETHER: Final = 0.01  # seconds
+TOGETHER: Final = 0.01  # seconds within which calls that a blocking producer gives travel together
 GREETING: Final = 0.05  # seconds
 
 
 async def greeted(rpc: Any) -> None:
-    """Wait for the server's greeting, though not for long: so a refusal is heard before calls are on their way."""
+    """Wait for the server's greeting, which says that it took the stream; not for long, for other servers send none.
+
+    So a refusal is heard before calls are on their way. Else a write fails first, and grpc.aio then doesn't tell why.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GREETING):
             await rpc.initial_metadata()

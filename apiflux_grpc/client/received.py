@@ -27,7 +27,7 @@ class Stoppable(Cancellable, Protocol):
     """What process_stream wraps around its RPCs."""
 
     def stop(self) -> None:
-        """Send nothing more, and go on until what is in flight has its results."""
+        """Send nothing more, and end when every call in flight has its result."""
         ...
 
     @property

@@ -94,14 +94,14 @@ class Resumption:
         self._accounts = Accounts(header.ordered)
         self._tally = Tally()
         self._ended = False  # the producer has
-        self._met = False  # a server was there
-        self._cuts = 0
-        self._tries = 0  # in a row, in vain
+        self._met = False  # a server was there once
+        self._cuts = 0  # connections that were lost
+        self._tries = 0  # in a row, without a message
         self._last_heard = now
         # of this connection:
         self._summary: pb.Summary | None = None
         self._heard = False
-        self._here = 0  # results
+        self._here = 0  # results that were delivered
 
     @property
     def unsent(self) -> list[int]:
@@ -120,7 +120,7 @@ class Resumption:
 
     @property
     def wanted(self) -> int:
-        """How many calls of the producer's there is room for now."""
+        """How many more calls of the producer there is room for now."""
         accounts = self._accounts
         if accounts.ready or self._ended:
             return 0

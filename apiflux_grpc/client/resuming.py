@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Resuming:
     """The messages of a batch, over as many connections as it takes. Iterate over it once.
 
-    Raises ApifluxError where the first connection fails, where an error is no lost connection, and where nothing
-    came for long.
+    Raises ApifluxError if the first connection fails, if an error is no lost connection, and if nothing came for long;
+    else what the producer or `before_send` raises.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Resuming:
         return self._batch.unsent
 
     def stop(self) -> None:
-        """Send nothing more, and go on until what is in flight has its results."""
+        """Send nothing more, and end when every call in flight has its result."""
         self._batch.stop()
         self._woken.set()
         self._room.set()
@@ -120,13 +120,14 @@ class Resuming:
         return rpc
 
     async def _hang_up(self, rpc: Any) -> None:
+        """End the connection, and wait until nothing more is handed over to it: only then is it known what was."""
         rpc.cancel()
         if self._feeding is not None:
             self._feeding.cancel()
             await asyncio.wait({self._feeding})
 
     async def _feed(self, rpc: Any) -> None:
-        """Hand over calls as there is room. What goes wrong with the connection is the reader's to hear."""
+        """Hand over calls as there is room. What goes wrong with the connection is told to whoever reads from it."""
         batch = self._batch
         try:
             await rpc.write(pb.ProcessStreamRequest(open=batch.header))

@@ -46,10 +46,10 @@ class SyncResuming:
         self._before_send = before_send
         self._changed = threading.Condition()  # guards the batch and what follows
         self._rpc: Any = None
-        self._feeding: object = None  # what stands for the connection that is fed; None: there is none
+        self._feeding: object = None  # the token of the connection that is fed; None: there is none
         self._taking = False  # some thread waits for the producer
         self._failure: Exception | None = None  # of the producer
-        self._noting = threading.Lock()
+        self._noting = threading.Lock()  # held by the thread that calls before_send: one at a time, as without threads
         self._cancelled = threading.Event()
         self._woken = threading.Event()  # by cancel or stop, while there is no connection
 
@@ -125,6 +125,7 @@ class SyncResuming:
         return rpc
 
     def _hang_up(self, rpc: Any) -> None:
+        """End the connection; a thread that still feeds it hands over nothing more once its token is gone."""
         rpc.cancel()
         self._forget(self._feeding)
 

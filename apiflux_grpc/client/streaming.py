@@ -45,7 +45,7 @@ class Streaming:
         return []
 
     def stop(self) -> None:
-        """Send nothing more, and go on until what is in flight has its results."""
+        """Send nothing more, and end when every call in flight has its result."""
         self._stopped = True
         self._let_go()
 

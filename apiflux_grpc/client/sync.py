@@ -42,7 +42,7 @@ class SyncStream(Received):
         return self
 
     def __next__(self) -> Result:
-        """The next result. Raises ApifluxError where the request failed as a whole."""
+        """The next result. Raises ApifluxError if the request fails as a whole."""
         while not self._results:
             try:
                 message = next(self._messages)

@@ -25,7 +25,7 @@ class TlsOptions:
 
     `ca_file` says whom to trust (None: the well-known authorities that come with grpc). `cert_file` and `key_file` are
     the client's own certificate, for servers that ask for one. `server_name` is the name the server's certificate must
-    have, where it isn't that of the target. Raises ValueError where one of the two files of a certificate is missing.
+    have, if it isn't that of the target. Raises ValueError if one of the two files of a certificate is missing.
     """
 
     ca_file: Path | str | None = None
@@ -35,10 +35,10 @@ class TlsOptions:
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: one of the two is missing")
+            raise ValueError("cert_file and key_file belong together; set both")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """The credentials of a channel. Raises OSError where a file can't be read, ValueError where it is not PEM."""
+        """The credentials of a channel. Raises OSError if a file can't be read, ValueError if it isn't PEM."""
         ca, cert = _certificates(self.ca_file), _certificates(self.cert_file)
         key = None if self.key_file is None else _private_key(self.key_file)
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)

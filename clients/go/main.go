@@ -209,7 +209,7 @@ func reasonOf(failure *rpcstatus.Status) string {
 	return ""
 }
 
-// retryDelay tells how long to wait where the server was full.
+// retryDelay tells how long to wait if the server was full.
 func retryDelay(err error) (time.Duration, bool) {
 	if status.Code(err) != codes.ResourceExhausted {
 		return 0, false

@@ -147,7 +147,7 @@ function lineOf({ index, keyLabel, attempts, response, error }, request) {
   return { ...line, status: response.statusCode, body: response.body.toString('utf8') };
 }
 
-/** How long to wait, in ms, where the server was full; undefined for any other error. */
+/** How long to wait, in ms, if the server was full; undefined for any other error. */
 function retryDelay(error) {
   if (error.code !== grpc.status.RESOURCE_EXHAUSTED) return undefined;
   const [details] = error.metadata.get('grpc-status-details-bin');

@@ -131,7 +131,7 @@ def line_of(result: pb.CallResult, request: pb.ProcessRequest) -> dict[str, Any]
 
 
 def retry_delay(error: Any) -> float | None:
-    """How long to wait, in seconds, where the server was full; None for any other error."""
+    """How long to wait, in seconds, if the server was full; None for any other error."""
     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
         return None
     info = error_details_pb2.RetryInfo()
