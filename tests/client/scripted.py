@@ -64,6 +64,7 @@ class Scripted(apiflux_pb2_grpc.FluxServiceServicer):
         async with self._begun:
             self.connections += 1
             self._begun.notify_all()
+        await context.send_initial_metadata(())  # the greeting of a server that takes the stream
         try:
             async for message in handler(request_iterator, context):
                 yield message

@@ -161,7 +161,9 @@ async def test_the_deadline_is_that_of_the_whole(read: Reader) -> None:
 
     async def late(requests: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:
         left.append(context.time_remaining())
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late")
+        async for request in requests:
+            if request.calls:  # all that are left: the client writes no more, and hears the status
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "late")
         yield pb.ProcessResponse()
 
     async with scripted(answers(1), late) as (target, service):
