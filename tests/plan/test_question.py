@@ -10,7 +10,8 @@ import pytest
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.plan.draws import Draws
-from apiflux_grpc.plan.page import to_html
+from apiflux_grpc.plan.figures import figures, key_rows
+from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import make_plan
 from apiflux_grpc.plan.question import MOST_CALLS, Arrival, ask, parse_batch
 from apiflux_grpc.settings import load
@@ -72,9 +73,10 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
         ask(pools, pool="one", calls=10, keys=2)
     with pytest.raises(ValueError, match=r"latency of 31s is above the pool's timeout of 30s"):
         ask(pools, pool="one", calls=10, latency="1s..31s")
-    page = to_html(make_plan(asked))
-    assert "team-a" in page
-    assert "sk-0123456789abcdef" not in page
+    plan = make_plan(asked)
+    shown = str([plan, *figures(plan), *key_rows(plan.keys), *charts_of(plan), plan.to_json()])
+    assert "team-a" in shown
+    assert "sk-0123456789abcdef" not in shown
 
 
 @pytest.mark.parametrize(

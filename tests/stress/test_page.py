@@ -88,6 +88,6 @@ def test_the_verdict_is_the_judges() -> None:
     good = Report((KeyReport("a", 8, 0, (LimitReport(8, MINUTE, 8),)),))
     assert verdict(good) == ["the judge: no violation; 8 calls, worst window at 1.000 of its limit, 0 rejected"]
     bad = Report((KeyReport("<a>", 9, 1, (LimitReport(8, MINUTE, 9),)),), resent=1, repeats=(Repeat("/x", (1, 1)),))
-    page = to_html(two_requests(), bad)
+    page = to_html(Measured([Request()], 4), bad)
     assert page.count("<strong>violation: ") == 2
     assert "<td>&lt;a&gt;</td><td>10</td><td>9</td><td>1</td><td>9 of 8 in 60s (112.5%)</td>" in page
