@@ -5,7 +5,10 @@
         InvalidRequest          a field is wrong: `violations` has field path and text of each fault
         BatchTooLarge           over the documented maximum
         PoolNotFound
-        Overloaded              too many batches, calls or bytes; `retry_after` says when to come back
+        Overloaded              the queue is full; `retry_after` says when to come back
+          TooManyBatches
+          TooManyCalls
+          TooManyBytes
         DeadlineInfeasible      the batch can't finish before its deadline, even with all capacity to itself
         Draining                the server is shutting down
       ReaderStalled           the caller read nothing for too long
@@ -64,17 +67,37 @@ class PoolNotFound(Refused):
 
 
 class Overloaded(Refused):
-    """The queue is full.
+    """The queue is full: `retry_after` (ns) is the time that it takes to drain, `limit` the bound that was hit."""
 
-    `reason` is TOO_MANY_BATCHES, TOO_MANY_CALLS or TOO_MANY_BYTES; `retry_after` (ns) is the time the queue takes
-    to drain; `limit` is the bound that was hit.
-    """
+    what: ClassVar[str]
 
-    def __init__(self, reason: str, message: str, *, limit: int, retry_after: int) -> None:
-        self.reason = reason  # type: ignore[misc]  # one class for three reasons that are told apart by it alone
+    def __init__(self, have: int, more: int, *, limit: int, retry_after: int) -> None:
         self.limit = limit
         self.retry_after = retry_after
-        super().__init__(message)
+        super().__init__(
+            f"{have} {self.what} are open, and {more} more would exceed the bound of {limit}; send again later"
+        )
+
+
+class TooManyBatches(Overloaded):
+    """More open batches than the server keeps."""
+
+    reason = "TOO_MANY_BATCHES"
+    what = "batches"
+
+
+class TooManyCalls(Overloaded):
+    """More calls without a result than the server keeps."""
+
+    reason = "TOO_MANY_CALLS"
+    what = "queued calls"
+
+
+class TooManyBytes(Overloaded):
+    """More bytes of requests than the server keeps."""
+
+    reason = "TOO_MANY_BYTES"
+    what = "bytes of queued requests"
 
 
 class DeadlineInfeasible(Refused):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apiflux_grpc.core.errors import Overloaded
+from apiflux_grpc.core.errors import TooManyBatches, TooManyBytes, TooManyCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,13 @@ class Admission:
     def admit(self, calls: int, size: int, retry_after: int) -> None:
         """Count one more batch, or raise Overloaded; `retry_after` is the drain time (ns) that it then tells."""
         bounds = self.bounds
-        for reason, what, have, more, bound in (
-            ("TOO_MANY_BATCHES", "batches", self.batches, 1, bounds.batches),
-            ("TOO_MANY_CALLS", "queued calls", self.calls, calls, bounds.calls),
-            ("TOO_MANY_BYTES", "bytes of queued requests", self.size, size, bounds.size),
+        for error, have, more, bound in (
+            (TooManyBatches, self.batches, 1, bounds.batches),
+            (TooManyCalls, self.calls, calls, bounds.calls),
+            (TooManyBytes, self.size, size, bounds.size),
         ):
             if have + more > bound:
-                message = f"{have} {what} are open, and {more} more would exceed the bound of {bound}; send again later"
-                raise Overloaded(reason, message, limit=bound, retry_after=retry_after)
+                raise error(have, more, limit=bound, retry_after=retry_after)
         self.batches += 1
         self.calls += calls
         self.size += size

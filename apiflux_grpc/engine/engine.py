@@ -1,8 +1,7 @@
 """The engine as the server sees it: two event loops, two mailboxes, nothing else shared.
 
 Rule: only messages (messages.py) go to the other side, loop.py, which runs in a thread of its own. The same code
-runs with both on one loop (tests, virtual time). Waiting here always has a timeout, so no shutdown can hang. Beat and
-Echo are the watchdog: no echo for five seconds, and `healthy` is False.
+runs with both on one loop (tests, virtual time). Waiting here always has a timeout, so no shutdown can hang.
 
 Owner: the server's loop.
 """
@@ -14,7 +13,7 @@ import logging
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
 from apiflux_grpc.core.units import SECOND
@@ -23,6 +22,7 @@ from apiflux_grpc.engine.loop import EngineLoop
 from apiflux_grpc.engine.mailbox import Mailbox
 from apiflux_grpc.engine.messages import Ask, Beat, Down, Drain, Echo, Results, Stop, Submit, Told, Up
 from apiflux_grpc.engine.ticket import Ticket
+from apiflux_grpc.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from apiflux_grpc.engine.ports import Clock, Observer
 
 _log = logging.getLogger("apiflux.engine")
-
-BEAT_EVERY: Final = 1.0  # seconds
-SILENCE: Final = 5.0  # seconds without an echo until the engine counts as stuck
 
 
 class Engine:
@@ -54,10 +51,8 @@ class Engine:
     ) -> None:
         self._other_side = partial(EngineLoop, parts, observer=observer, clock=clock, batch_size=batch_size)
         self._loop_factory = loop_factory
-        self._on_health = on_health
         self.admission = Admission(bounds or Bounds())
         self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
-        self.healthy = False
         self.draining = False
         self.failure: str | None = None  # the error id of a crash
         self.snapshot: Snapshot | None = None  # at most a beat old
@@ -72,7 +67,12 @@ class Engine:
         self._idle.set()
         self._up = asyncio.Event()
         self.down = asyncio.Event()
-        self._echo_at = 0.0
+        self._watchdog = Watchdog(lambda: self.post(Beat(detail=False)), on_health)
+
+    @property
+    def healthy(self) -> bool:
+        """It is up, and it answered within the last seconds."""
+        return self._watchdog.healthy
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -93,9 +93,8 @@ class Engine:
             wait.cancel()
         if not self._up.is_set():
             raise EngineFailed(self.failure or "no answer")
-        self._echo_at = loop.time()
-        self._set_health(True)
-        self._tasks.append(loop.create_task(self._beat()))
+        self._watchdog.heard()
+        self._tasks.append(loop.create_task(self._watchdog.watch()))
 
     def drain(self, grace: int) -> None:
         """Refuse new batches; unsent calls end as DRAINING; calls in flight have `grace` ns to finish."""
@@ -190,8 +189,7 @@ class Engine:
                 if over is not None:
                     self._forget(ticket)
             case Echo(state, detail):
-                self._echo_at = asyncio.get_running_loop().time()
-                self._set_health(self.failure is None)
+                self._watchdog.heard()
                 self.snapshot = state
                 if detail:
                     echoes, self._echoes = self._echoes, []
@@ -218,7 +216,7 @@ class Engine:
         self._inbox = None
         if error_id is not None and self.failure is None:
             self.failure = error_id
-        self._set_health(False)
+        self._watchdog.end()
         for ticket in list(self._tickets.values()):
             ticket.fail(EngineFailed(self.failure or "stopped"))
             self._forget(ticket)
@@ -226,21 +224,6 @@ class Engine:
             if not echo.done():
                 echo.cancel()
         self.down.set()
-
-    def _set_health(self, healthy: bool) -> None:
-        if healthy != self.healthy:
-            self.healthy = healthy
-            self._on_health(healthy)
-
-    async def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self.down.is_set():
-            self.post(Beat(detail=False))
-            await asyncio.sleep(BEAT_EVERY)
-            if loop.time() - self._echo_at > SILENCE:
-                if self.healthy:
-                    _log.error("the engine has not answered for %.0f s", SILENCE)
-                self._set_health(False)
 
 
 async def _wait(event: asyncio.Event, timeout: float) -> bool:

@@ -14,7 +14,7 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.command_line import exit_codes
-from docs.common import DOCS, ROOT
+from docs.common import DOCS
 from docs.configuration import check_words, words
 from docs.contract import PROTO, Declared, contract
 from docs.generate import PAGES
@@ -117,8 +117,6 @@ def reasons() -> set[str]:
         kinds += kind.__subclasses__()
         if isinstance(kind.reason, str):
             found.add(kind.reason)
-    admission = (ROOT / "apiflux_grpc" / "engine" / "admission.py").read_text(encoding="utf-8")
-    found |= set(re.findall(r'"(TOO_MANY_[A-Z]+)"', admission))
     return found
 
 

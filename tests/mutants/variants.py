@@ -20,7 +20,6 @@ PUMP: Final = "apiflux_grpc/engine/pump.py"
 DISPATCHER: Final = "apiflux_grpc/core/dispatcher.py"
 VERDICT: Final = "apiflux_grpc/core/verdict.py"
 OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
-ENGINE: Final = "apiflux_grpc/engine/engine.py"
 BATCHES: Final = "apiflux_grpc/engine/batches.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
@@ -382,10 +381,10 @@ VARIANTS: Final = (
     Variant("a crash says nothing", BATCHES, "        self._post(Down(error_id))\n", "", OF_ENGINE),
     Variant(
         "health without an echo",
-        ENGINE,
-        "                self._set_health(False)\n\n\nasync def _wait",
-        "                pass\n\n\nasync def _wait",
-        OF_ENGINE,
+        "apiflux_grpc/engine/watchdog.py",
+        "                self._set(False)\n\n    def _set",
+        "                pass\n\n    def _set",
+        ("tests/engine/test_watchdog.py",),
     ),
     Variant(
         "a mailbox that disarms too late",

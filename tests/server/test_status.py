@@ -18,6 +18,9 @@ from apiflux_grpc.core.errors import (
     Overloaded,
     PoolNotFound,
     ReaderStalled,
+    TooManyBatches,
+    TooManyBytes,
+    TooManyCalls,
 )
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
 from apiflux_grpc.core.units import SECOND
@@ -42,10 +45,24 @@ STATUSES = [
     (BatchTooLarge(FAULTS[:1]), "INVALID_ARGUMENT", "BATCH_TOO_LARGE", "calls[0].path: is wrong", {}),
     (PoolNotFound("c", ["b", "a"]), "NOT_FOUND", "POOL_NOT_FOUND", "there is no pool 'c'; use one of a, b", {}),
     (
-        Overloaded("TOO_MANY_CALLS", "full", limit=9, retry_after=2 * SECOND),
+        TooManyBatches(9, 1, limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "TOO_MANY_BATCHES",
+        "9 batches are open, and 1 more would exceed the bound of 9; send again later",
+        {"limit": "9"},
+    ),
+    (
+        TooManyCalls(8, 2, limit=9, retry_after=2 * SECOND),
         "RESOURCE_EXHAUSTED",
         "TOO_MANY_CALLS",
-        "full",
+        "8 queued calls are open, and 2 more would exceed the bound of 9; send again later",
+        {"limit": "9"},
+    ),
+    (
+        TooManyBytes(8, 2, limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "TOO_MANY_BYTES",
+        "8 bytes of queued requests are open, and 2 more would exceed the bound of 9; send again later",
         {"limit": "9"},
     ),
     (
@@ -113,13 +130,13 @@ def test_the_status_of_an_error(
         assert isinstance(bad, error_details_pb2.BadRequest)
         assert [(each.field, each.description) for each in bad.field_violations] == list(error.violations[:20])
     if isinstance(error, Overloaded):
-        violations = [error_details_pb2.QuotaFailure.Violation(subject="server", description="full")]
+        violations = [error_details_pb2.QuotaFailure.Violation(subject="server", description=message)]
         assert details.pop(error_details_pb2.QuotaFailure) == error_details_pb2.QuotaFailure(violations=violations)
-    if type(error) in RETRY:
+    if seconds := [seconds for kind, seconds in RETRY.items() if isinstance(error, kind)]:
         retry = details.pop(error_details_pb2.RetryInfo)
         assert isinstance(retry, error_details_pb2.RetryInfo)
         never = isinstance(error, DeadlineInfeasible) and error.eta is None
-        assert retry.retry_delay.seconds == (1 if never else RETRY[type(error)])
+        assert retry.retry_delay.seconds == (1 if never else seconds[0])
     assert details == {}
 
 
@@ -128,8 +145,12 @@ def kinds(kind: type[FluxError] = FluxError) -> set[type[FluxError]]:
 
 
 def test_every_error_has_its_row() -> None:
-    """But for the two that are never raised themselves."""
-    assert {kind.__name__ for kind in kinds() - {type(error) for error, *_ in STATUSES}} == {"FluxError", "Refused"}
+    """But for those that others are kinds of."""
+    assert {kind.__name__ for kind in kinds() - {type(error) for error, *_ in STATUSES}} == {
+        "FluxError",
+        "Refused",
+        "Overloaded",
+    }
 
 
 NOT_SENT = NotSent(Cause.UNREACHABLE, "connection refused")
