@@ -5,7 +5,6 @@ Rule: one fault hides no other. A faulty field is reported and cut out, and the 
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -65,6 +64,8 @@ def judged(
 
 def _meant(way: Sequence[str | int]) -> str | None:
     """The known name that is closest to the last one, if one is close."""
+    import difflib  # slow to import, and only mistakes need it
+
     *table, name = way
     names = [part for part in table if isinstance(part, str)]
     model: type[Table] = File

@@ -10,8 +10,6 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dotenv.parser import parse_stream
-
 from apiflux_grpc.settings.findings import Findings
 from apiflux_grpc.settings.judging import judged
 from apiflux_grpc.settings.tables import Environment, File
@@ -94,6 +92,8 @@ def _toml(path: Path, findings: Findings) -> dict[str, Any]:
 def _dotenv(path: Path | None, findings: Findings) -> dict[str, str]:
     if path is None or not path.exists():  # a file in the current folder that most people don't have
         return {}
+    from dotenv.parser import parse_stream  # slow to import, so only if there is something to read
+
     values: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(_read(path, findings, path.name))):
         if binding.error:
