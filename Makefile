@@ -7,6 +7,7 @@ GO ?= go
 GHZ_VERSION := v0.121.0
 UV_VERSION := 0.13.9
 SOURCES := apiflux_grpc tests bench docs clients/python
+SHORT := apiflux_grpc bench docs clients/python
 # One more than cores, since tests also wait for processes and sockets; each costs memory and four seconds of imports.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 
@@ -82,10 +83,12 @@ fmt: setup  ## format the code
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-lint: setup  ## ruff, and the import contracts
+lint: setup  ## ruff, the import contracts, and the length of files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/lint-imports
+	@find $(SHORT) -name '*.py' -not -path '*/v1/*' -exec wc -l {} + | \
+	  awk '$$1 > 450 && $$2 != "total" {print $$2 " has " $$1 " lines; split it, 450 at most"; bad = 1} END {exit bad}'
 
 types: setup  ## mypy --strict
 	$(BIN)/mypy $(SOURCES)
