@@ -70,7 +70,7 @@ class Batches:
         clock: Clock,
         batch_size: int,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()  # so the engine's objects can only be made on its own loop
         self._post = post
         self._observer = observer
         self._clock = clock
@@ -114,7 +114,7 @@ class Batches:
                 self._flusher.streams += 1
                 pump.submit(outbox)
             case Feed(id) | End(id) | EndUnsent(id) | Credit(id) | Cancel(id):
-                if id in self._open:
+                if id in self._open:  # it may have ended while this was on its way
                     self._pass_on(message, *self._open[id])
             case Beat(detail):
                 now = self._clock()
@@ -127,7 +127,7 @@ class Batches:
                 for pump in self.pumps.values():
                     pump.drain()
                 self._arm("grace", grace, self._guard(self._cut))
-            case Stop():
+            case Stop():  # what is in flight ends in close()
                 for pump, outbox in list(self._open.values()):
                     pump.cancel(outbox)
                 self.stopped.set()
@@ -197,6 +197,7 @@ class Batches:
             return
         self.crashed = True
         error_id = uuid.uuid4().hex[:12]
+        # Before the observer is told: its log may be slow.
         self._post(Down(error_id))
         self._observer.crashed(error, error_id)
         self.stopped.set()

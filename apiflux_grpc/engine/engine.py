@@ -91,6 +91,7 @@ class Engine:
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        # Down without Up: an adapter couldn't be made, or its file not read.
         if not self._up.is_set():
             raise EngineFailed(self.failure or "no answer")
         self._watchdog.heard()
@@ -114,6 +115,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._thread is not None:
+            # A thread that said nothing until now is stuck; it is a daemon, so the process can end without it.
             await asyncio.to_thread(self._thread.join, timeout if down else 0)
             if self._thread.is_alive():
                 self.failure = self.failure or "stuck"

@@ -30,23 +30,25 @@ FLUSH_BYTES: Final = 256 << 10  # of results in one message, and one result more
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """A batch that was found valid. `calls` may make its items only when they are asked for; `size` is bytes held."""
+    """A batch that was found valid."""
 
     pool: str
     caller: str
-    calls: Sequence[Call]
+    calls: Sequence[Call]  # may make its items when they are asked for: a queued call costs what its bytes cost
     retry: RetryPolicy
-    size: int = 0
-    costs: Sequence[int] | None = None
-    weight: float = 1.0
+    size: int = 0  # bytes of the request that is kept
+    costs: Sequence[int] | None = None  # of each call; None: each costs 1
+    weight: float = 1.0  # its share among the batches of its caller
     caller_weight: float = 1.0
-    ordered: bool = False
+    ordered: bool = False  # results come by index
     fed: bool = False  # its calls come later, by Feed, until End
     deadline: int | None = None  # ns from the submission, after which nobody waits for it
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
+    """A batch that was admitted."""
+
     id: int
     spec: BatchSpec
 
@@ -85,6 +87,8 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
+    """Nobody reads this batch any more: drop what waits, stop what is in flight."""
+
     id: int
 
 
@@ -129,7 +133,7 @@ class Over:
 
     ending: Ending
     tally: Tally
-    elapsed: int
+    elapsed: int  # ns since it was admitted
     eta: int | None = None  # ns, of an infeasible batch
 
 
@@ -148,7 +152,7 @@ class Results:
 
     id: int
     items: list[Result]
-    size: int
+    size: int  # of the items, in bytes
     standing: Standing
     over: Over | None = None
 

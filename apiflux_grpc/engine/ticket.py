@@ -76,7 +76,7 @@ class Ticket:
         while not inbox:
             if self._failed is not None:
                 raise self._failed
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = asyncio.get_running_loop().create_future()  # one reader per ticket, so one is enough
             try:
                 await self._waiter
             finally:
@@ -140,7 +140,7 @@ class Ticket:
     def deliver(self, message: Results) -> None:
         """Results from the engine; the last of them has `over`."""
         self.received += len(message.items)
-        if self._sizes:
+        if self._sizes:  # of a stream alone; a batch's bytes are admission's until it is over
             for item in message.items:
                 self.held -= self._sizes.pop(item.index, 0)
         self._inbox.append(message)

@@ -65,9 +65,9 @@ class ResultStream:
                         await self._context.write(response)
                 except TimeoutError:
                     raise ReaderStalled(self._write_timeout) from None
-                self._ticket.credit(len(results), size)
+                self._ticket.credit(len(results), size)  # only now: the reader's pace is the batch's
             if message.over is not None:
-                self._ticket.check()
+                self._ticket.check()  # a stream that can't be fed further is over too, and its fault is the answer
                 note(results=self._ticket.received, ending=message.over.ending.value)
                 if message.over.ending is Ending.DRAINING:
                     raise Draining()
