@@ -112,6 +112,7 @@ def test_arrivals_are_told_by_call() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # tracemalloc costs a busy machine a minute and more
 def test_a_million_arrivals_fit() -> None:
     """A million arrivals take less than 200 bytes each, and the fullest window of them is still found exactly."""
     ledger = ledger_of(Limit(600_000, 600_000), Limit(1, 1))

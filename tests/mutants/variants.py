@@ -1,4 +1,4 @@
-"""Broken variants of the core, the engine and the settings, each with the tests that must notice it.
+"""Broken variants of the package, each with the tests that must notice it.
 
 Rule: one plausible mistake each, in as little text as names it; `old` stands once in its file.
 """
@@ -24,6 +24,7 @@ BATCHES: Final = "apiflux_grpc/engine/batches.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
 PACER: Final = "apiflux_grpc/adapters/pacer.py"
+SIMULATION: Final = "apiflux_grpc/plan/simulation.py"
 
 OF_WINDOW: Final = ("tests/core/test_window.py",)
 OF_BUDGET: Final = ("tests/core/test_budget.py",)
@@ -36,6 +37,7 @@ OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
 OF_FORECAST: Final = ("tests/core/test_forecast.py",)
 CHECKS: Final = "apiflux_grpc/core/checks.py"
+OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
 OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 OF_CANCEL: Final = ("tests/engine/test_cancel_everywhere.py",)
@@ -509,5 +511,40 @@ VARIANTS: Final = (
         "elif self._context.cancelled() or isinstance(error, grpc.aio.InternalError):",
         "elif self._context.cancelled():",
         ("tests/server/test_cancelling.py",),
+    ),
+    Variant(
+        "a plan's timers ring to the nanosecond",
+        SIMULATION,
+        "max(1, -(-(wake_at - now) // MILLISECOND)) * MILLISECOND",
+        "wake_at - now",
+        OF_SIMULATION,
+    ),
+    Variant(
+        "a plan's patience isn't begun anew",
+        SIMULATION,
+        "needed = self._impatient or self._unusable(now)",
+        "needed = self._unusable(now)",
+        OF_SIMULATION,
+    ),
+    Variant(
+        "a plan's upstream answers every attempt of a call the same",
+        SIMULATION,
+        "self._draws.send(call, permit.number, key.key.label)",
+        "self._draws.send(call, 1, key.key.label)",
+        OF_SIMULATION,
+    ),
+    Variant(
+        "the judge lets one call too many pass",
+        "apiflux_grpc/judge/ledger.py",
+        "if count >= most and",
+        "if count > most and",
+        ("tests/judge/test_connection.py",),
+    ),
+    Variant(
+        "a late timer of the judge is forgotten",
+        "apiflux_grpc/judge/answers.py",
+        "            self._answer_due()\n",
+        "            self.flush()\n",
+        ("tests/judge/test_answers.py",),
     ),
 )
