@@ -219,7 +219,7 @@ class Flight:
         return Unknown(unsent.detail) if self._out else unsent
 
     def _answer(self, fault: Reason | None = None) -> Answer:
-        """What has come so far. The mask comes before the cap, lest that cut a secret in two."""
+        """What has come so far. The mask comes before the cap, which could cut a secret in two."""
         assert self._head is not None
         status, headers = self._head
         cap = self._home.body_cap

@@ -26,8 +26,9 @@ NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # an empty body
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Where a pool's calls go, and `key_in`: where the upstream expects the key. Raises ValueError for what can't be
-    used.
+    """How a pool's calls go out; `key_in` says where the upstream expects the key.
+
+    Raises ValueError for a `base_url` or a `key_file` that can't be used.
     """
 
     base_url: str
@@ -39,7 +40,7 @@ class HttpSettings:
     idle_timeout: int = 15 * SECOND  # ns; below what upstreams commonly keep an idle connection
     max_connections: int = MAX_CONNECTIONS
     ca_file: str | None = None  # None: the system's
-    cert_file: str | None = None  # the client's certificate, where the upstream wants one
+    cert_file: str | None = None  # the client's certificate, if the upstream asks for one
     key_file: str | None = field(default=None, repr=False)
     egress_proxy: str | None = None
     mask_secrets: bool = True

@@ -1,8 +1,8 @@
 """Takes a key's secret out of what an upstream sends back.
 
-Rule: wherever the secret stands in a header's value or in the body, asterisks stand instead; so do its
-percent-encoded, JSON-escaped and base64 forms. Secrets below four characters are left alone: they are found
-everywhere by chance. What an upstream hides on purpose (reversed, encrypted, in pieces) is not found.
+Rule: in a header's value and in the body, asterisks replace the secret, and its percent-encoded, JSON-escaped and
+base64 forms. Secrets below four characters are left alone, since they are found everywhere by chance. What an upstream
+hides on purpose (reversed, encrypted, in pieces) is not found.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Mask:
         self._forms = sorted(found, key=len, reverse=True)
 
     def finds(self, text: bytes) -> bool:
-        """Whether the secret stands in it."""
+        """Whether the text holds the secret."""
         for form in self._forms:  # noqa: SIM110  # a generator costs three times as much, for every answer
             if form in text:
                 return True
         return False
 
     def body(self, body: bytes, cut: bool = False) -> bytes:
-        """Without the secret; `cut`: nor with a beginning of it at the end, where the rest is missing."""
+        """The body without the secret. `cut`: the end is missing, so a beginning of the secret there goes too."""
         for form in self._forms:
             if form in body:
                 body = body.replace(form, STARS)

@@ -1,7 +1,7 @@
 """aiolimiter behind the core's Pacer: a leaky bucket that decides without ever waiting.
 
-Rule: aiolimiter alone decides whether there is room; the level kept beside it only says when to ask again, which
-aiolimiter can't tell. Nothing waits inside the limiter: its waiters are ordered by amount, so a large one would
+Rule: aiolimiter alone decides whether there is room; our own level only says when to ask again, which aiolimiter
+can't tell. Nothing waits inside the limiter: its waiters are ordered by amount, so a large one would
 starve there. Not known here: keys, windows, who asks.
 
 Two clocks meet: `now` is the engine's, the limiter reads its loop's `time()`. Both must run at one rate, and the
@@ -25,8 +25,8 @@ _UVLOOP: Final = "uvloop"
 class AiolimiterPacer:
     """Lets `burst` pass at once and refills `burst` in `seconds`. Fulfils Pacer, and its class PacerFactory.
 
-    Made on the loop that it serves, and of no use on another. Raises RuntimeError without a running loop,
-    ValueError unless burst and seconds are above 0.
+    It serves only the loop that it was made on. Raises RuntimeError without a running loop, ValueError unless burst and
+    seconds are above 0.
     """
 
     __slots__ = ("_asked", "_at", "_burst", "_in_debt", "_least_wait", "_level", "_limiter", "_rate")

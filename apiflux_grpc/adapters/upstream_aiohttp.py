@@ -1,7 +1,7 @@
 """aiohttp as a way upstream: for pools with an egress proxy, and as the control of our own sender in the tests.
 
 What an attempt ends as is decided in aiohttp_flight.py; here are the session, its connections and the attempts that are
-open. Everything lives on the loop of the first `begin`, where the session is made.
+open. Everything lives on the loop of the first `begin`, which makes the session.
 
 Not here: retries, limits, redirects, cookies, a queue (the scheduler is the only one).
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class AiohttpUpstream:
     """The calls of one pool over HTTP/1.1. Fulfils Upstream.
 
-    Raises OSError or ssl.SSLError where `ca_file` can't be read. Instants are those of `clock`.
+    Raises OSError or ssl.SSLError if a certificate file can't be read. Instants are those of `clock`.
     """
 
     def __init__(self, settings: HttpSettings, clock: Clock = time.monotonic_ns) -> None:

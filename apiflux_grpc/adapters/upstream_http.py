@@ -1,7 +1,7 @@
 """The way upstream over our own sender.
 
 Rule: sender/ knows connections and this file knows calls. It makes the request's bytes, and of a reply the answer:
-text, decoded where an upstream compressed though nobody asked, without the key, and no larger than the cap.
+text, decoded if an upstream compressed it though nobody asked, without the key, and no larger than the cap.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NAMES_KEPT: Final = 1_000
 class HttpUpstream:
     """The calls of one pool over HTTP/1.1. Fulfils Upstream.
 
-    Raises OSError or ssl.SSLError where a certificate file can't be used. Instants are those of `clock`.
+    Raises OSError or ssl.SSLError if a certificate file can't be read. Instants are those of `clock`.
     """
 
     def __init__(self, settings: HttpSettings, clock: Clock = time.monotonic_ns) -> None:
         if settings.egress_proxy is not None:
-            raise ValueError("this sender knows no proxies")
+            raise ValueError("egress_proxy: use AiohttpUpstream, this sender can't go through a proxy")
         self._settings = settings
         self._requests = Requests(settings)
         self._names: dict[bytes, str] = {}

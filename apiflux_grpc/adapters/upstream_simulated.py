@@ -113,7 +113,7 @@ class SimulatedUpstream:
         return _FAILED if self._error_rate and self._draw() < self._error_rate else _OK
 
     def _full_until(self, label: str, now: int) -> int:
-        """Count an arrival where every limit has room; else count none and say when all have."""
+        """If every limit has room, count an arrival; else say when all have. `now`: it was counted."""
         counted = self._arrivals.get(label)
         if counted is None:
             counted = self._arrivals[label] = [_Arrivals(most, per) for most, per in self._limits]
@@ -171,7 +171,7 @@ class _Arrivals:
         self.stamps: deque[int] = deque()
 
     def full_until(self, now: int) -> int:
-        """`now` where there is room, else when the oldest arrival leaves the window."""
+        """`now` if there is room, else when the oldest arrival leaves the window."""
         stamps = self.stamps
         while stamps and stamps[0] <= now - self._per:
             stamps.popleft()

@@ -41,13 +41,13 @@ def test_forms(form: str) -> None:
 
 @given(secrets, control, control)
 def test_raw(secret: str, before: bytes, behind: bytes) -> None:
-    """Any secret is masked, and what stands around it stays."""
+    """Any secret is masked, and the text around it stays."""
     assert Mask(secret).body(before + secret.encode() + behind) == before + b"***" + behind
 
 
 @given(st.text(min_size=SHORTEST_IN_BASE64, max_size=40), around, around)
 def test_base64(secret: str, before: bytes, behind: bytes) -> None:
-    """Base64 of a text that holds the secret is masked, whatever stands before it, in both alphabets."""
+    """Base64 of a text that holds the secret is masked, whatever comes before it, in both alphabets."""
     mask = Mask(secret)
     text = before + secret.encode() + behind
     assert b"***" in mask.body(base64.b64encode(text))

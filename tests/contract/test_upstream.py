@@ -156,7 +156,7 @@ async def test_sent_before_done(hanging: Upstream) -> None:
 
 
 async def test_cancel_at_once(hanging: Upstream) -> None:
-    """A cancel right behind `begin` ends it soon, not inside the cancel, as NotSent or, where sent, as Unknown."""
+    """A cancel right after `begin` ends it soon, not inside the cancel, as NotSent or, if it was sent, as Unknown."""
     watch = Watch(HANGING, timeout=LONG)
     hanging.begin(watch)
     hanging.cancel(watch)

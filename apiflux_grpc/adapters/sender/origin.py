@@ -81,6 +81,8 @@ class Origin:
     def begin(self, exchange: Exchange) -> None:
         """Send it, on a connection that is open or on a new one. Never raises."""
         now = self.clock()
+        # Checked before the write, for after it "not sent" would be a lie. `deadline` counts when it is reached, for no
+        # time is left then; `send_by` when it is passed, for it names the last instant that is allowed.
         if self._closed:
             return self._finish_soon(exchange, CLOSED)
         if exchange.deadline <= now:
@@ -91,7 +93,7 @@ class Origin:
         exchange.slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
-            connection, _ = idle.popitem()
+            connection, _ = idle.popitem()  # the last one in: the upstream is least likely to have closed it
             if connection.is_quiet():
                 return self._write(exchange, connection, now)
             self._set_aside(connection)
@@ -149,7 +151,7 @@ class Origin:
         except NotConnected as error:
             self.finish(exchange, NotSent(Cause.UNREACHABLE, str(error)))
             return
-        now = self.clock()
+        now = self.clock()  # again: a dial takes time, and so the checks of `begin` are made again
         if not exchange.over and exchange.send_by is not None and exchange.send_by < now:
             self.finish(exchange, LATE)
         if exchange.over or connection.lost:

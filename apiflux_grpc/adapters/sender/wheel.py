@@ -65,6 +65,7 @@ class Wheel(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_slot = self._ticks[0]
+        # For the earliest slot alone: one timer, however many wait. `_on_timer` sets the next.
         delay = max(0, self._timer_slot * self._tick - self._clock()) / 1e9
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 

@@ -1,6 +1,6 @@
 """A server that does what a test says, byte by byte.
 
-Rule: nothing stands between a script and the kernel. Sockets have no transport, so that a connection ends by FIN or
+Rule: there is nothing between a script and the kernel. Sockets have no transport, so that a connection ends by FIN or
 by RST as the script says; TLS is spoken over memory BIOs, so that it can also end without its goodbye.
 
 Everything here lives on one running loop, the client's too.

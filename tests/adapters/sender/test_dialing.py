@@ -5,12 +5,17 @@ Rule: nothing was sent, so it is NotSent; a connection that is made all the same
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from apiflux_grpc.core.outcome import LATE, NO_CONNECTION, Answer, Cause, NotSent, Reason, Unknown
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.testing import Watch
+from tests.adapters.sender.ports import closed_port
 from tests.adapters.sender.script import DEAF, FIN, HANG, RST, Step
-from tests.adapters.sender.stage import World
+from tests.adapters.sender.stage import KEY, World
 from tests.adapters.sender.waiting import until
 
 
@@ -86,5 +91,31 @@ def test_send_by(ours: World) -> None:
             await stage.follow()
             assert len(server.peers) == 1
             assert isinstance(await stage.call(send_by=ours.clock() + 60 * SECOND), Answer)
+
+    ours.run(go())
+
+
+def test_a_name_is_looked_up_once(ours: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who dial at a time share one look-up; after a dial that failed the name is looked up anew."""
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        look_up, asked = loop.getaddrinfo, []
+
+        async def counted(*args: Any, **more: Any) -> Any:
+            asked.append(args)
+            return await look_up(*args, **more)
+
+        monkeypatch.setattr(loop, "getaddrinfo", counted)
+        async with ours.stage() as stage:
+            await stage.together(5)
+            assert len(asked) == 1
+        asked.clear()
+        async with ours.upstream(f"http://127.0.0.1:{closed_port()}") as upstream:
+            for _ in range(2):
+                watch = Watch(Call(), KEY, taken_at=ours.clock())
+                upstream.begin(watch)
+                assert isinstance(await watch.over(), NotSent)
+            assert len(asked) == 2
 
     ours.run(go())

@@ -101,7 +101,7 @@ class Reading:
 
 
 def read_by_h11(text: bytes, method: str) -> Reading | None:
-    """What h11 makes of it; None where it isn't whole."""
+    """What h11 makes of it; None: it isn't whole."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
     connection.send(h11.EndOfMessage())

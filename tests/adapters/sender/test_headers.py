@@ -12,7 +12,7 @@ from tests.adapters.sender.stage import World
 
 
 def test_trailers_are_no_headers(world: World) -> None:
-    """What stands behind a body changes nothing of the head."""
+    """A trailer, which comes after the body, changes nothing of the head."""
 
     async def go() -> None:
         async with world.stage() as stage:

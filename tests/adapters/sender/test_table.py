@@ -1,6 +1,6 @@
 """The hostile table, some hundred answers: what each makes of its call, and of the call after it.
 
-Rule: after each of them the next call gets its own answer, on the same connection only where that is safe.
+Rule: after each of them the next call gets its own answer, on the same connection only if that is safe.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def play(world: World, row: Row) -> None:
             await server.peers[0].taken()
             await stage.late(told)
         outcome = await told.over()
-        # Where an answer is faulty, or bytes come after it, the control may also call it lost.
+        # If an answer is faulty, or bytes come after it, the control may also call it lost.
         lost = not world.ours and not row.reuse and LOST.fits(outcome)
         assert lost or row.want.fits(outcome), f"{row.want} is not {outcome!r:.300}"
         await until(lambda: server.peers[0].resting)

@@ -12,24 +12,26 @@ from typing import Any
 
 import pytest
 
-from apiflux_grpc.core.outcome import NotSent, Unknown
+from apiflux_grpc.core.outcome import Cause, NotSent, Unknown
 from tests.adapters.sender.script import DEAF, HANG, RST
 from tests.adapters.sender.stage import Stage, Told, World
 from tests.adapters.sender.waiting import until
 
 
 class Narrow:
-    """Makes the kernel take less of one long write to `port` than there is: `taken` bytes, or `error`."""
+    """Makes the kernel take less of so many long writes to `port`: `taken` bytes, or `error`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, taken: int, error: type[OSError] | None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, taken: int, error: type[OSError] | None, times: float = 1
+    ) -> None:
         self.port = 0
-        self.hit = False
+        self.hit = 0
         plain = socket.socket.send
 
         def send(sock: socket.socket, data: Any, *flags: int) -> int:
-            long = self.port and not self.hit and sock.family == socket.AF_INET and memoryview(data).nbytes > 100
+            long = self.port and self.hit < times and sock.family == socket.AF_INET and memoryview(data).nbytes > 100
             if long and sock.getpeername()[1] == self.port:
-                self.hit = True
+                self.hit += 1
                 if error is not None:
                     raise error
                 data = bytes(data)[:taken]
@@ -85,6 +87,24 @@ def test_reset_while_uploading(both: World, caplog: pytest.LogCaptureFixture) ->
     both.run(go())
 
 
+@pytest.mark.parametrize("ours", ["http-asyncio-plain"], indirect=True)  # uvloop's transports write past Python
+@pytest.mark.parametrize("late", [False, True], ids=["cancelled", "late"])
+def test_the_kernel_takes_nothing(ours: World, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """A request that is still whole in our own buffer at its end is NotSent, and its cause is what ended it."""
+    narrow = Narrow(monkeypatch, 0, BlockingIOError, times=float("inf"))
+
+    async def go() -> None:
+        async with ours.stage() as stage:
+            told = await narrowed(stage, narrow)
+            outcome = await (stage.late(told) if late else stage.cancelled(told))
+            assert isinstance(outcome, NotSent)
+            assert outcome.cause is (Cause.NO_CONNECTION if late else Cause.CANCELLED)
+            narrow.port = 0
+            await stage.follow()
+
+    ours.run(go())
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
 def test_the_write_fails(ours: World, monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
     """A request whose one write fails whole is NotSent, and nothing of it arrives."""
@@ -93,7 +113,9 @@ def test_the_write_fails(ours: World, monkeypatch: pytest.MonkeyPatch, error: ty
     async def go() -> None:
         async with ours.stage() as stage:
             told = await narrowed(stage, narrow)
-            assert isinstance(await told.over(), NotSent)
+            outcome = await told.over()
+            assert isinstance(outcome, NotSent)
+            assert outcome.cause is Cause.DROPPED
             await stage.follow()
             assert len(stage.server.peers) == 2
 
