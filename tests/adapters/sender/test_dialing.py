@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.outcome import LATE, NO_CONNECTION, Answer, Cause, NotSent, Reason, Unknown
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.testing import Watch
@@ -95,6 +96,7 @@ def test_send_by(ours: World) -> None:
     ours.run(go())
 
 
+@pytest.mark.parametrize("ours", ["http-asyncio-plain"], indirect=True)  # uvloop looks up addresses of its own accord
 def test_a_name_is_looked_up_once(ours: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """All who dial at a time share one look-up; after a dial that failed the name is looked up anew."""
 
