@@ -1,0 +1,54 @@
+"""What people are told on standard error: the same words with and without a terminal."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import sys
+
+import pytest
+
+from apiflux_grpc.jobs.console import Console
+
+
+def tell(console: Console) -> None:
+    console.say("said [b]")
+    console.error("wrong [b]")
+    console.table([("results", "2 in 1.0 s"), ("failed", "1: [x]")], red="failed")
+    with console.progress(2) as show:
+        show(1)
+
+
+def test_a_terminal_gets_colours_and_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And otherwise what a file gets, which has no escape sequences; what looks like markup is left as it is."""
+    tell(Console())
+    plain = capsys.readouterr().err
+    assert plain.splitlines() == ["said [b]", "wrong [b]", "results 2 in 1.0 s", "failed  1: [x]"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    tell(Console())
+    coloured = capsys.readouterr().err
+    assert "\x1b[31mwrong [b]" in coloured
+    assert "1/2" in coloured  # the bar
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", coloured)
+    assert [" ".join(line.split()) for line in words.splitlines()[:4]] == [
+        "said [b]",
+        "wrong [b]",
+        "results 2 in 1.0 s",
+        "failed 1: [x]",
+    ]
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stderr", [None, Full()], ids=["closed", "full"])
+def test_a_standard_error_that_cannot_be_written_to_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, stderr: Full | None
+) -> None:
+    """Nobody can be told, and the job goes on."""
+    monkeypatch.setattr(sys, "stderr", stderr)
+    tell(Console())
