@@ -91,7 +91,7 @@ def _interpreter(args: Iterable[str], environ: dict[str, str], cwd: Path) -> Ite
 
 
 @contextlib.contextmanager
-def _no_larger_files(most: int | None) -> Iterator[None]:
+def no_larger_files(most: int | None) -> Iterator[None]:
     """No file of this process may grow beyond so many bytes; None: any may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most is not None:
@@ -123,7 +123,7 @@ def run(
     with (
         _descriptors(given, out.descriptor, err.descriptor),
         _interpreter(texts, {**ENVIRON, **(environ or {})}, cwd),
-        _no_larger_files(most),
+        no_larger_files(most),
     ):
         code = app.run()
     return Done(texts, code, out.text(), err.text())

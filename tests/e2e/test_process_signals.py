@@ -5,6 +5,7 @@ A signal that comes at a chosen moment is sent by the process to itself: no test
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -89,6 +90,11 @@ print(*(run(at, at + 7, at + 300) for at in (round(step * number) for number in 
 """
 
 
+def before_all(folder: Path) -> str:
+    """The path on which this folder's sitecustomize is found first."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
 @pytest.mark.parametrize(
     ("command", "signum", "module"),
     [
@@ -105,7 +111,7 @@ def test_a_signal_while_modules_are_loaded(
 ) -> None:
     """Exit code 4, quietly: nothing was begun."""
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)
-    environ = {"PYTHONPATH": str(tmp_path), "MODULE": module, "SIGNAL": str(int(signum))}
+    environ = {"PYTHONPATH": before_all(tmp_path), "MODULE": module, "SIGNAL": str(int(signum))}
     source = write_lines(tmp_path / "calls.jsonl", [{"path": "/"}])
     with running("process", source, cwd=tmp_path, command=command, environ=environ) as process:
         out, err = process.communicate(timeout=50)
@@ -117,12 +123,12 @@ def test_signals_while_the_interpreter_ends(tmp_path: Path, house: House) -> Non
     (tmp_path / "sitecustomize.py").write_text(AT_THE_END)
     source = write_lines(tmp_path / "calls.jsonl", [{"path": "/1"}])
     arguments = ("process", "--target", house.target, source)
-    with running(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(tmp_path)}) as process:
+    with running(*arguments, cwd=tmp_path, environ={"PYTHONPATH": before_all(tmp_path)}) as process:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 0, err
     assert out.count("\n") == 1
     house.upstream.hold()
-    with running(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(tmp_path)}) as process:
+    with running(*arguments, cwd=tmp_path, environ={"PYTHONPATH": before_all(tmp_path)}) as process:
         house.upstream.wait_for(2)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "waiting up to")

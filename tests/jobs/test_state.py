@@ -15,6 +15,7 @@ from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import DONE, HANDED, Known, digest_of, key_of
 from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.e2e.commands import no_larger_files
 
 
 def line(index: int, id: str = "", status: int = 200, **error: Any) -> bytes:
@@ -115,6 +116,20 @@ def test_a_note_that_was_cut_is_none(tmp_path: Path, cut: int) -> None:
         output.hand_over([(4, 1)])
     with opened(path) as output:
         assert flags(output, 3) == [HANDED, 0, HANDED]
+
+
+def test_notes_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
+    """On a full disk those before them stay, and no call is in doubt that was not handed over."""
+    path = tmp_path / "out"
+    with opened(path) as output:
+        output.hand_over([(0, 1)])
+        size = (tmp_path / "out.state").stat().st_size
+        with no_larger_files(size + 40), pytest.raises(OSError, match="File too large"):
+            output.hand_over([(2, 1), (4, 1), (6, 1)])
+        assert (tmp_path / "out.state").stat().st_size == size
+        output.hand_over([(8, 1)])
+    with opened(path) as output:
+        assert flags(output, 5) == [HANDED, 0, 0, 0, HANDED]
 
 
 def test_a_last_line_that_was_cut_is_healed(tmp_path: Path) -> None:

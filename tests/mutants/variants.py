@@ -40,6 +40,7 @@ CHECKS: Final = "apiflux_grpc/core/checks.py"
 OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
 OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
+OF_SELECTION: Final = ("tests/jobs/test_selection.py",)
 OF_CANCEL: Final = ("tests/engine/test_cancel_everywhere.py",)
 
 
@@ -546,5 +547,34 @@ VARIANTS: Final = (
         "            self._answer_due()\n",
         "            self.flush()\n",
         ("tests/judge/test_answers.py",),
+    ),
+    # -- jobs and the command line ------------------------------------------------------------------
+    Variant(
+        "a signal while the interpreter ends kills it",
+        "apiflux_grpc/cli/signals.py",
+        "signal.signal(signum, signal.SIG_IGN)",
+        "pass",
+        ("tests/e2e/test_process_signals.py::test_signals_while_the_interpreter_ends",),
+    ),
+    Variant(
+        "a call that may have run is sent again",
+        "apiflux_grpc/jobs/selection.py",
+        "if flags & HANDED and not selected.idempotent:",
+        "if flags & HANDED and selected.idempotent:",
+        OF_SELECTION,
+    ),
+    Variant(
+        "another job's output is taken",
+        "apiflux_grpc/jobs/checks.py",
+        "or digest_of(call) == before:",
+        "or digest_of(call) != before:",
+        OF_SELECTION,
+    ),
+    Variant(
+        "a note of a call that was not handed over stays",
+        "apiflux_grpc/jobs/state.py",
+        "os.ftruncate(self._file, size)  # a note",
+        "pass  # a note",
+        ("tests/jobs/test_state.py",),
     ),
 )
