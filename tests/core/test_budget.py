@@ -670,3 +670,8 @@ def test_each_slot_is_held_for_exactly_as_long_as_it_must(steps: list[tuple[str,
         at_most = len(unsent) + sum(at + PER + late > now for at in known)
         budget.advance(now)
         assert exact <= budget.windows[0].used <= at_most
+
+
+def test_a_cost_that_no_limit_counts_always_fits() -> None:
+    """However large it is."""
+    assert Budget((Limit(1, SECOND),), 0, None).fits(1 << 63, 0) == 0

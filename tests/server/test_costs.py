@@ -1,4 +1,4 @@
-"""What a call may cost, at the door and behind it."""
+"""What a call may cost, and what it then takes of its key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import Call, Client, InvalidRequest
-from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.model import Counts, Limit
 from apiflux_grpc.core.units import SECOND
@@ -36,7 +35,3 @@ async def test_a_cost_that_nothing_counts_holds_up_nobody() -> None:
             assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         for cost in (LARGEST_COST, 1):
             assert [result.ok async for result in client.process([Call(cost=cost)])] == [True]
-
-
-def test_a_budget_without_limits_of_cost_takes_any() -> None:
-    assert Budget((Limit(1, SECOND),), 0, None).fits(1 << 63, 0) == 0
