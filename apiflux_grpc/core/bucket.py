@@ -59,6 +59,8 @@ def shape(limit: Limit, jitter: int, factor: float = 1.0) -> tuple[float, float]
     that leaves less than one call, calls are spaced so that however they bunch the bucket holds them.
     """
     rate = limit.max * factor / limit.per * 1e9
+    # A call taken at t arrives in [t, t + J]. The most that can arrive in any interval of length x is what was taken in
+    # x + J: depth + rate * (x + J). So a depth lowered by rate * J keeps the upstream's own.
     flow = rate * jitter / 1e9
     depth = limit.depth - flow
     if depth >= 1:
@@ -112,7 +114,7 @@ class Bucket:
         would take the key for ever. Nothing is given back for a call from before this bucket's time, since what it
         started from need not have counted that call.
         """
-        if more < 0:
+        if more < 0:  # given back
             if taken_at <= self.since:
                 return
             more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)

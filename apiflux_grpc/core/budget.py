@@ -17,6 +17,8 @@ A limit is a window, whose Pacer only shapes bursts, or a bucket, of which the p
 upstream says of itself only ever tightens: a ceiling on what is left until an instant, or a cut of a limit.
 
 Not known here: which library paces, other owners, who waits.
+
+Over 400 lines: the way of a call, and what follows from the same fields for reservations and for a change of limits.
 """
 
 from __future__ import annotations
@@ -73,10 +75,11 @@ class Budget:
         self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
         self._pacers = self._paced(Counts.CALLS)
         self._cost_pacers = self._paced(Counts.COST)
-        # Above this a call never fits, and a pacer must not be asked.
+        # Above this a call never fits; and a pacer that is asked for more than its burst raises.
         costs = [largest(limit, jitter) for limit in self.limits if limit.counts is Counts.COST]
         self._most_cost = min(costs, default=1 << 64)
         self.by_cost = bool(costs)
+        # Oldest first, each of calls that went out within `_span`: the logs can't be more exact than their groups.
         self._flights: deque[Flight] = deque()
         self._unsent = 0  # taken, and neither sent nor given back
         self._unsent_cost = 0
@@ -110,6 +113,7 @@ class Budget:
         """
         if cost > self._most_cost:
             return FAR
+        # Windows before pacers: a full window is the common case, and only comparing two numbers tells it.
         for window in self.windows:
             if window.used >= window.max:
                 return FAR
@@ -117,6 +121,7 @@ class Budget:
             if window.used + cost > window.max:
                 return FAR
         wait = 0
+        # All are asked, not only the first that says no: the latest of them is when it's worth asking again.
         for pacer in self._pacers:
             ready = pacer.ready_at(1, now)
             if ready > now and ready > wait:
@@ -138,6 +143,7 @@ class Budget:
 
     def take(self, cost: int) -> None:
         """Take one call; only right after `fits` said 0."""
+        # A bare count: nobody knows yet when the call will arrive, so its slot has no end.
         for window in self.windows:
             window.used += 1
         for window in self.cost_windows:
@@ -156,6 +162,7 @@ class Budget:
 
         Buckets get it back where `taken_at` is told.
         """
+        # A window's slot may be used again at once, for nothing arrived. A bucket's may have leaked away meanwhile.
         if taken_at is not None:
             for bucket in self.buckets:
                 bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now, taken_at)
@@ -171,11 +178,12 @@ class Budget:
         flights = self._flights
         self._unsent -= 1
         self._unsent_cost -= part.cost
-        if not self.kept:
+        if not self.kept:  # buckets alone: their pacers counted it at the permit
             part.flight = UNCOUNTED
             return FAR
         if flights and at - flights[-1].first <= self._span:
             flight = flights[-1]
+            # All of a flight end as its last member does: later than some must, never earlier.
             if at > flight.last:
                 flight.last = at
         else:
@@ -194,6 +202,7 @@ class Budget:
         flights = self._flights
         if flights and flights[0].last + self.jitter <= at:
             self._land(at)  # instants join the logs in their order, or slots would come back later than they must
+        # J may have passed before the answer came: then its slot is in the logs already, with an end of its own.
         flight, cost = part.flight, part.cost
         more = 0 if actual is None else actual - cost
         if more:
@@ -209,6 +218,7 @@ class Budget:
                     window.used += more
                     window.record(at, more)
             return FAR
+        # It arrived before its answer, so the slot ends sooner than sent + J says: off the flight, into the logs.
         flight.calls -= 1
         flight.cost -= cost
         first = FAR
@@ -239,6 +249,7 @@ class Budget:
     def _land(self, now: int) -> None:
         flights = self._flights
         while flights and flights[0].last + self.jitter <= now:
+            # However late an answer comes now, the calls have arrived by last + J: that is what J promises.
             flight = flights.popleft()
             flight.gone = True
             flight.windows = self.cost_windows
@@ -259,6 +270,7 @@ class Budget:
                 first = end
         for bucket in self.buckets:
             first = min(first, bucket.recover_at)
+        # An empty flight (all answered) brings nothing; of the others the oldest lands first.
         for flight in self._flights:
             if flight.calls:
                 return min(first, flight.last + self.jitter + self.kept)
@@ -276,6 +288,7 @@ class Budget:
         rows = [(window.free / window.max, place, limit, window) for place, (limit, window) in enumerate(pairs)]
         chosen: list[tuple[float, int, Limit, Window | Bucket]] = [*rows]
         chosen += [(bucket.headroom(now), len(rows), bucket.limit, bucket) for bucket in self.buckets]
+        # The refusal names the limit if a hint says that nothing is left of it.
         named = [row for row in chosen if row[2].counts is counts and per in (None, row[2].per)]
         if not chosen:
             return None
@@ -333,8 +346,9 @@ class Budget:
     def _window_room_at(self, window: Window, counts: Counts, amount: int, now: int) -> int:
         if amount > window.nominal:
             return FAR
-        if amount > window.max:
+        if amount > window.max:  # it was cut: it fits when enough of the cut has come back
             return window.back_at(amount)
+        # In the order in which slots come back: the logs, then the flights, then what isn't sent yet.
         missing = amount - window.free
         if missing <= 0:
             return now
@@ -376,13 +390,14 @@ class Budget:
         """
         self.advance(now)
         new = Budget(limits, self.jitter, self._make_pacer)
+        # What is on its way will be told to the new budget: its permits know their flights, not their windows.
         new._unsent, new._unsent_cost = self._unsent, self._unsent_cost
         new.ceilings = self.ceilings
         flying = sum(flight.calls for flight in self._flights)
         flying_cost = sum(flight.cost for flight in self._flights)
         new._flights = self._flights
         for bucket in new.buckets:
-            bucket.since = now
+            bucket.since = now  # it gives nothing back for calls that it never counted
         new.windows = self._heirs(new, Counts.CALLS, self.windows, self._unsent + flying, now)
         new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self._unsent_cost + flying_cost, now)
         for counts, pacers, ours in (

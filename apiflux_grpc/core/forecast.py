@@ -200,7 +200,7 @@ class Curve:
             return None
         place = bisect_left(self._permits, wanted)
         if not place:
-            return self._at[0]
+            return self._at[0]  # there is room for them now
         low, high = self._at[place - 1], self._at[place]
         while high - low > self._apart(high):
             middle = (low + high) // 2
@@ -217,6 +217,7 @@ class Curve:
         """Go on until the curve has reached so many; False: it never does."""
         start = self._at[0]
         while self._permits[-1] < wanted:
+            # Doubling: a day is as few steps as a minute and a half more.
             step = max(self._at[-1] - start, self._forecast.latency, MILLISECOND)
             if step > _HORIZON:
                 return False

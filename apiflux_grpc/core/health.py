@@ -70,12 +70,13 @@ class Health:
             self._pulse.last_failure = outcome.detail
             self._tell_breakers(permit, verdict, now)
             return 0
+        # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
         if verdict is not SUCCESS or not key.breaker.calm or not self._breaker.calm:
             self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
         told, malformed = hints(outcome.headers, wall_now)
-        self._pulse.malformed += malformed
+        self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
         if verdict.limited:
             self._limited(permit, outcome, told, now, wall_now)
         else:
@@ -95,6 +96,7 @@ class Health:
         wait = block_for(answer, key.key, key.refused(permit.taken_at), wall_now)
         self._scheduler.block(key, now + wait)
         self.tell(KeyBlocked(key.key.label, wait, answer.status))
+        # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
         cut = key.cut(now, permit.taken_at, told)
         if cut is not None:
             self._pulse.cuts += 1
@@ -111,7 +113,7 @@ class Health:
             case KeyVerdict.REJECTED:
                 if changed := key.breaker.failed(now, permit.key_era):
                     self.tell(KeyRejected(label, key.breaker.ready_at(now) - now, status))
-        if changed:
+        if changed:  # it can pay again, or no more: its place in the heaps is another
             self._scheduler.judged(key, now)
         match verdict.upstream:
             case UpstreamVerdict.UNSEEN:

@@ -39,6 +39,7 @@ class Reservation:
         """Whether another call may be paid by this key."""
         if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):
             return False
+        # Another member of the group may go too, if the group has enough for both.
         group = self.key.group
         return group is None or key.group is not group or (self.group_spare[0] >= 1 and self.group_spare[1] >= cost)
 
@@ -54,6 +55,7 @@ class Reservation:
     def renewed(self, now: int) -> Reservation | None:
         """The same with what is spare now; None: it can't be kept any more, for the call is another or comes later."""
         cost = self.batch.next_cost
+        # Answers have come since: what is free is more, and a cost that was corrected may have made it less.
         at = self.key.fits_at(cost, now)
         if cost != self.cost or at > max(self.at, now):
             return None

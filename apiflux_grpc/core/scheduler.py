@@ -5,21 +5,22 @@ says when to ask again. The batch is the fair queue's; the key is the one with t
 its tightest window; ties: more free calls, then fewer in flight). Share and not count, so that a small fast limit
 isn't left idle beside a big slow one. A call meets its key only here: nothing waits in a key's own queue.
 
-Keys that can pay stand in a heap, best first; an entry is good while its number is the key's latest, so a change
-pushes a new entry and the old one is dropped when it comes up. Everything that happens by itself (a slot comes
-back, a pacer has room, a block ends) stands in a second heap by time. Each pick costs O(log keys), each slot group
-O(log keys) once. Keys of a group share a second budget: a permit is paid from both. Source of the idea: httpcore's
-pool, one synchronous method that decides for all who wait.
+Keys that can pay stand in a heap, best first (ready.py); everything that happens by itself (a slot comes back, a pacer
+has room, a block ends) in a second one by time (alarms.py). Each pick costs O(log keys), each slot group O(log keys)
+once. Keys of a group share a second budget: a permit is paid from both. Source of the idea: httpcore's pool, one
+synchronous method that decides for all who wait.
 
 A large cost must not starve among small ones: the first call that no key can pay for gets a reservation on the key
-where it fits soonest, and others may pass it only where they don't delay it.
+where it fits soonest, and others may pass it only if they don't delay it (reservation.py).
 
-Owner: the pump, on the engine's loop. Not known here: clocks, I/O, randomness, results.
+Over 400 lines: one decision, whose invariants every method here keeps; half of it could not be read without the rest.
+
+Owner: the dispatcher. Not known here: clocks, I/O, randomness, results.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.alarms import Alarms
@@ -30,6 +31,7 @@ from apiflux_grpc.core.fairqueue import FairQueue
 from apiflux_grpc.core.keys import GroupState, KeyState, Share, sizes
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.ready import Ready
 from apiflux_grpc.core.reservation import reserve
 from apiflux_grpc.core.retries import Retries
 from apiflux_grpc.core.units import SECOND
@@ -40,9 +42,8 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.batch import Again, Batch
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.model import Group, Limit, Pool
+    from apiflux_grpc.core.ready import Entry
     from apiflux_grpc.core.reservation import Reservation
-
-_Entry = tuple[float, int, int, int, int, "KeyState"]
 
 MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
 # An upstream that fails whatever key is used: after so many in a row, tried again after 1 s, doubling up to 30 s.
@@ -65,14 +66,15 @@ class Scheduler:
         self.in_flight = 0
         self.assigned = 0  # permits that were ever handed out
         self._now = now
-        self._ready: list[_Entry] = []
+        self._ready = Ready(len(pool.keys))
         self._alarms: Alarms[KeyState | GroupState] = Alarms()
         self._retries = Retries()
-        self._starved = False  # a call waits that no key could pay for
+        # A call waits that no key could pay for. Only then does time alone bring anything, and a timer is worth it.
+        self._starved = False
         self._reserved: Reservation | None = None
         self._measure()
         for key in self.keys:
-            self._list(key)
+            self._ready.list(key, now)
 
     def _group(self, group: Group, make_pacer: PacerFactory | None) -> GroupState:
         state = GroupState(Budget(group.limits, self.pool.arrival_jitter, make_pacer))
@@ -109,9 +111,10 @@ class Scheduler:
         Calls from `batch.next_index` on, as it was before, have never been attempted; next_index is left at total.
         """
         self.waiting -= batch.waiting
+        # The due ones first: they are further on their way.
         again = [*batch.again, *self._retries.drop(batch)]
         batch.again.clear()
-        batch.next_index = batch.total
+        batch.next_index = batch.total  # so that the fair queue sees no work and drops it when it comes up
         if self._reserved is not None and self._reserved.batch is batch:
             self._unreserve()
         return again
@@ -150,6 +153,7 @@ class Scheduler:
         permit.batch.in_flight -= 1
         group = key.group
         if permit.flight is None:
+            # Never sent, so it never arrived: the only slots that come back before their time.
             key.budget.give_back(permit.cost, now, permit.taken_at)
             if permit.share is not None and group is not None:
                 group.budget.give_back(permit.cost, now, permit.taken_at)
@@ -157,6 +161,7 @@ class Scheduler:
             self._relist(key, now)
             return
         if answered_at is not None:
+            # An adapter's clock may be read after ours: an instant to come would put the log out of order.
             at = min(answered_at, now)
             end = key.budget.answered(permit, at, actual)
             if end < key.wake:
@@ -169,14 +174,16 @@ class Scheduler:
                     self._relist_members(group, now)
             if actual is not None and actual != permit.cost and self._cost_size:
                 self.queue.owe(permit.batch, self._size(actual) - self._size(permit.cost))
+        # A listed key keeps its entry, though it has one call less in flight now: that is only a tie-break.
         if not key.listed:
             self._relist(key, now)
 
     def block(self, key: KeyState, until: int) -> None:
         """The upstream said that this key must wait. Never shortens a block."""
+        # The upstream said so more than once, for many were in flight: the latest end holds.
         if until > key.blocked_until:
             key.blocked_until = until
-            self._unlist(key)
+            self._ready.unlist(key)
             self._alarms.set(key, until)
 
     def judged(self, key: KeyState, now: int) -> None:
@@ -194,7 +201,7 @@ class Scheduler:
         key = self.keys[index]
         key.budget = key.budget.changed(limits, now)
         self._measure()
-        self._unreserve()
+        self._unreserve()  # it was reckoned with the old limits
         self._refresh(key, now)
 
     # -- the decision -------------------------------------------------------------------------
@@ -212,14 +219,16 @@ class Scheduler:
         permits: list[Permit] = []
         head = self.queue.head
         room = self.pool.max_connections - self.in_flight
-        self._starved = False
+        self._starved = False  # as far as this pass has seen
         ready = self.breaker.ready_at(now)
         if ready > now:
             self._starved = head() is not None or self._reserved is not None
             return permits, self.wake_at
         probing = self.breaker.state is not State.CLOSED
         if probing:
+            # One call at a time finds out whether the upstream still fails: retries of all spend no budget meanwhile.
             room = min(room, 1)
+        # Whoever has the reservation has waited longest: before everybody else.
         if self._reserved is not None and room > 0:
             permit = self._serve_reserved(now)
             if permit is not None:
@@ -234,10 +243,12 @@ class Scheduler:
                 permits.append(permit)
                 room -= 1
                 continue
+            # Every key was tried for this call. Another batch's call may cost less.
             self._starved = True
             if not self._by_cost or len(passed) >= MOST_PASSED:
                 break  # where every call costs the same nobody else can be paid for either
             self.queue.park(batch)
+            # The first that doesn't fit gets the reservation, which keeps it parked; the others come back below.
             if self._reserved is not None or not self._reserve(batch, now):
                 passed.append(batch)
         for batch in passed:
@@ -274,17 +285,18 @@ class Scheduler:
 
     def _pair(self, batch: Batch, now: int) -> Permit | None:
         """One call of the batch with the best key that can pay for it; None: no key can now."""
+        # Late binding: the best key is chosen now, when it can pay, and never for a call that must still wait.
         avoid = batch.again[0].avoid if batch.again else 0
         cost = batch.next_cost
-        ready = self._ready
+        ready = self._ready.heap
         reserved = self._reserved
-        passed: list[_Entry] = []
+        passed: list[Entry] = []
         permit: Permit | None = None
         while ready:
             entry = ready[0]
             key = entry[5]
             if entry[4] != key.version:
-                heappop(ready)
+                heappop(ready)  # the key has a newer entry, or is no longer listed
                 continue
             if (avoid and avoid >> key.index & 1) or (
                 reserved is not None and reserved.batch is not batch and not reserved.lets(key, cost)
@@ -295,7 +307,7 @@ class Scheduler:
                 share = key.rank(now)[0]
                 if -share > entry[0] + 1e-9:  # its group has spent since
                     heappop(ready)
-                    self._list(key)
+                    self._ready.list(key, now)
                     continue
                 wait = key.group.budget.fits(cost, now)
                 if wait:
@@ -308,6 +320,7 @@ class Scheduler:
                     reserved.passed(key, cost)
                 permit = self._charge(batch, key, cost, now)
                 break
+            # It can't pay this cost now: off the heap until `wait`, or it would be asked again for every call.
             heappop(ready)
             if wait < key.wake:
                 self._alarms.set(key, wait)
@@ -315,7 +328,7 @@ class Scheduler:
                 passed.append(entry)  # has room, but not for this cost
             else:
                 key.listed = False
-        for entry in passed:
+        for entry in passed:  # still good: nothing was taken of these keys
             heappush(ready, entry)
         if permit is None and avoid:
             batch.again[0].avoid = 0  # better with the same key than not at all
@@ -323,7 +336,7 @@ class Scheduler:
         return permit
 
     def _group_waits(
-        self, key: KeyState, group: GroupState, wait: int, cost: int, passed: list[_Entry], entry: _Entry
+        self, key: KeyState, group: GroupState, wait: int, cost: int, passed: list[Entry], entry: Entry
     ) -> None:
         """The group can't pay for this: its keys are listed again when something of it comes back."""
         wait = min(wait, group.budget.next_change())
@@ -357,15 +370,14 @@ class Scheduler:
             self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
         else:
             self.queue.charge(size)
+        # `calm` is a closed breaker without a failure: then asking it is not worth a call.
         breaker = key.breaker
         permit.key_era = breaker.era if breaker.calm else breaker.began(now)
+        # A key that is being probed is off the heap until its probe has ended.
         if key.in_flight < key.most and (breaker.calm or not breaker.is_probe(permit.key_era)):
-            share, free = key.budget.rank(now) if key.group is None else key.rank(now)
-            key.version = version = key.version + 1
-            heapreplace(self._ready, (-share, -free, key.in_flight, key.index, version, key))
+            self._ready.relist_top(key, now)
         else:
-            heappop(self._ready)
-            key.listed = False
+            self._ready.unlist_top(key)
         return permit
 
     def _size(self, cost: int) -> float:
@@ -411,6 +423,7 @@ class Scheduler:
         else:
             self._relist(one, now)
         change = one.budget.next_change()
+        # Never at or before now: a pacer's floats may say so for ever, and the loop would spin.
         if change < one.wake:
             self._alarms.set(one, max(change, now + 1))
 
@@ -421,26 +434,13 @@ class Scheduler:
     def _relist(self, key: KeyState, now: int) -> None:
         usable_at = key.usable_at(now)
         if usable_at > now:
-            self._unlist(key)
+            self._ready.unlist(key)
             if usable_at < key.wake:
                 self._alarms.set(key, usable_at)
         elif key.in_flight < key.most and key.rank(now)[1] > 0:
-            self._list(key)
+            self._ready.list(key, now)
         else:
-            self._unlist(key)
-
-    def _list(self, key: KeyState) -> None:
-        key.listed = True
-        key.version += 1
-        if len(self._ready) > 2 * len(self.keys) + 64:
-            self._ready[:] = [entry for entry in self._ready if entry[4] == entry[5].version]
-            heapify(self._ready)
-        share, free = key.rank(self._now)
-        heappush(self._ready, (-share, -free, key.in_flight, key.index, key.version, key))
-
-    def _unlist(self, key: KeyState) -> None:
-        key.listed = False
-        key.version += 1
+            self._ready.unlist(key)
 
     def __repr__(self) -> str:
         counts = f"{self.waiting} waiting, {self.in_flight} in flight, {len(self.keys)} keys"

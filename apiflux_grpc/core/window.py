@@ -68,6 +68,7 @@ class Window:
         log = self._log
         while log and log[0][0] <= now:
             self.used -= log.popleft()[1]
+        # In whole steps since then, however long nobody looked.
         if self.max < self.nominal and now >= self.recover_at:
             steps = 1 + (now - self.recover_at) // self.kept
             self.max = min(self.nominal, self.max + steps * max(1, self.nominal // STEP))
@@ -75,6 +76,7 @@ class Window:
 
     def correct(self, entry: list[int], now: int, difference: int) -> None:
         """A call whose slot is in `entry` (or was) took `difference` more than was taken for it, or less."""
+        # Its group may have ended: then there is nothing left to lower, and what it took more begins to count now.
         if self._log and entry[0] >= self._log[0][0]:
             entry[1] += difference
             self.used += difference
@@ -85,6 +87,7 @@ class Window:
     def cut(self, now: int, taken_at: int) -> bool:
         """The upstream refused a call taken at `taken_at`: allow less, once per window; False: it was cut already."""
         self.recover_at = now + self.kept
+        # Calls from before the last cut say nothing of it; and one cut per window, or a burst of refusals leaves 1.
         if self.cut_at >= 0 and (taken_at <= self.cut_at or now < self.cut_at + self.per):
             return False
         self.cut_at = now

@@ -10,7 +10,7 @@ import pytest
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
-from apiflux_grpc.core.forecast import Forecast, work_before
+from apiflux_grpc.core.forecast import Forecast, Outlook, work_before
 from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
@@ -120,6 +120,40 @@ def test_time_for_from_the_middle_of_work(at: int) -> None:
     run.until(at)
     estimate = forecast(run.scheduler, at).time_for(batch.waiting)
     assert estimate == pytest.approx(run.until() - at, rel=0.05)
+
+
+def test_an_outlook_holds_while_permits_are_handed_out() -> None:
+    """Made once, it tells at any later instant how long the rest still takes, within 3 %."""
+    run = Run(pool_of((Limit(10, SECOND),), (Limit(100, MINUTE),)))
+    batch = batch_of(900)
+    run.scheduler.add(batch)
+    outlook = Outlook(forecast(run.scheduler, 0), 1.0, run.scheduler.assigned)
+    estimates = []
+    for at in (0, SECOND, 20 * SECOND, 59 * SECOND):
+        run.until(at)
+        estimates.append((at, outlook.time_for(batch.waiting, run.scheduler.assigned, at)))
+    end = run.until()
+    for at, estimate in estimates:
+        assert estimate == pytest.approx(end - at, rel=0.03)
+
+
+def test_a_thousand_lookups_cost_little_more_than_one() -> None:
+    """One curve serves all: what a search evaluated the next ones find again."""
+
+    class Counting(Forecast):
+        evaluated = 0
+
+        def permits_by(self, at: int, cost: float = 1.0) -> float:
+            Counting.evaluated += 1
+            return super().permits_by(at, cost)
+
+    run = Run(pool_of((Limit(10, SECOND),), (Limit(100, MINUTE),)))
+    counting = Counting(run.scheduler.keys, 0, 0, 1000)
+    outlook = Outlook(counting, 1.0, 0)
+    exact = [forecast(run.scheduler, 0, 0).time_for(calls) for calls in range(1, 10_000, 100)]
+    told = [outlook.time_for(calls, 0, 0) for calls in range(1, 10_000, 10)]
+    assert told[::10] == pytest.approx(exact, rel=0.02, abs=2 * MILLISECOND)
+    assert Counting.evaluated < 1_000
 
 
 @pytest.mark.parametrize("spent", [False, True])

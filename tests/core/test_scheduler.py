@@ -368,7 +368,7 @@ def test_stale_entries_do_not_pile_up() -> None:
         (permit,), _ = scheduler.assign(now, 1)
         scheduler.settle(permit, now, None)
         scheduler.block(scheduler.keys[now % 10], now + 1)
-    assert len(scheduler._ready) <= 2 * 10 + 64 + 1
+    assert len(scheduler._ready.heap) <= 2 * 10 + 64 + 1
     permits, _ = scheduler.assign(5000)
     assert Counter(labels(permits)) == {f"key-{place}": 50 for place in range(10)}
 

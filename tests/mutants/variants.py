@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 WINDOW: Final = "apiflux_grpc/core/window.py"
 BUDGET: Final = "apiflux_grpc/core/budget.py"
 RETRIES: Final = "apiflux_grpc/core/retries.py"
+READY: Final = "apiflux_grpc/core/ready.py"
 BUCKET: Final = "apiflux_grpc/core/bucket.py"
 RESERVATION: Final = "apiflux_grpc/core/reservation.py"
 SCHEDULER: Final = "apiflux_grpc/core/scheduler.py"
@@ -242,9 +243,9 @@ VARIANTS: Final = (
     ),
     Variant(
         "the key with most calls left, not the largest share",
-        SCHEDULER,
-        "share, free = key.rank(self._now)\n        heappush(self._ready, (-share,",
-        "share, free = key.rank(self._now)\n        heappush(self._ready, (-float(free),",
+        READY,
+        "share, free = key.rank(now)\n        heappush(self.heap, (-share,",
+        "share, free = key.rank(now)\n        heappush(self.heap, (-float(free),",
         OF_SCHEDULER,
     ),
     Variant(
@@ -347,10 +348,38 @@ VARIANTS: Final = (
         OF_ENGINE,
     ),
     Variant(
+        "a retry that may have run says that it never did",
+        DISPATCHER,
+        "never_ran = not made or not batch.call_at(again.index).idempotent",
+        "never_ran = True",
+        ("tests/core/test_dispatcher.py",),
+    ),
+    Variant(
+        "a told wait is forgotten",
+        DISPATCHER,
+        "now + max(wait, told)",
+        "now + wait",
+        ("tests/core/test_dispatcher.py",),
+    ),
+    Variant(
+        "a 5xx shows that its key works",
+        VERDICT,
+        "Verdict(Reason.HTTP_5XX, KeyVerdict.UNSEEN, UpstreamVerdict.FAILS)",
+        "Verdict(Reason.HTTP_5XX, upstream=UpstreamVerdict.FAILS)",
+        ("tests/core/test_verdict.py",),
+    ),
+    Variant(
+        "an outlook counts from the wrong permit",
+        "apiflux_grpc/core/forecast.py",
+        "self._curve.reaches(assigned - self._assigned + calls)",
+        "self._curve.reaches(calls)",
+        ("tests/core/test_forecast.py",),
+    ),
+    Variant(
         "a drain takes new work",
         DISPATCHER,
-        "        self._draining = True\n",
-        "",
+        "        self._draining = True  # what comes",
+        "        # what comes",
         NOTICED,
     ),
     Variant(
