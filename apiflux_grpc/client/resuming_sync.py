@@ -93,9 +93,9 @@ class SyncResuming:
                 except grpc.RpcError as failed:
                     if self._failure is not None:
                         raise self._failure from None
+                    if self._cancelled.is_set():  # whatever the server said at that moment
+                        raise was_cancelled() from None
                     error = error_from(failed)
-                    if self._cancelled.is_set():
-                        raise error from None
                 finally:
                     self._hang_up(rpc)
                 with changed:
@@ -112,7 +112,7 @@ class SyncResuming:
     def _open(self) -> Any:
         """A new connection, and what feeds it. Raises ApifluxError if the stream was cancelled between two."""
         if self._cancelled.is_set():
-            raise ApifluxError("the stream was cancelled", code=grpc.StatusCode.CANCELLED)
+            raise was_cancelled()
         connection = object()
         with self._changed:
             left = self._batch.connect(time.monotonic())
@@ -188,3 +188,8 @@ class SyncResuming:
         self._failure = error
         if self._rpc is not None:
             self._rpc.cancel()
+
+
+def was_cancelled() -> ApifluxError:
+    """What a reader hears whose stream was cancelled by another thread."""
+    return ApifluxError("the stream was cancelled", code=grpc.StatusCode.CANCELLED)

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import ApifluxError, Call, Client, SyncClient, feed
+from apiflux_grpc.client.resume import End, Resumption
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -121,15 +122,26 @@ def cancelled_when(ready: threading.Event, calls: Callable[[], Any]) -> Callable
     return work
 
 
-async def test_cancelling_ends_the_wait_for_a_server() -> None:
-    """It said that it comes back in an hour; an error says that the stream was cancelled."""
+async def test_cancelling_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said that it comes back in an hour; an error says that the stream was cancelled, and it isn't asked again."""
     ready = threading.Event()
-    async with scripted(answers(1, back_in=3600)) as (target, service):
-        working = asyncio.create_task(in_thread(target, cancelled_when(ready, lambda: gets(2))))
-        await service.ended.wait()
+    connections: list[float] = []
+    connect, end = Resumption.connect, Resumption.end
+
+    def counted(batch: Resumption, now: float) -> float | None:
+        connections.append(now)
+        return connect(batch, now)
+
+    def waits(batch: Resumption, error: ApifluxError | None, now: float) -> End:
+        decided = end(batch, error, now)
         ready.set()
-        await working
-    assert service.connections == 1
+        return decided
+
+    monkeypatch.setattr(Resumption, "connect", counted)
+    monkeypatch.setattr(Resumption, "end", waits)
+    async with scripted(answers(1, back_in=3600)) as (target, _):
+        await in_thread(target, cancelled_when(ready, lambda: gets(2)))
+    assert len(connections) == 1
 
 
 async def test_cancelling_ends_the_wait_for_a_result() -> None:
@@ -172,8 +184,8 @@ async def test_dropping_the_stream_stops_its_work() -> None:
             break
         gc.collect()
 
-    before = own_threads()
     async with serving(50 * MILLISECOND) as server:
+        before = own_threads()  # with the one that polls for the server
         await in_thread(server.address, work)
         assert await server.engine.wait_idle(10)
         assert server.engine.admission.calls == 0
