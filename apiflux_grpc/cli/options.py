@@ -60,7 +60,7 @@ def run_cancellable(command: Coroutine[None, None, int]) -> int:
     """Run it and return its exit code; Ctrl-C cancels it."""
     import asyncio
 
-    SIGNALS.cancel()
+    SIGNALS.raise_interrupts()
     try:
         return asyncio.run(command)
     except KeyboardInterrupt:  # typer would make it 130

@@ -63,7 +63,7 @@ class Signals:
             # Python writes a byte for each signal. Without it a signal that comes just before the loop begins to wait
             # would be noticed when that wait is over.
             signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
-            for signum in BOTH:
+            for signum in BOTH:  # an ignored one too: a shell ignores SIGINT for its background jobs
                 signal.signal(signum, self._add)
             try:
                 yield
@@ -71,7 +71,7 @@ class Signals:
                 signal.set_wakeup_fd(-1)
                 loop.remove_reader(ours)
 
-    def cancel(self) -> None:
+    def raise_interrupts(self) -> None:
         """From now on Ctrl-C is a KeyboardInterrupt, which asyncio.run makes a cancellation of."""
         if self._is_armed and signal.getsignal(signal.SIGINT) is _leave:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ _HOW: Final = ("id", "timeout", "cost", "idempotent")  # what doesn't say what a
 
 DONE: Final = 1  # has a result
 HANDED: Final = 2  # was handed over
-SEEN: Final = 4  # stands in the input
+SEEN: Final = 4  # is in the input
 FED: Final = 8  # was met while sending
 AGAIN: Final = 16  # its result is a failure, and it may be sent again
 MOST_INDEX: Final = 1 << 32

@@ -1,11 +1,13 @@
 """`apiflux process`: a file of calls in, a file of results out, as JSON Lines, in constant memory.
 
 Rules:
-- With an output a job can be stopped, or die, and be run again: output.py and state.py know what is done.
+- With an output a job can be stopped or killed and run again: output.py and state.py know what is done.
 - Results go out as they come, one line for each call; standard output carries nothing else.
 - What can't be written ends the run: the results that are there stay whole lines, and the rest is for the next run.
-- The first SIGINT or SIGTERM, or the end of `timeout`, stops the stream: what waits in the server stays to be done, and
-  what is in flight is waited for some seconds. One more signal ends it at once.
+- The first SIGINT or SIGTERM, or the end of `timeout`, stops the stream: calls that the server has not sent are left
+  for the next run, and those in flight get GRACE to finish. One more signal ends it at once.
+- From the first signal on the run ends as INTERRUPTED, even if the calls in flight were all that was left: whoever
+  stopped a job must not take it for one that ended by itself.
 """
 
 from __future__ import annotations
@@ -291,7 +293,7 @@ class _Run:
     def _ending(self, error: ApifluxError | None, done: bool, unwritable: OSError | None) -> Ending:
         tally, output = self._report.tally, self._output
         has_bad_calls = self._checks.bad or tally.failed["INVALID_CALL"]
-        if unwritable is not None:
+        if unwritable is not None:  # before a signal: it says what keeps the next run from continuing
             return Ending.UNWRITABLE
         if self._signals:
             return Ending.INTERRUPTED

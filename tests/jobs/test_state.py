@@ -198,7 +198,7 @@ def test_failed_results_are_taken_out(tmp_path: Path) -> None:
 
 
 def test_a_retry_that_is_killed_loses_no_result(tmp_path: Path) -> None:
-    """Until the new output stands in the place of the old one, the old one does."""
+    """The old output stays until the new one takes its place."""
     path = tmp_path / "out"
     path.write_bytes(b"".join(line(index, status=500) for index in range(2_000)))
     before = path.read_bytes()
