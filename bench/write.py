@@ -44,7 +44,7 @@ an answer's headers on their way into the message, also a part of `encode`.""",
     "__create_fn__.<locals>.__init__ (<string>)": """\
 the constructors of a permit, an attempt, an answer and a result for each call. They stay: a permit is an object so that
 no call can go out uncounted. Done: they have slots, and the garbage collector is told not to look at them often.""",
-    "Pump._settle (apiflux_grpc/engine/pump.py)": """\
+    "Dispatcher.settle (apiflux_grpc/core/dispatcher.py)": """\
 what follows each attempt. Done: it is one call back, without a task or a timer.""",
     "Runner.run (asyncio/runners.py)": """\
 uvloop's C code: sockets, timers, wake-ups. Done: what crosses between the two threads goes in lists.""",
@@ -53,7 +53,7 @@ a call's id is read from the kept request when its result goes out. It stays: el
 call.""",
     "Checks.call (apiflux_grpc/core/checks.py)": """\
 each call is checked before its batch is admitted, in slices that let others have their turn. It stays.""",
-    "Result.size (apiflux_grpc/core/model.py)": """\
+    "Result.size (apiflux_grpc/core/outcome.py)": """\
 what a result takes of its batch's room, so that a slow reader bounds its own batch. It stays.""",
     "AsyncLimiter._leak (aiolimiter/leakybucket.py)": """\
 the pacer brings itself up to date. It stays: the arithmetic of pacers is aiolimiter's.""",
