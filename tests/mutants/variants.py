@@ -26,7 +26,13 @@ MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
 PACER: Final = "apiflux_grpc/adapters/pacer.py"
 SIMULATION: Final = "apiflux_grpc/plan/simulation.py"
+CONNECTION: Final = "apiflux_grpc/adapters/sender/connection.py"
+ORIGIN: Final = "apiflux_grpc/adapters/sender/origin.py"
 
+OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
+OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
+OF_WRITE: Final = ("tests/adapters/sender/test_write.py::test_the_kernel_takes_nothing",)
+OF_DIALING: Final = ("tests/adapters/sender/test_dialing.py::test_send_by",)
 OF_WINDOW: Final = ("tests/core/test_window.py",)
 OF_BUDGET: Final = ("tests/core/test_budget.py",)
 OF_SCHEDULER: Final = ("tests/core/test_scheduler.py",)
@@ -605,5 +611,28 @@ VARIANTS: Final = (
         "os.ftruncate(self._file, size)  # a note",
         "pass  # a note",
         ("tests/jobs/test_state.py",),
+    ),
+    # -- the sender -------------------------------------------------------------------------------
+    Variant("the kernel isn't asked before reuse", CONNECTION, "and not self._poll.poll(0)", "", OF_KEPT),
+    Variant(
+        "not sent counts as unknown",
+        CONNECTION,
+        "return self._transport.get_write_buffer_size() >= self._wire",
+        "return False",
+        OF_WRITE,
+    ),
+    Variant(
+        "a stray answer stays for the next call",
+        CONNECTION,
+        "            self._owner.never_again(self)\n            self.abort()\n            return\n",
+        "            return\n",
+        OF_STRAYS,
+    ),
+    Variant(
+        "written though it is too late",
+        ORIGIN,
+        "if not exchange.over and exchange.send_by is not None and exchange.send_by < now:",
+        "if False:",
+        OF_DIALING,
     ),
 )
