@@ -20,12 +20,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from apiflux_grpc.core.model import RetryPolicy
+from apiflux_grpc.core.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apiflux_grpc.core.call import Call
-    from apiflux_grpc.core.outcome import Reason, Result
+    from apiflux_grpc.core.outcome import Result
 
 _UNBOUNDED: Final = 1 << 60
 _DEFAULT: Final = RetryPolicy()
@@ -40,6 +41,16 @@ class Ending(Enum):
     STOPPED = "stopped"  # the caller had enough: what waited ended as STOPPED
     INFEASIBLE = "infeasible"  # refused before anything was sent: it couldn't finish before its deadline
     GIVEN_UP = "given up"  # no key could be used for too long: what was never sent ended as NO_USABLE_KEY
+
+
+# How a batch ends whose unsent calls end for this reason, and the other way round.
+ENDINGS: Final = {
+    Reason.DRAINING: Ending.DRAINING,
+    Reason.NO_USABLE_KEY: Ending.GIVEN_UP,
+    Reason.STOPPED: Ending.STOPPED,
+}
+REASONS: Final = {ending: reason for reason, ending in ENDINGS.items()}
+CUT_SHORT: Final = frozenset({Reason.DRAINING, Reason.STOPPED})  # counted as cancelled, not as failed
 
 
 class FedCall(NamedTuple):

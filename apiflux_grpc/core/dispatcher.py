@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.batch import Again, Batch, Ending
+from apiflux_grpc.core.batch import CUT_SHORT, ENDINGS, REASONS, Again, Batch, Ending
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
@@ -44,14 +44,6 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
 
-# How a batch ends whose unsent calls end for this reason, and the other way round.
-ENDINGS: Final = {
-    Reason.DRAINING: Ending.DRAINING,
-    Reason.NO_USABLE_KEY: Ending.GIVEN_UP,
-    Reason.STOPPED: Ending.STOPPED,
-}
-_REASONS: Final = {ending: reason for reason, ending in ENDINGS.items()}
-_CUT_SHORT: Final = frozenset({Reason.DRAINING, Reason.STOPPED})
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 
 Ended = list[tuple[Batch, list[Result]]]
@@ -94,7 +86,7 @@ class Dispatcher:
             batch.feed(calls, now)
             self.scheduler.grow(batch, len(calls))
         else:
-            results += [self._refuse(batch, fed.number, _REASONS[batch.ending], now) for fed in calls]
+            results += [self._refuse(batch, fed.number, REASONS[batch.ending], now) for fed in calls]
         return results
 
     def end(self, batch: Batch) -> None:
@@ -250,7 +242,7 @@ class Dispatcher:
 
     def _result(self, batch: Batch, result: Result) -> Result:
         """The one place where a call that took part gets its result."""
-        batch.tally.ended(result, cut_short=result.failure in _CUT_SHORT)
+        batch.tally.ended(result, cut_short=result.failure in CUT_SHORT)
         batch.done += 1
         self._forget_if_finished(batch)
         return result
@@ -258,7 +250,7 @@ class Dispatcher:
     def _refuse(self, batch: Batch, index: int, reason: Reason, now: int, detail: str = "") -> Result:
         """The result of a call that never took part."""
         result = Result(index, None, reason, "", 0, 0, 0, now, detail, never_ran=True)
-        batch.tally.ended(result, cut_short=reason in _CUT_SHORT)
+        batch.tally.ended(result, cut_short=reason in CUT_SHORT)
         batch.rejected += 1
         return result
 

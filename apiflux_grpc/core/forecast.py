@@ -32,7 +32,7 @@ MOST_IN_ALL: Final = 2048  # and to fewer of each, if there are many supplies
 _HORIZON: Final = 1 << 60
 _MANY: Final = float(FAR)
 PRECISION: Final = 100  # an ETA is right to one in so many of itself
-RENEW_PER_OWNER: Final = 10 * MILLISECOND
+RENEW_PER_OWNER: Final = 20 * MILLISECOND
 
 
 @dataclass(slots=True)
@@ -235,7 +235,7 @@ class Outlook:
 
     The curve is of absolute instants and counts permits from when it was made, so it holds while permits are handed
     out as it says. What changes it (a block, a key that is rejected, others' calls) is seen when it is made anew:
-    after a second for a hundred keys or fewer, and that much later for more, since it costs as much more to make.
+    after a second for fifty keys or fewer, and that much later for more, since it costs as much more to make.
     """
 
     __slots__ = ("_assigned", "_cost", "_curve", "_forecast", "_until")

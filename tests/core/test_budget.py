@@ -2,87 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, shape
+from apiflux_grpc.core.bucket import FAR, PACER_MARGIN
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.keys import KeyState
-from apiflux_grpc.core.model import Counts, Key, Kind, Limit
+from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.core.window import Window
 from apiflux_grpc.testing import FakePacer
-
-JITTER: Final = 250 * MILLISECOND
-PER: Final = SECOND
-MINUTE: Final = 60 * SECOND
-KEPT: Final = PER + PER // 10_000 + 1
-
-
-class Gatekeeper:
-    """A pacer that does as it is told, and writes down what was taken from it."""
-
-    def __init__(self, burst: float = 0, seconds: float = 0) -> None:
-        self.burst, self.seconds = burst, seconds
-        self.ready = 0
-        self.asked: list[int] = []
-        self.taken: list[int] = []
-
-    def ready_at(self, amount: int, now: int) -> int:
-        self.asked.append(amount)
-        return max(now, self.ready)
-
-    def take(self, amount: int) -> None:
-        self.taken.append(amount)
-
-    def level(self, now: int) -> float:
-        return float(sum(self.taken))
-
-    def fill(self, level: float, now: int) -> None:
-        self.taken.append(int(level))
-
-
-class Gatekeepers:
-    """Makes them and keeps them, in the order of making."""
-
-    def __init__(self) -> None:
-        self.made: list[Gatekeeper] = []
-
-    def __call__(self, burst: float, seconds: float, /) -> Gatekeeper:
-        self.made.append(Gatekeeper(burst, seconds))
-        return self.made[-1]
-
-
-def budget_of(*limits: Limit, jitter: int = JITTER) -> Budget:
-    return Budget(limits, jitter, None)
-
-
-def permit_of(budget: Budget, cost: int = 1) -> Permit:
-    """A permit as the scheduler would make it, without taking anything."""
-    key = KeyState(0, Key("key-0", "secret", ()), budget)
-    return Permit(key, Batch(1, "a", 1, admitted_at=0), 0, 1, cost, 0, 0)
-
-
-def take(budget: Budget, cost: int = 1, now: int = 0) -> Permit:
-    assert budget.try_take(cost, now) == 0
-    return permit_of(budget, cost)
-
-
-def frees_at(budget: Budget) -> int:
-    """The instant at which the one slot is back, by next_change and checked from both sides."""
-    at = budget.next_change()
-    budget.advance(at - 1)
-    assert budget.try_take(1, at - 1) == FAR
-    budget.advance(at)
-    assert budget.try_take(1, at) == 0
-    return at
-
-
-# -- the three instants --------------------------------------------------------------------------
+from tests.core.building import BUCKET, JITTER, KEPT, PER, Gatekeepers, budget_of, frees_at, permit_of, take
 
 
 def test_what_is_taken_has_no_end() -> None:
@@ -210,8 +141,6 @@ def test_a_bucket_is_not_a_window() -> None:
         budget_of(Limit(5, SECOND, kind=Kind.BUCKET))
 
 
-# -- several limits ------------------------------------------------------------------------------
-
 calls, cost = Counts.CALLS, Counts.COST
 
 
@@ -261,9 +190,6 @@ def test_the_rank_is_of_the_tightest_limit() -> None:
     assert budget.rank() == (0.1, 3)
 
 
-# -- pacers --------------------------------------------------------------------------------------
-
-
 def test_pacers_are_made_of_burst_and_rate() -> None:
     """A pacer lets the burst pass and refills a hair faster than its limit, so that the window binds."""
     pacers = Gatekeepers()
@@ -306,131 +232,6 @@ def test_a_full_window_does_not_ask_its_pacers(counts: Counts) -> None:
     assert [made.taken for made in pacers.made] == [[1], [1], [1]]
 
 
-# -- shapes --------------------------------------------------------------------------------------
-
-bucket = Kind.BUCKET
-
-
-@pytest.mark.parametrize(
-    ("limit", "jitter", "burst", "seconds"),
-    [
-        (Limit(10, SECOND, kind=bucket), 0, 10, 1),
-        (Limit(10, SECOND, kind=bucket), JITTER, 7.5, 0.75),  # 2.5 flow in during J
-        (Limit(600, 60 * SECOND, kind=bucket, burst=5), JITTER, 2.5, 0.25),
-        (Limit(10, SECOND, kind=bucket, burst=1), 0, 1, 0.1),
-        (Limit(10, SECOND, kind=bucket, burst=1), JITTER, 1, 0.1 + 0.25),  # at a depth of 1: 1/r + J
-        (Limit(4, SECOND, kind=bucket, burst=2), JITTER, 1, 0.25),  # what is left is just one call
-        (Limit(10, SECOND, kind=bucket, burst=2), JITTER, 1, (1 + 1.5 / 2) / 10),
-    ],
-)
-def test_the_shape_of_a_bucket(limit: Limit, jitter: int, burst: float, seconds: float) -> None:
-    """Its depth is less by what flows in during J; where that leaves less than a call, calls are spaced."""
-    assert shape(limit, jitter) == pytest.approx((burst, seconds))
-
-
-@pytest.mark.parametrize(
-    ("limit", "jitter", "most"),
-    [
-        (Limit(10, SECOND), JITTER, 10),
-        (Limit(10, SECOND, burst=4), JITTER, 4),
-        (Limit(10, SECOND, kind=bucket), JITTER, 7),
-        (Limit(10, SECOND, kind=bucket, burst=1), JITTER, 1),
-    ],
-)
-def test_the_largest_that_fits_at_once(limit: Limit, jitter: int, most: int) -> None:
-    assert largest(limit, jitter) == most
-
-
-@settings(deadline=None, max_examples=300, print_blob=True)
-@given(
-    st.integers(1, 50),
-    st.integers(1, 20),
-    st.sampled_from([0, 20 * MILLISECOND, JITTER, SECOND]),
-    st.lists(st.tuples(st.integers(0, 300 * MILLISECOND), st.integers(0, 4)), min_size=1, max_size=80),
-)
-def test_a_bucket_is_never_overrun_however_late_calls_arrive(
-    most: int, burst: int, jitter: int, steps: list[tuple[int, int]]
-) -> None:
-    """Calls arrive up to J after they were taken, in any bunches; a token bucket at the upstream holds them all."""
-    limit = Limit(most, SECOND, kind=bucket, burst=burst)
-    budget = Budget((limit,), jitter, FakePacer)
-    now, arrivals = 0, []
-    for wait, lateness in steps:
-        now += wait
-        budget.advance(now)
-        while budget.try_take(1, now) == 0:
-            arrivals.append(now + jitter * lateness // 4)
-    level, last = 0.0, 0
-    for at in sorted(arrivals):
-        level = max(0.0, level - (at - last) * most / SECOND) + 1
-        last = at
-        assert level <= burst + 1e-6
-
-
-# -- a bucket's own ------------------------------------------------------------------------------
-
-
-def test_a_bucket_that_is_cut_is_as_full_as_it_was_and_slower() -> None:
-    """Seven tenths of the rate, once per `per`; it comes back in twentieths."""
-    one = Bucket(Limit(10, SECOND, kind=bucket), 0, FakePacer)
-    assert one.ready_at(4, 0) == 0
-    one.take(4)
-    assert one.headroom(0) == pytest.approx(0.6)
-    assert one.cut(0, 0)
-    assert not one.cut(SECOND - 1, SECOND - 1)
-    assert not one.cut(SECOND, 0)
-    assert one.level(0) == 4
-    assert one.level(SECOND // 10) == pytest.approx(4 - 0.7)
-    one.recover(SECOND)  # the last refusal was then: no step yet
-    assert one.recover_at == 2 * SECOND
-    steps = 0
-    while one.recover_at < FAR:
-        one.recover(one.recover_at)
-        steps += 1
-    assert steps == 6
-    assert one.ready_at(10, MINUTE) == MINUTE
-    one.take(10)
-    assert one.level(MINUTE + SECOND // 2) == pytest.approx(5)
-
-
-@pytest.mark.parametrize("level", [0.0, 3.0, 10.0, 25.0])
-def test_a_bucket_may_start_full(level: float) -> None:
-    one = Bucket(Limit(10, SECOND, kind=bucket), 0, FakePacer)
-    one.fill(level, 0)
-    assert one.ready_at(1, 0) == pytest.approx(max(0, (level - 9) * SECOND / 10), abs=1000)
-
-
-# -- what the upstream says ----------------------------------------------------------------------
-
-
-def taken_at(budget: Budget, now: int, cost: int = 1) -> int:
-    """How many calls of this cost there is room for."""
-    budget.advance(now)
-    count = 0
-    while budget.try_take(cost, now) == 0:
-        count += 1
-    return count
-
-
-@pytest.mark.parametrize(("counts", "left", "most"), [(calls, 3, 3), (cost, 7, 3), (calls, 0, 0), (calls, 999, 50)])
-def test_a_ceiling_holds_until_it_ends(counts: Counts, left: int, most: int) -> None:
-    """It only ever tightens, and tells when it ends."""
-    budget = budget_of(Limit(50, 60 * SECOND), Limit(500, 60 * SECOND, cost))
-    budget.ceilings.tighten(counts, left, 5 * SECOND)
-    assert taken_at(budget, 0, 2) == most
-    if most < 50:
-        assert budget.try_take(2, 0) == 5 * SECOND == budget.next_change()
-    assert taken_at(budget, 5 * SECOND, 2) == 50 - most
-
-
-def test_a_lower_ceiling_replaces_a_higher_one_and_not_the_other_way() -> None:
-    budget = budget_of(Limit(50, 60 * SECOND))
-    budget.ceilings.tighten(calls, 9, 5 * SECOND)
-    budget.ceilings.tighten(calls, 4, 5 * SECOND)
-    budget.ceilings.tighten(calls, 30, 5 * SECOND)
-    assert taken_at(budget, 0) == 4
-
-
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
@@ -454,132 +255,11 @@ def test_a_cut_is_of_the_limit_that_is_named_else_of_the_tightest(
 
 
 def test_of_a_window_and_a_bucket_the_tighter_is_cut() -> None:
-    window, other = Limit(100, SECOND), Limit(10, SECOND, kind=bucket)
+    window, other = Limit(100, SECOND), Limit(10, SECOND, kind=BUCKET)
     budget = Budget((window, other), 0, FakePacer)
     take(budget)
     assert budget.cut(0, 0) == other
     assert budget_of().cut(0, 0) is None
-
-
-# -- reservations --------------------------------------------------------------------------------
-
-
-def test_room_and_spare_of_a_window() -> None:
-    """When a cost fits if nothing else is taken, and what may be taken until then without delaying it."""
-    budget = budget_of(Limit(100, PER, cost), jitter=0)
-    for amount, at in ((60, 0), (30, PER // 2)):
-        permit = take(budget, amount, at)
-        budget.sent(permit, at)
-        budget.answered(permit, at)
-    rows = [(amount, budget.room_at(amount, PER // 2)) for amount in (5, 10, 11, 70, 71, 100, 101)]
-    first, second = KEPT, PER // 2 + KEPT
-    now = PER // 2
-    assert rows == [(5, now), (10, now), (11, first), (70, first), (71, second), (100, second), (101, FAR)]
-    assert [budget.spare_at(at, amount, now)[1] for amount, at in rows[:4]] == [5, 0, 59, 0]
-    assert budget.spare_at(second, 80, now)[1] == 20
-
-
-def test_room_counts_what_is_on_its_way() -> None:
-    """A call that hangs ends by itself; of one that wasn't sent nobody knows, so J and a window from now."""
-    budget = budget_of(Limit(100, PER, cost))
-    hanging, _unsent = take(budget, 60), take(budget, 30)
-    budget.sent(hanging, 5)
-    assert budget.room_at(70, 9) == 5 + JITTER + KEPT
-    assert budget.room_at(71, 9) == 9 + JITTER + KEPT
-    assert budget.spare_at(5 + JITTER + KEPT, 50, 9)[1] == 20
-
-
-def test_room_in_a_window_of_calls() -> None:
-    budget = budget_of(Limit(2, PER), Limit(100, PER, cost), jitter=0)
-    for _ in range(2):
-        permit = take(budget, 10)
-        budget.sent(permit, 0)
-        budget.answered(permit, 0)
-    assert budget.room_at(5, 0) == KEPT
-    assert budget.spare_at(KEPT, 5, 0) == (1, 95)
-    assert budget_of().room_at(1 << 40, 7) == 7
-    assert budget_of().spare_at(0, 1, 0) == (FAR, FAR)
-
-
-# -- changes -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("other", [Limit(10, SECOND), Limit(10, SECOND, kind=bucket)])
-@pytest.mark.parametrize("limit", [Limit(10, SECOND), Limit(10, SECOND, kind=bucket)])
-def test_a_change_gives_no_second_burst(limit: Limit, other: Limit) -> None:
-    """Ten went out at once; the heir of a burst of ten has none left, and refills at its rate."""
-    budget = Budget((limit,), 0, FakePacer)
-    assert taken_at(budget, 0) == 10
-    budget = budget.changed((other,), 0)
-    assert taken_at(budget, 0) == 0
-    assert taken_at(budget, SECOND // 2) <= 5
-
-
-@pytest.mark.parametrize("most", [3, 10, 30])
-def test_what_is_on_its_way_counts_after_a_change(most: int) -> None:
-    """Unsent, sent and answered calls are all there, and each ends as it would have."""
-    new = Budget((Limit(10, PER),), JITTER, FakePacer)
-    permits = [take(new) for _ in range(3)]
-    new.sent(permits[1], 0)
-    new.sent(permits[2], 0)
-    new.answered(permits[2], 0)
-    changed = new.changed((Limit(most, PER),), 1)
-    (window,) = changed.windows
-    assert window.free == most - 3
-    changed.advance(KEPT)
-    assert window.free == most - 2
-    changed.advance(JITTER + KEPT)
-    assert window.free == most - 1
-    changed.give_back(1)
-    assert window.used == 0
-
-
-@pytest.mark.parametrize("before", [(), (Limit(5, SECOND, kind=bucket),)])
-def test_where_nothing_was_counted_everything_counts_as_spent(before: tuple[Limit, ...]) -> None:
-    """A window that comes to a key without one is full for its length and J."""
-    budget = Budget(before, JITTER, FakePacer).changed((Limit(10, PER),), 7)
-    (window,) = budget.windows
-    assert window.free == 0
-    at = budget.next_change()
-    assert at >= 7 + JITTER + PER
-    budget.advance(at)
-    assert window.free == 10
-
-
-def test_the_log_of_a_long_enough_window_is_taken_over() -> None:
-    """Of several, the heir takes the shortest that looks back far enough."""
-    budget = Budget((Limit(100, 60 * SECOND), Limit(9, SECOND)), 0, FakePacer)
-    for _ in range(5):
-        permit = take(budget)
-        budget.sent(permit, 0)
-        budget.answered(permit, 0)
-    now = 5 * SECOND
-    changed = budget.changed((Limit(9, SECOND), Limit(20, 10 * SECOND), Limit(500, 3600 * SECOND)), now)
-    assert [window.used for window in changed.windows] == [0, 5, 500]
-
-
-def test_an_heir_of_an_heir_knows_no_more_than_the_first_of_them() -> None:
-    """One call a second for ten seconds, then 2 in 60 s, then 3 in 10 s: the ten calls are not forgotten."""
-    budget = Budget((Limit(1, SECOND),), 0, FakePacer)
-    for second in range(10):
-        at = second * (SECOND + MILLISECOND)
-        budget.advance(at)
-        permit = take(budget, now=at)
-        budget.sent(permit, at)
-        budget.answered(permit, at)
-    now = 10 * (SECOND + MILLISECOND)
-    changed = budget.changed((Limit(2, 60 * SECOND),), now).changed((Limit(3, 10 * SECOND),), now)
-    assert [window.free for window in changed.windows] == [0]
-
-
-def test_a_ceiling_outlives_a_change() -> None:
-    """What the upstream said of itself holds whatever the limits are."""
-    budget = Budget((Limit(50, PER),), 0, FakePacer)
-    budget.ceilings.tighten(calls, 2, 5 * SECOND)
-    assert taken_at(budget.changed((Limit(40, PER),), 0), 0) == 2
-
-
-# -- overruns ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answered", [10 * MILLISECOND, SECOND // 2, 3 * SECOND])
@@ -633,8 +313,6 @@ def test_with_overruns_no_call_goes_while_what_is_known_fills_the_window(
             answers.sort(key=lambda one: one[0])
 
 
-# -- any order -----------------------------------------------------------------------------------
-
 steps = st.lists(
     st.tuples(st.sampled_from(["take", "send", "answer", "back", "look"]), st.integers(0, 400 * MILLISECOND)),
     max_size=80,
@@ -675,3 +353,11 @@ def test_each_slot_is_held_for_exactly_as_long_as_it_must(steps: list[tuple[str,
 def test_a_cost_that_no_limit_counts_always_fits() -> None:
     """However large it is."""
     assert Budget((Limit(1, SECOND),), 0, None).fits(1 << 63, 0) == 0
+
+
+def test_a_cut_comes_back_by_the_clock_though_nobody_asked() -> None:
+    """A twentieth in each window without another refusal, however long nobody looked."""
+    window = Window(100, SECOND)
+    window.cut(0, 0)
+    window.expire(7 * SECOND)
+    assert window.max == 100

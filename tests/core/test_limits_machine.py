@@ -520,3 +520,14 @@ class LimitsMachine(RuleBasedStateMachine):
 TestLimitsMachine: Any = LimitsMachine.TestCase
 TestLimitsMachine.settings = settings(deadline=None, max_examples=120, stateful_step_count=25, print_blob=True)
 TestLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
+
+
+class Everything(LimitsMachine):
+    """Changes, cuts, costs that come out lower, buckets and groups in one run."""
+
+    choices = (EVERYTHING,)
+
+
+TestEverything: Any = Everything.TestCase
+TestEverything.settings = settings(deadline=None, max_examples=80, stateful_step_count=25, print_blob=True)
+TestEverything.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

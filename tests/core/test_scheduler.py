@@ -4,53 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from apiflux_grpc.core.batch import Again, Batch
-from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
-from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.batch import Again
+from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
-
-MINUTE: Final = 60 * SECOND
-KEPT: Final = SECOND + SECOND // 10_000 + 1  # how long a slot of a one-second window is held
-COST: Final = Counts.COST
-
-
-def pool_of(
-    *limits: tuple[Limit, ...], jitter: int = 0, most: int | None = None, max_connections: int = 1 << 40
-) -> Pool:
-    keys = tuple(Key(f"key-{place}", "secret", own, most) for place, own in enumerate(limits))
-    return Pool("default", keys, arrival_jitter=jitter, max_connections=max_connections)
-
-
-def batch_of(total: int, id: int = 1, costs: list[int] | None = None, weight: float = 1.0) -> Batch:
-    return Batch(id, f"caller-{id}", total, admitted_at=0, costs=costs, weight=weight)
-
-
-def working(pool: Pool, *batches: Batch) -> Scheduler:
-    scheduler = Scheduler(pool, None)
-    for batch in batches:
-        scheduler.add(batch)
-    return scheduler
-
-
-def labels(permits: list[Permit]) -> list[str]:
-    return [permit.key.key.label for permit in permits]
-
-
-def answer(scheduler: Scheduler, permit: Permit, now: int) -> None:
-    """The call goes out and is answered at one instant."""
-    scheduler.sent(permit, now)
-    scheduler.settle(permit, now, now)
-
-
-# -- which key -----------------------------------------------------------------------------------
+from tests.core.building import COST, KEPT, MINUTE, answer, batch_of, labels, pool_of, working
 
 
 def test_the_key_with_the_larger_free_share_goes_first() -> None:
@@ -100,20 +62,6 @@ def test_a_cost_that_does_not_fit_the_best_key_goes_to_the_next() -> None:
     assert labels(permits) == ["key-1", "key-1", "key-0", "key-0"]
 
 
-def test_a_large_cost_is_passed_only_where_that_does_not_delay_it() -> None:
-    """It has a reservation where it fits soonest, or it would starve among small ones; what is spare then goes on."""
-    scheduler = working(
-        pool_of((Limit(100, SECOND, COST),)), batch_of(2, costs=[60, 60]), batch_of(1, id=2, costs=[90])
-    )
-    permits, _ = scheduler.assign(0)
-    assert [permit.cost for permit in permits] == [60]
-    answer(scheduler, permits[0], 0)
-    scheduler.add(batch_of(20, id=3, costs=[1] * 20))
-    permits, wake_at = scheduler.assign(1)
-    assert ([permit.cost for permit in permits], wake_at) == ([1] * 10, KEPT)
-    assert [permit.cost for permit in scheduler.assign(KEPT)[0]] == [90]
-
-
 def test_a_key_whose_pacer_delays_a_large_cost_still_pays_for_a_small_one() -> None:
     """A pacer's wait is that of one cost: a smaller call, whose turn it is now, doesn't wait for it."""
     pool = pool_of((Limit(100, SECOND, COST),), (Limit(1, SECOND),))
@@ -123,9 +71,6 @@ def test_a_key_whose_pacer_delays_a_large_cost_still_pays_for_a_small_one() -> N
     scheduler.settle(refused, 0, None)  # its slot is given back; the pacer keeps what it counted
     scheduler.add(batch_of(2, id=2, costs=[50, 5]))
     assert labels(scheduler.assign(0)[0]) == ["key-1", "key-0"]
-
-
-# -- when not ------------------------------------------------------------------------------------
 
 
 def test_a_key_never_has_more_in_flight_than_it_may() -> None:
@@ -182,9 +127,6 @@ def test_at_most_so_many_at_once() -> None:
         (2, 3),
         (1, None),
     ]
-
-
-# -- when to ask again ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jitter", [0, 1, 250 * MILLISECOND])
@@ -262,9 +204,6 @@ def test_a_hanging_call_gives_its_slot_back_by_itself() -> None:
     assert scheduler.assign(back + 1) == ([], back + 1 + back)
 
 
-# -- retries -------------------------------------------------------------------------------------
-
-
 def test_a_retry_waits_for_its_time_and_no_longer() -> None:
     """A call comes again when it is due, with its number and its first waiting time; others go on meanwhile."""
     batch = batch_of(2)
@@ -292,9 +231,6 @@ def test_due_retries_go_before_first_attempts() -> None:
     scheduler.retry(batch, Again(2, 2, 0), 8)
     permits, _ = scheduler.assign(10)
     assert [(one.index, one.number, one.cost) for one in permits] == [(2, 2, 3), (0, 2, 1), (3, 1, 4), (4, 1, 5)]
-
-
-# -- cancel and end ------------------------------------------------------------------------------
 
 
 def test_nothing_of_a_dropped_batch_is_assigned() -> None:
@@ -333,9 +269,6 @@ def test_a_call_in_flight_outlives_the_drop_of_its_batch() -> None:
     assert len(scheduler.assign(KEPT)[0]) == 1
 
 
-# -- whose call ----------------------------------------------------------------------------------
-
-
 def test_a_small_batch_does_not_wait_for_a_large_one() -> None:
     """A 10-call batch behind a 2,000-call one gets every second permit."""
     scheduler = working(pool_of((Limit(20, SECOND),)), batch_of(2000), batch_of(10, id=2))
@@ -355,9 +288,6 @@ def test_turns_are_weighed_by_the_dominant_share(cheap: int, dear: int) -> None:
     by_calls = pool_of((Limit(100, SECOND), Limit(1_000_000, SECOND, COST)))
     scheduler = working(by_calls, batch_of(900, costs=[cheap] * 900), batch_of(900, id=2, costs=[dear] * 900))
     assert Counter(permit.batch.id for permit in scheduler.assign(0)[0]) == {1: 50, 2: 50}
-
-
-# -- size ----------------------------------------------------------------------------------------
 
 
 def test_stale_entries_do_not_pile_up() -> None:
@@ -384,114 +314,6 @@ def test_no_timer_per_call() -> None:
     assert len(scheduler._alarms) <= 4
 
 
-# -- keys that share limits ----------------------------------------------------------------------
-
-
-def grouped(
-    *limits: tuple[Limit, ...], shared: tuple[Limit, ...], members: tuple[int, ...], most: int | None = None
-) -> Scheduler:
-    """A scheduler whose keys of those numbers share limits; J is 0."""
-    keys = tuple(Key(f"key-{place}", "secret", own, most) for place, own in enumerate(limits))
-    group = Group(tuple(f"key-{place}" for place in members), shared)
-    return Scheduler(Pool("default", keys, 0, groups=(group,)), None)
-
-
-def test_keys_of_a_group_together_keep_its_limit() -> None:
-    """Two keys of 10 share 12; a third, alone, has its own 10."""
-    ten = (Limit(10, SECOND),)
-    scheduler = grouped(ten, ten, ten, shared=(Limit(12, SECOND),), members=(0, 1))
-    scheduler.add(batch_of(100))
-    permits, _ = scheduler.assign(0)
-    assert Counter(labels(permits)) == {"key-0": 6, "key-1": 6, "key-2": 10}
-    for permit in permits:
-        answer(scheduler, permit, 0)
-    assert scheduler.assign(KEPT - 1)[0] == []
-    assert len(scheduler.assign(KEPT)[0]) == 22
-
-
-def test_the_rank_of_a_key_is_that_of_its_group_where_this_is_tighter() -> None:
-    """A key with all its own room stands behind another while its group is nearly full."""
-    scheduler = grouped((), (), (Limit(10, SECOND),), shared=(Limit(10, SECOND),), members=(0, 1))
-    scheduler.add(batch_of(20))
-    permits, _ = scheduler.assign(0)
-    assert [sum(label == "key-2" for label in labels(permits[: 2 * each])) for each in (1, 5, 10)] == [1, 5, 10]
-
-
-def test_members_wake_with_their_group() -> None:
-    """A key that waits for its group alone is there again when a slot of another member comes back."""
-    scheduler = grouped((), (), shared=(Limit(1, SECOND),), members=(0, 1), most=1)
-    scheduler.add(batch_of(3))
-    (first,), wake_at = scheduler.assign(0)
-    assert wake_at is None
-    scheduler.sent(first, 0)
-    assert scheduler.assign(0) == ([], KEPT)  # the first key hangs; the second takes what comes back
-    (second,), _ = scheduler.assign(KEPT)
-    assert (first.key.index, second.key.index) == (0, 1)
-
-
-@pytest.mark.parametrize("now", [0, 5])
-def test_a_call_never_sent_is_given_back_to_the_group_too(now: int) -> None:
-    scheduler = grouped((), (), shared=(Limit(1, SECOND),), members=(0, 1), most=1)
-    scheduler.add(batch_of(2))
-    (first,), _ = scheduler.assign(0)
-    scheduler.settle(first, now, None)
-    assert len(scheduler.assign(now)[0]) == 1
-    assert scheduler.groups[0].budget.windows[0].used == 1
-
-
-def test_a_member_that_is_blocked_leaves_the_group_to_the_others() -> None:
-    scheduler = grouped((), (), shared=(Limit(4, SECOND),), members=(0, 1))
-    scheduler.add(batch_of(9))
-    scheduler.block(scheduler.keys[0], MINUTE)
-    assert labels(scheduler.assign(0)[0]) == ["key-1"] * 4
-
-
-# -- limits that change --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("most", "more"), [(9, 0), (10, 0), (14, 4)])
-def test_what_was_spent_stays_spent_when_a_limit_changes(most: int, more: int) -> None:
-    scheduler = Scheduler(pool_of((Limit(10, SECOND),)), FakePacer)
-    scheduler.add(batch_of(100))
-    permits, _ = scheduler.assign(0)
-    for permit in permits:
-        answer(scheduler, permit, 0)
-    scheduler.change_limits(0, (Limit(most, SECOND, burst=most),), 1)
-    assert len(scheduler.assign(1)[0]) == more
-    now, gone = 1, more
-    while gone < most:
-        _, wake_at = scheduler.assign(now)
-        assert wake_at is not None
-        now = wake_at
-        gone = len(scheduler.assign(now)[0]) + gone
-    assert now <= KEPT + SECOND
-
-
-def test_a_key_that_gets_room_by_a_change_is_used_at_once() -> None:
-    scheduler = Scheduler(pool_of((Limit(1, MINUTE),), (Limit(50, MINUTE),)), FakePacer)
-    scheduler.add(batch_of(9))
-    (first, *_), _ = scheduler.assign(0, 1)
-    scheduler.change_limits(1, (), 0)
-    assert len(scheduler.assign(0)[0]) == 8
-    assert first.key.index == 1
-
-
-def test_sizes_follow_a_change() -> None:
-    """What a call takes of the pool is measured anew: two callers share calls, and cost once cost is what limits."""
-    scheduler = Scheduler(pool_of((Limit(10_000, SECOND),)), FakePacer)
-    scheduler.change_limits(0, (Limit(10_000, SECOND), Limit(1000, SECOND, COST)), 0)
-    scheduler.advance(3 * SECOND)
-    scheduler.add(batch_of(900, costs=[1] * 900))
-    scheduler.add(batch_of(900, id=2, costs=[9] * 900))
-    spent = Counter[int]()
-    for permit in scheduler.assign(3 * SECOND)[0]:
-        spent[permit.batch.id] += permit.cost
-    assert abs(spent[1] - spent[2]) <= 10
-
-
-# -- usable --------------------------------------------------------------------------------------
-
-
 def test_a_pool_is_usable_while_a_breaker_is_closed() -> None:
     """A key that is blocked or spent may be used later; one that is rejected may never."""
     scheduler = working(pool_of((Limit(1, SECOND),), (Limit(1, SECOND),)), batch_of(9))
@@ -514,43 +336,3 @@ def test_a_pool_whose_upstream_fails_is_not_usable() -> None:
     assert not scheduler.usable(0)
     assert scheduler.assign(0) == ([], SECOND)
     assert len(scheduler.assign(SECOND)[0]) == 1  # the probe
-
-
-# -- a large cost among small ones ---------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=30, print_blob=True)
-@given(
-    st.lists(st.tuples(st.integers(60, 200), st.sampled_from([SECOND, 7 * SECOND])), min_size=1, max_size=3),
-    st.integers(1, 60),
-    st.integers(1, 12),
-    st.sampled_from([0, 20 * MILLISECOND, SECOND]),
-    st.sampled_from([0, 250 * MILLISECOND]),
-)
-def test_a_large_cost_gets_its_permit_within_two_windows(
-    keys: list[tuple[int, int]], large: int, small: int, latency: int, jitter: int
-) -> None:
-    """However many small ones wait, of however many callers; and while it waits the small ones go on where they may."""
-    scheduler = working(pool_of(*[(Limit(most, per, COST),) for most, per in keys], jitter=jitter))
-    for id in range(2, 6):
-        scheduler.add(batch_of(100_000, id=id, costs=[small] * 100_000))
-    ends: list[tuple[int, Permit]] = []
-    now, asked_at, large_at = 0, None, None
-    longest = max(per for _, per in keys)
-    while large_at is None:
-        while ends and ends[0][0] <= now:
-            at, permit = ends.pop(0)
-            scheduler.settle(permit, at, at)
-        if asked_at is None and now >= longest // 2:
-            asked_at = now
-            scheduler.add(batch_of(1, costs=[large]))
-        permits, wake_at = scheduler.assign(now)
-        for permit in permits:
-            scheduler.sent(permit, now)
-            ends.append((now + latency, permit))
-            if permit.batch.id == 1:
-                large_at = now
-        later = [at for at, _ in ends[:1]] + ([] if wake_at is None else [wake_at])
-        now = min([*later, longest // 2] if asked_at is None else later)
-    assert asked_at is not None
-    assert large_at - asked_at <= 2 * (longest + longest // 50 + jitter + SECOND // 50)

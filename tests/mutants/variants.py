@@ -34,8 +34,19 @@ OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_conn
 OF_WRITE: Final = ("tests/adapters/sender/test_write.py::test_the_kernel_takes_nothing",)
 OF_DIALING: Final = ("tests/adapters/sender/test_dialing.py::test_send_by",)
 OF_WINDOW: Final = ("tests/core/test_window.py",)
-OF_BUDGET: Final = ("tests/core/test_budget.py",)
-OF_SCHEDULER: Final = ("tests/core/test_scheduler.py",)
+OF_BUDGET: Final = (
+    "tests/core/test_budget.py",
+    "tests/core/test_bucket.py",
+    "tests/core/test_ceilings.py",
+    "tests/core/test_changed_limits.py",
+    "tests/core/test_reservation.py",
+)
+OF_SCHEDULER: Final = (
+    "tests/core/test_scheduler.py",
+    "tests/core/test_reservation.py",
+    "tests/core/test_groups.py",
+    "tests/core/test_changed_limits.py",
+)
 OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
 OF_BREAKER: Final = ("tests/core/test_breaker.py",)
 OF_RETRY: Final = ("tests/core/test_retry.py",)
@@ -439,7 +450,7 @@ VARIANTS: Final = (
         BUCKET,
         "if taken_at <= self.since:",
         "if taken_at < 0:",
-        ("tests/core/test_found.py",),
+        ("tests/core/test_bucket.py",),
     ),
     Variant(
         "a bucket's debt has no end",
