@@ -57,6 +57,15 @@ def test_every_promise_names_a_test() -> None:
     assert [section.splitlines()[0] for section in numbered if not NAMED.search(section)] == []
 
 
+def test_every_file_of_the_map_exists() -> None:
+    """A path that the architecture or a decision names is in the checkout, in the package, in its core or in tests."""
+    places = [ROOT, ROOT / "apiflux_grpc", ROOT / "apiflux_grpc" / "core", ROOT / "tests"]
+    texts = [text for name, text in pages().items() if name.startswith(("development/", "decisions/"))]
+    named = {name for text in texts for name in re.findall(r"`([\w/]+(?:\.py|\.md|/))`", text)}
+    assert len(named) > 40
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
 @cache
 def _tests_of(path: Path) -> set[str]:
     found = set()
