@@ -73,7 +73,8 @@ class Health:
         # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
         if verdict is not SUCCESS or not key.breaker.calm or not self._breaker.calm:
-            self._pulse.last_failure = f"HTTP {outcome.status}"
+            if verdict.failure is not None:
+                self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
         told, malformed = hints(outcome.headers, wall_now)
         self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun

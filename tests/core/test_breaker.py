@@ -35,6 +35,7 @@ def opened(now: int = 0) -> Breaker:
 
 
 def test_calls_go_while_it_is_closed() -> None:
+    """A closed breaker makes nobody wait."""
     breaker = of_key()
     assert breaker.state is State.CLOSED
     assert breaker.ready_at(7) <= 7
@@ -44,6 +45,7 @@ def test_calls_go_while_it_is_closed() -> None:
 
 
 def test_a_failure_opens_it_for_the_first_cool_down() -> None:
+    """Nothing goes until the cool-down is over."""
     breaker = opened(now=5)
     assert breaker.state is State.OPEN
     assert breaker.ready_at(5) == 5 + FIRST
@@ -52,12 +54,14 @@ def test_a_failure_opens_it_for_the_first_cool_down() -> None:
 
 @pytest.mark.parametrize("threshold", [1, 2, 5])
 def test_only_a_whole_run_opens_it(threshold: int) -> None:
+    """One failure fewer than the threshold changes nothing."""
     breaker = Breaker(threshold, FIRST, LONGEST)
     eras = [breaker.began(0) for _ in range(threshold)]
     assert [breaker.failed(now, era) for now, era in enumerate(eras)] == [False] * (threshold - 1) + [True]
 
 
 def test_a_success_between_ends_the_run() -> None:
+    """Failures count in a row only."""
     breaker = Breaker(3, FIRST, LONGEST)
     for _ in range(10):
         for _ in range(2):
@@ -67,6 +71,7 @@ def test_a_success_between_ends_the_run() -> None:
 
 
 def test_a_call_without_a_word_on_health_leaves_the_run_as_it_is() -> None:
+    """It neither ends the run nor adds to it."""
     breaker = Breaker(2, FIRST, LONGEST)
     assert not breaker.failed(0, breaker.began(0))
     assert not breaker.abandoned(0, breaker.began(0))
@@ -77,6 +82,7 @@ def test_a_call_without_a_word_on_health_leaves_the_run_as_it_is() -> None:
 
 
 def test_one_probe_at_a_time() -> None:
+    """While the probe is out nothing else goes."""
     breaker = opened()
     probe = breaker.began(FIRST)
     assert breaker.is_probe(probe)
@@ -87,6 +93,7 @@ def test_one_probe_at_a_time() -> None:
 
 
 def test_its_success_closes_the_breaker_and_resets_the_cool_down() -> None:
+    """The next opening is as short as the first."""
     breaker = opened()
     assert breaker.failed(FIRST, breaker.began(FIRST))
     assert breaker.succeeded(3 * FIRST, breaker.began(3 * FIRST))
@@ -97,6 +104,7 @@ def test_its_success_closes_the_breaker_and_resets_the_cool_down() -> None:
 
 
 def test_its_failure_doubles_the_cool_down_up_to_the_longest() -> None:
+    """Each failed probe waits twice as long for the next, up to a bound."""
     breaker = opened()
     now, waits = 0, []
     for _ in range(6):
@@ -107,6 +115,7 @@ def test_its_failure_doubles_the_cool_down_up_to_the_longest() -> None:
 
 
 def test_a_cool_down_begins_when_the_probe_fails() -> None:
+    """Not when the probe was sent."""
     breaker = opened()
     probe = breaker.began(FIRST)
     assert breaker.failed(FIRST + 30 * SECOND, probe)
@@ -114,6 +123,7 @@ def test_a_cool_down_begins_when_the_probe_fails() -> None:
 
 
 def test_one_failure_reopens_it_whatever_the_threshold() -> None:
+    """A half-open breaker needs no run of failures."""
     breaker = Breaker(3, FIRST, LONGEST)
     for _ in range(3):
         breaker.failed(0, breaker.began(0))
@@ -123,6 +133,7 @@ def test_one_failure_reopens_it_whatever_the_threshold() -> None:
 
 
 def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
+    """A probe that ended without a word doesn't keep others from trying."""
     breaker = opened()
     first = breaker.began(FIRST)
     assert breaker.abandoned(FIRST + 1, first)
@@ -140,6 +151,7 @@ def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
 
 @pytest.mark.parametrize("threshold", [1, 3, 50])
 def test_fifty_calls_in_flight_are_one_rejection(threshold: int) -> None:
+    """Results of calls that began before the last change count for nothing."""
     breaker = Breaker(threshold, FIRST, LONGEST)
     eras = [breaker.began(0) for _ in range(50)]
     assert sum(breaker.failed(now, era) for now, era in enumerate(eras)) == 1
@@ -188,6 +200,7 @@ def test_a_probe_that_was_given_up_says_nothing_more(how: str) -> None:
 @pytest.mark.parametrize("how", ["succeeded", "failed", "abandoned"])
 @pytest.mark.parametrize("now", [0, FIRST - 1])
 def test_a_call_that_goes_though_none_may_counts_for_nothing(how: str, now: int) -> None:
+    """Its result belongs to no era."""
     breaker = opened()
     era = breaker.began(now)
     assert era == STALE
@@ -213,11 +226,13 @@ def test_all_at_one_instant() -> None:
 
 @pytest.mark.parametrize(("threshold", "first", "longest"), [(0, 1, 1), (1, 0, 1), (1, -1, 1), (1, 2, 1)])
 def test_what_makes_no_breaker(threshold: int, first: int, longest: int) -> None:
+    """A threshold or a cool-down that means nothing is refused."""
     with pytest.raises(ValueError, match="threshold"):
         Breaker(threshold, first, longest)
 
 
 def test_its_repr_says_how_it_is() -> None:
+    """State, probe and run, in one line."""
     breaker = opened()
     assert "open" in repr(breaker)
     breaker.began(FIRST)

@@ -41,6 +41,7 @@ def test_the_shape_of_a_bucket(limit: Limit, jitter: int, burst: float, seconds:
     ],
 )
 def test_the_largest_that_fits_at_once(limit: Limit, jitter: int, most: int) -> None:
+    """A cost above the burst, or above a bucket's lowered depth, never fits."""
     assert largest(limit, jitter) == most
 
 
@@ -95,6 +96,7 @@ def test_a_bucket_that_is_cut_is_as_full_as_it_was_and_slower() -> None:
 
 @pytest.mark.parametrize("level", [0.0, 3.0, 10.0, 25.0])
 def test_a_bucket_may_start_full(level: float) -> None:
+    """A level that is handed over counts, also above the depth."""
     one = Bucket(Limit(10, SECOND, kind=BUCKET), 0, FakePacer)
     one.fill(level, 0)
     assert one.ready_at(1, 0) == pytest.approx(max(0, (level - 9) * SECOND / 10), abs=1000)

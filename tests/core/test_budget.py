@@ -245,6 +245,7 @@ def test_a_full_window_does_not_ask_its_pacers(counts: Counts) -> None:
 def test_a_cut_is_of_the_limit_that_is_named_else_of_the_tightest(
     named: tuple[Counts | None, int | None], expected: Limit
 ) -> None:
+    """A refusal that names its limit cuts that one alone."""
     budget = budget_of(Limit(10, SECOND), Limit(100, 60 * SECOND), Limit(30, SECOND, cost))
     for _ in range(9):
         take(budget)
@@ -255,6 +256,7 @@ def test_a_cut_is_of_the_limit_that_is_named_else_of_the_tightest(
 
 
 def test_of_a_window_and_a_bucket_the_tighter_is_cut() -> None:
+    """Kinds of limits are compared by their free share."""
     window, other = Limit(100, SECOND), Limit(10, SECOND, kind=BUCKET)
     budget = Budget((window, other), 0, FakePacer)
     take(budget)

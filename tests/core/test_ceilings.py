@@ -24,6 +24,7 @@ def test_a_ceiling_holds_until_it_ends(counts: Counts, left: int, most: int) -> 
 
 
 def test_a_lower_ceiling_replaces_a_higher_one_and_not_the_other_way() -> None:
+    """A later word that allows more changes nothing until the earlier one has ended."""
     budget = budget_of(Limit(50, 60 * SECOND))
     budget.ceilings.tighten(calls, 9, 5 * SECOND)
     budget.ceilings.tighten(calls, 4, 5 * SECOND)

@@ -109,6 +109,7 @@ def test_a_ceiling_outlives_a_change() -> None:
 
 @pytest.mark.parametrize(("most", "more"), [(9, 0), (10, 0), (14, 4)])
 def test_what_was_spent_stays_spent_when_a_limit_changes(most: int, more: int) -> None:
+    """A raised limit gives the difference, a lowered one nothing."""
     scheduler = Scheduler(pool_of((Limit(10, SECOND),)), FakePacer)
     scheduler.add(batch_of(100))
     permits, _ = scheduler.assign(0)
@@ -126,6 +127,7 @@ def test_what_was_spent_stays_spent_when_a_limit_changes(most: int, more: int) -
 
 
 def test_a_key_that_gets_room_by_a_change_is_used_at_once() -> None:
+    """Nobody waits for a slot to come back first."""
     scheduler = Scheduler(pool_of((Limit(1, MINUTE),), (Limit(50, MINUTE),)), FakePacer)
     scheduler.add(batch_of(9))
     (first, *_), _ = scheduler.assign(0, 1)
@@ -149,6 +151,7 @@ def test_sizes_follow_a_change() -> None:
 
 @pytest.mark.parametrize("after", [(Limit(50, MINUTE, COST, burst=50),), (Limit(100, MINUTE, COST, burst=50),)])
 def test_a_change_to_a_smaller_burst_is_no_error(after: tuple[Limit, ...]) -> None:
+    """A waiting call that is larger than any key takes now waits on; nothing raises and nobody is woken for it."""
     scheduler = scheduler_of((Limit(100, MINUTE, COST),))
     scheduler.add(batch_costing(80))
     scheduler.change_limits(0, after, 0)

@@ -56,6 +56,7 @@ def test_members_wake_with_their_group() -> None:
 
 @pytest.mark.parametrize("now", [0, 5])
 def test_a_call_never_sent_is_given_back_to_the_group_too(now: int) -> None:
+    """Both budgets that paid have their slot again."""
     scheduler = grouped((), (), shared=(Limit(1, SECOND),), members=(0, 1), most=1)
     scheduler.add(batch_of(2))
     (first,), _ = scheduler.assign(0)
@@ -65,6 +66,7 @@ def test_a_call_never_sent_is_given_back_to_the_group_too(now: int) -> None:
 
 
 def test_a_member_that_is_blocked_leaves_the_group_to_the_others() -> None:
+    """A block is of the key, not of its group."""
     scheduler = grouped((), (), shared=(Limit(4, SECOND),), members=(0, 1))
     scheduler.add(batch_of(9))
     scheduler.block(scheduler.keys[0], MINUTE)

@@ -85,6 +85,7 @@ def read(headers: Mapping[str, str]) -> list[Hint]:
     ],
 )
 def test_structured_fields(ratelimit: str, policy: str | None, expected: list[Hint]) -> None:
+    """Lists of items with parameters are read as RFC 9651 says, and its dictionaries too."""
     headers = {"ratelimit": ratelimit}
     if policy is not None:
         headers["ratelimit-policy"] = policy
@@ -250,6 +251,7 @@ def test_malformed_structured_fields(ratelimit: str, policy: str | None, expecte
     ],
 )
 def test_a_header_for_each_value(headers: dict[str, str], expected: list[Hint]) -> None:
+    """Limit, remaining and reset in headers of their own make one hint, unit and period from their names."""
     assert read(headers) == expected
 
 
@@ -393,6 +395,7 @@ def test_reset(text: str, expected: int) -> None:
     ],
 )
 def test_reset_that_cannot_be_read(text: str) -> None:
+    """What is no length of time and no instant is None, and never raises."""
     assert reset_in(text, NOW) is None
 
 
@@ -435,6 +438,7 @@ def test_no_header_can_break_it(headers: dict[str, str]) -> None:
 
 
 def test_a_list_of_more_items_than_any_upstream_sends_is_malformed() -> None:
+    """The work is bounded: such a list is counted and not read."""
     assert len(hints({"x-ratelimit-remaining": ", ".join(["1"] * MOST_ITEMS)}, NOW)[0]) == MOST_ITEMS
     assert len(hints({"ratelimit": ", ".join(['"a";r=1'] * MOST_ITEMS)}, NOW)[0]) == MOST_ITEMS
     assert hints({"x-ratelimit-remaining": ", ".join(["1"] * (MOST_ITEMS + 1))}, NOW) == ([], 1)
@@ -455,6 +459,7 @@ def test_a_huge_value_is_not_looked_at(name: str, piece: str) -> None:
 
 
 def test_a_value_as_long_as_allowed_is_read() -> None:
+    """The bound on the length of a value is inclusive."""
     text = '"a";r=5;x="' + "y" * (LONGEST_VALUE - 12) + '"'
     assert len(text) == LONGEST_VALUE
     assert read({"ratelimit": text}) == [Hint(5, None, None, None, None)]
@@ -479,6 +484,7 @@ class Counted(Mapping[str, str]):
 
 
 def test_an_answer_without_hints_costs_its_names_only() -> None:
+    """No value is looked at unless its header's name may speak of a limit."""
     headers = Counted({"content-type": "text/plain", "server": "nginx", "date": "Tue, 27 Jan 2026 12:00:00 GMT"})
     assert hints(headers, NOW) == ([], 0)
     assert headers.looked_up == 0

@@ -55,6 +55,7 @@ def test_room_counts_what_is_on_its_way() -> None:
 
 
 def test_room_in_a_window_of_calls() -> None:
+    """A call needs room in windows of both kinds."""
     budget = budget_of(Limit(2, PER), Limit(100, PER, COST), jitter=0)
     for _ in range(2):
         permit = take(budget, 10)

@@ -330,6 +330,7 @@ def test_a_pool_is_usable_while_a_breaker_is_closed() -> None:
 
 
 def test_a_pool_whose_upstream_fails_is_not_usable() -> None:
+    """However well its keys are."""
     scheduler = working(pool_of((Limit(9, SECOND),)), batch_of(9))
     for _ in range(20):
         scheduler.breaker.failed(0, scheduler.breaker.began(0))

@@ -105,6 +105,7 @@ def test_the_log_is_bounded_whatever_the_instants(per: int) -> None:
 
 @pytest.mark.parametrize(("most", "left"), [(100, 70), (10, 7), (3, 2), (2, 1), (1, 1)])
 def test_a_cut_leaves_seven_tenths_and_one_at_least(most: int, left: int) -> None:
+    """A limit is never cut down to nothing."""
     window = taken(Window(most, PER), 1)
     assert window.cut(5, 0)
     assert (window.max, window.nominal, window.free) == (left, most, left - 1)
@@ -120,6 +121,7 @@ def test_a_cut_leaves_seven_tenths_and_one_at_least(most: int, left: int) -> Non
     ],
 )
 def test_one_cut_per_window_and_for_calls_after_it_alone(now: int, taken_at: int, again: bool) -> None:
+    """A burst of refusals is one cut, and calls from before it say nothing new."""
     window = Window(100, PER)
     window.cut(5, 0)
     assert window.cut(now, taken_at) == again
@@ -149,6 +151,7 @@ def test_a_cut_comes_back_in_twentieths() -> None:
 
 
 def test_a_small_limit_comes_back_by_ones() -> None:
+    """A twentieth of little is one call."""
     window = Window(3, PER)
     window.cut(0, 0)
     window.expire(window.kept)
@@ -209,6 +212,7 @@ def test_an_heir_of_the_same_length_knows_every_slot(most: int) -> None:
 
 @pytest.mark.parametrize("at", [0, PER // 20, PER // 5])
 def test_an_heir_of_a_shorter_window_forgets_what_it_need_not_know(at: int) -> None:
+    """Slots that ended by the new length are free."""
     window = taken(Window(10, PER), 4)
     window.record(0, 4)
     heir = window.heir(10, PER // 10, at, pending=0)

@@ -56,5 +56,6 @@ async def test_a_batch_that_crosses_the_drain_ends_as_draining() -> None:
 
 
 def test_variants_differ_and_have_names_of_their_own() -> None:
+    """Each variant changes something, and a name given on the command line means one of them."""
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
     assert all(variant.old != variant.new and variant.tests for variant in VARIANTS)

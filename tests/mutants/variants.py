@@ -479,7 +479,7 @@ VARIANTS: Final = (
         VERDICT,
         "KEPT_BACK if outcome.cause.ours else _NO_ANSWER[Reason.NOT_SENT]",
         "_NO_ANSWER[Reason.NOT_SENT]",
-        ("tests/engine/test_feedback_loop.py",),
+        ("tests/engine/test_what_the_upstream_says.py",),
     ),
     Variant(
         "a stopped stream goes on with what waits",
