@@ -12,7 +12,7 @@ SHORT := apiflux_grpc bench docs clients/python
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow test-all demo run load bench pairs clients client-check docs mutants ci clean
+.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow explore test-all demo run load bench pairs clients client-check docs mutants ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -98,6 +98,9 @@ test: setup  ## the tests: two minutes on two cores
 
 test-slow: setup  ## the tests that `make test` leaves out
 	$(BIN)/pytest -n $(WORKERS) -m slow
+
+explore: setup  ## the property tests on examples that nobody has seen yet
+	$(BIN)/pytest -n $(WORKERS) -m '' --hypothesis-profile explore tests/core tests/adapters tests/settings tests/judge
 
 test-all: setup  ## all tests, the slow ones too
 	$(BIN)/pytest -n $(WORKERS) -m ''

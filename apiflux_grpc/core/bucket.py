@@ -4,7 +4,7 @@ Rule: a window limit's pacer only shapes bursts: its rate is a hair above the wi
 binds. A bucket limit (a token bucket upstream, nginx's limit_req) has no window: its pacer keeps the limit, with a
 depth lowered by what flows in during J, since calls may arrive up to J late and so bunch.
 
-Nothing can be put into a pacer or taken out of it: where a bucket changes, its pacer is made anew and filled.
+Nothing can be put into a pacer or taken out of it: when a bucket changes, its pacer is made anew and filled.
 
 Not known here: which library paces.
 """
@@ -76,7 +76,7 @@ def largest(limit: Limit, jitter: int) -> int:
 
 
 class Bucket:
-    """A bucket limit: its pacer, made anew where the limit is cut or comes back. A Pacer itself."""
+    """A bucket limit: its pacer, made anew when the limit is cut or comes back. A Pacer itself."""
 
     __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at", "since")
 
@@ -132,7 +132,7 @@ class Bucket:
         return True
 
     def recover(self, now: int) -> None:
-        """A step of a cut comes back where it is due."""
+        """A step of a cut comes back if it is due."""
         if now >= self.recover_at:
             steps = 1 + (now - self.recover_at) // self.limit.per
             self._remake(min(1.0, self._factor + steps / STEP), self._pacer.level(now), now)

@@ -108,7 +108,7 @@ class Budget:
     def fits(self, cost: int, now: int) -> int:
         """0: one call of `cost` may be taken; the windows are expired up to `now`.
 
-        FAR where a window is full (`next_change` tells when to ask again), else the instant at which the pacers or
+        FAR if a window is full (`next_change` tells when to ask again), else the instant at which the pacers or
         the upstream's own word may allow it.
         """
         if cost > self._most_cost:
@@ -160,7 +160,7 @@ class Budget:
     def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
         """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
 
-        Buckets get it back where `taken_at` is told.
+        Buckets get it back if `taken_at` is told.
         """
         # A window's slot may be used again at once, for nothing arrived. A bucket's may have leaked away meanwhile.
         if taken_at is not None:
@@ -281,7 +281,7 @@ class Budget:
     def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
         """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
 
-        That which `counts` and `per` name, else the tightest. Returns it, or None where nothing was cut (anew).
+        That which `counts` and `per` name, else the tightest. Returns it, or None if nothing was cut (anew).
         """
         pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
         pairs += zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)
@@ -295,7 +295,7 @@ class Budget:
         _, _, limit, owner = min(named or chosen, key=lambda row: row[:2])
         return limit if owner.cut(now, taken_at) else None
 
-    # -- what there is ------------------------------------------------------------------------
+    # -- room for more ------------------------------------------------------------------------
 
     def rank(self, now: int = 0) -> tuple[float, int]:
         """(headroom, free calls): the free share of the tightest window, and what fits into all of them.
@@ -386,7 +386,7 @@ class Budget:
     def changed(self, limits: Sequence[Limit], now: int) -> Budget:
         """The budget after a change of limits: what was spent stays spent, and what can't be known counts as spent.
 
-        Flights go over; this budget is of no use any more.
+        Flights go over to it; this budget must not be used any more.
         """
         self.advance(now)
         new = Budget(limits, self.jitter, self._make_pacer)
@@ -409,7 +409,7 @@ class Budget:
                 if not known:
                     pacer.fill(limit.depth, now)  # nobody knows what was sent before
                     continue
-                # A slower one shows at least as much; where all were faster, the fullest must do.
+                # A slower one shows at least as much; if all were faster, the fullest must do.
                 rate = new._shape(limit)[1]
                 slower = [level for its_rate, level in known if its_rate <= rate]
                 level = min(slower, default=max(level for _, level in known))

@@ -71,7 +71,7 @@ class _Supply:
     members: list[_Supply] = field(default_factory=list)
 
     def by(self, at: int, cost: float) -> float:
-        """Permits until `at` for calls of `cost`; _MANY where nothing limits them."""
+        """Permits until `at` for calls of `cost`; _MANY if nothing limits them."""
         if at < self.start:
             return 0.0
         total = _MANY if not self.members else min(_MANY, sum(member.by(at, cost) for member in self.members))

@@ -138,7 +138,7 @@ class _Reader:
             if name[0] not in '"*' and not name[0].isalpha():
                 self._window(name, parameters, self._windows)
                 continue
-            counts: Counts | None = Counts.CALLS  # what the draft says where no unit is given
+            counts: Counts | None = Counts.CALLS  # what the draft says if no unit is given
             if "qu" in parameters:
                 unit = parameters["qu"].strip('"')
                 if unit in _NO_WINDOW:
@@ -189,7 +189,7 @@ class _Reader:
     def read_group(self, place: _Place, limit: str | None, remaining: str | None, reset: str | None) -> None:
         """Limit, remaining and reset of one limit, each a header of its own.
 
-        Two gateways in a row make two values of each, in the same order; where their numbers differ, it can't be
+        Two gateways in a row make two values of each, in the same order; if their numbers differ, it can't be
         said which belongs to which.
         """
         windows = self._windows if place.group == "ratelimit-" else _NOTHING

@@ -157,7 +157,7 @@ def sizes(keys: Sequence[KeyState], groups: Sequence[GroupState]) -> tuple[float
     """What one call, and one unit of cost, takes of the pool's dominant resource, in seconds of the whole pool.
 
     The dominant share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011): a call's size is the larger of
-    the two. 0 where nothing limits that kind.
+    the two. 0 if nothing limits that kind.
     """
     rates = []
     for counts in Counts:

@@ -3,7 +3,7 @@
 Rule: J can't be seen from here, for nobody tells when a call arrived. What can be seen bounds it: a call arrives
 before its answer, and no sooner than a connection takes to open. So advice is given on evidence alone: a 429 though
 every limit was kept (J may be too small, or somebody else uses the key), or a J far above the time that connecting
-takes, where that costs capacity.
+takes, if that costs capacity.
 
 Round trips are counted in bins that double, and halved now and then, so that old ones fade.
 """
@@ -24,7 +24,7 @@ SHIFT: Final = 16  # bins begin at 65 us
 BINS: Final = 32
 FADE_AT: Final = 100_000
 WORTH: Final = 0.01  # of capacity: below that there is nothing to say
-AMPLE: Final = 10  # J is large where it is so many times what connecting takes
+AMPLE: Final = 10  # J is large if it is so many times what connecting takes
 LEAST: Final = 20 * MILLISECOND  # no smaller J is advised: timers and schedulers are late too
 
 

@@ -44,7 +44,7 @@ class Ready:
         key.version += 1
 
     def relist_top(self, key: KeyState, now: int) -> None:
-        """The key on top has paid and can pay more. One heap operation where `list` and a pop are two."""
+        """The key on top has paid and can pay more. One heap operation; `list` and a pop are two."""
         share, free = key.budget.rank(now) if key.group is None else key.rank(now)
         key.version = version = key.version + 1
         heapreplace(self.heap, (-share, -free, key.in_flight, key.index, version, key))

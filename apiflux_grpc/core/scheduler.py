@@ -144,7 +144,7 @@ class Scheduler:
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None = None) -> None:
         """The attempt is over. A call that was never `sent` is given back; `answered_at` None: no answer came.
 
-        `actual`: what it took of limits that count cost, where the answer told.
+        `actual`: what it took of limits that count cost, if the answer told.
         """
         key = permit.key
         key.in_flight -= 1
@@ -246,7 +246,7 @@ class Scheduler:
             # Every key was tried for this call. Another batch's call may cost less.
             self._starved = True
             if not self._by_cost or len(passed) >= MOST_PASSED:
-                break  # where every call costs the same nobody else can be paid for either
+                break  # every call costs the same, so nobody else can be paid for either
             self.queue.park(batch)
             # The first that doesn't fit gets the reservation, which keeps it parked; the others come back below.
             if self._reserved is not None or not self._reserve(batch, now):
@@ -266,12 +266,13 @@ class Scheduler:
     @property
     def wake_at(self) -> int | None:
         """When time alone brings something to assign; None: never. `add`, `retry`, `sent` and `settle` change it."""
-        wake_at = FAR
-        if self._starved:
-            wake_at = self.breaker.ready_at(self._now)
-            if wake_at <= self._now:
-                wake_at = self._alarms.next_at()
-        wake_at = min(wake_at, self._retries.next_at())
+        wake_at = self._retries.next_at()
+        ready = self.breaker.ready_at(self._now)
+        if ready > self._now:
+            # The upstream is left alone until then: what comes back or falls due meanwhile wakes nobody.
+            wake_at = ready if self._starved else max(wake_at, ready)
+        elif self._starved:
+            wake_at = min(wake_at, self._alarms.next_at())
         return None if wake_at >= FAR else wake_at
 
     def advance(self, now: int) -> None:

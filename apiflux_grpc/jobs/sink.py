@@ -1,6 +1,6 @@
 """Where results go: a file of results that a later run can go on with, or standard output, a device, a pipe.
 
-Rule: only a regular file can be gone on with, so only that has a state.
+Rule: only a regular file can be continued, so only that has a state.
 """
 
 from __future__ import annotations

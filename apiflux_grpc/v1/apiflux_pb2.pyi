@@ -308,7 +308,7 @@ class Call(_message.Message):
     path: _builtins.str
     """The path, relative to the pool's base URL; a leading "/" is optional, "" is "/". Percent-encoded
     by the caller where it needs to be. A whole URL, "//host", "..", "?", "#", control characters and
-    bad percent signs are refused, never mended.
+    bad percent signs are refused, never corrected.
     """
     body: _builtins.bytes
     """The request body, sent as it is."""

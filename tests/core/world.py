@@ -11,6 +11,7 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.model import RetryPolicy
 from apiflux_grpc.core.outcome import Answer, Reason
@@ -173,8 +174,10 @@ class World(Generic[F]):
             )
 
     def _retry_at(self) -> int:
-        """When the next retry falls due."""
-        return min((at for at in self._due.values() if at > self.now), default=NEVER)
+        """When the next retry can go: when it falls due, and the upstream isn't left alone."""
+        due = min((at for at in self._due.values() if at > self.now), default=NEVER)
+        ready = self.scheduler.breaker.ready_at(self.now)
+        return NEVER if ready >= FAR else max(due, ready)
 
 
 def next_cost(batch: Batch) -> int:

@@ -438,7 +438,7 @@ type Call struct {
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// The path, relative to the pool's base URL; a leading "/" is optional, "" is "/". Percent-encoded
 	// by the caller where it needs to be. A whole URL, "//host", "..", "?", "#", control characters and
-	// bad percent signs are refused, never mended.
+	// bad percent signs are refused, never corrected.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	// Query parameters, not encoded. A parameter that carries the pool's key is refused.
 	Query map[string]string `protobuf:"bytes,4,rep,name=query,proto3" json:"query,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

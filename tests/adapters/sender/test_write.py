@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -26,18 +27,26 @@ class Narrow:
     ) -> None:
         self.port = 0
         self.hit = 0
-        plain = socket.socket.send
+        plain, plain_many = socket.socket.send, socket.socket.sendmsg
+
+        def narrows(sock: socket.socket, data: bytes) -> bool:
+            long = self.port and self.hit < times and sock.family == socket.AF_INET and len(data) > 100
+            if not long or sock.getpeername()[1] != self.port:
+                return False
+            self.hit += 1
+            if error is not None:
+                raise error
+            return True
 
         def send(sock: socket.socket, data: Any, *flags: int) -> int:
-            long = self.port and self.hit < times and sock.family == socket.AF_INET and memoryview(data).nbytes > 100
-            if long and sock.getpeername()[1] == self.port:
-                self.hit += 1
-                if error is not None:
-                    raise error
-                data = bytes(data)[:taken]
-            return plain(sock, data, *flags)
+            return plain(sock, bytes(data)[:taken] if narrows(sock, bytes(data)) else data, *flags)
+
+        def sendmsg(sock: socket.socket, buffers: Iterable[Any], *more: Any) -> int:
+            data = b"".join(map(bytes, buffers))
+            return plain_many(sock, [data[:taken] if narrows(sock, data) else data], *more)
 
         monkeypatch.setattr(socket.socket, "send", send)
+        monkeypatch.setattr(socket.socket, "sendmsg", sendmsg)  # asyncio's from Python 3.12 on, for what is kept
 
 
 async def narrowed(stage: Stage, narrow: Narrow) -> Told:
