@@ -3,10 +3,10 @@
 Rule: a call is known by its place, 0 to total - 1: the request message stays packed until the call's turn comes. A
 batch that is fed keeps what it was fed by place, and only until the call has its result.
 
-Every field has one writer:
+After a batch was made, every field has one writer:
 
     what was asked   nobody, once it is made
-    the scheduler    total, next_index, in_flight, again, retrying
+    the scheduler    total, next_place, in_flight, again, retrying
     the fair queue   queued, parked, finish, owed
     the outbox       reach
     the dispatcher   the rest
@@ -54,19 +54,19 @@ CUT_SHORT: Final = frozenset({Reason.DRAINING, Reason.STOPPED})  # counted as ca
 
 
 class FedCall(NamedTuple):
-    """A call of a batch that is fed: its index as the caller counts, and what it costs."""
+    """A call of a batch that is fed: its index as the caller counts (`ordinal`), and what it costs."""
 
-    number: int
+    ordinal: int
     call: Call
     cost: int
 
 
 @dataclass(slots=True)
 class Again:
-    """A call that waits to be attempted again. `avoid` has a bit for each key (1 << its index) that another one is
-    preferred to."""
+    """A call that waits to be attempted again. `avoid` has a bit (1 << its index) for the key that drew its failure, if
+    another one is the better choice; 0: none."""
 
-    index: int
+    place: int
     number: int
     queue_time: int
     avoid: int = 0
@@ -134,7 +134,7 @@ class Batch:
         "in_flight",
         "late",
         "mean_cost",
-        "next_index",
+        "next_place",
         "owed",
         "parked",
         "policy",
@@ -176,7 +176,7 @@ class Batch:
         self._came: dict[int, int] = {}  # when each call was fed
         # The scheduler's:
         self.total = total
-        self.next_index = 0
+        self.next_place = 0
         self.in_flight = 0
         self.again: deque[Again] = deque()  # retries that are due
         self.retrying = 0  # retries that are not due yet
@@ -202,17 +202,17 @@ class Batch:
         """What the call whose turn is next costs: a retry that is due, else the next first attempt."""
         if self.costs is None:
             return 1
-        return self.costs[self.again[0].index if self.again else self.next_index]
+        return self.costs[self.again[0].place if self.again else self.next_place]
 
     @property
     def has_work(self) -> bool:
         """Whether it has something to assign: a due retry, or a first attempt and room for its result."""
-        return bool(self.again) or (self.next_index < self.reach and self.next_index < self.total)
+        return bool(self.again) or (self.next_place < self.reach and self.next_place < self.total)
 
     @property
     def waiting(self) -> int:
         """Calls without a permit and without a result, retries included."""
-        return self.total - self.next_index + len(self.again) + self.retrying
+        return self.total - self.next_place + len(self.again) + self.retrying
 
     @property
     def finished(self) -> bool:
@@ -245,7 +245,13 @@ class Batch:
             return place
         assert isinstance(self.costs, dict)
         del self._came[place], self.costs[place]
-        return self._fed.pop(place).number
+        return self._fed.pop(place).ordinal
+
+    def let_go(self) -> None:
+        """It is over: let go of the request, which may be of many megabytes."""
+        self.calls, self.costs = (), None
+        self._fed = None if self._fed is None else {}
+        self._came = {}
 
     def __repr__(self) -> str:
         return f"<Batch {self.id} of {self.caller}: {self.done}/{self.total} done, {self.in_flight} in flight>"

@@ -11,9 +11,10 @@ How it is driven. Every method takes `now`, ns of one monotonic clock that never
     ask again at wake_at, or when anything else has happened
     take_events()                                 tell the observers
 
-and `tick(now)` comes about once a second. What is returned is to be delivered, in that order; a batch whose
-`finished` is true is forgotten here. A call is accounted in one place only, `settle`: one never sent is refunded, one
-that was sent stays charged, and if its upstream can't say when, the moment the attempt ended counts as its sending.
+`room(batch)` is said when the reader has room for more results, and `tick(now)` comes about once a second. What is
+returned is to be delivered, in that order; a batch whose `finished` is true is forgotten here. A call is accounted in
+one place only, `settle`: one never sent is refunded, one that was sent stays charged, and if its upstream can't say
+when, the moment the attempt ended counts as its sending.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 
-Ended = list[tuple[Batch, list[Result]]]
+Ended = list[tuple[Batch, list[Result]]]  # the results of calls that ended while they waited, by batch
 
 
 class Dispatcher:
@@ -86,7 +87,7 @@ class Dispatcher:
             batch.feed(calls, now)
             self.scheduler.grow(batch, len(calls))
         else:
-            results += [self._refuse(batch, fed.number, REASONS[batch.ending], now) for fed in calls]
+            results += [self._refuse(batch, fed.ordinal, REASONS[batch.ending], now) for fed in calls]
         return results
 
     def end(self, batch: Batch) -> None:
@@ -95,8 +96,8 @@ class Dispatcher:
         self._forget_if_finished(batch)
 
     def room(self, batch: Batch) -> None:
-        """Its reader has room again: `batch.reach` has grown."""
-        if batch.ending is None:
+        """Its reader has room again: `batch.reach` has grown. A batch that is over is ignored."""
+        if batch.ending is None and batch.id in self._open:
             self.scheduler.queue.wake(batch)
 
     def stop(self, batch: Batch, now: int) -> list[Result]:
@@ -148,7 +149,7 @@ class Dispatcher:
         self._account(permit, outcome, now)
         if self._was_late(permit, outcome):
             self._health.says_nothing(permit, now)
-            self.scheduler.retry(batch, Again(permit.index, permit.number, permit.queue_time), now)
+            self.scheduler.retry(batch, Again(permit.place, permit.number, permit.queue_time), now)
             return None
         label, latency = permit.key.key.label, now - permit.taken_at
         batch.tally.attempted(label, permit.number, latency)
@@ -166,15 +167,15 @@ class Dispatcher:
         failure = verdict.failure
         # A batch that was stopped, drained or given up lets what is in flight finish, and tries nothing again.
         if failure is not None and batch.ending is None:
-            idempotent = batch.call_at(permit.index).idempotent
+            idempotent = batch.call_at(permit.place).idempotent
             wait = again_in(batch.policy, failure, permit.number, idempotent, draw)
             if wait is not None:
                 # Another key if there is one; the same is better than none (scheduler._pair).
                 avoid = 1 << permit.key.index if verdict.other_key else 0
-                again = Again(permit.index, permit.number + 1, permit.queue_time, avoid)
+                again = Again(permit.place, permit.number + 1, permit.queue_time, avoid)
                 self.scheduler.retry(batch, again, now + max(wait, told))
                 return None
-        index = batch.take_off(permit.index)
+        index = batch.take_off(permit.place)
         return self._result(
             batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now)
         )
@@ -215,7 +216,7 @@ class Dispatcher:
             work = work_before(self._open.values())
             for id, batch in self._open.items():
                 # What is all in flight has its results when those have theirs: as one call more.
-                batch.eta = outlook.time_for(work.get(id, 1), self.scheduler.assigned, now)
+                batch.eta = self._eta(outlook, work.get(id, 1), now)
         return ended
 
     def _end_unsent(self, batch: Batch, reason: Reason, now: int) -> list[Result]:
@@ -225,13 +226,13 @@ class Dispatcher:
         batch.ending = ENDINGS[reason]
         if reason is Reason.DRAINING:
             batch.closed = True  # whoever feeds it hears of the end
-        first = batch.next_index  # drop moves it to the end
+        first = batch.next_place  # drop moves it to the end
         results = []
         for again in self.scheduler.drop(batch):
             made = again.number - 1
             # One that isn't idempotent waits for a retry only if it certainly was not executed.
-            never_ran = not made or not batch.call_at(again.index).idempotent
-            index, queued = batch.take_off(again.index), again.queue_time
+            never_ran = not made or not batch.call_at(again.place).idempotent
+            index, queued = batch.take_off(again.place), again.queue_time
             results.append(Result(index, None, reason, "", made, queued, 0, now, never_ran=never_ran))
         for place in range(first, batch.total):
             queued = now - batch.came_at(place)
@@ -259,6 +260,7 @@ class Dispatcher:
         if batch.finished and self._open.pop(batch.id, None) is not None:
             batch.tally.total = batch.total + batch.rejected
             self.scheduler.over(batch)
+            batch.let_go()  # the fair queue drops it when it comes up, which may be long after
 
     # -- what it knows --------------------------------------------------------------------------
 
@@ -266,10 +268,11 @@ class Dispatcher:
         """What happened since this was last asked, for observers."""
         return self._health.take_events()
 
-    def forecast(self, now: int) -> Forecast:
-        """What the keys can do from now on."""
-        self.scheduler.advance(now)
-        return Forecast(self.scheduler.keys, now, self._pulse.latency, self.scheduler.slots, self.scheduler.groups)
+    def forecast(self, now: int, *, coarse: bool = False) -> Forecast:
+        """What the keys can do from now on; `coarse`: for many questions, see Forecast."""
+        scheduler = self.scheduler
+        scheduler.advance(now)
+        return Forecast(scheduler.keys, now, self._pulse.latency, scheduler.slots, scheduler.groups, coarse=coarse)
 
     def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:
         """(ns, what binds) for a batch that came now and got its fair share; None: no key will ever have room."""
@@ -284,16 +287,20 @@ class Dispatcher:
     def info(self, now: int, connecting: int | None = None, *, detail: bool = False) -> PoolSnapshot:
         """The state of the pool; with `detail` of every key too. `connecting`: see pool_snapshot."""
         waiting = self.scheduler.waiting
-        drain_time = self._look_ahead(now).time_for(waiting, self.scheduler.assigned, now) if waiting else 0
+        drain_time = 0 if not waiting else self._eta(self._look_ahead(now), waiting, now)
         return pool_snapshot(self.scheduler, self._pulse, drain_time, connecting, now, detail=detail)
 
     def _look_ahead(self, now: int) -> Outlook:
         # One for all batches, and kept: to ask every key for each of them once a second took nine tenths of a core at a
         # thousand keys and four hundred batches.
         cost = mean_cost(self._open.values())
-        if self._outlook is None or not self._outlook.holds(now, cost):
-            self._outlook = Outlook(self.forecast(now), cost, self.scheduler.assigned)
+        assigned = self.scheduler.assigned
+        if self._outlook is None or not self._outlook.holds(now, cost, assigned):
+            self._outlook = Outlook(self.forecast(now, coarse=True), cost, assigned)
         return self._outlook
+
+    def _eta(self, outlook: Outlook, calls: int, now: int) -> int | None:
+        return outlook.time_for(calls, self.scheduler.assigned, now, self._pulse.latency)
 
     def __repr__(self) -> str:
         return f"<Dispatcher of {self.scheduler!r}: {len(self._open)} batches open>"

@@ -146,9 +146,7 @@ def _settled(caller: _Caller) -> Batch | None:
     batches = caller.batches
     while batches:
         start, _, batch = batches[0]
-        if (
-            batch.again or (batch.next_index < batch.reach and batch.next_index < batch.total)
-        ) and not batch.parked:  # has_work
+        if (batch.again or (batch.next_place < batch.reach and batch.next_place < batch.total)) and not batch.parked:
             caller.virtual = start
             return batch
         heappop(batches)

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.window import Window
 
 MOST_ENDS: Final = 64  # groups of one supply are merged down to so many, each to its latest end
-MOST_IN_ALL: Final = 2048  # and to fewer of each, if there are many supplies
+MOST_IN_ALL: Final = 2048  # and to fewer of each, if there are many supplies and a coarse answer will do
 _HORIZON: Final = 1 << 60
 _MANY: Final = float(FAR)
-PRECISION: Final = 100  # an ETA is right to one in so many of itself
-RENEW_PER_OWNER: Final = 20 * MILLISECOND
+PRECISION: Final = 100  # an outlook tells instants apart to one in so many of the time since it was made
+RENEW: Final = 2 * MILLISECOND  # of an outlook, for each key or group
+KEEP: Final = 20 * MILLISECOND
 
 
 @dataclass(slots=True)
@@ -109,16 +110,25 @@ def _permits(windows: Sequence[_Slots], at: int, start: int, cost: float) -> flo
 class Forecast:
     """What the keys of a pool can do from `now` on, given what is on its way and how long a call takes (ns).
 
-    `slots` is the most calls in flight at once over all keys.
+    `slots` is the most calls in flight at once over all keys. `coarse` is for many questions about many keys: what
+    comes back is told in fewer groups, each at its latest, so that instants come out later and never earlier.
     """
 
     def __init__(
-        self, keys: Sequence[KeyState], now: int, latency: int, slots: int, groups: Sequence[GroupState] = ()
+        self,
+        keys: Sequence[KeyState],
+        now: int,
+        latency: int,
+        slots: int,
+        groups: Sequence[GroupState] = (),
+        *,
+        coarse: bool = False,
     ) -> None:
         self.now = now
         self.latency = latency
         self.slots = slots
         self.owners = len(keys) + len(groups)
+        self._coarse = coarse
         self._keys = keys
         self._groups = groups
         self._supplies = self._of([key for key in keys if key.group is None])
@@ -133,7 +143,7 @@ class Forecast:
             usable_at = key.usable_at(self.now)
             if usable_at < FAR:
                 alike.setdefault((key.budget.limits, usable_at), []).append(key.budget)
-        most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike))))
+        most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike)))) if self._coarse else MOST_ENDS
         return [_supply(budgets, start, self.now, self.latency, most) for (_, start), budgets in alike.items()]
 
     def permits_by(self, at: int, cost: float = 1.0) -> float:
@@ -142,14 +152,14 @@ class Forecast:
 
     def time_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its result; None: no key will ever have room."""
-        return 0 if calls <= 0 else self.with_latency(self.permits_for(calls, cost), calls)
+        return 0 if calls <= 0 else self.with_latency(self.permits_for(calls, cost), calls, self.latency)
 
-    def with_latency(self, permits: int | None, calls: int) -> int | None:
-        """`permits_for` of these calls, and the time that the calls themselves take."""
+    def with_latency(self, permits: int | None, calls: int, latency: int) -> int | None:
+        """`permits_for` of these calls, and the time that the calls themselves take at this latency (ns)."""
         if permits is None:
             return None
-        by_slots = (calls - 1) // max(1, self.slots) * self.latency
-        return max(permits, by_slots) + self.latency
+        by_slots = (calls - 1) // max(1, self.slots) * latency
+        return max(permits, by_slots) + latency
 
     def permits_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its permit, by the limits alone; None: never."""
@@ -180,8 +190,8 @@ class Curve:
     """Permits over time for calls of one cost, searched together by all who ask.
 
     What one search evaluates the next ones find again, so that a thousand of them, one for each waiting batch, cost
-    little more than one: the number of evaluations is bounded by the instants that can be told apart, which are
-    `PRECISION` of the time from now, and a millisecond at least.
+    little more than one: what is evaluated is bounded by the instants that are told apart, which are a millisecond, or
+    1 in `share` of the time from now.
     """
 
     __slots__ = ("_at", "_cost", "_forecast", "_permits", "_share")
@@ -234,28 +244,36 @@ class Outlook:
     """When the waiting batches of a pool will be done: one curve for all of them, kept for a while.
 
     The curve is of absolute instants and counts permits from when it was made, so it holds while permits are handed
-    out as it says. What changes it (a block, a key that is rejected, others' calls) is seen when it is made anew:
-    after a second for fifty keys or fewer, and that much later for more, since it costs as much more to make.
+    out as it says. What changes it (a block, a key that is rejected) is seen when it is made anew. To make it costs as
+    much as there are keys, so that it isn't made for every tick: it is kept at least RENEW and at most KEEP for each
+    key or group, and between these as long as it is true. It isn't any more when by it the next permit should have
+    been handed out a while ago: capacity was left unused, or isn't there.
     """
 
-    __slots__ = ("_assigned", "_cost", "_curve", "_forecast", "_until")
+    __slots__ = ("_assigned", "_cost", "_curve", "_forecast", "_keep_until", "_renew_at")
 
     def __init__(self, forecast: Forecast, cost: float, assigned: int) -> None:
         self._forecast = forecast
         self._cost = cost
         self._assigned = assigned
         self._curve = Curve(forecast, cost, PRECISION)
-        self._until = forecast.now + max(SECOND // 2, forecast.owners * RENEW_PER_OWNER)
+        self._renew_at = forecast.now + max(SECOND // 2, forecast.owners * RENEW)
+        self._keep_until = forecast.now + max(SECOND // 2, forecast.owners * KEEP)
 
-    def holds(self, now: int, cost: float) -> bool:
-        """Whether it may still be used, for calls of this mean cost."""
-        return now < self._until and abs(cost - self._cost) <= self._cost / 10
+    def holds(self, now: int, cost: float, assigned: int) -> bool:
+        """Whether it may still be used, for calls of this mean cost, `assigned` permits having been handed out."""
+        if now >= self._keep_until or abs(cost - self._cost) > self._cost / 10:
+            return False
+        if now < self._renew_at:
+            return True
+        due = self._curve.reaches(assigned - self._assigned + 1)
+        return due is None or due >= now - SECOND
 
-    def time_for(self, calls: int, assigned: int, now: int) -> int | None:
+    def time_for(self, calls: int, assigned: int, now: int, latency: int) -> int | None:
         """How long (ns) from `now` until the last of `calls` has its result, `assigned` permits having been handed
-        out in all; None: no key will ever have room."""
+        out in all, at today's `latency`; None: no key will ever have room."""
         at = self._curve.reaches(assigned - self._assigned + calls)
-        return self._forecast.with_latency(None if at is None else max(0, at - now), calls)
+        return self._forecast.with_latency(None if at is None else max(0, at - now), calls, latency)
 
 
 def mean_cost(batches: Iterable[Batch]) -> float:

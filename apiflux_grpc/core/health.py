@@ -65,7 +65,7 @@ class Health:
         return "it rejects every key"
 
     def judge(self, permit: Permit, outcome: Outcome, verdict: Verdict, now: int, wall_now: datetime) -> int:
-        """The outcome of an attempt whose call somebody waits for. Returns how long (ns) the call was told to wait."""
+        """The outcome of an attempt that we did not end. Returns how long (ns) the call itself was told to wait."""
         if not isinstance(outcome, Answer):
             self._pulse.last_failure = outcome.detail
             self._tell_breakers(permit, verdict, now)

@@ -21,10 +21,10 @@ class Permit:
         "batch",
         "cost",
         "flight",
-        "index",
         "key",
         "key_era",
         "number",
+        "place",
         "pool_era",
         "queue_time",
         "sent_at",
@@ -33,11 +33,11 @@ class Permit:
     )
 
     def __init__(
-        self, key: KeyState, batch: Batch, index: int, number: int, cost: int, taken_at: int, queue_time: int
+        self, key: KeyState, batch: Batch, place: int, number: int, cost: int, taken_at: int, queue_time: int
     ) -> None:
         self.key = key
         self.batch = batch
-        self.index = index
+        self.place = place
         self.number = number  # 1 for the first attempt
         self.cost = cost
         self.taken_at = taken_at
@@ -49,4 +49,4 @@ class Permit:
         self.share: Share | None = None  # what it takes of its key's group
 
     def __repr__(self) -> str:
-        return f"<Permit {self.key.key.label} call {self.index} attempt {self.number} of {self.batch!r}>"
+        return f"<Permit {self.key.key.label} call {self.place} attempt {self.number} of {self.batch!r}>"

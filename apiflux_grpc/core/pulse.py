@@ -1,6 +1,6 @@
 """What a pool's attempts have told so far: how long they take, what went wrong last, for how long no key was usable.
 
-Rule: figures for people and for forecasts; nothing here decides what is sent.
+Rule: figures for people and for forecasts, and the one bound on waiting for a key; nothing here decides what is sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Pulse:
         """An answer came; `latency` is ns since its permit."""
         self._latency += (latency - self._latency) / 16
         self._sample += 1
-        if not self._sample & 7:  # one in eight is enough
+        if sent_at and not self._sample & 7:  # one in eight is enough; 0: its adapter couldn't say
             self.round_trips.add(max(0, answered_at - sent_at))
 
 

@@ -64,7 +64,7 @@ class Scheduler:
         self.queue = FairQueue()
         self.waiting = 0  # calls without a permit and without a result, retries included
         self.in_flight = 0
-        self.assigned = 0  # permits that were ever handed out
+        self.assigned = 0  # permits that were ever handed out, and not given back
         self._now = now
         self._ready = Ready(len(pool.keys))
         self._alarms: Alarms[KeyState | GroupState] = Alarms()
@@ -108,13 +108,13 @@ class Scheduler:
     def drop(self, batch: Batch) -> list[Again]:
         """Nothing more of this batch is to be assigned. Returns the retries that were waiting.
 
-        Calls from `batch.next_index` on, as it was before, have never been attempted; next_index is left at total.
+        Calls from `batch.next_place` on, as it was before, have never been attempted; next_place is left at total.
         """
         self.waiting -= batch.waiting
         # The due ones first: they are further on their way.
         again = [*batch.again, *self._retries.drop(batch)]
         batch.again.clear()
-        batch.next_index = batch.total  # so that the fair queue sees no work and drops it when it comes up
+        batch.next_place = batch.total  # so that the fair queue sees no work and drops it when it comes up
         if self._reserved is not None and self._reserved.batch is batch:
             self._unreserve()
         return again
@@ -154,6 +154,7 @@ class Scheduler:
         group = key.group
         if permit.flight is None:
             # Never sent, so it never arrived: the only slots that come back before their time.
+            self.assigned -= 1
             key.budget.give_back(permit.cost, now, permit.taken_at)
             if permit.share is not None and group is not None:
                 group.budget.give_back(permit.cost, now, permit.taken_at)
@@ -351,11 +352,11 @@ class Scheduler:
     def _charge(self, batch: Batch, key: KeyState, cost: int, now: int) -> Permit:
         if batch.again:
             again = batch.again.popleft()
-            permit = Permit(key, batch, again.index, again.number, cost, now, again.queue_time)
+            permit = Permit(key, batch, again.place, again.number, cost, now, again.queue_time)
         else:
-            place = batch.next_index
+            place = batch.next_place
             permit = Permit(key, batch, place, 1, cost, now, now - batch.came_at(place))
-            batch.next_index = place + 1
+            batch.next_place = place + 1
         if key.group is not None:
             key.group.budget.take(cost)
             permit.share = Share(cost, now)

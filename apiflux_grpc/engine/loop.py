@@ -75,8 +75,7 @@ class EngineLoop:
                 await batches.close()
 
     def _say_down(self, error: BaseException | None) -> None:
-        error_id = None
-        if error is not None:
-            error_id = uuid.uuid4().hex[:12]
+        error_id = None if error is None else uuid.uuid4().hex[:12]
+        self._post(Down(error_id))  # first, or an observer that fails leaves every stream hanging
+        if error is not None and error_id is not None:
             self._observer.crashed(error, error_id)
-        self._post(Down(error_id))

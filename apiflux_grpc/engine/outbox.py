@@ -35,6 +35,7 @@ class Outbox:
         "batch",
         "bytes_bound",
         "due",
+        "ever_put",
         "expect",
         "held",
         "kept",
@@ -42,7 +43,6 @@ class Outbox:
         "ordered",
         "places",
         "posted_at",
-        "put_in",
         "queued",
         "ready",
         "ready_size",
@@ -56,7 +56,7 @@ class Outbox:
         self.attempts: set[Attempt] = set()
         self.places = places
         self.bytes_bound = bytes_bound
-        self.put_in = 0  # results that were ever put in, and their bytes
+        self.ever_put = 0  # results that were ever put in, and their bytes
         self.total_size = 0
         self.stored = 0  # results kept, ready or lent, and their bytes
         self.held = 0
@@ -76,9 +76,9 @@ class Outbox:
         size = result.size
         self.stored += 1
         self.held += size
-        self.put_in += 1
+        self.ever_put += 1
         self.total_size += size
-        mean = self.total_size / self.put_in
+        mean = self.total_size / self.ever_put
         self.expect = max(size, int(self.expect - (self.expect - mean) / 8), 1)
         if self.ordered:
             self.kept[result.index] = result
@@ -102,7 +102,10 @@ class Outbox:
         by_bytes = -(-(self.bytes_bound - self.held) // self.expect)
         by_places = self.places - self.stored
         reach = batch.done + (by_places if by_places < by_bytes else by_bytes)
-        opened = batch.reach <= batch.next_index < reach
+        if self.ordered and reach <= batch.done:
+            # Results that wait for an earlier one may fill all places: the call that they wait for must go.
+            reach = batch.done + 1
+        opened = batch.reach <= batch.next_place < min(reach, batch.total)
         batch.reach = reach
         return opened
 

@@ -171,7 +171,7 @@ class Pump:
 
     def _begin(self, permit: Permit) -> None:
         outbox = self._open[permit.batch.id]
-        call = outbox.batch.call_at(permit.index)
+        call = outbox.batch.call_at(permit.place)
         timeout = self.pool.timeout if call.timeout is None else call.timeout
         attempt = Attempt(permit, call, timeout, self._sent, self._done)
         within = permit.key.send_within

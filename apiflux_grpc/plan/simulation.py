@@ -132,7 +132,7 @@ class _Simulation:
 
     def _begin(self, permit: Permit, now: int) -> None:
         key = permit.key
-        call = self._run.call_number(permit.batch.id, permit.index)
+        call = self._run.call_number(permit.batch.id, permit.place)
         drawn = self._draws.send(call, permit.number, key.key.label)
         self._dispatcher.sent(permit, now)
         answer = now + drawn.latency

@@ -134,34 +134,35 @@ def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -
     response = pb.ProcessResponse()
     add = response.results.add
     for result in results:
+        # Taken apart at once: a field of a named tuple costs ten times as much as a local name.
+        index, outcome, failure, key, attempts, queued, latency, ended_at, _, _ = result
         message = add()
-        index = result.index
         message.index = index
         if id := name(index):
             message.id = id
-        outcome = result.outcome
         if isinstance(outcome, Answer) and outcome.fault is None:
+            status, headers, body, _, truncated, _ = outcome
             answer = message.response
-            answer.status_code = outcome.status
-            answer.body = outcome.body
-            headers = answer.headers  # `update` takes twice as long
-            for header, value in outcome.headers.items():
-                headers[header] = value
-            if outcome.truncated:
+            answer.status_code = status
+            answer.body = body
+            into = answer.headers  # `update` takes twice as long
+            for header, value in headers.items():
+                into[header] = value
+            if truncated:
                 answer.truncated = True
         else:
             message.error.CopyFrom(result_error(result))
-        if result.failure is not None:
-            message.failure = result.failure.value
-        if result.attempts:
-            message.key_label = result.key
-            message.attempts = result.attempts
+        if failure is not None:
+            message.failure = failure.value
+        if attempts:
+            message.key_label = key
+            message.attempts = attempts
             length = message.latency
-            length.seconds, length.nanos = divmod(result.latency, SECOND)
+            length.seconds, length.nanos = divmod(latency, SECOND)
         length = message.queue_time
-        length.seconds, length.nanos = divmod(result.queue_time, SECOND)
+        length.seconds, length.nanos = divmod(queued, SECOND)
         at = message.completed_at
-        at.seconds, at.nanos = divmod(result.ended_at + offset, SECOND)
+        at.seconds, at.nanos = divmod(ended_at + offset, SECOND)
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -29,6 +30,10 @@ def batch_of(calls: int, *, idempotent: bool = True, policy: RetryPolicy = POOL.
 
 def fed(id: int = 1) -> Batch:
     return Batch(id, "caller", 0, admitted_at=0, fed=True)
+
+
+class Request(list[Call]):
+    """A request message, of which it can be seen whether somebody holds it."""
 
 
 class Desk:
@@ -250,6 +255,30 @@ def test_limits_that_change_keep_what_was_spent() -> None:
         assert len(desk.assign()) == 10
         desk.dispatcher.change_limits(0, (Limit(most, SECOND),), desk.now)
         assert len(desk.assign()) == more
+
+
+def test_a_batch_that_is_over_holds_nothing_of_its_request() -> None:
+    """However long others keep it in the fair queue: a cancelled request of many megabytes is let go at once."""
+    desk, first = Desk(Pool("pool", (Key("key-0", "secret", (Limit(1, 3600 * SECOND),)),))), batch_of(2)
+    desk.submit(first)
+    desk.assign()
+    request = Request([Call()] * 3)
+    kept = weakref.ref(request)
+    later = Batch(2, "caller", 3, admitted_at=0, calls=request)
+    desk.submit(later)
+    assert desk.assign() == []
+    desk.dispatcher.cancel(later)
+    del request
+    assert kept() is None
+
+
+def test_room_that_comes_with_the_last_result_is_ignored() -> None:
+    """A driver may say so after the batch, and its caller, were forgotten."""
+    desk, batch = Desk(), batch_of(1)
+    desk.submit(batch)
+    assert desk.answer(desk.assign()[0]) is not None
+    desk.dispatcher.room(batch)
+    assert desk.assign() == []
 
 
 def test_etas_come_with_the_tick_and_follow_the_fair_share() -> None:

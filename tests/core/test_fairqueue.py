@@ -39,7 +39,7 @@ class Queue:
             if batch.again:
                 batch.again.popleft()
             else:
-                batch.next_index += 1
+                batch.next_place += 1
             self.fair.charge(size(batch))
             served.append(batch)
         return served
@@ -208,7 +208,7 @@ def test_two_backlogged_flows_never_drift_apart(
     for turns, caller, weight, total in [*guests, (100, "z", 1.0, 1)]:
         served += queue.serve(turns, lambda batch: size.get(batch.id, 1.0))
         visiting.append(queue.batch(caller, total, weight))
-        for guest in [guest for guest in visiting if guest.next_index == guest.total]:
+        for guest in [guest for guest in visiting if guest.next_place == guest.total]:
             visiting.remove(guest)
             queue.fair.remove(guest)
     for one, other in combinations(stays, 2):

@@ -131,10 +131,37 @@ def test_an_outlook_holds_while_permits_are_handed_out() -> None:
     estimates = []
     for at in (0, SECOND, 20 * SECOND, 59 * SECOND):
         run.until(at)
-        estimates.append((at, outlook.time_for(batch.waiting, run.scheduler.assigned, at)))
+        estimates.append((at, outlook.time_for(batch.waiting, run.scheduler.assigned, at, LATENCY)))
     end = run.until()
     for at, estimate in estimates:
         assert estimate == pytest.approx(end - at, rel=0.03)
+
+
+def test_an_outlook_is_made_anew_when_it_is_not_true_any_more() -> None:
+    """Kept while permits go as it says; not when capacity was left unused, the cost is another, or it is old."""
+    run = Run(pool_of(*[(Limit(10, SECOND),)] * 500))
+    outlook = Outlook(forecast(run.scheduler, 0), 1.0, 0)
+    assert outlook.holds(SECOND - 1, 1.0, 0)
+    assert not outlook.holds(SECOND - 1, 2.0, 0)
+    assert not outlook.holds(3 * SECOND, 1.0, 0)  # five thousand permits should have gone at once
+    assert outlook.holds(3 * SECOND, 1.0, 5000 * 3)
+    assert not outlook.holds(11 * SECOND, 1.0, 5000 * 11)
+
+
+def test_many_keys_that_differ_make_no_exact_forecast_late() -> None:
+    """A thousand keys, each usable at its own instant: what they can do together is told as for one kind of key."""
+    run = Run(pool_of(*[(Limit(30, MINUTE),)] * 200))
+    for place, key in enumerate(run.scheduler.keys):
+        run.scheduler.block(key, MINUTE + 1 + place)
+        for slot in range(30):
+            at = slot * 2 * SECOND
+            key.budget.windows[0].used += 1
+            key.budget.windows[0].record(at, 1)
+    exact = forecast(run.scheduler, MINUTE, 0)
+    assert exact.permits_for(1000) == pytest.approx(8 * SECOND, rel=0.03)
+    coarse = Forecast(run.scheduler.keys, MINUTE, 0, PLENTY, coarse=True).permits_for(1000)
+    assert coarse is not None
+    assert coarse >= 8 * SECOND
 
 
 def test_a_thousand_lookups_cost_little_more_than_one() -> None:
@@ -151,7 +178,7 @@ def test_a_thousand_lookups_cost_little_more_than_one() -> None:
     counting = Counting(run.scheduler.keys, 0, 0, 1000)
     outlook = Outlook(counting, 1.0, 0)
     exact = [forecast(run.scheduler, 0, 0).time_for(calls) for calls in range(1, 10_000, 100)]
-    told = [outlook.time_for(calls, 0, 0) for calls in range(1, 10_000, 10)]
+    told = [outlook.time_for(calls, 0, 0, 0) for calls in range(1, 10_000, 10)]
     assert told[::10] == pytest.approx(exact, rel=0.02, abs=2 * MILLISECOND)
     assert Counting.evaluated < 1_000
 

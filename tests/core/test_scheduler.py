@@ -213,11 +213,11 @@ def test_a_retry_waits_for_its_time_and_no_longer() -> None:
     scheduler.retry(batch, Again(0, 2, permit.queue_time), 700)
     assert scheduler.waiting == batch.waiting == 2
     permits, wake_at = scheduler.assign(60)
-    assert [(one.index, one.number) for one in permits] == [(1, 1)]
+    assert [(one.place, one.number) for one in permits] == [(1, 1)]
     assert wake_at == 700
     assert scheduler.assign(699) == ([], 700)
     (again,), wake_at = scheduler.assign(700)
-    assert (again.index, again.number, again.queue_time) == (0, 2, 40)
+    assert (again.place, again.number, again.queue_time) == (0, 2, 40)
     assert (wake_at, scheduler.waiting) == (None, 0)
 
 
@@ -230,7 +230,7 @@ def test_due_retries_go_before_first_attempts() -> None:
     scheduler.retry(batch, Again(0, 2, 0), 9)
     scheduler.retry(batch, Again(2, 2, 0), 8)
     permits, _ = scheduler.assign(10)
-    assert [(one.index, one.number, one.cost) for one in permits] == [(2, 2, 3), (0, 2, 1), (3, 1, 4), (4, 1, 5)]
+    assert [(one.place, one.number, one.cost) for one in permits] == [(2, 2, 3), (0, 2, 1), (3, 1, 4), (4, 1, 5)]
 
 
 def test_nothing_of_a_dropped_batch_is_assigned() -> None:
@@ -244,7 +244,7 @@ def test_nothing_of_a_dropped_batch_is_assigned() -> None:
     scheduler.retry(dropped, Again(2, 2, 0), 600)
     scheduler.add(other)
     scheduler.advance(10)
-    assert sorted(again.index for again in scheduler.drop(dropped)) == [0, 1, 2]
+    assert sorted(again.place for again in scheduler.drop(dropped)) == [0, 1, 2]
     assert scheduler.drop(dropped) == []
     assert (dropped.waiting, scheduler.waiting) == (0, 3)
     scheduler.over(dropped)

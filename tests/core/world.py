@@ -96,10 +96,10 @@ class World(Generic[F]):
     def _takes_off(self, permit: Permit, flying: F) -> None:
         """A permit was made: for a call that waited, whose time had come, with a key that could."""
         batch, key = permit.batch, permit.key
-        call = (batch.id, permit.index)
+        call = (batch.id, permit.place)
         self.expect(self._next_number.pop(call, None) == permit.number, f"no such attempt was due: {permit!r}")
         self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
-        self.expect(permit.cost == (1 if batch.costs is None else batch.costs[permit.index]), "another call's cost")
+        self.expect(permit.cost == (1 if batch.costs is None else batch.costs[permit.place]), "another call's cost")
         self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
         self._in_flight[key.index] += 1
         self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
@@ -109,7 +109,7 @@ class World(Generic[F]):
     def _lands(self, permit: Permit, outcome: Outcome, wait: int = 0) -> None:
         """The attempt is over: the call has its result, or is made again after `wait` if it failed."""
         batch = permit.batch
-        call = (batch.id, permit.index)
+        call = (batch.id, permit.place)
         del self._flying[call]
         self._in_flight[permit.key.index] -= 1
         result = self.dispatcher.settle(permit, outcome, self.now, WALL, wait / SPREAD)
@@ -124,7 +124,7 @@ class World(Generic[F]):
         else:
             self.expect(result is not None, "a call without a result")
             assert result is not None
-            self.expect((result.index, result.attempts) == (permit.index, permit.number), f"not its result: {result!r}")
+            self.expect((result.index, result.attempts) == (permit.place, permit.number), f"not its result: {result!r}")
             self._finish(call)
         self._forget_if_over(batch)
 
@@ -169,7 +169,7 @@ class World(Generic[F]):
             self.expect(key.in_flight == count, "miscounts what a key has in flight")
         for batch in self.batches.values():
             self.expect(
-                batch.ending is not None or batch.next_index <= batch.reach,
+                batch.ending is not None or batch.next_place <= batch.reach,
                 "a first attempt without room for its result",
             )
 
@@ -182,5 +182,5 @@ class World(Generic[F]):
 
 def next_cost(batch: Batch) -> int:
     """What the batch's next call costs."""
-    index = batch.again[0].index if batch.again else batch.next_index
+    index = batch.again[0].place if batch.again else batch.next_place
     return 1 if batch.costs is None else batch.costs[index]

@@ -155,6 +155,27 @@ async def test_an_empty_outbox_always_starts_one_call() -> None:
     assert outbox.batch.reach == 1
 
 
+async def test_a_last_result_that_makes_room_is_the_last(bench: Bench) -> None:
+    """Seven large results fill the outbox; the eighth and last is small, so that there is room again for nobody."""
+    ticket = bench.submit(8)
+    await bench.turn()
+    while bench.upstream.open:
+        last = len(bench.upstream.begun) == 8 and len(bench.upstream.open) == 1
+        bench.upstream.answer(bench.upstream.open[0], body=bytes(16 if last else BYTES // 8))
+        await bench.turn()
+    results, over = await read(ticket)
+    assert (len(results), over.ending) == (8, Ending.COMPLETE)
+
+
+def test_results_that_wait_for_their_turn_leave_room_for_the_call_they_wait_for() -> None:
+    """Ordered: wrong calls of a stream may fill every place before the first call could start."""
+    outbox = Outbox(Batch(1, "caller", 1, admitted_at=0), ordered=True, places=5)
+    for index in range(1, 8):
+        outbox.put(Result(index, None, Reason.INVALID_CALL, "", 0, 0, 0, 0))
+    assert not outbox.ready
+    assert outbox.batch.has_work
+
+
 async def test_a_retry_needs_no_new_room(bench: Bench) -> None:
     """An ordered batch whose first call is retried does not deadlock behind its own results."""
     ticket = bench.submit(PLACES + 10, ordered=True)

@@ -367,9 +367,30 @@ VARIANTS: Final = (
     Variant(
         "a retry that may have run says that it never did",
         DISPATCHER,
-        "never_ran = not made or not batch.call_at(again.index).idempotent",
+        "never_ran = not made or not batch.call_at(again.place).idempotent",
         "never_ran = True",
         ("tests/core/test_dispatcher.py",),
+    ),
+    Variant(
+        "room wakes a batch that is forgotten",
+        DISPATCHER,
+        " and batch.id in self._open:",
+        ":",
+        ("tests/core/test_dispatcher.py",),
+    ),
+    Variant(
+        "a batch that is over keeps its request",
+        DISPATCHER,
+        "            batch.let_go()",
+        "            # batch.let_go()",
+        ("tests/core/test_dispatcher.py",),
+    ),
+    Variant(
+        "an ordered batch is stuck behind its own results",
+        OUTBOX,
+        "if self.ordered and reach <= batch.done:",
+        "if False:",
+        OF_ENGINE,
     ),
     Variant(
         "a told wait is forgotten",

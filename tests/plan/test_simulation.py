@@ -49,7 +49,7 @@ class DrawnUpstream:
 
     def begin(self, attempt: Attempt) -> None:
         permit, now = attempt.permit, loop_clock()
-        call = self._first_call[permit.batch.id - 1] + permit.index
+        call = self._first_call[permit.batch.id - 1] + permit.place
         drawn = self._draws.send(call, permit.number, permit.key.key.label)
         attempt.sent(now)
         self._begun += 1
