@@ -43,7 +43,7 @@ class Permit:
         self.taken_at = taken_at
         self.queue_time = queue_time
         self.flight: Flight | None = None  # set when it was sent
-        self.sent_at = 0  # 0: not yet
+        self.sent_at = -1  # -1: not yet
         self.key_era = 0  # of the key's breaker, and of the pool's
         self.pool_era = 0
         self.share: Share | None = None  # what it takes of its key's group

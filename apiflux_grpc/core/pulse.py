@@ -29,7 +29,7 @@ class Pulse:
         """An answer came; `latency` is ns since its permit."""
         self._latency += (latency - self._latency) / 16
         self._sample += 1
-        if sent_at and not self._sample & 7:  # one in eight is enough; 0: its adapter couldn't say
+        if sent_at >= 0 and not self._sample & 7:  # one in eight is enough; -1: its adapter couldn't say
             self.round_trips.add(max(0, answered_at - sent_at))
 
 
