@@ -33,7 +33,8 @@ from hypothesis import Phase, settings
 settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, derandomize=True)
 settings.load_profile("mutants")
 """
-TIMEOUT: Final = 60  # seconds; what hangs is noticed too
+TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's own timeout
+UNTOUCHED: Final = 1200  # for all tests together, without a variant
 
 
 def copy_tree(to: Path) -> Path:
@@ -47,13 +48,13 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def fails(tree: Path, tests: tuple[str, ...]) -> bool:
-    """Whether any of these tests fails."""
+def fails(tree: Path, tests: tuple[str, ...], timeout: int = TIMEOUT) -> bool:
+    """Whether any of these tests fails, or they aren't over after so many seconds."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", *tests]
     # Without bytecode: two versions of a file within a second would look the same.
     env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return True
     if done.returncode not in (0, 1):
@@ -83,7 +84,7 @@ def main(words: list[str]) -> int:
         for number in range(AT_ONCE):
             trees.put(copy_tree(Path(folder) / str(number)))
         untouched = trees.get()
-        if fails(untouched, tuple(dict.fromkeys(test for one in chosen for test in one.tests))):
+        if fails(untouched, tuple(dict.fromkeys(test for one in chosen for test in one.tests)), UNTOUCHED):
             print("the tests fail without any variant: nothing can be told")
             return 1
         trees.put(untouched)
