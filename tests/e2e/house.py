@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 from apiflux_grpc.client import SyncClient
 from apiflux_grpc.testing.served import ServedProcess, secrets_for
@@ -32,6 +34,7 @@ class Upstream:
         self._changed = threading.Condition()
         self._arrived: list[str] = []
         self._holds: Callable[[str], bool] = lambda name: False
+        self.wait_for_stragglers: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """Forget what came, and answer everything at once."""
@@ -108,8 +111,48 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 500
     block_on_close = False
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.connections: dict[socket.socket, int] = {}  # whose handler isn't over, with the client's port
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections[request] = client_address[1]
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        del self.connections[request]
+
+    def wait_for_stragglers(self) -> None:
+        """Until every call was read of a client that is gone: the machine may be slow to let a handler begin.
+
+        Connections are accepted in their order, so with one of ours all earlier ones were. A handler that may still
+        have a call of a client that is gone is one whose connection has something to read, its end included.
+        """
+        with socket.create_connection(("127.0.0.1", self.server_port)) as ours:
+            wait_until(lambda: ours.getsockname()[1] in list(self.connections.values()))
+        wait_until(lambda: not any(map(_readable, list(self.connections))))
+
     def handle_error(self, *_: object) -> None:
         """A client that is gone is no news."""
+
+
+def _readable(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # it was reset, or has just been closed: its handler is about to end
+    return True
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Until it holds; there is no event for it."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -121,6 +164,7 @@ def upstream_served() -> Iterator[tuple[Upstream, str]]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
+            upstream.wait_for_stragglers = server.wait_for_stragglers
             yield upstream, f"http://127.0.0.1:{server.server_port}"
         finally:
             upstream.release()
@@ -152,10 +196,13 @@ class House:
     def rest(self) -> None:
         """Let everything go that still runs, and wait until nothing does: it isn't the next test's."""
         self.upstream.release()
-        give_up = time.monotonic() + PATIENCE
-        while (info := self._client.info()).open_batches or any(pool.in_flight for pool in info.pools):
-            assert time.monotonic() < give_up, info
-            time.sleep(0.01)
+        wait_until(self._is_idle)
+        self._client.info()  # answered by a later turn of the engine: what it cancelled is closed by now
+        self.upstream.wait_for_stragglers()
+
+    def _is_idle(self) -> bool:
+        info = self._client.info()
+        return not info.open_batches and not any(pool.in_flight for pool in info.pools)
 
     def process(self, *args: str | Path, cwd: Path, **options: object) -> Done:
         """`apiflux process` against it, in this process; options as of `run`."""
