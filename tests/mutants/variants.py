@@ -493,7 +493,7 @@ VARIANTS: Final = (
         BUDGET,
         "self._most_cost = min(costs, default=1 << 64)",
         "self._most_cost = min(costs, default=FAR)",
-        ("tests/server/test_costs.py",),
+        OF_BUDGET,
     ),
     Variant(
         "our own lateness opens the upstream's breaker",
