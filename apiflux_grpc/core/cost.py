@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.fields import HeaderField
+
 if TYPE_CHECKING:
+    from apiflux_grpc.core.fields import Field
     from apiflux_grpc.core.outcome import Answer
 
 LARGEST_COST: Final = 10**15 - 1  # the largest Integer of a structured field, RFC 9651 section 3.3.1
@@ -19,23 +21,9 @@ LARGEST_JSON: Final = 1 << 20  # bytes; parsing takes some ms, during which noth
 _WHOLE: Final = re.compile(r"([0-9]{1,15})(?:\.0{1,18})?")
 
 
-@dataclass(frozen=True, slots=True)
-class CostHeader:
-    """The answer tells it in this header; `name` is in lower case."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CostJson:
-    """A field of the JSON body tells it; `path` goes from object to object: ("usage", "total_tokens")."""
-
-    path: tuple[str, ...]
-
-
-def cost_of(answer: Answer, source: CostHeader | CostJson) -> int | None:
+def cost_of(answer: Answer, source: Field) -> int | None:
     """A whole number from 0 to LARGEST_COST (`12` and `12.0` are); None: the answer tells none, or isn't whole."""
-    if isinstance(source, CostHeader):
+    if isinstance(source, HeaderField):
         match = _WHOLE.fullmatch(answer.headers.get(source.name, "").strip())
         return int(match[1]) if match else None
     if answer.truncated or answer.fault is not None or len(answer.body) > LARGEST_JSON:

@@ -14,7 +14,8 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.units import MILLISECOND, SECOND, format_limit
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.cost import CostHeader, CostJson
+    from apiflux_grpc.core.fields import Field
+    from apiflux_grpc.core.rules import AnswerRule, CallRule, CostOfCall
 
 
 class Counts(Enum):
@@ -33,13 +34,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `max` per `per` (ns). `burst`: the most at once; None: `max`."""
+    """At most `max` per `per` (ns). `burst`: the most at once; None: `max`.
+
+    `paths`: only calls whose decoded path begins with one of these count; empty: all do.
+    """
 
     max: int
     per: int
     counts: Counts = Counts.CALLS
     kind: Kind = Kind.WINDOW
     burst: int | None = None
+    paths: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -96,7 +101,7 @@ class Group:
 RETRY_REASONS: Final = frozenset(
     {
         Reason.NOT_SENT,
-        Reason.HTTP_429,
+        Reason.LIMITED,
         Reason.KEY_REJECTED,
         Reason.UNKNOWN,
         Reason.TIMEOUT,
@@ -128,7 +133,13 @@ class Pool:
     max_connections: int = MAX_CONNECTIONS
     # How long calls wait for a key while none can be used, before they fail.
     patience: int = 60 * SECOND
-    cost_from: CostHeader | CostJson | None = None  # where an answer tells what it really cost
+    # How long one call may wait in all since an upstream first refused it for a limit, or asked it to wait.
+    longest_wait: int = 24 * 3600 * SECOND
+    cost_from: Field | None = None  # where an answer tells what it really cost
+    cost: CostOfCall | None = None  # what a call costs that doesn't say so; None: 1
+    answers: tuple[AnswerRule, ...] = ()  # the first that matches holds; then HTTP's own meaning
+    # Which calls may run twice if they don't say so, beside those of idempotent methods.
+    idempotent: tuple[CallRule, ...] = ()
     allow_repeat: bool = False
     # Inclusive ranges of HTTP status codes.
     success: tuple[tuple[int, int], ...] = ((200, 299),)

@@ -29,7 +29,7 @@ class Reason(Enum):
     HTTP_2XX = "HTTP_2XX"  # only if the pool doesn't count this 2xx as a success
     HTTP_3XX = "HTTP_3XX"
     HTTP_4XX = "HTTP_4XX"
-    HTTP_429 = "HTTP_429"
+    LIMITED = "LIMITED"
     HTTP_5XX = "HTTP_5XX"
     KEY_REJECTED = "KEY_REJECTED"  # 401 or 403: our key was refused, or this call was
     INVALID_CALL = "INVALID_CALL"  # never sent: of a stream of calls, this one is wrong

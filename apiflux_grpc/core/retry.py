@@ -14,7 +14,7 @@ from apiflux_grpc.core.outcome import Reason
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import RetryPolicy
 
-NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED})
+NOT_EXECUTED: Final = frozenset({Reason.NOT_SENT, Reason.LIMITED, Reason.KEY_REJECTED})
 
 
 def backoff(policy: RetryPolicy, number: int, draw: float) -> int:

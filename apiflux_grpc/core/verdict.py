@@ -6,7 +6,7 @@ attempt. Verdicts are shared constants: a plain success makes no object.
 
     outcome                        failure         key        upstream   another key
     success (the pool says which)  -               works      works
-    429                            HTTP_429        says none  works      yes: limited
+    429                            LIMITED        says none  works      yes: limited
     401, 403                       KEY_REJECTED    rejected   works      yes
     5xx                            HTTP_5XX        says none  fails
     any other status               HTTP_xXX        works      works
@@ -60,7 +60,7 @@ class Verdict:
 
 
 SUCCESS: Final = Verdict(None)
-LIMITED: Final = Verdict(Reason.HTTP_429, KeyVerdict.UNSEEN, other_key=True, limited=True)
+LIMITED: Final = Verdict(Reason.LIMITED, KeyVerdict.UNSEEN, other_key=True, limited=True)
 REJECTED: Final = Verdict(Reason.KEY_REJECTED, KeyVerdict.REJECTED, other_key=True)
 _BY_CLASS: Final = (
     Verdict(Reason.HTTP_1XX),

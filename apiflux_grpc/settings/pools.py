@@ -9,7 +9,7 @@ import resource
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from apiflux_grpc.core.cost import CostHeader, CostJson
+from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import (
     MAX_CONNECTIONS,
     RETRY_REASONS,
@@ -128,16 +128,14 @@ def _check_jitter(findings: Findings, here: Place, table: PoolTable, limits: Ite
         findings.fault((*here, "arrival_jitter"), text)
 
 
-def _cost_from(
-    findings: Findings, here: Place, table: CostFromTable, limits: Iterable[Limit]
-) -> CostHeader | CostJson | None:
+def _cost_from(findings: Findings, here: Place, table: CostFromTable, limits: Iterable[Limit]) -> Field | None:
     place, sources = (*here, "cost_from"), {"header": table.header, "json": table.json_path}
     findings.exclusive(place, [name for name, value in sources.items() if value is not None], [*sources])
     if all(limit.counts is Counts.CALLS for limit in limits):
         findings.warn(place, "has no effect, because no limit of this pool counts cost")
     if table.header is not None:
-        return CostHeader(table.header.lower())
-    return None if table.json_path is None else CostJson(tuple(table.json_path.split(".")))
+        return HeaderField(table.header.lower())
+    return None if table.json_path is None else JsonField(tuple(table.json_path.split(".")))
 
 
 def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:
@@ -150,7 +148,7 @@ def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:
         max_attempts=table.max_attempts,
         initial_backoff=table.initial_backoff,
         max_backoff=table.max_backoff,
-        reasons=RETRY_REASONS if table.on_429 else RETRY_REASONS - {Reason.HTTP_429},
+        reasons=RETRY_REASONS if table.on_429 else RETRY_REASONS - {Reason.LIMITED},
     )
 
 

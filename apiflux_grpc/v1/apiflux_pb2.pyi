@@ -222,9 +222,9 @@ class RetryPolicy(_message.Message):
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which failures are tried again: NOT_SENT, HTTP_429, KEY_REJECTED (401 or 403; another key is tried),
+        """Which failures are tried again: NOT_SENT, LIMITED, KEY_REJECTED (401 or 403; another key is tried),
         UNKNOWN, TIMEOUT, HTTP_5XX, BODY_CUT. A call that isn't idempotent is only ever tried again after NOT_SENT,
-        HTTP_429 or KEY_REJECTED, whatever this says.
+        LIMITED or KEY_REJECTED, whatever this says.
         Empty: all of them.
         """
 
@@ -506,7 +506,7 @@ class Summary(_message.Message):
     """ProcessRequest.correlation_id, or the one the server made up."""
     @_builtins.property
     def failed_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """The failed ones by reason: HTTP_429, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to
+        """The failed ones by reason: LIMITED, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to
         HTTP_3XX where they are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
         """
 

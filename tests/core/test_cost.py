@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.cost import LARGEST_COST, LARGEST_JSON, CostHeader, CostJson, cost_of
+from apiflux_grpc.core.cost import LARGEST_COST, LARGEST_JSON, cost_of
+from apiflux_grpc.core.fields import HeaderField, JsonField
 from apiflux_grpc.core.outcome import Answer, Reason
 
-HEADER: Final = CostHeader("x-cost")
+HEADER: Final = HeaderField("x-cost")
 TOTAL: Final = ("usage", "total_tokens")
 
 
@@ -77,7 +78,7 @@ def test_cost_in_a_header(text: str, expected: int | None) -> None:
 )
 def test_cost_in_a_body(value: object, expected: int | None) -> None:
     """A whole number, or nothing: no text, no truth value, no list."""
-    assert cost_of(spent(value), CostJson(TOTAL)) == expected
+    assert cost_of(spent(value), JsonField(TOTAL)) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,14 @@ def test_cost_in_a_body(value: object, expected: int | None) -> None:
 )
 def test_bodies(body: bytes, path: tuple[str, ...], expected: int | None) -> None:
     """From object to object; what isn't JSON, is too large or too deep says nothing."""
-    assert cost_of(Answer(200, {}, body, 0), CostJson(path)) == expected
+    assert cost_of(Answer(200, {}, body, 0), JsonField(path)) == expected
 
 
 def test_a_body_that_is_not_whole_says_nothing() -> None:
     """What was cut off may have held the field again."""
     whole = spent(7)
-    assert cost_of(Answer(200, {}, whole.body, 0, truncated=True), CostJson(TOTAL)) is None
-    assert cost_of(Answer(200, {}, whole.body, 0, fault=Reason.BODY_CUT), CostJson(TOTAL)) is None
+    assert cost_of(Answer(200, {}, whole.body, 0, truncated=True), JsonField(TOTAL)) is None
+    assert cost_of(Answer(200, {}, whole.body, 0, fault=Reason.BODY_CUT), JsonField(TOTAL)) is None
 
 
 _values: st.SearchStrategy[Any] = st.recursive(
@@ -124,6 +125,6 @@ _values: st.SearchStrategy[Any] = st.recursive(
 @given(st.binary(max_size=50) | _values.map(lambda value: json.dumps(value).encode()), st.text(max_size=20))
 def test_no_answer_can_break_it(body: bytes, header: str) -> None:
     """Whatever an upstream sends is a bounded cost or none."""
-    for source in (HEADER, CostJson(("a", "b"))):
+    for source in (HEADER, JsonField(("a", "b"))):
         cost = cost_of(Answer(200, {"x-cost": header}, body, 0), source)
         assert cost is None or (type(cost) is int and 0 <= cost <= LARGEST_COST)

@@ -23,8 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, largest
-from apiflux_grpc.core.cost import CostHeader
 from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.fields import HeaderField
 from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MINUTE: Final = 60 * SECOND
 ULPS: Final = 2 * MICROSECOND
-COST: Final = CostHeader("x-cost")
+COST: Final = HeaderField("x-cost")
 LARGEST: Final = 8  # the largest cost; some key always takes it
 
 

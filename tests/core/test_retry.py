@@ -12,7 +12,7 @@ from apiflux_grpc.core.retry import again_in, backoff
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MAYBE_EXECUTED: Final = [Reason.UNKNOWN, Reason.TIMEOUT, Reason.HTTP_5XX, Reason.BODY_CUT]
-NOT_EXECUTED: Final = [Reason.NOT_SENT, Reason.HTTP_429, Reason.KEY_REJECTED]
+NOT_EXECUTED: Final = [Reason.NOT_SENT, Reason.LIMITED, Reason.KEY_REJECTED]
 FINAL: Final = sorted(set(Reason) - {*MAYBE_EXECUTED, *NOT_EXECUTED}, key=lambda reason: reason.value)
 
 

@@ -32,7 +32,7 @@ def answer(status: int, fault: Reason | None = None) -> Answer:
         (answer(499), Reason.HTTP_4XX, WORKS, UP),
         (answer(401), Reason.KEY_REJECTED, REJECTED, UP),
         (answer(403), Reason.KEY_REJECTED, REJECTED, UP),
-        (answer(429), Reason.HTTP_429, UNSEEN, UP),
+        (answer(429), Reason.LIMITED, UNSEEN, UP),
         (answer(500), Reason.HTTP_5XX, UNSEEN, FAILS),
         (answer(503), Reason.HTTP_5XX, UNSEEN, FAILS),
         (answer(999), Reason.HTTP_5XX, UNSEEN, FAILS),
@@ -57,8 +57,8 @@ def test_what_an_outcome_means(
     """Each outcome has one failure (a success has none), one word on its key and one on the upstream."""
     verdict = Verdicts(TWO_HUNDREDS).of(outcome)
     assert (verdict.failure, verdict.key, verdict.upstream) == (failure, key, upstream)
-    assert verdict.limited == (failure is Reason.HTTP_429)
-    assert verdict.other_key == (failure in (Reason.HTTP_429, Reason.KEY_REJECTED))
+    assert verdict.limited == (failure is Reason.LIMITED)
+    assert verdict.other_key == (failure in (Reason.LIMITED, Reason.KEY_REJECTED))
 
 
 def test_a_pool_says_what_a_success_is() -> None:

@@ -60,9 +60,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "429": Case("429", 429, "HTTP_429", "always"),
-    "429-seconds": Case("429;retry-after=1", 429, "HTTP_429", "always"),
-    "429-date": Case("429;retry-date=1", 429, "HTTP_429", "always"),
+    "429": Case("429", 429, "LIMITED", "always"),
+    "429-seconds": Case("429;retry-after=1", 429, "LIMITED", "always"),
+    "429-date": Case("429;retry-date=1", 429, "LIMITED", "always"),
     "500": Case("500", 500, "HTTP_5XX", "idempotent"),
     "503-seconds": Case("503;retry-after=1", 503, "HTTP_5XX", "idempotent", wait=1),
     "404": Case("404", 404, "HTTP_4XX", "never"),

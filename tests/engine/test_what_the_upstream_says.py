@@ -10,7 +10,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.cost import CostJson
+from apiflux_grpc.core.fields import JsonField
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import (
     CANCELLED,
@@ -294,7 +294,7 @@ async def test_the_cost_of_an_answer_corrects_the_budget() -> None:
     """Declared 10, really 30: the overrun is paid by waiting, and no window ever holds more than its limit."""
     limit = Limit(100, 10 * SECOND, counts=Counts.COST)
     bench = Bench(
-        lambda _: (200, {}), limit, keys=1, latency=0.01, cost_from=CostJson(("usage", "total")), max_connections=1
+        lambda _: (200, {}), limit, keys=1, latency=0.01, cost_from=JsonField(("usage", "total")), max_connections=1
     )
     await bench.run(20, costs=[10] * 20)
     at = bench.upstream.at

@@ -41,7 +41,7 @@ HEADER_VALUE = "has a control or non-ASCII character; use printable ASCII and ta
 DOTS = 'has a "." or ".." segment; give the path that it leads to'
 URL = "looks like a whole URL; give the part that follows the pool's base URL"
 CORRELATION_ID = "must be at most 128 printable ASCII characters without spaces"
-REASONS = "BODY_CUT, HTTP_429, HTTP_5XX, KEY_REJECTED, NOT_SENT, TIMEOUT, UNKNOWN"
+REASONS = "BODY_CUT, HTTP_5XX, KEY_REJECTED, LIMITED, NOT_SENT, TIMEOUT, UNKNOWN"
 SPLIT = "Split it, or use ProcessStream, which takes a batch of any length"
 
 
@@ -293,8 +293,8 @@ def test_a_retry_policy_is_the_pool_s_where_the_caller_says_nothing() -> None:
         POOL.retry, initial_backoff=20 * SECOND, max_backoff=20 * SECOND
     )
     only = replace(POOL, retry=replace(POOL.retry, reasons=frozenset({Reason.TIMEOUT})))
-    assert policy(pb.RetryPolicy(reasons=["TIMEOUT", "HTTP_429"]), only).reasons == {Reason.TIMEOUT}
-    assert policy(pb.RetryPolicy(reasons=["HTTP_429"]), only).reasons == frozenset()
+    assert policy(pb.RetryPolicy(reasons=["TIMEOUT", "LIMITED"]), only).reasons == {Reason.TIMEOUT}
+    assert policy(pb.RetryPolicy(reasons=["LIMITED"]), only).reasons == frozenset()
 
 
 # -- the guard -----------------------------------------------------------------------------------

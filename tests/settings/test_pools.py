@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.core.cost import CostHeader, CostJson
+from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, Group, HeaderKey, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -38,7 +38,7 @@ def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
         (50, Counts.CALLS, Kind.BUCKET, 21),
     ]
     assert pool.groups == (Group(("team-a", "team-b"), (Limit(1200, 60 * SECOND),)),)
-    assert pool.cost_from == CostJson(("usage", "total_tokens"))
+    assert pool.cost_from == JsonField(("usage", "total_tokens"))
 
 
 def test_a_pool_s_defaults_are_the_core_s(tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
     assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
     assert (pool.allow_repeat, pool.allow_paths) == (True, ("/v1/",))
-    assert (pool.patience, pool.cost_from) == (120 * SECOND, CostHeader("x-cost"))
+    assert (pool.patience, pool.cost_from) == (120 * SECOND, HeaderField("x-cost"))
     assert pool.groups == (Group(("two", "one"), (Limit(7, SECOND, kind=Kind.BUCKET, burst=1),)),)
     assert pool.success == ((200, 299), (404, 404), (300, 302))
     assert (pool.retry.max_attempts, pool.retry.initial_backoff) == (5, MILLISECOND)
     assert pool.retry.max_backoff == 60 * SECOND
-    assert pool.retry.reasons == RETRY_REASONS - {Reason.HTTP_429}
+    assert pool.retry.reasons == RETRY_REASONS - {Reason.LIMITED}
     limits = (Limit(9, 60 * SECOND), Limit(90, 60 * SECOND, Counts.COST), Limit(5, SECOND, burst=2))
     assert [(key.secret, key.limits, key.max_in_flight) for key in pool.keys] == [
         ("from-env", (), 2),
@@ -111,12 +111,12 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "source"),
     [
-        ('json = "usage.total_tokens"', CostJson(("usage", "total_tokens"))),
-        ('json = "cost"', CostJson(("cost",))),
-        ('header = "X-Cost"', CostHeader("x-cost")),
+        ('json = "usage.total_tokens"', JsonField(("usage", "total_tokens"))),
+        ('json = "cost"', JsonField(("cost",))),
+        ('header = "X-Cost"', HeaderField("x-cost")),
     ],
 )
-def test_where_the_cost_is(tmp_path: Path, words: str, source: CostHeader | CostJson) -> None:
+def test_where_the_cost_is(tmp_path: Path, words: str, source: Field) -> None:
     """A header's name is in lower case, as the engine looks for it; a path is split at its dots."""
     pool = pool_with(tmp_path, f"cost_from = {{ {words} }}").pool
     assert pool.cost_from == source

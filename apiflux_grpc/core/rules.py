@@ -1,0 +1,67 @@
+"""What a pool says beyond HTTP: what an answer means, which calls may run twice, what a call costs.
+
+Rule: data, frozen; settings read them, verdict.py and the doors apply them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.fields import Field
+
+
+class Means(Enum):
+    """What an answer means."""
+
+    SUCCESS = "success"
+    LIMITED = "limited"
+    KEY_REJECTED = "key_rejected"
+    AGAIN = "again"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The value at `field` is one of `values`."""
+
+    field: Field
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """Answers of these statuses that meet all conditions mean `means`.
+
+    `status` has inclusive ranges; empty: any. `wait` is where the wait is told, if not in the usual headers.
+    `not_executed`: of AGAIN, a call of any method may be tried again.
+    """
+
+    means: Means
+    status: tuple[tuple[int, int], ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    wait: Field | None = None
+    not_executed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallRule:
+    """Calls with one of these methods whose decoded path begins with one of these prefixes; empty: any."""
+
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CostOfCall:
+    """A call's cost from its request: the number at `json` plus `per_byte` for each byte of `per_byte_of`, rounded up.
+
+    A field that is missing counts 0, and the sum is at least `at_least`. `per_byte_of` None: of the whole body.
+    """
+
+    json: tuple[str, ...] | None = None
+    per_byte: float = 0.0
+    per_byte_of: tuple[str, ...] | None = None
+    at_least: int = 1
