@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.fields import HeaderField
+from apiflux_grpc.core.fields import HeaderField, values_at
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.fields import Field
@@ -29,13 +29,13 @@ def cost_of(answer: Answer, source: Field) -> int | None:
     if answer.truncated or answer.fault is not None or len(answer.body) > LARGEST_JSON:
         return None
     try:
-        value = json.loads(answer.body)
+        document = json.loads(answer.body)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits; nested too deep
         return None
-    for name in source.path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
+    found = values_at(document, source.path)
+    if len(found) != 1:
+        return None
+    value = found[0]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_COST:

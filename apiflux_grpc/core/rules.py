@@ -25,7 +25,7 @@ class Means(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The value at `field` is one of `values`."""
+    """A value at `field` is one of `values`. What is no text in JSON is compared as JSON writes it: `429`, `true`."""
 
     field: Field
     values: tuple[str, ...]
