@@ -17,6 +17,7 @@ import aiohttp
 from yarl import URL
 
 from apiflux_grpc.adapters.aiohttp_words import Failed, joined, unsent
+from apiflux_grpc.adapters.decoding import decode
 from apiflux_grpc.core.outcome import (
     CANCELLED,
     LATE,
@@ -224,8 +225,9 @@ class Flight:
         status, headers = self._head
         cap = self._home.body_cap
         truncated = len(self._body) > cap
-        body = self._mask.body(bytes(self._body), truncated or fault is not None)
-        return Answer(status, headers, body[:cap], self._answered_at, truncated, fault)
+        body, fault = decode(headers, bytes(self._body), cap, truncated, fault)
+        body = self._mask.body(body, truncated or fault is not None)
+        return Answer(status, headers, body[:cap], self._answered_at, truncated or len(body) > cap, fault)
 
     def __repr__(self) -> str:
         return f"<flight of {self._attempt.permit!r}: {'sent' if self._out else 'not sent'}>"

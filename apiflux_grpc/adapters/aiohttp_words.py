@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.adapters.masking import Mask
 
-CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})  # what aiohttp may have decoded
-
 
 class Failed(Exception):
     """An attempt that came to nothing: `unsent`, unless its request went out before."""
@@ -63,18 +61,21 @@ def _why(error: BaseException) -> str:
 
 
 def joined(headers: Mapping[str, str], mask: Mask) -> dict[str, str]:
-    """Names in lower case, the values of one name joined; a coding that aiohttp has undone isn't named."""
+    """Names in lower case, the values of one name joined."""
     joined: dict[str, str] = {}
     for name, value in headers.items():
         name = _unicode(name).lower()
-        value = _unicode(mask.text(value))
+        value = mask.text(value)
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    if joined.get("content-encoding", "").strip().lower() in CODINGS:
-        del joined["content-encoding"]
-        joined.pop("content-length", None)
-    return joined
+    return {name: _unicode(value) for name, value in joined.items()}
 
 
 def _unicode(text: str) -> str:
     """aiohttp keeps bytes that aren't UTF-8 as surrogates, which nothing further on could encode."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text.isascii():
+        return text
+    raw = text.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

@@ -81,6 +81,7 @@ class AiohttpUpstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 request_class=Request,
                 raise_for_status=False,
+                auto_decompress=False,
                 skip_auto_headers=("Content-Type",),
                 max_line_size=self._settings.head_cap,
                 max_field_size=self._settings.head_cap,

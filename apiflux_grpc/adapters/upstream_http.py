@@ -7,21 +7,19 @@ text, decoded if an upstream compressed it though nobody asked, without the key,
 from __future__ import annotations
 
 import time
-import zlib
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.adapters.decoding import decode
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
 from apiflux_grpc.adapters.sender.exchange import Exchange, Reply
 from apiflux_grpc.adapters.sender.origin import Origin
-from apiflux_grpc.core.outcome import Answer, NotSent, Reason, Unknown
+from apiflux_grpc.core.outcome import Answer, NotSent, Unknown
 
 if TYPE_CHECKING:
     from apiflux_grpc.adapters.masking import Mask
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-# What zlib calls them: 47 is gzip or zlib, found out by its first bytes; 15 zlib, -15 the same without a frame.
-_WBITS: Final = {"gzip": 47, "x-gzip": 47, "deflate": 15}
 _NAMES_KEPT: Final = 1_000
 
 
@@ -79,11 +77,11 @@ class HttpUpstream:
         mask = self._requests.mask(attempt.key)  # the call's own key; no other can come back
         headers = self._text_of(ending.headers, mask)
         body, fault, truncated = ending.body, ending.fault, ending.truncated
-        if body and "content-encoding" in headers:
-            body, fault, truncated = self._decoded(headers, body, fault, truncated)
+        cap = self._settings.body_cap
+        if "content-encoding" in headers:
+            body, fault = decode(headers, body, cap, truncated, fault)
         # Before the cap, or that could cut a secret in two, and half of it would not be found.
         body = mask.body(body, truncated or fault is not None)
-        cap = self._settings.body_cap
         if len(body) > cap:
             body, truncated = body[:cap], True
         return Answer(ending.status, headers, body, ending.answered_at, truncated, fault)
@@ -99,31 +97,11 @@ class HttpUpstream:
                 text = name.decode("latin-1")
                 if len(names) < _NAMES_KEPT:
                     names[name] = text
-            texts[text] = value.decode("utf-8", "replace")
-        return texts
-
-    def _decoded(
-        self, headers: dict[str, str], body: bytes, fault: Reason | None, truncated: bool
-    ) -> tuple[bytes, Reason | None, bool]:
-        """The body decompressed, up to the cap; unchanged if we can't."""
-        coding = headers["content-encoding"].strip().lower()
-        if coding not in _WBITS:
-            return body, fault, truncated
-        most = self._origin.body_cap + 1
-        for wbits in (_WBITS[coding], -15):
-            decoder = zlib.decompressobj(wbits)
             try:
-                text = decoder.decompress(body, most)
-            except zlib.error:
-                if coding != "deflate":
-                    break
-                continue
-            del headers["content-encoding"]
-            headers.pop("content-length", None)
-            if not decoder.eof and len(text) < most and not truncated:
-                fault = fault or Reason.BODY_CUT
-            return text, fault, truncated
-        return body, fault or Reason.BODY_CUT, truncated
+                texts[text] = value.decode()
+            except UnicodeDecodeError:
+                texts[text] = value.decode("latin-1")  # what RFC 9110, section 5.5, calls historical
+        return texts
 
     def __repr__(self) -> str:
         return f"<HttpUpstream {self._origin!r}>"
