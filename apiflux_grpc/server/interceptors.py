@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from apiflux_grpc.core.checks import Fault
-from apiflux_grpc.core.errors import FluxError, InvalidRequest
+from apiflux_grpc.core.errors import EngineFailed, FluxError, InvalidRequest
 from apiflux_grpc.server import status
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("apiflux.rpc")
 _line: ContextVar[dict[str, object]] = ContextVar("_line")
+# How early the end of an RPC may be for its deadline to be the cause: seconds, and a share of the time that it had.
+_EARLY: Final = 0.05
+_ROUNDED: Final = 0.01
 _QUIET: Final = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -159,6 +162,7 @@ class _Guard:
         self._context = context
         self._caller = caller_of(context.peer())  # a context that was cancelled knows no peer any more
         self._start = time.monotonic()
+        self._left: float | None = context.time_remaining()  # nor does it know its deadline
         self._line: dict[str, object] = {}
         self._code: str | None = None
         _line.set(self._line)
@@ -168,23 +172,41 @@ class _Guard:
         task = asyncio.current_task()
         ours = isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
         if isinstance(error, asyncio.CancelledError | GeneratorExit) and not ours:
-            self._code = "CANCELLED"
+            self._code = self._cancelled
         elif isinstance(error, grpc.aio.AbortError):
             pass  # the context knows the code
         elif isinstance(error, FluxError):
             note(reason=error.reason)
             if isinstance(error, InvalidRequest):
                 note(violations=len(error.violations))
-            await self._context.abort_with_status(rpc_status.to_status(status.status_of(error)))
+            await self._abort(error)
         elif self._context.cancelled() or isinstance(error, grpc.aio.InternalError):
             # A cancel during a blocked write comes out of grpc as an error of its own.
-            self._code = "CANCELLED"
+            self._code = self._cancelled
             raise asyncio.CancelledError from error
         else:
             error_id = uuid.uuid4().hex[:12]
             _log.error("unhandled exception", exc_info=error, extra={"error_id": error_id, "method": self._method})
             note(error_id=error_id)
-            await self._context.abort_with_status(rpc_status.to_status(status.internal(error_id)))
+            await self._abort(EngineFailed(error_id))
+
+    async def _abort(self, error: FluxError) -> None:
+        told = rpc_status.to_status(status.status_of(error))
+        left = None if self._left is None else self._left - (time.monotonic() - self._start)
+        metadata = (*told.trailing_metadata, status.pushback(error, left))
+        await self._context.abort(told.code, told.details, metadata)
+
+    @property
+    def _cancelled(self) -> str:
+        """What a cancellation is: grpc cancels a handler whose deadline has passed as it does one whose client left.
+
+        A client resets its stream when its own timer rings, and rounds the deadline that it sends up by at most a
+        hundredth; so what ends that close to the deadline has ended by it.
+        """
+        if self._left is None:
+            return "CANCELLED"
+        late = time.monotonic() - self._start >= self._left - max(_EARLY, self._left * _ROUNDED)
+        return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
     def log(self) -> None:
         quiet = self._method.startswith(_QUIET)

@@ -28,6 +28,10 @@ _log = logging.getLogger("apiflux.server")
 
 # One connection can open so many streams at once; the next waits. More lets one client's resets starve others.
 MAX_STREAMS: Final = 400
+# Seconds between a client's pings of an idle connection. The third that comes sooner ends the connection (GOAWAY
+# too_many_pings); grpc's default is 5 min. Clients may ping every 10 s, the least that Go's and Java's allow. Half of
+# that, since pings that the network delayed arrive closer together than they were sent.
+LEAST_PING_INTERVAL: Final = 5.0
 
 
 class PortInUse(OSError):
@@ -66,8 +70,7 @@ class Server:
                 # Above our own maximum, so that a batch over it gets our error and not the transport's.
                 ("grpc.max_receive_message_length", 2 * max_batch_bytes),
                 ("grpc.max_send_message_length", -1),
-                # Clients may ping an idle connection every 20 s; grpc's default punishes under 5 min.
-                ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_INTERVAL * 1_000)),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )

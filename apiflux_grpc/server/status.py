@@ -1,6 +1,7 @@
 """The one table from an error to what the caller sees: a status code, a reason and details.
 
-Rule: every status carries an ErrorInfo, so that programs can tell errors apart without reading their text.
+Rule: every status carries an ErrorInfo, so that programs can tell errors apart without reading their text; and trailing
+metadata for gRPC libraries that retry by themselves, which know nothing of RetryInfo.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from apiflux_grpc.core.errors import (
     ReaderStalled,
 )
 from apiflux_grpc.core.outcome import Answer, NotSent, Reason
+from apiflux_grpc.core.units import MILLISECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +37,8 @@ DOMAIN: Final = "apiflux.v1"
 # Status details travel in the trailers. Above 8 KiB clients drop some of them, by chance, and above 16 KiB all.
 MOST_VIOLATIONS: Final = 20
 MOST_IN_WORDS: Final = 1_000  # bytes of violations in the message, as it is percent-encoded
+# When a library's own retry policy may send the RPC again, in ms; negative: never (gRFC A6, "Pushback").
+PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
@@ -104,6 +108,18 @@ def status_of(error: FluxError) -> status_pb2.Status:
     return _status(code_of(error), error.reason, message, metadata, details)
 
 
+def pushback(error: FluxError, left: float | None) -> tuple[str, str]:
+    """The trailing metadata about retries within the same RPC, whose deadline is `left` seconds away (None: without).
+
+    An infeasible deadline stays infeasible: it doesn't move when the RPC is sent again later.
+    """
+    if isinstance(error, Overloaded | Draining):
+        wait = -(-error.retry_after // MILLISECOND)
+        if left is None or wait < left * 1_000:
+            return PUSHBACK, str(wait)
+    return PUSHBACK, "-1"
+
+
 def _in_words(violations: Sequence[tuple[str, str]]) -> list[str]:
     """The first three, or as many of them as fit into the message, but at least one."""
     told: list[str] = []
@@ -115,11 +131,6 @@ def _in_words(violations: Sequence[tuple[str, str]]) -> list[str]:
             break
         told.append(words)
     return told
-
-
-def internal(error_id: str) -> status_pb2.Status:
-    """A fault of ours; its text is only in the log, under this id."""
-    return status_of(EngineFailed(error_id))
 
 
 def result_error(result: Result) -> status_pb2.Status:

@@ -122,7 +122,7 @@ async def serving(
         await server.stop()
 
 
-def connected(server: Server, *options: tuple[str, int]) -> grpc.aio.Channel:
+def connected(server: Server, *options: tuple[str, int | str]) -> grpc.aio.Channel:
     """A bare channel, for what our client doesn't do."""
     return grpc.aio.insecure_channel(server.address, options=[*OPTIONS, *options])
 

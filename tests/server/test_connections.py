@@ -6,12 +6,14 @@ import asyncio
 import socket
 import struct
 from collections import Counter
+from typing import Any
 
 import grpc
 import pytest
 
 from apiflux_grpc.client import Client
-from apiflux_grpc.server.lifecycle import MAX_STREAMS, PortInUse
+from apiflux_grpc.server import lifecycle
+from apiflux_grpc.server.lifecycle import MAX_STREAMS, PortInUse, Server
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.server.serving import SERVING, Held, connected, health_of, repeated, serving, stub_of, until
 
@@ -150,6 +152,22 @@ async def test_a_flood_of_pings_ends_that_connection_alone() -> None:
         assert seen[-1][1][8:] == b"too_many_pings"
         writer.close()
         assert (await anext(client.repeat(1))).ok
+
+
+def test_a_client_may_ping_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while no stream is open, and though pings that were delayed on their way come closer together."""
+    asked: dict[str, object] = {}
+
+    def make_server(*, interceptors: object, options: list[tuple[str, object]]) -> None:
+        asked.update(options)
+        raise NotImplementedError
+
+    monkeypatch.setattr(lifecycle, "make_server", make_server)
+    engine: Any = None
+    with pytest.raises(NotImplementedError):
+        Server(engine, engine, engine, host="", port=0, max_batch_bytes=1, with_reflection=False, grace=1)
+    assert asked["grpc.keepalive_permit_without_calls"] == 1
+    assert asked["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
 
 
 async def next_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:

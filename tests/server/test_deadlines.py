@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import grpc
 import pytest
@@ -66,8 +67,9 @@ async def test_the_status_of_an_infeasible_deadline() -> None:
     assert told.value.retry_delay >= 420
 
 
-async def test_a_deadline_that_passes_stops_the_work() -> None:
-    """The batch is gone from the engine too."""
+async def test_a_deadline_that_passes_stops_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    """The batch is gone from the engine too, and the log doesn't say that somebody cancelled it."""
+    caplog.set_level(logging.INFO, "apiflux.rpc")
     held = Held()
     async with serving(upstream=held) as server, connected(server) as channel:
         call = stub_of(channel).Process(repeated(50), timeout=0.3)
@@ -77,3 +79,4 @@ async def test_a_deadline_that_passes_stops_the_work() -> None:
         assert await server.engine.wait_idle(30)
         await until(lambda: len(held.cancelled) == len(held.begun))
         assert server.engine.admission.calls == 0
+    assert [getattr(record, "code", None) for record in caplog.records] == ["DEADLINE_EXCEEDED"]

@@ -21,8 +21,9 @@ from tests.server.serving import serving
 class Context:
     """What the guard asks of a context."""
 
-    def __init__(self, cancelled: bool = False) -> None:
+    def __init__(self, cancelled: bool = False, left: float | None = None) -> None:
         self._cancelled = cancelled
+        self._left = left
         self.aborted: list[Any] = []
 
     def cancelled(self) -> bool:
@@ -34,8 +35,11 @@ class Context:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
-    async def abort_with_status(self, status: Any) -> None:
-        self.aborted.append(status)
+    def time_remaining(self) -> float | None:
+        return self._left
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any) -> None:
+        self.aborted.append((code, details, trailing_metadata))
         raise grpc.aio.AbortError("aborted")
 
 
@@ -53,6 +57,11 @@ def handlers(error: BaseException | None) -> dict[str, Any]:
     """One handler of each form; they answer, or raise `error`."""
 
     async def unary(request: Any, context: Any) -> str:
+        if isinstance(error, asyncio.CancelledError):  # as grpc does: it cancels the task
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
         if error is not None:
             raise error
         return f"{request} answered"
@@ -98,9 +107,9 @@ async def test_the_guard_lets_no_text_out(form: str) -> None:
     context = Context()
     with pytest.raises(grpc.aio.AbortError):
         await called(form, context, ValueError("canary text"))
-    (status,) = context.aborted
-    assert status.code is grpc.StatusCode.INTERNAL
-    assert "canary" not in repr(status)
+    ((code, details, metadata),) = context.aborted
+    assert code is grpc.StatusCode.INTERNAL
+    assert "canary" not in repr((details, metadata))
 
 
 @FORMS
@@ -119,13 +128,25 @@ async def test_the_guard_lets_aborts_and_cancellations_pass(
 ) -> None:
     """An abort keeps its status, and whatever a cancelled RPC raises ends as a cancellation; neither is an error."""
     context = Context(cancelled)
-    task = asyncio.create_task(called(form, context, error))
-    if isinstance(error, asyncio.CancelledError):
-        task.cancel()  # as grpc does if the client cancelled
     with pytest.raises(comes_out):
-        await task
+        await asyncio.create_task(called(form, context, error))
     assert context.aborted == []
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("left", "code"), [(None, "CANCELLED"), (60.0, "CANCELLED"), (-1.0, "DEADLINE_EXCEEDED")], ids=str
+)
+async def test_a_passed_deadline_is_logged_as_one(
+    caplog: pytest.LogCaptureFixture, form: str, left: float | None, code: str
+) -> None:
+    """grpc cancels the handler in both cases: an RPC whose deadline has passed is no client that went away."""
+    caplog.set_level(logging.INFO, "apiflux")
+    for error in (asyncio.CancelledError(), grpc.aio.InternalError("a blocked write")):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(called(form, Context(cancelled=True, left=left), error))
+    assert [getattr(record, "code", None) for record in caplog.records] == [code] * 2
 
 
 async def test_an_unhandled_exception_says_nothing_but_an_id(

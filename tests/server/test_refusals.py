@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 
 import grpc
 import pytest
@@ -39,6 +41,44 @@ async def test_every_refusal_carries_an_error_info() -> None:
             info = error_details_pb2.ErrorInfo()
             assert status.details[0].Unpack(info)
             assert (info.reason, info.domain) == (reason, "apiflux.v1")
+
+
+RETRYING = {
+    "methodConfig": [
+        {
+            "name": [{"service": "apiflux.v1.FluxService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.01s",
+                "backoffMultiplier": 1,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE", "NOT_FOUND", "INVALID_ARGUMENT"],
+            },
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (repeated(5_000), "DEADLINE_INFEASIBLE"),
+        (pb.ProcessRequest(pool="no", repeat=pb.RepeatedCall(count=1)), "POOL_NOT_FOUND"),
+        (pb.ProcessRequest(), "INVALID_REQUEST"),
+    ],
+    ids=["infeasible", "unknown-pool", "invalid"],
+)
+async def test_a_library_that_retries_by_itself_is_told_when_that_cannot_help(
+    caplog: pytest.LogCaptureFixture, request_: pb.ProcessRequest, reason: str
+) -> None:
+    """With the usual retry policy of a channel the refusal comes at once, and the batch was sent once."""
+    caplog.set_level(logging.INFO, "apiflux.rpc")
+    config = ("grpc.service_config", json.dumps(RETRYING))
+    async with serving(limits=(Limit(100, 60 * SECOND),)) as server, connected(server, config) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub_of(channel).Process(request_, timeout=60).read()
+    assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "-1"
+    assert [record.reason for record in caplog.records if hasattr(record, "reason")] == [reason]
 
 
 async def test_many_faults_of_many_words_fit_the_trailers() -> None:

@@ -24,7 +24,7 @@ from apiflux_grpc.core.errors import (
 )
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.server.status import result_error, status_of
+from apiflux_grpc.server.status import pushback, result_error, status_of
 
 FAULTS = [Fault(f"calls[{number}].path", "is wrong") for number in range(30)]
 STATUSES = [
@@ -138,6 +138,24 @@ def test_the_status_of_an_error(
         never = isinstance(error, DeadlineInfeasible) and error.eta is None
         assert retry.retry_delay.seconds == (1 if never else seconds[0])
     assert details == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "milliseconds"),
+    [
+        (TooManyCalls(8, 2, limit=9, retry_after=2 * SECOND + 1), None, "2001"),
+        (TooManyCalls(8, 2, limit=9, retry_after=2 * SECOND + 1), 3.0, "2001"),
+        (TooManyCalls(8, 2, limit=9, retry_after=2 * SECOND), 2.0, "-1"),
+        (Draining(), 60.0, "5000"),
+        (Draining(), 1.0, "-1"),
+        (DeadlineInfeasible(347 * SECOND, 60 * SECOND), 60.0, "-1"),
+        *((error, None, "-1") for error, *_ in STATUSES if not isinstance(error, Overloaded | Draining)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, FluxError) else str(value),
+)
+def test_when_a_library_may_send_it_again_by_itself(error: FluxError, left: float | None, milliseconds: str) -> None:
+    """As long as RetryInfo says, if the RPC's own deadline is later; never, if the same RPC would fail again."""
+    assert pushback(error, left) == ("grpc-retry-pushback-ms", milliseconds)
 
 
 def kinds(kind: type[FluxError] = FluxError) -> set[type[FluxError]]:
