@@ -19,6 +19,7 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.scheduler import Scheduler
@@ -157,7 +158,7 @@ class TaskUpstream:
     async def _run(self, attempt: Attempt) -> None:
         attempt.sent(time.monotonic_ns())
         await asyncio.sleep(0)
-        attempt.done(Answer(200, {}, b"", time.monotonic_ns()))
+        attempt.done(Answer(200, NO_HEADERS, b"", time.monotonic_ns()))
 
     def cancel(self, attempt: Attempt) -> None:
         """Never asked for here."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import aiohttp
 from yarl import URL
 
-from apiflux_grpc.adapters.aiohttp_words import Failed, joined, unsent
+from apiflux_grpc.adapters.aiohttp_words import Failed, headers_of, unsent
 from apiflux_grpc.adapters.decoding import decode
 from apiflux_grpc.core.outcome import (
     CANCELLED,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from apiflux_grpc.adapters.http_settings import Requests
+    from apiflux_grpc.core.headers import Headers
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.engine.ports import Attempt
 
@@ -93,7 +94,7 @@ class Flight:
         self._mask = home.requests.mask(attempt.key)
         self._out = False  # the request was handed to a socket
         self._stopped: Reason | None = None  # TIMEOUT; UNKNOWN: cancelled
-        self._head: tuple[int, dict[str, str]] | None = None
+        self._head: tuple[int, Headers] | None = None
         self._answered_at = 0
         self._body = bytearray()
         self._content: aiohttp.StreamReader | None = None
@@ -170,7 +171,7 @@ class Flight:
         raise Failed(NotSent(Cause.DROPPED, "the upstream sends unasked on every connection"))
 
     async def _read(self, response: aiohttp.ClientResponse) -> Outcome:
-        headers = joined(response.headers, self._mask)
+        headers = headers_of(response.headers, self._mask)
         self._head = (response.status, headers)
         coding = headers.get("transfer-encoding", "chunked").strip().lower()
         if response.status == 101 or coding != "chunked":
@@ -187,7 +188,7 @@ class Flight:
             return self._answer(fault=Reason.BODY_CUT)
         return self._answer(fault=Reason.BODY_CUT if self._was_reset(headers) else None)
 
-    def _was_reset(self, headers: dict[str, str]) -> bool:
+    def _was_reset(self, headers: Headers) -> bool:
         """A body without a length ends with its connection, and aiohttp takes a reset for such an end."""
         if not self._body or "content-length" in headers or "transfer-encoding" in headers:
             return False
@@ -225,7 +226,7 @@ class Flight:
         status, headers = self._head
         cap = self._home.body_cap
         truncated = len(self._body) > cap
-        body, fault = decode(headers, bytes(self._body), cap, truncated, fault)
+        headers, body, fault = decode(headers, bytes(self._body), cap, truncated, fault)
         body = self._mask.body(body, truncated or fault is not None)
         return Answer(status, headers, body[:cap], self._answered_at, truncated or len(body) > cap, fault)
 

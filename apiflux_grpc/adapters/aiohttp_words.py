@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.outcome import Cause, NotSent
 
 if TYPE_CHECKING:
@@ -60,14 +61,9 @@ def _why(error: BaseException) -> str:
     return os.strerror(errno).lower() if errno else "unknown reason"
 
 
-def joined(headers: Mapping[str, str], mask: Mask) -> dict[str, str]:
-    """Names in lower case, the values of one name joined."""
-    joined: dict[str, str] = {}
-    for name, value in headers.items():
-        name = _unicode(name).lower()
-        value = mask.text(value)
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return {name: _unicode(value) for name, value in joined.items()}
+def headers_of(headers: Mapping[str, str], mask: Mask) -> Headers:
+    """The headers of an answer, without the key."""
+    return Headers.of([(_unicode(name), _unicode(mask.text(value))) for name, value in headers.items()])
 
 
 def _unicode(text: str) -> str:

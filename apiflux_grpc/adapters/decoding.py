@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.outcome import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from apiflux_grpc.core.headers import Headers
 
 # What zlib calls the formats: 47 is gzip or zlib, found out by the first bytes, 31 gzip, 15 zlib, -15 without a frame.
 _EITHER: Final = 47
@@ -27,23 +27,22 @@ _PIECE: Final = 1024  # bytes of a later member that are tried first
 
 
 def decode(
-    headers: MutableMapping[str, str], body: bytes, cap: int, truncated: bool, fault: Reason | None
-) -> tuple[bytes, Reason | None]:
-    """(the body without its coding, what is wrong with it): at most `cap` bytes and one more, which says that it is
-    longer. `truncated`: the body's end is missing because it went over the cap, which is no fault.
+    headers: Headers, body: bytes, cap: int, truncated: bool, fault: Reason | None
+) -> tuple[Headers, bytes, Reason | None]:
+    """(the headers without what was undone, the body without its coding, what is wrong with it).
 
-    What was undone is no longer in `headers`.
+    The body is at most `cap` bytes and one more, which says that it is longer. `truncated`: its end is missing because
+    it went over the cap, which is no fault.
     """
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in _KNOWN or not body:
-        return body, fault
+        return headers, body, fault
     text, whole = _undo(body, coding, cap + 1)
-    if text is not None:
-        del headers["content-encoding"]
-        headers.pop("content-length", None)
     if not whole and not (truncated and text is not None):
         fault = fault or Reason.BODY_CUT
-    return body if text is None else text, fault
+    if text is None:
+        return headers, body, fault
+    return headers.without("content-encoding", "content-length"), text, fault
 
 
 def _undo(body: bytes, coding: str, most: int) -> tuple[bytes | None, bool]:

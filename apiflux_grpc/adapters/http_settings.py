@@ -94,22 +94,25 @@ class Requests:
         in_query = isinstance(key_in, QueryKey)
         if not in_query and not call.query:
             return target
-        query = dict(call.query)
-        if in_query:
-            query[key_in.name] = key.secret
+        query = [*call.query, (key_in.name, key.secret)] if in_query else call.query
         return f"{target}?{urlencode(query, quote_via=quote, safe='')}"
 
-    def headers(self, call: Call, key: Key) -> dict[str, str]:
+    def headers(self, call: Call, key: Key) -> list[tuple[str, str]]:
         """All headers in their order but Host, which goes first, and Content-Length, which goes last."""
-        headers = {name: value for name, value in call.headers.items() if name.lower() not in self._ours}
-        names = {name.lower() for name in headers}
-        if "user-agent" not in names:
-            headers["User-Agent"] = self._settings.user_agent
-        if "accept" not in names:
-            headers["Accept"] = "*/*"
-        headers["Accept-Encoding"] = "identity"
+        headers: list[tuple[str, str]] = []
+        # A repeated name is spelled as it was first: of two spellings aiohttp 3.14 drops what came with the first.
+        spelled: dict[str, str] = {}
+        for name, value in call.headers:
+            lower = name.lower()
+            if lower not in self._ours:
+                headers.append((spelled.setdefault(lower, name), value))
+        if "user-agent" not in spelled:
+            headers.append(("User-Agent", self._settings.user_agent))
+        if "accept" not in spelled:
+            headers.append(("Accept", "*/*"))
+        headers.append(("Accept-Encoding", "identity"))
         if isinstance(self._key_in, HeaderKey):
-            headers[self._key_in.name] = self._key_in.prefix + key.secret
+            headers.append((self._key_in.name, self._key_in.prefix + key.secret))
         return headers
 
     def made(self, call: Call, key: Key) -> bytes:
@@ -117,7 +120,7 @@ class Requests:
         secret = key.secret
         host, fixed = self._heads.get(secret) or self._make_head(key)
         if call.headers:
-            lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(call, key).items()])
+            lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(call, key)])
             fixed = lines.encode("latin-1")
         body = call.body
         length = b"\r\n" if not body and call.method in NO_BODY else b"Content-Length: %d\r\n\r\n" % len(body)
@@ -126,7 +129,7 @@ class Requests:
 
     def _make_head(self, key: Key) -> tuple[bytes, bytes]:
         """What is the same for all calls of a key that bring no headers of their own."""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(Call(), key).items()])
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(Call(), key)])
         made = f" HTTP/1.1\r\nHost: {self.authority}\r\n".encode("ascii"), lines.encode("latin-1")
         self._heads[key.secret] = made
         return made

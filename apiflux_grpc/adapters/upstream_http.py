@@ -13,6 +13,7 @@ from apiflux_grpc.adapters.decoding import decode
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
 from apiflux_grpc.adapters.sender.exchange import Exchange, Reply
 from apiflux_grpc.adapters.sender.origin import Origin
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.outcome import Answer, NotSent, Unknown
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-_NAMES_KEPT: Final = 1_000
+# Heads of which the names are kept, and bytes of names: an upstream must not fill the memory with them.
+_HEADS_KEPT: Final = 256
+_LONGEST_KEPT: Final = 2_000
 
 
 class HttpUpstream:
@@ -34,7 +37,7 @@ class HttpUpstream:
             raise ValueError("egress_proxy: use AiohttpUpstream, this sender can't go through a proxy")
         self._settings = settings
         self._requests = Requests(settings)
-        self._names: dict[bytes, str] = {}
+        self._names: dict[tuple[bytes, ...], tuple[str, ...]] = {}  # of a head, as bytes and as text
         self._origin = Origin(
             self._requests.host,
             self._requests.port,
@@ -75,36 +78,41 @@ class HttpUpstream:
         if not isinstance(ending, Reply):
             return ending
         mask = self._requests.mask(attempt.key)  # the call's own key; no other can come back
-        headers = self._text_of(ending.headers, mask)
+        headers = self._text_of(ending, mask)
         body, fault, truncated = ending.body, ending.fault, ending.truncated
         cap = self._settings.body_cap
         if "content-encoding" in headers:
-            body, fault = decode(headers, body, cap, truncated, fault)
+            headers, body, fault = decode(headers, body, cap, truncated, fault)
         # Before the cap, or that could cut a secret in two, and half of it would not be found.
         body = mask.body(body, truncated or fault is not None)
         if len(body) > cap:
             body, truncated = body[:cap], True
         return Answer(ending.status, headers, body, ending.answered_at, truncated, fault)
 
-    def _text_of(self, headers: dict[bytes, bytes], mask: Mask) -> dict[str, str]:
-        names = self._names
-        if mask.finds(b"\n".join(headers.values())):
-            headers = {name: mask.body(value) for name, value in headers.items()}
-        texts = {}
-        for name, value in headers.items():
-            text = names.get(name)
-            if text is None:
-                text = name.decode("latin-1")
-                if len(names) < _NAMES_KEPT:
-                    names[name] = text
-            try:
-                texts[text] = value.decode()
-            except UnicodeDecodeError:
-                texts[text] = value.decode("latin-1")  # what RFC 9110, section 5.5, calls historical
-        return texts
+    def _text_of(self, reply: Reply, mask: Mask) -> Headers:
+        values = reply.values
+        if mask.finds(b"\n".join(values)):
+            values = [mask.body(value) for value in values]
+        raw = tuple(reply.names)
+        names = self._names.get(raw)  # nearly all answers of an upstream have the same headers
+        if names is None:
+            names = tuple([name.decode("latin-1") for name in raw])
+            if len(self._names) < _HEADS_KEPT and sum(map(len, raw)) <= _LONGEST_KEPT:
+                self._names[raw] = names
+        try:
+            return Headers(names, tuple([value.decode() for value in values]))
+        except UnicodeDecodeError:
+            return Headers(names, tuple([_text(value) for value in values]))
 
     def __repr__(self) -> str:
         return f"<HttpUpstream {self._origin!r}>"
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")  # what RFC 9110, section 5.5, calls historical
 
 
 class _Flight(Exchange):

@@ -17,21 +17,22 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.adapters.sender.wheel import Wheel
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.outcome import CLOSED, OUT_OF_TIME, Answer, NotSent, Reason, Unknown
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from apiflux_grpc.engine.ports import Attempt, Clock
 
-_JSON: Final = {"content-type": "application/json"}
+_JSON: Final = Headers.of({"content-type": "application/json"})
 _OK: Final = (200, _JSON, b'{"ok":true}')
 _FAILED: Final = (500, _JSON, b'{"ok":false}')
 _LATE: Final = Unknown("no answer in time", Reason.TIMEOUT)
 _CANCELLED: Final = Unknown("cancelled")
 
-_Response = tuple[int, "Mapping[str, str]", bytes]
+_Response = tuple[int, Headers, bytes]
 
 
 class SimulatedUpstream:
@@ -109,7 +110,7 @@ class SimulatedUpstream:
         wait = self._full_until(attempt.key.label, now) - now if self._limits else 0
         if wait > 0:
             seconds = -(-wait // SECOND)
-            return 429, {**_JSON, "retry-after": str(seconds)}, b'{"ok":false}'
+            return 429, Headers.of({**_JSON, "retry-after": str(seconds)}), b'{"ok":false}'
         return _FAILED if self._error_rate and self._draw() < self._error_rate else _OK
 
     def _full_until(self, label: str, now: int) -> int:

@@ -6,11 +6,8 @@ which methods may be repeated stands here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 # Set by the sender, or of the connection: neither a call nor a setting may set them.
 SENDER_HEADERS: Final = frozenset(
@@ -34,14 +31,18 @@ SENDER_HEADERS: Final = frozenset(
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
+# Names and values in the caller's order, repeats included.
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One outbound request. `timeout` is ns; None: the pool's."""
 
     method: str = "GET"
     path: str = "/"
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Pairs = ()
+    headers: Pairs = ()
     body: bytes = b""
     timeout: int | None = None
     idempotent: bool = True

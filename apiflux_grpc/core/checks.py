@@ -21,7 +21,7 @@ from apiflux_grpc.core.model import RETRY_REASONS, Counts, HeaderKey, RetryPolic
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.model import Pool
 
@@ -80,8 +80,8 @@ class Checks:
         id: str,
         method: str,
         path: str,
-        headers: Mapping[str, str],
-        query: Mapping[str, str],
+        headers: Sequence[tuple[str, str]],
+        query: Sequence[tuple[str, str]],
         timeout: int | None,
         cost: int | None,
     ) -> list[Fault]:
@@ -97,8 +97,8 @@ class Checks:
             faults += self._allowed(path)
         if headers:
             faults += self._headers(headers)
-        if query and self._reserved_query is not None and self._reserved_query in query:
-            faults.append(Fault("query", f"has {self._reserved_query!r}, which carries the pool's key; remove it"))
+        if query and self._reserved_query is not None:
+            faults += self._query(query, self._reserved_query)
         if timeout is not None and not 0 < timeout <= self._pool.timeout:
             longest = self._pool.timeout / SECOND
             faults.append(Fault("timeout", f"is {timeout / SECOND:g} s; set more than 0 and at most {longest:g} s"))
@@ -113,22 +113,29 @@ class Checks:
         prefixes = ", ".join(self._pool.allow_paths)
         return [Fault("path", f"is not allowed: paths of pool {self._pool.name!r} start with {prefixes}")]
 
-    def _headers(self, headers: Mapping[str, str]) -> list[Fault]:
+    def _headers(self, headers: Iterable[tuple[str, str]]) -> list[Fault]:
         faults = []
-        seen: set[str] = set()
-        for name, value in headers.items():
-            lower = name.lower()
-            field = f"headers[{name[:64]!r}]"
+        for place, (name, value) in enumerate(headers):
+            at, shown = f"headers[{place}]", name[:64]
             if not _TOKEN(name):
-                faults.append(Fault(field, "is not a header name; use letters, digits and !#$%&'*+-.^_`|~"))
-            elif lower in self._reserved_headers:
-                faults.append(Fault(field, "is set by the service; remove it"))
-            elif lower in seen:
-                faults.append(Fault(field, "is set twice, in upper and lower case; remove one of them"))
+                faults.append(
+                    Fault(f"{at}.name", f"{shown!r} is not a header name; use A-Z, a-z, 0-9, !#$%&'*+-.^_`|~")
+                )
+            elif name.lower() in self._reserved_headers:
+                faults.append(Fault(f"{at}.name", f"{shown!r} is set by the service; remove it"))
             if not _VALUE(value):
-                faults.append(Fault(field, "has a control or non-ASCII character; use printable ASCII and tabs"))
-            seen.add(lower)
+                faults.append(
+                    Fault(f"{at}.value", "has a control or non-ASCII character; use printable ASCII and tabs")
+                )
         return faults
+
+    @staticmethod
+    def _query(query: Iterable[tuple[str, str]], reserved: str) -> list[Fault]:
+        return [
+            Fault(f"query[{place}].name", f"is {reserved!r}, which carries the pool's key; remove it")
+            for place, (name, _) in enumerate(query)
+            if name == reserved
+        ]
 
     def _cost(self, field: str, cost: int) -> list[Fault]:
         if cost < 0:

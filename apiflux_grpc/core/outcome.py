@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from apiflux_grpc.core.headers import Headers
 
 
 class Reason(Enum):
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
     """A whole, valid head came. `fault` says if the body didn't; `answered_at` (ns) is when the status line came."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
     answered_at: int
     truncated: bool = False
@@ -120,4 +120,4 @@ class Result(NamedTuple):
         outcome = self.outcome
         if not isinstance(outcome, Answer):
             return 256
-        return 256 + len(outcome.body) + 32 * len(outcome.headers)
+        return 256 + len(outcome.body) + 32 * len(outcome.headers.names)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, SECOND
 from apiflux_grpc.engine.pump import STARTS
@@ -115,7 +116,7 @@ class _Simulation:
     def _settle(self, now: int) -> None:
         while self._ending and self._ending[0][0] <= now:
             _, _, permit, drawn = heappop(self._ending)
-            outcome = Answer(drawn.status, {}, b"", now)
+            outcome = Answer(drawn.status, NO_HEADERS, b"", now)
             result = self._dispatcher.settle(permit, outcome, now, _WALL, drawn.draw)
             if result is not None:
                 self._run.ended_one(permit.batch.id, result, now)

@@ -83,8 +83,8 @@ def call_of(message: pb.Call) -> Call:
     return Call(
         method=method,
         path=message.path or "/",
-        query=dict(message.query) if message.query else {},
-        headers=dict(message.headers) if message.headers else {},
+        query=tuple(message.query.items()) if message.query else (),
+        headers=tuple(message.headers.items()) if message.headers else (),
         body=message.body,
         timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
         idempotent=message.idempotent if message.HasField("idempotent") else method in IDEMPOTENT_METHODS,
@@ -98,8 +98,8 @@ def check_call(checks: Checks, call: pb.Call) -> list[Fault]:
         call.id,
         call.method,
         call.path,
-        call.headers,
-        call.query,
+        list(call.headers.items()) if call.headers else (),
+        list(call.query.items()) if call.query else (),
         _nanoseconds(call.timeout) if call.HasField("timeout") else None,
         call.cost if call.HasField("cost") else None,
     )

@@ -13,6 +13,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.outcome import CANCELLED, Answer, NotSent, Unknown
 from apiflux_grpc.core.units import MICROSECOND
 
@@ -120,7 +121,7 @@ class FakeUpstream:
         """An answer comes now; the attempt is sent first if it wasn't."""
         if attempt not in self._sent:
             self.send(attempt)
-        self._end(attempt, Answer(status, headers or {}, body, self._clock(), truncated, fault))
+        self._end(attempt, Answer(status, Headers.of(headers or {}), body, self._clock(), truncated, fault))
 
     def fail(self, attempt: Attempt, outcome: NotSent | Unknown) -> None:
         """The attempt ends without an answer."""

@@ -6,7 +6,7 @@ Every text that they can say, and its field, is in tests/server/test_wire.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
@@ -26,13 +26,13 @@ def found(
     *,
     id: str = "",
     method: str = "",
-    headers: Mapping[str, str] | None = None,
-    query: Mapping[str, str] | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+    query: Sequence[tuple[str, str]] = (),
     timeout: int | None = None,
     cost: int | None = None,
 ) -> list[str]:
     """The fields in which a call is wrong."""
-    return [fault.field for fault in CHECKS.call(id, method, path, headers or {}, query or {}, timeout, cost)]
+    return [fault.field for fault in CHECKS.call(id, method, path, headers, query, timeout, cost)]
 
 
 def right(path: str) -> bool:
@@ -70,15 +70,15 @@ def test_a_long_path_takes_no_time_that_matters(piece: str, end: str) -> None:
 
 def test_one_call_may_be_wrong_in_every_field() -> None:
     """Each fault is told, with the field from the call that has it."""
-    call = found("..", id="x" * 257, method="get", headers={"Host": "a", "b": "\n"}, timeout=0, cost=-1)
-    assert call == ["id", "method", "path", "headers['Host']", "headers['b']", "timeout", "cost"]
+    call = found("..", id="x" * 257, method="get", headers=[("Host", "a"), ("b", "\n")], timeout=0, cost=-1)
+    assert call == ["id", "method", "path", "headers[0].name", "headers[1].value", "timeout", "cost"]
     assert Fault("path", "is wrong").of("calls[3]") == ("calls[3].path", "is wrong")
 
 
 def test_what_is_left_out_is_right() -> None:
     """No method is GET, no path is the root, no cost is 1."""
     assert found("") == []
-    assert found(method="PATCH", headers={"X-A": ""}, query={"api_key": "a"}, timeout=POOL.timeout, cost=0) == []
+    assert found(method="PATCH", headers=[("X-A", "")], query=[("api_key", "a")], timeout=POOL.timeout, cost=0) == []
 
 
 def test_an_id_is_free_again_when_it_was_released() -> None:

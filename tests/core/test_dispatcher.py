@@ -14,6 +14,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import MOST_LATE, Dispatcher
 from apiflux_grpc.core.events import KeyBlocked, KeyRejected, NothingUsable, UpstreamFailing
+from apiflux_grpc.core.headers import NO_HEADERS, Headers
 from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import CANCELLED, LATE, Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
 from apiflux_grpc.core.permit import Permit
@@ -56,7 +57,7 @@ class Desk:
 
     def answer(self, permit: Permit, status: int = 200, **headers: str) -> Result | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.end(permit, Answer(status, named, b"", self.now))
+        return self.end(permit, Answer(status, Headers.of(named), b"", self.now))
 
 
 def test_a_call_goes_out_and_has_its_result() -> None:
@@ -98,7 +99,7 @@ def test_a_503_that_says_when_is_tried_then_and_not_before() -> None:
     assert len(desk.assign()) == 1
 
 
-@pytest.mark.parametrize("outcome", [Unknown("reset"), Answer(500, {}, b"", 0)])
+@pytest.mark.parametrize("outcome", [Unknown("reset"), Answer(500, NO_HEADERS, b"", 0)])
 def test_what_may_have_run_is_not_sent_again(outcome: Outcome) -> None:
     """At most once unless idempotent: the failure is the result."""
     desk, batch = Desk(), batch_of(1, idempotent=False)

@@ -25,6 +25,7 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, largest
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.fields import HeaderField
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
@@ -270,15 +271,15 @@ class Work(World[Flying]):
             return Unknown("no answer")
         headers = {} if plan.share == 4 else {"x-cost": str(flying.actual)}
         if plan.fate == "429":
-            return Answer(429, {**headers, "retry-after": "1"}, b"", flying.answered)
+            return Answer(429, Headers.of({**headers, "retry-after": "1"}), b"", flying.answered)
         if plan.fate == "rejected":
-            return Answer(401, headers, b"", flying.answered)
+            return Answer(401, Headers.of(headers), b"", flying.answered)
         if plan.told is not None:
             counts, left, lasts = plan.told
             unit = "requests" if counts is Counts.CALLS else "tokens"
             told = {f"x-ratelimit-remaining-{unit}": str(left), f"x-ratelimit-reset-{unit}": f"{lasts // SECOND}s"}
             headers = {**headers, **told}
-        return Answer(200 if plan.again is None else 404, headers, b"", flying.answered)
+        return Answer(200 if plan.again is None else 404, Headers.of(headers), b"", flying.answered)
 
     # -- the naive model ----------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
@@ -268,7 +269,7 @@ class Work(World[Flying]):
             return NotSent(Cause.UNREACHABLE, "refused")
         if flying.answered is None:
             return Unknown("no answer")
-        return Answer(200 if flying.plan.again is None else 404, {}, b"", flying.answered)
+        return Answer(200 if flying.plan.again is None else 404, NO_HEADERS, b"", flying.answered)
 
     # -- the naive model ----------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Unknown
 from apiflux_grpc.core.verdict import KeyVerdict, UpstreamVerdict, Verdicts
 
@@ -15,7 +16,7 @@ TWO_HUNDREDS: Final = ((200, 299),)
 
 
 def answer(status: int, fault: Reason | None = None) -> Answer:
-    return Answer(status, {}, b"", 0, fault=fault)
+    return Answer(status, NO_HEADERS, b"", 0, fault=fault)
 
 
 @pytest.mark.parametrize(

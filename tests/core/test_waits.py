@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.model import Key, Limit
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
@@ -22,7 +23,7 @@ def key_of(*pers: int) -> Key:
 
 
 def refusal(header: str | None = None) -> Answer:
-    return Answer(429, {} if header is None else {"retry-after": header}, b"", 0)
+    return Answer(429, Headers.of({} if header is None else {"retry-after": header}), b"", 0)
 
 
 @pytest.mark.parametrize(

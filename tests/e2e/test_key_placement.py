@@ -274,5 +274,5 @@ async def test_a_call_s_own_query_goes_beside_the_key(world: World, place: str) 
         if place == "query":
             with pytest.raises(InvalidRequest) as refused:
                 await read(client.process([Call("/q", query={"api_key": "x"})], pool=pool))
-            assert [at for at, _ in refused.value.violations] == ["calls[0].query"]
+            assert [at for at, _ in refused.value.violations] == ["calls[0].query[0].name"]
             assert len(gossip.arrivals) == 1

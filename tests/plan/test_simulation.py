@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Limit, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -62,7 +63,7 @@ class DrawnUpstream:
             at, _, attempt, status = heappop(self._ending)
             assert isinstance(attempt.handle, float)
             self._spread.append(attempt.handle)
-            attempt.done(Answer(status, {}, b"", at))
+            attempt.done(Answer(status, NO_HEADERS, b"", at))
 
     def cancel(self, attempt: Attempt) -> None:
         raise AssertionError("nothing is cancelled here")

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
@@ -74,7 +75,7 @@ class Bulky:
     def _answer(self, attempt: Attempt) -> None:
         now = attempt.permit.taken_at
         attempt.sent(now)
-        attempt.done(Answer(200, {}, self._body, now))
+        attempt.done(Answer(200, NO_HEADERS, self._body, now))
 
     def cancel(self, attempt: Attempt) -> None:
         """It is answered in the same pass."""

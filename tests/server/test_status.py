@@ -22,6 +22,7 @@ from apiflux_grpc.core.errors import (
     TooManyBytes,
     TooManyCalls,
 )
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.status import pushback, result_error, status_of
@@ -180,7 +181,7 @@ RESULTS: list[tuple[Outcome | None, Reason, int, bool, str, str]] = [
     (Unknown("cut"), Reason.UNKNOWN, 1, True, "UNKNOWN", "cut"),
     (Unknown("late", Reason.TIMEOUT), Reason.TIMEOUT, 1, True, "DEADLINE_EXCEEDED", "late"),
     (
-        Answer(200, {}, b"", 0, fault=Reason.BODY_CUT),
+        Answer(200, NO_HEADERS, b"", 0, fault=Reason.BODY_CUT),
         Reason.BODY_CUT,
         1,
         True,

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Reply(NamedTuple):
     """An answer, as it came.
 
-    `headers` by name in lower case, the values of one name joined; `answered_at`: its head came (ns); `truncated`: the
-    body went over the cap, and this is a little more than the cap; `fault`: why the body isn't whole.
+    `names` of its headers, in lower case, and `values`, one for each name; `answered_at`: its head came (ns);
+    `truncated`: the body went over the cap, and this is a little more than the cap; `fault`: why the body isn't whole.
     """
 
     # A tuple, since one is made per call: a class with slots costs more than twice as much.
     status: int
-    headers: dict[bytes, bytes]
+    names: list[bytes]
+    values: list[bytes]
     body: bytes
     answered_at: int
     truncated: bool

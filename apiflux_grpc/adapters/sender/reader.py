@@ -42,13 +42,14 @@ class Reader:
         "_framed",
         "_head_cap",
         "_head_only",
-        "_headers",
         "_keep_alive",
+        "_names",
         "_parser",
         "_pieces",
         "_received",
         "_size",
         "_status",
+        "_values",
         "_whole",
     )
 
@@ -69,7 +70,8 @@ class Reader:
     def reset(self) -> None:
         """Forget the last answer: a connection may be idle for long, and a body large."""
         self._status = 0  # of the final answer, once its head is whole
-        self._headers: dict[bytes, bytes] = {}
+        self._names: list[bytes] = []  # of headers, in lower case, as often as they came
+        self._values: list[bytes] = []
         self._answered_at = 0
         self._framed = False  # its head says where its body ends
         self._whole = False
@@ -134,7 +136,7 @@ class Reader:
 
     def _reply(self, fault: Reason | None, truncated: bool = False) -> Reply:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        return Reply(self._status, self._headers, body, self._answered_at, truncated, fault)
+        return Reply(self._status, self._names, self._values, body, self._answered_at, truncated, fault)
 
     # -- the parser's callbacks ---------------------------------------------------------------
 
@@ -145,12 +147,8 @@ class Reader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status:
             return  # a trailer: taken for a header, it could change what was decided by the head
-        name, value = name.lower(), value.strip(b" \t")
-        headers = self._headers
-        if name in headers:
-            headers[name] = b"%b, %b" % (headers[name], value)
-        else:
-            headers[name] = value
+        self._names.append(name.lower())
+        self._values.append(value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -158,7 +156,8 @@ class Reader:
         if status < 100 or not self._parser.get_http_version().startswith("1."):
             raise _Stop
         if 100 <= status < 200 and status != 101:
-            self._headers = {}  # an interim answer, RFC 9110, section 15.2: the one that counts is still to come
+            # An interim answer, RFC 9110, section 15.2: the one that counts is still to come.
+            self._names, self._values = [], []
             return
         if self._received > self._head_cap + SLACK:
             raise _Stop
@@ -170,10 +169,16 @@ class Reader:
             return
         # llhttp takes "gzip, chunked" for chunked and lets a 101 pass. We asked for neither, and what follows can't be
         # told from a whole body.
-        coding = self._headers.get(b"transfer-encoding")
-        if status == 101 or (coding is not None and coding.lower() != b"chunked"):
+        names = self._names
+        coded = b"transfer-encoding" in names
+        if status == 101 or (coded and not self._chunked()):
             raise _Stop
-        self._framed = coding is not None or b"content-length" in self._headers or status in (204, 304)
+        self._framed = coded or b"content-length" in names or status in (204, 304)
+
+    def _chunked(self) -> bool:
+        names = self._names
+        coding = self._values[names.index(b"transfer-encoding")]
+        return coding.lower() == b"chunked" and names.count(b"transfer-encoding") == 1
 
     def on_body(self, data: bytes) -> None:
         if self._whole:

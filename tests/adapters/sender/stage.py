@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from apiflux_grpc.adapters.http_settings import HttpSettings
 from apiflux_grpc.adapters.sender.connection import Connection
 from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
-from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.call import Call, Pairs
 from apiflux_grpc.core.model import Key
 from apiflux_grpc.core.outcome import Answer, NotSent, Outcome, Unknown
 from apiflux_grpc.core.units import SECOND
@@ -87,15 +87,14 @@ class Stage:
         path: str = "/",
         method: str = "GET",
         body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
+        headers: Pairs = (),
+        query: Pairs = (),
         timeout: int = LONG,
         send_by: int | None = None,
     ) -> Told:
         number = f"{len(self.told):06}"
-        told = Told(
-            number, Call(method, path, {**(query or {}), "n": number}, headers or {}, body), timeout, self.clock()
-        )
+        call = Call(method, path, (*query, ("n", number)), headers, body)
+        told = Told(number, call, timeout, self.clock())
         told.send_by = send_by
         self.told.append(told)
         self.upstream.begin(told)

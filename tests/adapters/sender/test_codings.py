@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from apiflux_grpc.adapters import decoding
+from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.outcome import Reason
 from tests.adapters.sender.answers.row import S
 from tests.adapters.sender.stage import World
@@ -133,6 +134,6 @@ def test_many_members_cost_what_their_bytes_cost(monkeypatch: pytest.MonkeyPatch
 
     body = GZIP + gzip.compress(b"x" * 2000, 0) * 1000
     monkeypatch.setattr(zlib, "decompressobj", Counting)
-    text, fault = decoding.decode({"content-encoding": "gzip"}, body, 1 << 24, False, None)
+    _, text, fault = decoding.decode(Headers.of({"content-encoding": "gzip"}), body, 1 << 24, False, None)
     assert (text, fault) == (A + b"x" * 2_000_000, None)
     assert given < 4 * len(body)

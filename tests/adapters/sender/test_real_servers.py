@@ -48,7 +48,7 @@ class Visit:
 
     async def call(self, path: str, method: str = "GET", body: bytes = b"", **query: str) -> Answer:
         number = f"{next(numbers):06}"
-        told = Told(number, Call(method, path, {"n": number, **query}, {}, body), 60 * SECOND)
+        told = Told(number, Call(method, path, (("n", number), *query.items()), body=body), 60 * SECOND)
         self.told.append(told)
         self.upstream.begin(told)
         outcome = await told.over()

@@ -16,8 +16,8 @@ def test_the_request(both: World) -> None:
 
     async def go() -> None:
         async with both.stage(key_in=HeaderKey("Authorization", "Bearer "), user_agent="apiflux/1") as stage:
-            query = {"q": "a b&c=%2F/\u00e9", "": ""}
-            await stage.answer("/a%2Fb%20c/%C3%A9", "POST", query=query, headers={"X-One": "1"}, body=b"\x00\xff")
+            query = (("q", "a b&c=%2F/\u00e9"), ("", ""))
+            await stage.answer("/a%2Fb%20c/%C3%A9", "POST", query=query, headers=(("X-One", "1"),), body=b"\x00\xff")
             (request,) = stage.server.requests
             line, *fields = request.head.decode().rstrip().split("\r\n")
             assert line == "POST /a%2Fb%20c/%C3%A9?q=a%20b%26c%3D%252F%2F%C3%A9&=&n=000000 HTTP/1.1"
@@ -49,11 +49,11 @@ def test_paths(both: World, path: str, target: str) -> None:
 
 def test_the_callers_headers(both: World) -> None:
     """A call may name its own User-Agent and type; the key and Accept-Encoding are ours, however they are spelled."""
-    headers = {"user-agent": "mine", "content-type": "a/b", "accept-encoding": "gzip", "x-api-key": "theirs"}
+    own = {"user-agent": "mine", "content-type": "a/b", "accept-encoding": "gzip", "x-api-key": "theirs"}
 
     async def go() -> None:
         async with both.stage() as stage:
-            await stage.answer("/", "POST", headers=headers, body=b"x")
+            await stage.answer("/", "POST", headers=tuple(own.items()), body=b"x")
             sent = stage.server.requests[0].head.lower()
             assert b"user-agent: mine\r\n" in sent
             assert b"content-type: a/b\r\n" in sent
@@ -69,7 +69,7 @@ def test_the_key_in_the_query(both: World) -> None:
 
     async def go() -> None:
         async with both.stage(key_in=QueryKey("api key")) as stage:
-            await stage.answer(query={"a": "1"})
+            await stage.answer(query=(("a", "1"),))
             line, headers = stage.server.requests[0].head.decode().split("\r\n", 1)
             assert line == f"GET /?a=1&n=000000&api%20key={quote(CANARY, safe='')} HTTP/1.1"
             assert "x-api-key" not in headers.lower()

@@ -47,6 +47,19 @@ def test_echoed_keys_are_masked(both: World) -> None:
     both.run(go())
 
 
+def test_a_key_in_a_repeated_header_is_masked(both: World) -> None:
+    """In each of its values; the others and their order stay."""
+
+    async def go() -> None:
+        async with both.stage() as stage:
+            stage.server.on("/echo", with_body(b"", "X-A: 1", f"X-Echo: {CANARY}", "X-A: 2", f"X-Echo: a {CANARY} b"))
+            answer = await stage.answer("/echo")
+            said = [("x-a", "1"), ("x-echo", "***"), ("x-a", "2"), ("x-echo", "a *** b"), ("content-length", "0")]
+            assert list(answer.headers.pairs) == said
+
+    both.run(go())
+
+
 def test_the_cap_cuts_no_key_in_two(both: World) -> None:
     """A key that lies across the body cap leaves no part of itself."""
     answer = with_body(b"x" * 95 + CANARY.encode() * 20)
