@@ -28,7 +28,7 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.engine.ports import Attempt, Upstream
-from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc.judge.limits import Limit as JudgeLimit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for

@@ -15,7 +15,7 @@ from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MILLISECOND, SECOND
-from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc.judge.limits import Limit as JudgeLimit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for

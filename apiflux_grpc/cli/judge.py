@@ -8,7 +8,10 @@ import typer
 
 
 def judge(
-    limit: Annotated[list[str], typer.Option("--limit", help="A limit of every key, MAX/DURATION, like 1000/60s.")],
+    limit: Annotated[
+        list[str],
+        typer.Option("--limit", help="A limit of every key: 1000/60s; 200000/60s:cost; :fixed, :bucket=DEPTH."),
+    ],
     key: Annotated[list[str], typer.Option("--key", help="A key that is accepted, KEY or LABEL=KEY.")],
     bind: Annotated[
         str, typer.Option("--bind", help="HOST:PORT to listen on; port 0 picks a free port.")
@@ -17,6 +20,13 @@ def judge(
         str, typer.Option(help="Where calls have their key: header:NAME, bearer or query:NAME.")
     ] = "header:X-API-Key",
     latency: Annotated[str, typer.Option(help="How long an answer takes, like 20ms or 10ms..50ms.")] = "0",
+    headers: Annotated[
+        str, typer.Option(help="Tell what is left of limits as this API does: ietf, openai, anthropic, github or none.")
+    ] = "none",
+    cost: Annotated[
+        str, typer.Option(help="Where a call says what it costs: header:NAME or json:FIELD.")
+    ] = "header:X-Cost",
+    others: Annotated[float, typer.Option(help="The share of each key's limits that somebody else spends.")] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(help="A fault and its probability, like 500=0.01, hang=0.001 or '503;retry-after=2=0.05'."),
@@ -35,6 +45,7 @@ def judge(
     """
     from apiflux_grpc.judge import faults
     from apiflux_grpc.judge import options as tool
+    from apiflux_grpc.judge.limits import parse_limit
     from apiflux_grpc.judge.server import run_judge
 
     try:
@@ -42,11 +53,14 @@ def judge(
         keys = tool.parse_keys(key)
         options = tool.JudgeOptions(
             keys=keys,
-            limits=tuple(tool.parse_limit(text) for text in limit),
+            limits=tuple(parse_limit(text) for text in limit),
             host=host,
             port=port,
             key_in=tool.parse_key_in(key_in),
             latency_ns=tool.parse_latency(latency),
+            headers=headers,
+            cost_in=tool.parse_cost_in(cost),
+            others=others,
             faults=faults.parse_chances(fault or ()),
             rejections=faults.parse_rejections(reject or (), keys),
             seed=seed,

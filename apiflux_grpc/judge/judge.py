@@ -15,10 +15,12 @@ from urllib.parse import unquote
 
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.chance import REJECTED, Faults, scripted
+from apiflux_grpc.judge.dialects import DIALECTS
 from apiflux_grpc.judge.faults import Fault
 from apiflux_grpc.judge.ledger import Ledger
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.report import Live, Report
+from apiflux_grpc.judge.telling import Teller
 
 TICK_NS: Final = 5_000_000
 
@@ -57,15 +59,21 @@ class Judge:
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.ledger = Ledger(options.keys, options.limits)
+        self._started = clock()
+        self.ledger = Ledger(options.keys, options.limits, options.others, self._started)
+        self.teller = Teller(DIALECTS[options.headers], options.limits, wall)
         self.lag = _Lag(clock)
         self.clock = clock
         self.wall = wall
         self._labels = frozenset(options.keys)
         self._faults = Faults(options.faults, options.rejections, options.seed)
         self._rejecting: set[str] = set()  # labels, on command
-        self._started = clock()
         self.key_in = options.key_in
+        self.key_header = b"" if options.key_in.kind == "query" else options.key_in.name.lower().encode()
+        self.counts_cost = any(limit.counts == "cost" for limit in options.limits)
+        kind, name = options.cost_in
+        self.cost_header = name.lower().encode() if self.counts_cost and kind == "header" else b""
+        self.cost_path = tuple(name.split(".")) if self.counts_cost and kind == "json" else None
         self.in_flight = 0
         self.connections: set[asyncio.Transport] = set()
         self._latency = tuple(ns / SECOND for ns in options.latency_ns)
@@ -96,6 +104,7 @@ class Judge:
         return 200, act()
 
     def report(self) -> Report:
+        self.ledger.pass_to(self.clock())
         return self.ledger.report(self.lag.read())
 
     def _report(self) -> Mapping[str, object]:
@@ -127,10 +136,10 @@ class Judge:
         return {"ok": True}
 
     def _reset(self) -> Mapping[str, object]:
-        self.ledger.reset()
+        self._started = self.clock()
+        self.ledger.reset(self._started)
         self.lag.reset()
         self._rejecting.clear()
-        self._started = self.clock()
         return {"ok": True}
 
     def _live(self) -> Mapping[str, object]:

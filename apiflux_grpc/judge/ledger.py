@@ -1,8 +1,8 @@
 """What the judge knows: every arrival, and what the limits say of it.
 
-The rule: in no half-open window (t, t+T] are more than N arrivals of one key accepted; an arrival exactly T after
-another isn't in one window with it. A rejected arrival occupies no window, but it did arrive, so it counts in the
-most arrivals that a key had in any window.
+The rule: an arrival is accepted if, with it, every limit of its key still holds (limits.py says what that means). A
+rejected arrival spends nothing, but it did arrive, so it counts in how full its key made a limit. Other users of a key
+(others.py) are always admitted and spend what they take; what the client did wrong is judged by its own arrivals alone.
 
 An arrival that the judge injects a fault into is accepted all the same: it did arrive, its key was good and it fitted,
 so it occupies a window, whatever it was answered. `accepted` counts it too, and the report counts its fault by kind.
@@ -15,105 +15,157 @@ or answers.
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from hashlib import blake2b
 from itertools import islice
 from typing import Final, NamedTuple
 
+from apiflux_grpc.judge.limits import Left, Limit, fullest, meter
+from apiflux_grpc.judge.others import Others
 from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
 
 EXAMPLES: Final = 5
 
 
-class Limit(NamedTuple):
-    """At most `max` arrivals in any half-open window of `per_ns` nanoseconds."""
-
-    max: int
-    per_ns: int
-
-
 class Verdict(NamedTuple):
-    """An HTTP status (200, 401 or 429) and, with 429, in how many nanoseconds there is room again."""
+    """An HTTP status (200, 401 or 429); with 429, in how many nanoseconds there is room again, and in which limit."""
 
     status: int
     retry_after_ns: int = 0
+    limit: Limit | None = None
 
 
 ACCEPTED: Final = Verdict(200)
 UNKNOWN_KEY: Final = Verdict(401)
 
 
-def most_in_any_window(stamps: Iterable[int], per_ns: int) -> int:
-    """The most of these sorted stamps that any half-open window of `per_ns` holds; one pass.
+class _History:
+    """What was admitted of one key, sorted, and what is left of each of its limits."""
 
-    Two pointers, the window never shrinking: it can only be beaten by one stamp more, so a single comparison with the
-    stamp `most` places before tells.
-    """
-    stamps = list(stamps)
-    most = 0
-    for at, stamp in enumerate(stamps):
-        if stamp - stamps[at - most] < per_ns:
-            most += 1
-    return most
+    def __init__(self, limits: tuple[Limit, ...]) -> None:
+        self.stamps = array("q")
+        self._sums = array("q", [0]) if any(limit.counts == "cost" for limit in limits) else None
+        self._meters = [meter(limit, self.stamps, self._sums) for limit in limits]
 
+    def refusal(self, now: int, cost: int, own: Sequence[int]) -> Verdict | None:
+        """Why this arrival doesn't fit; None: it does. `own` are the client's stamps, others' windows may overflow."""
+        stamps = self.stamps
+        late = bool(stamps) and now < stamps[-1]
+        worst = None
+        most = 0
+        for each in self._meters:
+            if late:
+                wait = max(1, each.wait(now, cost)) if each.breaks(now, cost, own) else 0
+            else:
+                wait = each.wait(now, cost)
+            if wait > most:
+                worst, most = each.limit, wait
+        return Verdict(429, most, worst) if worst else None
 
-@dataclass(slots=True)
-class _Account:
-    """The arrivals of one key. `accepted` is kept sorted: the Nth last of it says whether N more fit."""
-
-    label: str
-    accepted: "array[int]" = field(default_factory=lambda: array("q"))
-    rejected: "array[int]" = field(default_factory=lambda: array("q"))
-    faults: Counter[str] = field(default_factory=Counter)
-
-    def wait(self, limits: tuple[Limit, ...], now: int) -> int:
-        """In how many nanoseconds an arrival fits into every window; 0: it fits now."""
-        stamps = self.accepted
-        count = len(stamps)
-        if count and now < stamps[-1]:
-            limits = tuple(limit for limit in limits if self._breaks(limit, now))
-        wait = 0
-        for most, per_ns in limits:
-            if count >= most and (until := stamps[count - most] + per_ns - now) > wait:
-                wait = until
-        return wait
-
-    def _breaks(self, limit: Limit, now: int) -> bool:
-        """Whether an arrival told late would put one too many into a window on either side of it."""
-        at = bisect_right(self.accepted, now)
-        around = [*self.accepted[max(0, at - limit.max) : at], now, *self.accepted[at : at + limit.max]]
-        return most_in_any_window(around, limit.per_ns) > limit.max
-
-    def accept(self, now: int) -> None:
-        stamps = self.accepted
+    def add(self, now: int, cost: int) -> None:
+        stamps, sums = self.stamps, self._sums
         if stamps and now < stamps[-1]:
-            stamps.insert(bisect_right(stamps, now), now)
+            place = bisect_right(stamps, now)
+            stamps.insert(place, now)
+            if sums is not None:
+                sums.insert(place + 1, sums[place] + cost)
+                for at in range(place + 2, len(sums)):
+                    sums[at] += cost
         else:
+            place = len(stamps)
             stamps.append(now)
+            if sums is not None:
+                sums.append(sums[place] + cost)
+        for each in self._meters:
+            each.added(place)
 
-    def report(self, limits: tuple[Limit, ...]) -> KeyReport:
-        arrivals = sorted([*self.accepted, *self.rejected])
+    def left(self, now: int) -> list[Left]:
+        if self.stamps:
+            now = max(now, self.stamps[-1])
+        return [each.left(now) for each in self._meters]
+
+    def costs(self) -> list[int]:
+        sums = self._sums
+        assert sums is not None
+        return [sums[at + 1] - sums[at] for at in range(len(self.stamps))]
+
+
+class _Account:
+    """The arrivals of one key: the client's own, and with others (`all`) those too."""
+
+    def __init__(self, label: str, limits: tuple[Limit, ...], others: Others | None) -> None:
+        self.label = label
+        self._limits = limits
+        self._others = others
+        self.own = _History(limits)
+        self.all = _History(limits) if others else self.own
+        self.rejected = array("q")
+        self._rejected_costs = array("q")  # of the same arrivals
+        self.rejected_for_others = 0
+        self.others = 0
+        self.faults: Counter[str] = Counter()
+
+    def pass_to(self, now: int) -> None:
+        """Others' calls up to `now` arrive."""
+        if self._others:
+            for at in self._others.due(self.others, now):
+                self.all.add(at, self._others.cost)
+                self.others += 1
+
+    def arrive(self, now: int, cost: int) -> Verdict:
+        self.pass_to(now)
+        own = self.own
+        refusal = self.all.refusal(now, cost, own.stamps)
+        if refusal is not None:
+            self.rejected.append(now)
+            self._rejected_costs.append(cost)
+            if self._others and own.refusal(now, cost, own.stamps) is None:
+                self.rejected_for_others += 1
+            return refusal
+        own.add(now, cost)
+        if self._others:
+            self.all.add(now, cost)
+        return ACCEPTED
+
+    def report(self) -> KeyReport:
+        own = self.own.stamps
+        stamps: Sequence[int] = sorted([*own, *self.rejected])
+        costs: list[int] | None = None
+        if any(limit.counts == "cost" for limit in self._limits):
+            rejected = zip(self.rejected, self._rejected_costs, strict=True)
+            arrivals = sorted([*zip(own, self.own.costs(), strict=True), *rejected])
+            costs = [cost for _, cost in arrivals]
         return KeyReport(
             self.label,
-            len(self.accepted),
+            len(own),
             len(self.rejected),
-            tuple(LimitReport(*limit, most_in_any_window(arrivals, limit.per_ns)) for limit in limits),
+            tuple(
+                LimitReport.of(limit, fullest(limit, stamps, costs if limit.counts == "cost" else None))
+                for limit in self._limits
+            ),
             dict(self.faults),
+            self.others,
+            self.rejected_for_others,
         )
 
 
 class Ledger:
-    """Owns what is recorded. `keys` maps labels to secrets; `limits` hold for each key by itself."""
+    """Owns what is recorded. `keys` maps labels to secrets; `limits` hold for each key by itself.
 
-    def __init__(self, keys: Mapping[str, str], limits: Iterable[Limit]) -> None:
+    `others` is the share of each key's limits that somebody else spends, from `start` (ns) on.
+    """
+
+    def __init__(self, keys: Mapping[str, str], limits: Iterable[Limit], others: float = 0.0, start: int = 0) -> None:
         self._keys = dict(keys)
         self._limits = tuple(limits)
-        self.reset()
+        self._share = Fraction(str(others))
+        self.reset(start)
 
-    def reset(self) -> None:
-        """Forget every arrival."""
-        self._accounts = {secret: _Account(label) for label, secret in self._keys.items()}
+    def reset(self, start: int = 0) -> None:
+        """Forget every arrival; others begin anew at `start`."""
+        others = Others(self._share, self._limits, start) if self._share and self._limits else None
+        self._accounts = {secret: _Account(label, self._limits, others) for label, secret in self._keys.items()}
         self._unknown_arrivals = 0
         self._unknown_keys: set[bytes] = set()
         # The first accepted attempt of each call. Strings to integers: the garbage collector need not walk it.
@@ -126,23 +178,29 @@ class Ledger:
     def __repr__(self) -> str:
         return f"<Ledger keys={[*self._keys]} limits={[tuple(limit) for limit in self._limits]}>"
 
-    def arrive(self, call_id: str, key: str, attempt: int, now: int) -> Verdict:
+    def arrive(self, call_id: str, key: str, attempt: int, now: int, cost: int = 1) -> Verdict:
         """Record one arrival and judge it. `key` is the secret as it came, empty if none came.
 
         `attempt` is 0 if the call didn't say; it is reported as the first.
         """
+        verdict = self.admit(key, now, cost)
+        self.name(call_id, attempt, accepted=verdict is ACCEPTED)
+        return verdict
+
+    def admit(self, key: str, now: int, cost: int = 1) -> Verdict:
+        """The half of `arrive` that judges. Which call it was may be told later, by `name`."""
         account = self._accounts.get(key)
         if account is None:
             self._unknown_arrivals += 1
             self._unknown_keys.add(blake2b(key.encode(errors="backslashreplace"), digest_size=16).digest())
-            self._refuse(call_id)
             return UNKNOWN_KEY
-        if wait := account.wait(self._limits, now):
-            account.rejected.append(now)
-            self._refuse(call_id)
-            return Verdict(429, wait)
-        account.accept(now)
-        if call_id in self._attempts:
+        return account.arrive(now, cost)
+
+    def name(self, call_id: str, attempt: int, *, accepted: bool) -> None:
+        """The half of `arrive` that tells calls apart: which call an arrival was."""
+        if not accepted:
+            self._refused[call_id] = self._refused.get(call_id, 0) + 1
+        elif call_id in self._attempts:
             attempts = self._repeats.setdefault(call_id, [self._attempts[call_id]])
             if call_id not in self._excused or (attempt and attempt in attempts):
                 self._resent[call_id] = None
@@ -150,10 +208,15 @@ class Ledger:
             attempts.append(attempt)
         else:
             self._attempts[call_id] = attempt
-        return ACCEPTED
 
-    def _refuse(self, call_id: str) -> None:
-        self._refused[call_id] = self._refused.get(call_id, 0) + 1
+    def left(self, key: str, now: int) -> list[Left]:
+        """What is left of each limit of a configured key."""
+        return self._accounts[key].all.left(now)
+
+    def pass_to(self, now: int) -> None:
+        """Others' calls arrive up to `now`, as they also do before each arrival of their key."""
+        for account in self._accounts.values():
+            account.pass_to(now)
 
     def fault(self, call_id: str, key: str, kind: str) -> None:
         """Record that the arrival of this call which was accepted last gets a fault for an answer."""
@@ -162,7 +225,7 @@ class Ledger:
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Accepted and rejected arrivals so far, by label; cheap."""
-        return {each.label: (len(each.accepted), len(each.rejected)) for each in self._accounts.values()}
+        return {each.label: (len(each.own.stamps), len(each.rejected)) for each in self._accounts.values()}
 
     @property
     def unknown_arrivals(self) -> int:
@@ -174,7 +237,7 @@ class Ledger:
 
     def accepted_with(self, key: str) -> int:
         """How many arrivals with a configured key were accepted."""
-        return len(self._accounts[key].accepted)
+        return len(self._accounts[key].own.stamps)
 
     def accepted_of(self, call_id: str) -> int:
         """How many arrivals of a call were accepted."""
@@ -193,7 +256,7 @@ class Ledger:
         """Everything since the last reset. Takes about 0.2 s per million arrivals: ask when the run is over."""
         examples = {call_id: self._repeats[call_id] for call_id in self._resent} or self._repeats
         return Report(
-            keys=tuple(account.report(self._limits) for account in self._accounts.values()),
+            keys=tuple(account.report() for account in self._accounts.values()),
             unknown_arrivals=self._unknown_arrivals,
             unknown_keys=len(self._unknown_keys),
             seen_twice=len(self._repeats),

@@ -10,8 +10,9 @@ from typing import Final, Literal, NamedTuple, cast
 
 from apiflux_grpc.core import units
 from apiflux_grpc.core.units import parse_duration
+from apiflux_grpc.judge.dialects import DIALECTS
 from apiflux_grpc.judge.faults import Chance, Rejection
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 
 
 class KeyIn(NamedTuple):
@@ -21,7 +22,15 @@ class KeyIn(NamedTuple):
     name: str
 
 
+class CostIn(NamedTuple):
+    """Where a request says what it really costs: a header, or a field of its JSON body with dots between the names."""
+
+    kind: Literal["header", "json"]
+    name: str
+
+
 X_API_KEY: Final = KeyIn("header", "X-API-Key")
+X_COST: Final = CostIn("header", "X-Cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,8 @@ class JudgeOptions:
     """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly.
 
     A fault comes after the latency. With a certificate and its key (PEM files) it speaks TLS, the control endpoints
-    too. Raises ValueError if a rejection's label is none of `keys`, or one of the two files is missing or unreadable.
+    too. Raises ValueError for an unknown dialect, a share that is none, a rejection whose label is none of `keys`, and
+    where one of the two files is missing or unreadable.
     """
 
     keys: Mapping[str, str] = field(repr=False)
@@ -41,6 +51,9 @@ class JudgeOptions:
     faults: tuple[Chance, ...] = ()  # by chance
     rejections: tuple[Rejection, ...] = ()
     seed: int = 0  # of `faults`
+    cost_in: CostIn = X_COST  # for limits of cost; a request that doesn't say costs 1
+    headers: str = "none"  # the dialect that answers tell their key's limits in
+    others: float = 0.0  # the share of each key's limits that a second user spends
     tls_cert: str | None = None
     tls_key: str | None = None
 
@@ -48,22 +61,15 @@ class JudgeOptions:
         for rejection in self.rejections:
             if rejection.label not in self.keys:
                 raise ValueError(f"rejections: no key has the label {rejection.label!r}")
+        if self.headers not in DIALECTS:
+            raise ValueError(f"headers: {self.headers!r} must be one of {', '.join(DIALECTS)}")
+        if not 0.0 <= self.others <= 1.0:
+            raise ValueError(f"others: {self.others} must be a share from 0 to 1, such as 0.5")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("TLS needs a certificate and its key; give both")
         for path in filter(None, (self.tls_cert, self.tls_key)):
             if not os.access(path, os.R_OK):
                 raise ValueError(f"{path} can't be read")
-
-
-def parse_limit(text: str) -> Limit:
-    """`1000/60s`: at most 1000 in any 60 seconds. Raises ValueError for any other form, a limit of cost too."""
-    try:
-        limit = units.parse_limit(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} {error}") from None
-    if limit.counts == "cost":
-        raise ValueError(f"{text!r} counts cost, and only calls are counted here; leave out `:cost`")
-    return Limit(limit.max, limit.per)
 
 
 def parse_latency(text: str) -> tuple[int, int]:
@@ -108,6 +114,14 @@ def parse_key_in(text: str) -> KeyIn:
     if kind not in ("header", "query") or not name:
         raise ValueError(f"{text!r} must be header:NAME, bearer or query:NAME")
     return KeyIn(cast("Literal['header', 'query']", kind), name)
+
+
+def parse_cost_in(text: str) -> CostIn:
+    """`header:NAME` or `json:FIELD.FIELD`. Raises ValueError for any other form."""
+    kind, _, name = text.partition(":")
+    if kind not in ("header", "json") or not all(name.split(".")):
+        raise ValueError(f"{text!r} must be header:NAME or json:FIELD, such as json:max_tokens")
+    return CostIn(cast("Literal['header', 'json']", kind), name)
 
 
 def parse_bind(text: str) -> tuple[str, int]:

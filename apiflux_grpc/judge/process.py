@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from apiflux_grpc.core.units import parse_address
 from apiflux_grpc.judge.faults import Chance, Fault, Rejection
-from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.options import JudgeOptions, KeyIn
+from apiflux_grpc.judge.limits import Limit
+from apiflux_grpc.judge.options import CostIn, JudgeOptions, KeyIn
 from apiflux_grpc.judge.report import Live, Report
 
 END_WITHIN: Final = 60  # seconds; a bound for a judge that hangs, far above what a busy machine needs
@@ -142,6 +142,7 @@ def from_line(line: str) -> tuple[JudgeOptions, int | None]:
     options = data["options"]
     options["limits"] = tuple(Limit(*limit) for limit in options["limits"])
     options["key_in"] = KeyIn(*options["key_in"])
+    options["cost_in"] = CostIn(*options["cost_in"])
     options["latency_ns"] = tuple(options["latency_ns"])
     options["faults"] = tuple(Chance(Fault(*fault), probability) for fault, probability in options["faults"])
     options["rejections"] = tuple(Rejection(*rejection) for rejection in options["rejections"])

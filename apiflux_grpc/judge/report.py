@@ -6,10 +6,11 @@ secret of a key. How the figures come about is in ledger.py.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from apiflux_grpc.core.units import format_duration
+from apiflux_grpc.judge.limits import Limit
 
 
 class Repeat(NamedTuple):
@@ -21,27 +22,60 @@ class Repeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitReport:
-    """The most arrivals of a key, accepted or rejected, in any window of one of its limits."""
+    """How full a key's own arrivals, accepted or rejected, made one of its limits at worst.
+
+    `most` counts what `counts` says: in any window, or what a bucket would have needed as its `depth`.
+    """
 
     max: int
     per_ns: int
     most: int
+    counts: str = "calls"
+    kind: str = "sliding"
+    depth: int = 0
+
+    @classmethod
+    def of(cls, limit: Limit, most: int) -> "LimitReport":
+        return cls(limit.max, limit.per_ns, most, limit.counts, limit.kind, limit.depth)
+
+    @property
+    def allowed(self) -> int:
+        """What a key may spend at once."""
+        return self.depth if self.kind == "bucket" else self.max
+
+    def words(self) -> str:
+        """As people say it: `9 of 10 in 5s (90.0%)`."""
+        of = f"{self.max} in" if self.kind != "bucket" else f"{self.depth} at once, {self.max} per"
+        return f"{self.most} of {of} {format_duration(self.per_ns)} ({self.ratio:.1%})"
 
     @property
     def ratio(self) -> float:
-        """`most` as a share of the limit: above 1.0 the limit was broken."""
-        return self.most / self.max
+        """`most` as a share of what is allowed: above 1.0 the limit was broken."""
+        return self.most / self.allowed
+
+    def violation(self) -> str:
+        """Plain words for a limit that was broken."""
+        what = "arrivals" if self.counts == "calls" else "in cost"
+        if self.kind == "bucket":
+            return f"{self.most} {what} at once, its bucket holds {self.depth}."
+        return f"{self.most} {what} within {format_duration(self.per_ns)}, its limit is {self.max}."
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What arrived with one configured key. `faults` counts by kind what the judge did to accepted arrivals."""
+    """What arrived with one configured key. `faults` counts by kind what the judge did to accepted arrivals.
+
+    `others` are the second user's calls, which nothing else here counts; `rejected_for_others` are those of `rejected`
+    that would have been accepted without them.
+    """
 
     label: str
     accepted: int
     rejected: int
     limits: tuple[LimitReport, ...]
     faults: Mapping[str, int] = field(default_factory=dict)
+    others: int = 0
+    rejected_for_others: int = 0
 
     @property
     def arrivals(self) -> int:
@@ -79,6 +113,16 @@ class Report:
         return sum(key.rejected for key in self.keys)
 
     @property
+    def others(self) -> int:
+        """The second user's calls."""
+        return sum(key.others for key in self.keys)
+
+    @property
+    def rejected_for_others(self) -> int:
+        """Those of `rejected` that would have been accepted without others."""
+        return sum(key.rejected_for_others for key in self.keys)
+
+    @property
     def faults(self) -> dict[str, int]:
         """The injected faults by kind. A whole request that was accepted and has none was answered 200."""
         return dict(sum((Counter(key.faults) for key in self.keys), Counter[str]()))
@@ -96,10 +140,10 @@ class Report:
     def violations(self) -> list[str]:
         """What the client did wrong, one plain sentence each."""
         found = [
-            f"{key.label}: {limit.most} arrivals within {format_duration(limit.per_ns)}, its limit is {limit.max}."
+            f"{key.label}: {limit.violation()}"
             for key in self.keys
             for limit in key.limits
-            if limit.most > limit.max
+            if limit.most > limit.allowed
         ]
         if self.resent:
             calls = "call" if self.resent == 1 else "calls"
@@ -118,6 +162,8 @@ class Report:
             "arrivals": self.arrivals,
             "accepted": self.accepted,
             "rejected": self.rejected,
+            "others": self.others,
+            "rejected_for_others": self.rejected_for_others,
             "unknown_arrivals": self.unknown_arrivals,
             "unknown_keys": self.unknown_keys,
             "faults": self.faults,
@@ -133,10 +179,9 @@ class Report:
                     "accepted": key.accepted,
                     "rejected": key.rejected,
                     "faults": {**key.faults},
-                    "limits": [
-                        {"max": limit.max, "per_ns": limit.per_ns, "most": limit.most, "ratio": limit.ratio}
-                        for limit in key.limits
-                    ],
+                    "others": key.others,
+                    "rejected_for_others": key.rejected_for_others,
+                    "limits": [{**asdict(limit), "ratio": limit.ratio} for limit in key.limits],
                 }
                 for key in self.keys
             ],
@@ -151,8 +196,13 @@ class Report:
                     key["label"],
                     key["accepted"],
                     key["rejected"],
-                    tuple(LimitReport(each["max"], each["per_ns"], each["most"]) for each in key["limits"]),
+                    tuple(
+                        LimitReport(**{name: value for name, value in each.items() if name != "ratio"})
+                        for each in key["limits"]
+                    ),
                     key["faults"],
+                    key["others"],
+                    key["rejected_for_others"],
                 )
                 for key in data["keys"]
             ),

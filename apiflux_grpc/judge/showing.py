@@ -2,7 +2,6 @@
 
 from typing import TextIO
 
-from apiflux_grpc.core.units import format_duration
 from apiflux_grpc.judge.report import Report
 
 
@@ -15,13 +14,16 @@ def print_report(report: Report, file: TextIO) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for key in report.keys:
-        most = "\n".join(
-            f"{each.most} of {each.max} in {format_duration(each.per_ns)} ({each.ratio:.1%})" for each in key.limits
-        )
+        most = "\n".join(limit.words() for limit in key.limits)
         table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
     console = Console(file=file, markup=False, highlight=False)
     console.print(table)
     console.print(f"{report.arrivals} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
+    if report.others:
+        console.print(
+            f"Others made {report.others} calls with the same keys; "
+            f"{report.rejected_for_others} of {report.rejected} rejections were because of them."
+        )
     if report.faults:
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items()))
         console.print(f"Faults injected into accepted arrivals: {faults}.")

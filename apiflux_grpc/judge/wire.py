@@ -35,15 +35,32 @@ def head(status: int, *fields: str) -> str:
     return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *fields, "", ""])
 
 
-def plain(status: int, body: Mapping[str, object], *, head_only: bool = False, fields: Iterable[str] = ()) -> bytes:
+def plain(
+    status: int,
+    body: Mapping[str, object],
+    *,
+    head_only: bool = False,
+    fields: Iterable[str] = (),
+    content_type: str = "application/json",
+) -> bytes:
     """An ordinary answer in JSON."""
     payload = json.dumps(body, separators=(",", ":"))
-    begin = head(status, "Content-Type: application/json", f"Content-Length: {len(payload)}", *fields)
+    begin = head(status, f"Content-Type: {content_type}", f"Content-Length: {len(payload)}", *fields)
+    return (begin if head_only else begin + payload).encode()
+
+
+def ok(cost: int | None, fields: Iterable[str], *, head_only: bool = False) -> bytes:
+    """The answer to a call that was accepted; with `cost`, as OpenAI tells it and in X-Cost. It is made often."""
+    payload = '{"ok":true}' if cost is None else f'{{"ok":true,"usage":{{"total_tokens":{cost}}}}}'
+    said = "".join(f"{field}\r\n" for field in fields)
+    if cost is not None:
+        said = f"X-Cost: {cost}\r\n{said}"
+    begin = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n{said}\r\n"
     return (begin if head_only else begin + payload).encode()
 
 
 CLOSE: Final = ("Connection: close",)
-OK: Final = plain(200, {"ok": True})
+OK: Final = ok(None, ())
 
 
 def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Callable[[], float]) -> Course:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from apiflux_grpc import charts
 from apiflux_grpc.core.model import Kind
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.judge.ledger import most_in_any_window
+from apiflux_grpc.judge.limits import most_in_any_window
 from apiflux_grpc.judge.report import LimitReport
 from apiflux_grpc.plan.capacity import capacity_of, capacity_of_all
 from apiflux_grpc.plan.held import held_back

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool
 from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
+from apiflux_grpc.judge.limits import parse_limit as parse_any_limit
 from apiflux_grpc.judge.options import parse_latency
-from apiflux_grpc.judge.options import parse_limit as parse_window
 from apiflux_grpc.plan.draws import Draws
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ def parse_batch(text: str) -> Arrival:
 
 def parse_limit(text: str) -> Limit:
     """`1000/60s`: a window limit. Raises ValueError for any other form."""
-    return Limit(*parse_window(text))
+    limit = parse_any_limit(text)
+    if limit.counts == "cost" or limit.kind != "sliding":
+        raise ValueError(f"{text!r}: a plan counts calls in sliding windows; write MAX/DURATION, such as 1000/60s")
+    return Limit(limit.max, limit.per_ns)
 
 
 def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_connections: int) -> Pool:

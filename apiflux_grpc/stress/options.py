@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 
 SECRETS: Final = {"key-1": "demo-secret-one", "key-2": "demo-secret-two", "key-3": "demo-secret-three"}
 

@@ -93,12 +93,14 @@ class ServedProcess:
         self._folder.cleanup()
 
 
-def config_for(base_url: str, limits: Iterable[tuple[int, int]], labels: list[str], extra: str = "") -> str:
+def config_for(
+    base_url: str, limits: Iterable[tuple[int, int, *tuple[object, ...]]], labels: list[str], extra: str = ""
+) -> str:
     """The TOML of a pool `default` in front of `base_url`; secrets come from the variables of `secrets_for`.
 
-    A limit is (max, period in ns), the period in whole milliseconds; `extra` is TOML of the pool.
+    A limit is (max, period in ns, ...), the period in whole milliseconds; `extra` is TOML of the pool.
     """
-    rows = ", ".join(f'{{ max = {most}, per = "{per_ns // 1_000_000}ms" }}' for most, per_ns in limits)
+    rows = ", ".join(f'{{ max = {most}, per = "{per_ns // 1_000_000}ms" }}' for most, per_ns, *_ in limits)
     keys = "".join(
         f'\n[[pools.default.keys]]\nlabel = "{label}"\nsecret_env = "STRESS_SECRET_{place}"\n'
         for place, label in enumerate(labels)

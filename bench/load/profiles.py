@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 
 KEYS: Final = 3
 _MS: Final = SECOND // 1000

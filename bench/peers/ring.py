@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 
 from apiflux_grpc.core.units import MILLISECOND, SECOND
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.report import Report

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from bench.peers.contest import Run, Work, compete
 

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.client import ApifluxError, Call, Client, Info, Pool, Result, Stream
 from apiflux_grpc.judge.faults import Chance
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.report import Report

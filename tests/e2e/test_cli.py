@@ -19,7 +19,7 @@ from apiflux_grpc import __version__
 from apiflux_grpc.__main__ import main
 from apiflux_grpc.cli.app import app
 from apiflux_grpc.client import ApifluxError, Call, SyncClient
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for

@@ -29,7 +29,7 @@ from grpc_health.v1.health import HealthServicer
 
 from apiflux_grpc.client import Call, Info, SyncClient, SyncStream
 from apiflux_grpc.judge.faults import Chance, Fault
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.server.health import SERVICE
 from tests.e2e.pairs import Front, Pair, ask, fronted, is_idle, keys_of, paired, pool_of
 

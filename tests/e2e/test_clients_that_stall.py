@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from apiflux_grpc.client import Call, Client
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from tests.e2e.pairs import (
     OWN_CONNECTION,
     Front,

@@ -21,7 +21,7 @@ from apiflux_grpc.client import Call, Client, Result
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.chance import Faults
 from apiflux_grpc.judge.faults import parse_chances
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.testing.served import ServedProcess
 from tests.e2e.pairs import (
     Pair,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 
@@ -103,7 +103,7 @@ def test_a_signal_ends_it_with_its_report(signum: signal.Signals) -> None:
     """At SIGTERM or SIGINT the report is a table on stderr, with labels; stdout had one line when it listened."""
     program = f"""
 import sys
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.server import run_judge
 sys.exit(run_judge(JudgeOptions(keys={{"alpha": {SECRET!r}}}, limits=(Limit(2, {MINUTE}),))))

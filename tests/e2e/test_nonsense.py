@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.client import Client, SyncClient
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.http2 import PREFACE, PSEUDO, SERVICE, SETTINGS, answer_to, frame, is_text, request_frames
 from tests.e2e.pairs import OWN_CONNECTION, Front, Pair, ask, fronted, gets, idle, name_of, run, until

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from apiflux_grpc.client import Client, Overloaded, Result, Retry
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.testing.served import ServedProcess
 from tests.e2e.pairs import (
     OWN_CONNECTION,

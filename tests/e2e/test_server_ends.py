@@ -10,7 +10,7 @@ import asyncio
 import pytest
 
 from apiflux_grpc.client import Call, Client, Result, Unavailable
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from tests.e2e.pairs import again, ask, gets, name_of, paired, posts, read, run, until
 
 SECOND = 1_000_000_000

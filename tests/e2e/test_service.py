@@ -29,7 +29,7 @@ from apiflux_grpc.client import (
     SyncClient,
     Unavailable,
 )
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for

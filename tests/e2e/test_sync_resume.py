@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from apiflux_grpc.client import Call, Result, SyncClient
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.testing.served import ServedProcess
 from tests.client.scripted import free_port
 from tests.e2e.pairs import judging, pool_toml

@@ -9,7 +9,7 @@ from apiflux_grpc.judge.answers import PIPELINE_CAP
 from apiflux_grpc.judge.faults import (
     ELSEWHERE,
 )
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from tests.judge.wires import MINUTE, OK, RST, SECOND, Wire, answers, request, statuses
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from apiflux_grpc.judge.connection import BODY_CAP, HEAD_CAP
 from apiflux_grpc.judge.judge import TICK_NS
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import (
     parse_key_in,
 )

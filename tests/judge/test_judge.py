@@ -9,7 +9,7 @@ from apiflux_grpc.judge.faults import (
     parse_chances,
     parse_rejections,
 )
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from tests.judge.wires import BETA, MINUTE, SECOND, Wire, request, statuses
 
 

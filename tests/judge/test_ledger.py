@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiflux_grpc.judge.ledger import Ledger, Limit, most_in_any_window
+from apiflux_grpc.judge.ledger import Ledger
+from apiflux_grpc.judge.limits import Limit, most_in_any_window
 from tests.judge.wires import MINUTE, SECRET
 
-limits = st.lists(st.builds(Limit, st.integers(1, 5), st.integers(1, 20)), max_size=3)
+limits = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 20)).map(lambda two: Limit(*two)), max_size=3)
 
 
 in_time = st.lists(st.integers(0, 8), max_size=40).map(lambda gaps: [sum(gaps[: at + 1]) for at in range(len(gaps))])

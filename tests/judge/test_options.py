@@ -10,8 +10,16 @@ from apiflux_grpc.judge.faults import (
     parse_chances,
     parse_rejections,
 )
-from apiflux_grpc.judge.ledger import Limit
-from apiflux_grpc.judge.options import JudgeOptions, parse_bind, parse_key_in, parse_keys, parse_latency, parse_limit
+from apiflux_grpc.judge.limits import Limit, parse_limit
+from apiflux_grpc.judge.options import (
+    CostIn,
+    JudgeOptions,
+    parse_bind,
+    parse_cost_in,
+    parse_key_in,
+    parse_keys,
+    parse_latency,
+)
 from apiflux_grpc.judge.process import from_line, to_line
 from tests.judge.wires import MINUTE, SECRET
 
@@ -19,8 +27,14 @@ from tests.judge.wires import MINUTE, SECRET
 @pytest.mark.parametrize(
     ("parse", "text", "meaning"),
     [
-        (parse_limit, "1000/60s", (1000, MINUTE)),
-        (parse_limit, "10/1.5m", (10, 3 * MINUTE // 2)),
+        (parse_limit, "1000/60s", Limit(1000, MINUTE)),
+        (parse_limit, "10/1.5m", Limit(10, 3 * MINUTE // 2)),
+        (parse_limit, "9/1m:cost", Limit(9, MINUTE, "cost")),
+        (parse_limit, "9/1m:fixed", Limit(9, MINUTE, "calls", "fixed")),
+        (parse_limit, "9/1m:bucket=4", Limit(9, MINUTE, "calls", "bucket", 4)),
+        (parse_limit, "9/1m:bucket=4:cost", Limit(9, MINUTE, "cost", "bucket", 4)),
+        (parse_cost_in, "header:X-Tokens", ("header", "X-Tokens")),
+        (parse_cost_in, "json:usage.max_tokens", ("json", "usage.max_tokens")),
         (parse_latency, "0", (0, 0)),
         (parse_latency, "20ms", (20_000_000, 20_000_000)),
         (parse_latency, "0..5ns", (0, 5)),
@@ -40,7 +54,12 @@ def test_options_are_read(parse: Callable[[Any], object], text: object, meaning:
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        *((parse_limit, text) for text in ("", "10", "0/1s", "-1/1s", "1.5/1s", "10/0s", "10/60", "10/1s:cost")),
+        *((parse_limit, text) for text in ("", "10", "0/1s", "-1/1s", "1.5/1s", "10/0s", "10/60")),
+        *(
+            (parse_limit, f"10/1s:{words}")
+            for words in ("", "costs", "cost:cost", "fixed:bucket=1", "bucket", "bucket=0")
+        ),
+        *((parse_cost_in, text) for text in ("", "json", "json:", "json:a..b", "query:a")),
         *((parse_latency, text) for text in ("", "5", "5ms..", "..5ms", "9ms..1ms")),
         *((parse_key_in, text) for text in ("", "header", "header:", "bearer:", "cookie:key")),
         *((parse_bind, text) for text in ("", "8900", ":8900", "host:", "host:x", "host:65536")),
@@ -48,7 +67,7 @@ def test_options_are_read(parse: Callable[[Any], object], text: object, meaning:
 )
 def test_a_bad_option_is_named(parse: Callable[[str], object], text: str) -> None:
     """An option that can't be read is refused with its text and the form that it must have."""
-    with pytest.raises(ValueError, match=r"must be|is missing|has no port|counts cost") as refused:
+    with pytest.raises(ValueError, match=r"must be|is missing|has no port") as refused:
         parse(text)
     assert repr(text) in str(refused.value)
 
@@ -72,6 +91,13 @@ def test_everything_reaches_a_process() -> None:
 
     texts = ["slow;size=2;every=1ms=0.5", "503;retry-date=1=0.25", "redirect;to=http://x/=0.1"]
     options = JudgeOptions(
-        {"a": "1"}, (Limit(1, 2),), faults=parse_chances(texts), rejections=parse_rejections(["a=1s..2s"], "a"), seed=5
+        {"a": "1"},
+        (Limit(1, 2), Limit(9, 3, "cost", "bucket", 4)),
+        faults=parse_chances(texts),
+        rejections=parse_rejections(["a=1s..2s"], "a"),
+        seed=5,
+        cost_in=CostIn("json", "n"),
+        headers="github",
+        others=0.25,
     )
     assert from_line(to_line(options, 3)) == (options, 3)

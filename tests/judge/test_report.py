@@ -6,7 +6,8 @@ import json
 import pytest
 
 from apiflux_grpc.judge.judge import Judge
-from apiflux_grpc.judge.ledger import Ledger, Limit
+from apiflux_grpc.judge.ledger import Ledger
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.report import Report
 from apiflux_grpc.judge.showing import print_report

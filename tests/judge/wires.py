@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from apiflux_grpc.judge.connection import Connection
 from apiflux_grpc.judge.judge import Judge
-from apiflux_grpc.judge.ledger import Limit
+from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 
 SECRET: Final = "canary-0b9e"

@@ -603,9 +603,9 @@ VARIANTS: Final = (
     ),
     Variant(
         "the judge lets one call too many pass",
-        "apiflux_grpc/judge/ledger.py",
-        "if count >= most and",
-        "if count > most and",
+        "apiflux_grpc/judge/limits.py",
+        "count + cost - self.limit.max if",
+        "count + cost - self.limit.max - 1 if",
         ("tests/judge/test_connection.py",),
     ),
     Variant(

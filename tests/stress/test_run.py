@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.judge.ledger import Limit as JudgeLimit
+from apiflux_grpc.judge.limits import Limit as JudgeLimit
 from apiflux_grpc.stress import run as stress
 from apiflux_grpc.stress.figures import Measured
 from apiflux_grpc.stress.options import Profile
