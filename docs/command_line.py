@@ -138,8 +138,12 @@ def _plain(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
+def _place(argument: Parameter) -> str:
+    return argument.metavar if argument.required else f"[{argument.metavar}]"
+
+
 def _usage(command: Command) -> str:
-    words = ["apiflux", command.name, *(one.metavar for one in command.parameters if not one.names)]
+    words = ["apiflux", command.name, *(_place(one) for one in command.parameters if not one.names)]
     words += [f"{one.names[0]} {one.takes}" for one in command.parameters if one.names and one.required]
     optional = any(one.names and not one.required for one in command.parameters)
     return " ".join(words) + (" [OPTIONS]" if optional else "")

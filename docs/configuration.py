@@ -16,7 +16,7 @@ from docs.common import DOCS, NOTICE, OutOfStep, cell
 from docs.settings import Section, environment, sections
 
 WORDS: Final = DOCS / "_settings.toml"
-TABLES: Final = ("table", "list of tables")
+TABLES: Final = ("table", "list of tables", "table, or list of tables")
 TITLES: Final = {"": "Top of the file", "server": "server", "stress": "stress", "pools": "pools.NAME"}
 FIGURES: Final[Mapping[str, object]] = {
     "KEY_HEADER": X_API_KEY.name,
@@ -33,6 +33,8 @@ INTRODUCTIONS: Final = {
     "pools.key_in": "Set `header` or `query`. See [Present the key](../howto/keys.md).",
     "pools.keys": "One `[[pools.NAME.keys]]` for each key.",
     "pools.groups": "One `[[pools.NAME.groups]]` for each group of keys that share limits.",
+    "pools.answers": "One `[[pools.NAME.answers]]` for each rule. The first rule that matches an answer says what it "
+    "means. See [Say what answers mean](../howto/answers.md).",
     "pools.cost_from": "Set one of the two. See [Count cost, not calls](../howto/costs.md).",
     "pools.retry": "See [Retry safely](../howto/retries.md).",
     "pools.simulator": "Only in a pool without `base_url`.",

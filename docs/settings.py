@@ -40,7 +40,6 @@ class Section:
 
 
 VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
-    "allowed_path": "path",
     "answer_header": "name of a header",
     "base_url": "URL",
     "bind": "HOST:PORT",
@@ -49,6 +48,8 @@ VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
     "latency": "two durations",
     "name": "name: A-Z, a-z, 0-9, dot, underscore, hyphen",
     "number": "whole number",
+    "one_or_many": "table, or list of tables",
+    "path_prefix": "path",
     "parameter": "name of a parameter",
     "prefix": "text",
     "proxy_url": "URL",
@@ -76,7 +77,7 @@ def _sections(key: str, model: type[BaseModel]) -> Iterator[Section]:
         name = info.alias or name
         table = _table_in(info.annotation)
         if table is None or key:
-            own.append(Setting(name, _value(info) if table is None else _tables(info.annotation), _default(info)))
+            own.append(Setting(name, _value(info) if table is None else _tables(info), _default(info)))
         if table is not None:
             inner.append((f"{key}.{name}" if key else name, table))
     if key or own:
@@ -93,8 +94,11 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
 
 
-def _tables(annotation: Any) -> str:
-    return "list of tables" if "list[" in str(annotation) else "table"
+def _tables(info: FieldInfo) -> str:
+    for one in info.metadata:
+        if isinstance(one, BeforeValidator):
+            return _validated(one.func)
+    return "list of tables" if "list[" in str(info.annotation) else "table"
 
 
 def _value(info: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""The command line: serve, process, stress, judge, plan, check-config; each in its file, put together here.
+"""The command line: serve, process, stress, judge, plan, check-config, presets; each in its file, put together here.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 success;
 1 an internal fault, or standard output that can't be written to; 2 bad usage, configuration or input, or a port in use;
@@ -18,6 +18,7 @@ from apiflux_grpc import __version__
 from apiflux_grpc.cli.check_config import check_config
 from apiflux_grpc.cli.judge import judge
 from apiflux_grpc.cli.plan import plan
+from apiflux_grpc.cli.presets import presets
 from apiflux_grpc.cli.process import process
 from apiflux_grpc.cli.serve import serve
 from apiflux_grpc.cli.streams import with_streams
@@ -65,7 +66,7 @@ def _main(
     configure(log_level.value, log_format.value)
 
 
-for command in (serve, process, stress, judge, plan, check_config):
+for command in (serve, process, stress, judge, plan, check_config, presets):
     app.command()(command)
 
 

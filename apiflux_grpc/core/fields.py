@@ -19,12 +19,20 @@ class HeaderField:
 
     name: str
 
+    def __str__(self) -> str:
+        """In words: `header x-cost`."""
+        return f"header {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class JsonField:
     """A field of a JSON body; `path` goes from object to object: ("usage", "total_tokens")."""
 
     path: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """In words: `usage.total_tokens`."""
+        return ".".join(self.path)
 
 
 Field = HeaderField | JsonField

@@ -30,6 +30,11 @@ class Condition:
     field: Field
     values: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """In words: `error.code is slow_down or quota`."""
+        *others, last = self.values
+        return f"{self.field} is {', '.join(others)} or {last}" if others else f"{self.field} is {last}"
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
@@ -44,6 +49,12 @@ class AnswerRule:
     conditions: tuple[Condition, ...] = ()
     wait: Field | None = None
     not_executed: bool = False
+
+    def __str__(self) -> str:
+        """The answers in words: `429, 500-503 if error.code is slow_down`."""
+        statuses = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in self.status) or "any"
+        conditions = " and ".join(map(str, self.conditions))
+        return f"{statuses} if {conditions}" if conditions else statuses
 
 
 @dataclass(frozen=True, slots=True)

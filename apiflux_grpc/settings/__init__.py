@@ -9,7 +9,8 @@ since any value may be a secret in the wrong place.
     judging         raw values against a model
     sources         reads the TOML file, `.env` and the environment
     findings        faults and warnings, each with its place
-    pools           a pool of the file; keys, limits and tls are parts of one
+    presets         what is known of well-known APIs, completing a pool of the file
+    pools           a pool of the file; keys, limits, answers and tls are parts of one
     default_pool    the pool `default` of the environment, if the file has none
     reading         puts them together
 

@@ -33,6 +33,10 @@ class Findings:
         self.excuse(place)
         self.faults.append(Fault(written(place), message))
 
+    def has_below(self, place: Place) -> bool:
+        """Whether a fault was found here, or in a part of it."""
+        return any(one[: len(place)] == place for one in self._places)
+
     def excuse(self, place: Place) -> None:
         """From now on nothing is said of this field."""
         self._places.add(place)

@@ -50,7 +50,7 @@ def judged(
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
         for one in found:
-            way, context = one["loc"], one.get("ctx", {})
+            way, context = _written_way(raw, one["loc"]), one.get("ctx", {})
             here: Place = (source_of(way[0]), *way)
             if one["type"] != "extra_forbidden":
                 findings.fault(here, _WORDS.get(one["type"], one["msg"]).format(**context))
@@ -60,6 +60,21 @@ def judged(
             else:
                 findings.fault(here, "unknown name")
             _cut_out(raw, way)
+
+
+def _written_way(raw: object, loc: Sequence[str | int]) -> tuple[str | int, ...]:
+    """`loc` in `raw` as it was written: a table that stands for a list of one has no index."""
+    way: list[str | int] = []
+    node: Any = raw
+    for part in loc:
+        if isinstance(node, dict):
+            if isinstance(part, int):
+                continue
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            node = node[part]
+        way.append(part)
+    return tuple(way)
 
 
 def _meant(way: Sequence[str | int]) -> str | None:

@@ -9,7 +9,6 @@ import resource
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import (
     MAX_CONNECTIONS,
     RETRY_REASONS,
@@ -24,6 +23,7 @@ from apiflux_grpc.core.model import (
 )
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
+from apiflux_grpc.settings.answers import field_of, rules_of
 from apiflux_grpc.settings.keys import groups_of, keys_of
 from apiflux_grpc.settings.tables import SimulatorTable
 from apiflux_grpc.settings.tls import tls_files
@@ -33,9 +33,10 @@ from apiflux_grpc.settings.values import NAME_RULE, is_loopback, is_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from apiflux_grpc.core.fields import Field
     from apiflux_grpc.settings.findings import Findings, Place
     from apiflux_grpc.settings.sources import Sources
-    from apiflux_grpc.settings.tables import CostFromTable, KeyInTable, PoolTable, RetryTable
+    from apiflux_grpc.settings.tables import KeyInTable, PoolTable, RetryTable
 
 LEAST_JITTER: Final = 2 * MILLISECOND  # if a limit is a bucket
 
@@ -51,6 +52,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
     limits = [limit for one in each for limit in one]
     _check_jitter(findings, here, table, limits)
     simulated = table.base_url is None
+    preset_rules = sources.preset_rules.get(name, 0)
     pool = Pool(
         name=name,
         keys=keys,
@@ -58,7 +60,9 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         timeout=table.timeout,
         retry=_retry(findings, here, table.retry),
         patience=table.patience,
-        cost_from=None if table.cost_from is None else _cost_from(findings, here, table.cost_from, limits),
+        longest_wait=table.longest_wait,
+        answers=rules_of(findings, here, table.answers, preset_rules),
+        cost_from=_cost_from(findings, here, table, limits),
         max_connections=_connections(findings, here, table.max_connections),
         allow_repeat=table.allow_repeat or simulated,
         success=_success(findings, here, table),
@@ -81,6 +85,8 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         mask_secrets=table.mask_secrets,
         latency=simulator.latency or latency,
         error_rate=simulator.error_rate,
+        preset=table.preset or "",
+        preset_rules=preset_rules,
     )
 
 
@@ -128,14 +134,13 @@ def _check_jitter(findings: Findings, here: Place, table: PoolTable, limits: Ite
         findings.fault((*here, "arrival_jitter"), text)
 
 
-def _cost_from(findings: Findings, here: Place, table: CostFromTable, limits: Iterable[Limit]) -> Field | None:
-    place, sources = (*here, "cost_from"), {"header": table.header, "json": table.json_path}
-    findings.exclusive(place, [name for name, value in sources.items() if value is not None], [*sources])
-    if all(limit.counts is Counts.CALLS for limit in limits):
-        findings.warn(place, "has no effect, because no limit of this pool counts cost")
-    if table.header is not None:
-        return HeaderField(table.header.lower())
-    return None if table.json_path is None else JsonField(tuple(table.json_path.split(".")))
+def _cost_from(findings: Findings, here: Place, table: PoolTable, limits: Iterable[Limit]) -> Field | None:
+    if table.cost_from is None:
+        return None
+    # A preset can't know which limits a pool has.
+    if table.preset is None and all(limit.counts is Counts.CALLS for limit in limits):
+        findings.warn((*here, "cost_from"), "has no effect, because no limit of this pool counts cost")
+    return field_of(findings, (*here, "cost_from"), table.cost_from)
 
 
 def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc.settings.findings import Findings
 from apiflux_grpc.settings.judging import judged
+from apiflux_grpc.settings.presets import with_presets
 from apiflux_grpc.settings.tables import Environment, File
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Sources:
     """What was read: `env` and `file`, each field judged by itself; and what was found on the way.
 
-    `set_names` are the variables that say something.
+    `set_names` are the variables that say something. `preset_rules` tells of a pool with a preset how many of its
+    `answers`, the last ones, are the preset's.
     """
 
     def __init__(self, config: Path | None, environ: Mapping[str, str], dotenv: Path | None) -> None:
@@ -37,6 +39,7 @@ class Sources:
         raw = {name: self._value(name) for name in self.set_names}
         self.env = judged(Environment, raw, self._source, self.findings)
         tables = {} if config is None else _toml(config, self.findings)
+        self.preset_rules = with_presets(tables, self.findings, self.toml_place())
         self.file = judged(File, tables, lambda _: self.file_name, self.findings)
 
     def _value(self, name: str) -> str:

@@ -1,7 +1,8 @@
 """What comes in: a pydantic model for each table of the TOML file, and one for the environment.
 
 Rule: a model judges each field by itself. Every field is optional, so that a faulty one can be cut out and the rest
-judged again; absence is None or the default. A list's None is an element that was cut out: TOML has no null.
+judged again; absence is None or the default. A list's None is an element that was cut out: TOML has no null. What
+may be written in a short form comes out in the long one: a table for a list of it, `true` for a list of all.
 
 Defaults are those of the types that own them (Settings, Pool, RetryPolicy), which are made here once to read them.
 """
@@ -88,9 +89,39 @@ class GroupTable(Table):
     limits: list[LimitTable | None] | None = None
 
 
-class CostFromTable(Table):
-    header: Annotated[str, AfterValidator(values.answer_header)] | None = None
-    json_path: Annotated[Annotated[str, AfterValidator(values.json_path)] | None, Field(alias="json")] = None
+JsonPath = Annotated[str, AfterValidator(values.json_path)]
+AnswerHeader = Annotated[str, AfterValidator(values.answer_header)]
+Statuses = list[Annotated[tuple[int, int], PlainValidator(values.status_range)] | None]
+PathPrefix = Annotated[str, AfterValidator(values.path_prefix)]
+
+
+class FieldTable(Table):
+    """Where a value stands in an answer."""
+
+    header: AnswerHeader | None = None
+    json_path: Annotated[JsonPath | None, Field(alias="json")] = None
+
+
+class JsonConditionTable(Table):
+    at: JsonPath | None = None
+    values: Annotated[list[str | None] | None, Field(alias="is")] = None
+
+
+class HeaderConditionTable(Table):
+    name: AnswerHeader | None = None
+    values: Annotated[list[str | None] | None, Field(alias="is")] = None
+
+
+_OneOrMany: Final = BeforeValidator(values.one_or_many)
+
+
+class AnswerTable(Table):
+    status: Statuses | None = None
+    json_conditions: Annotated[list[JsonConditionTable | None], _OneOrMany, Field(alias="json")] = []
+    header: Annotated[list[HeaderConditionTable | None], _OneOrMany] = []
+    means: Literal["success", "limited", "key_rejected", "again", "failed"] | None = None
+    wait: FieldTable | None = None
+    not_executed: bool = False
 
 
 class RetryTable(Table):
@@ -111,6 +142,7 @@ def proxy_url(secret: SecretStr) -> SecretStr:
 
 
 class PoolTable(Table):
+    preset: str | None = None
     base_url: Annotated[str, AfterValidator(values.base_url)] | None = None
     key_in: KeyInTable | None = None
     limits: list[LimitTable | None] | None = None
@@ -118,12 +150,14 @@ class PoolTable(Table):
     timeout: Length = _POOL.timeout
     arrival_jitter: LengthOrZero = _POOL.arrival_jitter
     patience: LengthOrZero = _POOL.patience
-    cost_from: CostFromTable | None = None
+    longest_wait: LengthOrZero = _POOL.longest_wait
+    answers: list[AnswerTable | None] = []
+    cost_from: FieldTable | None = None
     retry: RetryTable = RetryTable.model_construct()
     max_connections: Count | None = None
     allow_repeat: bool = _POOL.allow_repeat
-    success: list[Annotated[tuple[int, int], PlainValidator(values.status_range)] | None] = [*_POOL.success]
-    allow_paths: list[Annotated[str, AfterValidator(values.allowed_path)] | None] | None = None
+    success: Statuses = [*_POOL.success]
+    allow_paths: list[PathPrefix | None] | None = None
     egress_proxy: Annotated[SecretStr, AfterValidator(proxy_url)] | None = None
     ca_file: str | None = None
     cert_file: str | None = None
@@ -177,7 +211,11 @@ TABLES: Final[dict[str, type[Table]]] = {
     "key_in": KeyInTable,
     "keys": KeyTable,
     "groups": GroupTable,
-    "cost_from": CostFromTable,
+    "answers": AnswerTable,
+    "json": JsonConditionTable,
+    "header": HeaderConditionTable,
+    "wait": FieldTable,
+    "cost_from": FieldTable,
     "retry": RetryTable,
     "simulator": SimulatorTable,
 }

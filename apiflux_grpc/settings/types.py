@@ -29,7 +29,8 @@ class PoolSettings:
     """A pool, and what only its adapter needs.
 
     `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
-    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated.
+    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated. The last `preset_rules` of
+    the pool's rules are those of `preset`.
     """
 
     pool: Pool
@@ -42,6 +43,8 @@ class PoolSettings:
     mask_secrets: bool = True
     latency: tuple[int, int] = (0, 0)
     error_rate: float = 0.0
+    preset: str = ""
+    preset_rules: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,11 +180,20 @@ def parameter(text: str) -> str:
     return text
 
 
-def allowed_path(text: str) -> str:
+def path_prefix(text: str) -> str:
     """The beginning of a path."""
     if not _PATH(text):
         raise ValueError('must begin with "/" and have only characters of a path')
     return text
+
+
+def one_or_many(value: object) -> object:
+    """A list of tables; a table alone is a list of one."""
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list):
+        raise ValueError("must be a table, or a list of tables")
+    return value
 
 
 def number(text: str) -> int:

@@ -129,7 +129,7 @@ def check_apiflux(arguments: list[str], *, whole: bool = True) -> str:
 
 def _lacking(command: Command, given: set[str], places: int) -> str:
     positional = [one for one in command.parameters if not one.names]
-    if places != len(positional):
+    if not sum(one.required for one in positional) <= places <= len(positional):
         return f"{command.name} takes {len(positional)} arguments, not {places}"
     for one in command.parameters:
         if one.required and one.names and not given & set(one.names):

@@ -22,6 +22,7 @@ from apiflux_grpc.client import ApifluxError, Call, SyncClient
 from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
+from apiflux_grpc.settings.presets import preset_names, preset_text
 from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from tests.e2e.commands import run, running
 from tests.e2e.house import SECRET, House
@@ -188,15 +189,36 @@ FAULTS = (
 
 
 def test_check_config_tells_what_a_good_file_amounts_to(tmp_path: Path) -> None:
-    """Exit code 0; pools, keys and limits on standard output, without a secret."""
+    """Exit code 0; pools, keys, limits and what answers mean on standard output, without a secret."""
     file = tmp_path / "good.toml"
-    file.write_text(GOOD)
-    done = run("check-config", str(file), cwd=tmp_path)
+    file.write_text(
+        GOOD + '[pools.ai]\npreset = "openai"\nlimits = []\nkeys = [{ secret = "x" }]\n'
+        'answers = [{ status = ["409"], means = "again", wait = { header = "X-Wait" } }]\n'
+    )
+    done = run("check-config", str(file), cwd=tmp_path, environ={"COLUMNS": "250"})
     assert done.returncode == 0, done.stderr
     assert "no fault" in done.stdout
     shown = ("main", "http://127.0.0.1:9000", "team-a", "10 calls per 1s, 300 calls per 60s", "play", "simulator")
     assert [text for text in shown if text not in done.stdout] == []
     assert SECRET not in done.stdout + done.stderr
+    rules = [[part.strip() for part in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert ["ai", "409", "again; wait: header x-wait", "the pool"] in rules
+    assert any(rule[0] == "ai" and rule[2:] == ["limited", "preset openai"] for rule in rules)
+    assert ["ai", "200-299", "success", "the pool"] in rules
+    assert ["each", "401, 402, other 403", "key_rejected", "HTTP"] in rules
+
+
+def test_presets_are_listed_and_shown(tmp_path: Path) -> None:
+    """Each has its line; one is printed as the file that it is; an unknown one is bad usage, with the closest name."""
+    listed = run("presets", cwd=tmp_path)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(preset_names())
+    shown = run("presets", "show", "openai", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, preset_text("openai"))
+    for message, args in (("did you mean 'openai'?", ["opnai"]), ("which one?", [])):
+        refused = run("presets", "show", *args, cwd=tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr
 
 
 @pytest.mark.parametrize("command", [["check-config"], ["serve", "--bind", "127.0.0.1:0", "--config"]])
