@@ -69,7 +69,7 @@ class Dispatcher:
     def submit(self, batch: Batch, now: int) -> list[Result]:
         """A batch that was admitted. It is INFEASIBLE at once if not even all capacity could make its deadline."""
         if batch.deadline is not None:
-            takes = self.forecast(now).permits_for(batch.total, batch.mean_cost)
+            takes = self.forecast(now, at_best=True).permits_for(batch.total, batch.mean_cost)
             if takes is None or takes > batch.deadline:
                 batch.ending, batch.eta = Ending.INFEASIBLE, takes
                 return []
@@ -268,11 +268,20 @@ class Dispatcher:
         """What happened since this was last asked, for observers."""
         return self._health.take_events()
 
-    def forecast(self, now: int, *, coarse: bool = False) -> Forecast:
-        """What the keys can do from now on; `coarse`: for many questions, see Forecast."""
+    def forecast(self, now: int, *, coarse: bool = False, at_best: bool = False) -> Forecast:
+        """What the keys can do from now on; see Forecast."""
         scheduler = self.scheduler
         scheduler.advance(now)
-        return Forecast(scheduler.keys, now, self._pulse.latency, scheduler.slots, scheduler.groups, coarse=coarse)
+        return Forecast(
+            scheduler.keys,
+            now,
+            self._pulse.latency,
+            scheduler.slots,
+            scheduler.groups,
+            upstream_at=scheduler.breaker.ready_at(now),
+            coarse=coarse,
+            at_best=at_best,
+        )
 
     def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:
         """(ns, what binds) for a batch that came now and got its fair share; None: no key will ever have room."""

@@ -110,8 +110,10 @@ def _permits(windows: Sequence[_Slots], at: int, start: int, cost: float) -> flo
 class Forecast:
     """What the keys of a pool can do from `now` on, given what is on its way and how long a call takes (ns).
 
-    `slots` is the most calls in flight at once over all keys. `coarse` is for many questions about many keys: what
-    comes back is told in fewer groups, each at its latest, so that instants come out later and never earlier.
+    `slots` is the most calls in flight at once over all keys. `upstream_at` is when calls may go at all; FAR: not
+    before a probe ends, and nobody knows how. `coarse` is for many questions about many keys: what comes back is told
+    in fewer groups, each at its latest, so that instants come out later and never earlier. `at_best` is for a bound
+    that no turn of events can beat: whatever a probe finds out, it finds out now, and good news.
     """
 
     def __init__(
@@ -122,13 +124,17 @@ class Forecast:
         slots: int,
         groups: Sequence[GroupState] = (),
         *,
+        upstream_at: int = 0,
         coarse: bool = False,
+        at_best: bool = False,
     ) -> None:
         self.now = now
         self.latency = latency
         self.slots = slots
         self.owners = len(keys) + len(groups)
+        self._upstream_at = upstream_at
         self._coarse = coarse
+        self._at_best = at_best
         self._keys = keys
         self._groups = groups
         self._supplies = self._of([key for key in keys if key.group is None])
@@ -140,11 +146,18 @@ class Forecast:
     def _of(self, keys: Sequence[KeyState]) -> list[_Supply]:
         alike: dict[tuple[object, int], list[Budget]] = {}
         for key in keys:
-            usable_at = key.usable_at(self.now)
-            if usable_at < FAR:
-                alike.setdefault((key.budget.limits, usable_at), []).append(key.budget)
+            start = self._start(key)
+            if start < FAR:
+                alike.setdefault((key.budget.limits, start), []).append(key.budget)
         most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike)))) if self._coarse else MOST_ENDS
         return [_supply(budgets, start, self.now, self.latency, most) for (_, start), budgets in alike.items()]
+
+    def _start(self, key: KeyState) -> int:
+        """When the key can pay for anything at all; FAR: nobody knows."""
+        ready = [key.usable_at(self.now), self._upstream_at]
+        if self._at_best:
+            ready = [at for at in ready if at < FAR]
+        return max(self.now, key.budget.ceilings.wait(1, self.now), *ready)
 
     def permits_by(self, at: int, cost: float = 1.0) -> float:
         """How many calls of `cost` can have got their permit until `at`."""
@@ -267,7 +280,7 @@ class Outlook:
         if now < self._renew_at:
             return True
         due = self._curve.reaches(assigned - self._assigned + 1)
-        return due is None or due >= now - SECOND
+        return due is not None and due >= now - SECOND  # what only a probe can tell may have been told since
 
     def time_for(self, calls: int, assigned: int, now: int, latency: int) -> int | None:
         """How long (ns) from `now` until the last of `calls` has its result, `assigned` permits having been handed

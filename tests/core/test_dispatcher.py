@@ -216,6 +216,28 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_anything_is_sent() -> N
     assert patient.ending is None
 
 
+def test_a_deadline_is_judged_by_when_the_upstream_is_tried_again() -> None:
+    """Nothing goes before; a probe that is out may bring everything back at once."""
+    desk = Desk(Pool("pool", (Key("key-0", "secret", (Limit(1000, SECOND),)),)))
+
+    def judged(id: int, deadline: int) -> Ending | None:
+        hasty = Batch(id, "caller", 10, admitted_at=desk.now, calls=[Call()] * 10, deadline=deadline)
+        desk.submit(hasty)
+        return hasty.ending
+
+    desk.submit(batch_of(60, idempotent=False))
+    for permit in desk.assign():
+        desk.end(permit, Unknown("connection reset"))
+    assert judged(2, SECOND - 1) is Ending.INFEASIBLE
+    assert judged(3, SECOND) is None
+    assert desk.dispatcher.info(desk.now).drain_time == SECOND
+    desk.now = SECOND
+    assert len(desk.assign()) == 1  # a probe
+    desk.now = 2 * SECOND
+    assert desk.dispatcher.info(desk.now).drain_time is None
+    assert judged(4, SECOND // 10) is None
+
+
 def test_patience_ends_when_no_key_was_usable_for_so_long() -> None:
     """Every key rejected: calls wait for the pool's patience, and then end as NO_USABLE_KEY."""
     desk = Desk(replace(POOL, patience=5 * SECOND))

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.bucket import PacerFactory
+from apiflux_grpc.core.bucket import FAR, PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.forecast import Forecast, Outlook, work_before
 from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
@@ -235,6 +235,42 @@ def test_one_blocked_key_does_not_stop_the_others() -> None:
     estimate = forecast(run.scheduler, 0).time_for(900)
     run.scheduler.add(batch_of(900))
     assert estimate == pytest.approx(run.until(), rel=0.05)
+
+
+def test_nothing_is_expected_while_the_upstream_is_left_alone() -> None:
+    """All keys count from the next try on; while that try is out, nobody knows."""
+    run = Run(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)))
+    run.scheduler.block(run.scheduler.keys[1], 30 * SECOND)
+    keys = run.scheduler.keys
+    assert Forecast(keys, 0, 0, PLENTY, upstream_at=8 * SECOND).permits_for(20) == pytest.approx(9 * SECOND, rel=0.01)
+    assert Forecast(keys, 0, 0, PLENTY, upstream_at=FAR).permits_for(1) is None
+
+
+def test_what_the_upstream_says_is_left_counts() -> None:
+    """Nothing is left until its reset: the key counts from then on, whatever its own limits say."""
+    run = Run(pool_of((Limit(10, SECOND),)))
+    run.scheduler.keys[0].budget.ceilings.tighten(Counts.CALLS, 0, 20 * SECOND)
+    run.scheduler.judged(run.scheduler.keys[0], 0)
+    estimate = forecast(run.scheduler, 0).time_for(25)
+    run.scheduler.add(batch_of(25))
+    assert estimate == pytest.approx(run.until(), rel=0.05)
+
+
+def test_at_best_every_probe_ends_well_at_once() -> None:
+    """Told waits and cool-downs count, since nothing goes before; what only a probe can tell doesn't."""
+    run = Run(pool_of((Limit(10, SECOND),)))
+    (key,) = run.scheduler.keys
+    for era in [key.breaker.began(0)] * 3:
+        key.breaker.failed(0, era)
+
+    def at_best(now: int, upstream_at: int = 0) -> int | None:
+        return Forecast([key], now, 0, PLENTY, upstream_at=upstream_at, at_best=True).permits_for(10)
+
+    assert at_best(0) == 10 * SECOND  # of the breaker
+    assert at_best(0, upstream_at=15 * SECOND) == 15 * SECOND
+    key.breaker.began(10 * SECOND)
+    assert forecast(run.scheduler, 10 * SECOND).permits_for(10) is None
+    assert at_best(10 * SECOND) == at_best(10 * SECOND, upstream_at=FAR) == 0
 
 
 @pytest.mark.parametrize(("slots", "expected"), [(PLENTY, 1), (100, 10), (1, 1000)])
