@@ -206,7 +206,7 @@ class Dispatcher:
     def tick(self, now: int) -> Ended:
         """What is due about once a second: ETAs, and the end of patience."""
         ended: Ended = []
-        if self._patience.is_over(not self._open or self.scheduler.usable(now), now):
+        if self._patience.is_over(not self._open or self.scheduler.usable(), now):
             if self.scheduler.waiting:
                 self._health.tell(NothingUsable(self.scheduler.waiting, self._health.why_unusable))
             batches = list(self._open.values())

@@ -21,7 +21,7 @@ from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import format_limit
 from apiflux_grpc.core.verdict import KEPT_BACK, SUCCESS, KeyVerdict, UpstreamVerdict
-from apiflux_grpc.core.waits import block_for, retry_after
+from apiflux_grpc.core.waits import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Health:
             return 0
         # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
-        if verdict is not SUCCESS or not key.breaker.calm or not self._breaker.calm:
+        if verdict is not SUCCESS or not key.calm or not self._breaker.calm:
             if verdict.failure is not None:
                 self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
@@ -80,8 +80,6 @@ class Health:
         self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
         if verdict.limited:
             self._limited(permit, outcome, told, now, wall_now)
-        else:
-            key.refusals = 0
         if told and not (verdict.limited and "retry-after" in outcome.headers):  # Retry-After goes before hints
             key.hear(told, now)
         if outcome.status == 503 and "retry-after" in outcome.headers:
@@ -94,9 +92,13 @@ class Health:
 
     def _limited(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, wall_now: datetime) -> None:
         key = permit.key
-        wait = block_for(answer, key.key, key.refused(permit.taken_at), wall_now)
-        self._scheduler.block(key, now + wait)
-        self.tell(KeyBlocked(key.key.label, wait, answer.status))
+        header = answer.headers.get("retry-after")
+        wait = (header is not None and retry_after(header, wall_now)) or None
+        cause = f"{answer.status} without Retry-After" if wait is None else f"{answer.status} with Retry-After"
+        if key.refused(permit.taken_at, now, wait, cause):
+            assert key.block is not None
+            self.tell(KeyBlocked(key.key.label, key.block.until - now, answer.status))
+        self._scheduler.judged(key, now)
         # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
         cut = key.cut(now, permit.taken_at, told)
         if cut is not None:
@@ -105,6 +107,10 @@ class Health:
 
     def _tell_breakers(self, permit: Permit, verdict: Verdict, now: int, status: int = 0) -> None:
         key, label, changed = permit.key, permit.key.key.label, False
+        for one in key.owners if key.block or key.group else ():
+            worked = verdict.key is KeyVerdict.WORKS and one.worked(permit)
+            if worked or (one.block is not None and one.block.ended(permit)):
+                self._scheduler.judged(one, now)
         match verdict.key:
             case KeyVerdict.UNSEEN:
                 changed = key.breaker.abandoned(now, permit.key_era)
@@ -112,6 +118,7 @@ class Health:
                 if changed := key.breaker.succeeded(now, permit.key_era):
                     self.tell(KeyAccepted(label))
             case KeyVerdict.REJECTED:
+                key.rejected_with = status
                 if changed := key.breaker.failed(now, permit.key_era):
                     self.tell(KeyRejected(label, key.breaker.ready_at(now) - now, status))
         if changed:  # it can pay again, or no more: its place in the heaps is another

@@ -75,7 +75,8 @@ def _key_snapshot(key: KeyState, now: int) -> KeySnapshot:
     state = "usable"
     if key.breaker.state is not State.CLOSED:
         state = "rejected"
-    elif key.blocked_until > now:
+    blocked_for = max((one.block.until - now for one in key.owners if one.block is not None), default=0)
+    if state == "usable" and blocked_for > 0:
         state = "blocked"
     headroom = max(0.0, key.rank(now)[0])
-    return KeySnapshot(key.key.label, headroom, key.in_flight, key.attempts, max(0, key.blocked_until - now), state)
+    return KeySnapshot(key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.breaker import Breaker
+from apiflux_grpc.core.block import Owner
+from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
 KEY_BREAKER: Final = (3, 10 * SECOND, 600 * SECOND)
 
 
-class GroupState:
+class GroupState(Owner):
     """Keys that share limits, at work."""
 
-    __slots__ = ("budget", "members", "wake")
+    __slots__ = ("members",)
 
     def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+        super().__init__(budget)
         self.members: list[KeyState] = []
-        self.wake = FAR
 
     def __repr__(self) -> str:
         return f"<GroupState of {len(self.members)} keys: {self.budget!r}>"
@@ -54,14 +54,12 @@ class Share:
         self.flight: Flight | None = None
 
 
-class KeyState:
+class KeyState(Owner):
     """A key at work: its budget, and what the scheduler knows of it."""
 
     __slots__ = (
         "attempts",
-        "blocked_until",
         "breaker",
-        "budget",
         "cost_in_flight",
         "group",
         "in_flight",
@@ -69,26 +67,23 @@ class KeyState:
         "key",
         "listed",
         "most",
-        "refusals",
+        "rejected_with",
         "version",
-        "wake",
     )
 
     def __init__(self, index: int, key: Key, budget: Budget, group: GroupState | None = None) -> None:
+        super().__init__(budget)
         self.index = index
         self.key = key
-        self.budget = budget
         self.group = group
         self.breaker = Breaker(*KEY_BREAKER)
         self.most = FAR if key.max_in_flight is None else key.max_in_flight
         self.in_flight = 0
         self.cost_in_flight = 0
         self.attempts = 0
-        self.blocked_until = 0
-        self.refusals = 0  # 429s in a row
+        self.rejected_with = 0  # the status with which it was last rejected
         self.listed = False  # has a good entry in the heap of keys that can pay
         self.version = 0  # the number of that entry
-        self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
 
     def rank(self, now: int) -> tuple[float, int]:
         """(headroom, free calls), its group's limits included; see Budget.rank."""
@@ -99,8 +94,30 @@ class KeyState:
         return share, free
 
     def usable_at(self, now: int) -> int:
-        """`now`, or when a block or its breaker lets it be used again."""
-        return max(now, self.blocked_until, self.breaker.ready_at(now))
+        """`now`, or when a block, its group's too, or its breaker lets it be used; FAR: not before a probe ends."""
+        at = max(now, self.breaker.ready_at(now))
+        if self.block is not None:
+            at = max(at, self.block.ready_at(now))
+        if self.group is not None and self.group.block is not None:
+            at = max(at, self.group.block.ready_at(now))
+        return at
+
+    @property
+    def is_open(self) -> bool:
+        """It works and isn't blocked, or it is known until when it is."""
+        group = self.group
+        return self.breaker.state is State.CLOSED and self.open_or_told and (group is None or group.open_or_told)
+
+    @property
+    def owners(self) -> Sequence[KeyState | GroupState]:
+        """Who has the limits that bind it: itself, and its group."""
+        return (self,) if self.group is None else (self, self.group)
+
+    @property
+    def calm(self) -> bool:
+        """Nothing holds it back, and nothing went wrong: a success has nothing to say."""
+        group = self.group
+        return self.breaker.calm and self.block is None and (group is None or group.block is None)
 
     def fits_at(self, cost: int, now: int) -> int:
         """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
@@ -115,12 +132,6 @@ class KeyState:
         """
         paced = self.budget.buckets or (self.group is not None and self.group.budget.buckets)
         return self.budget.jitter // 2 if paced else None
-
-    def refused(self, taken_at: int) -> int:
-        """A call taken at `taken_at` drew a 429. Returns how many that makes in a row."""
-        if taken_at >= self.blocked_until or not self.refusals:
-            self.refusals += 1  # those that were in flight with the first one say nothing new
-        return self.refusals
 
     def cut(self, now: int, taken_at: int, told: Sequence[Hint]) -> Limit | None:
         """It was refused though every limit was kept: allow less of the limit that the hints name, else of the

@@ -179,23 +179,13 @@ class Scheduler:
         if not key.listed:
             self._relist(key, now)
 
-    def block(self, key: KeyState, until: int) -> None:
-        """The upstream said that this key must wait. Never shortens a block."""
-        # The upstream said so more than once, for many were in flight: the latest end holds.
-        if until > key.blocked_until:
-            key.blocked_until = until
-            self._ready.unlist(key)
-            self._alarms.set(key, until)
+    def judged(self, one: KeyState | GroupState, now: int) -> None:
+        """Something was said of a key or a group: it may be used again, or not any more."""
+        self._refresh(one, now)
 
-    def judged(self, key: KeyState, now: int) -> None:
-        """Something was said of the key to its breaker or its budget: it may be used again, or not any more."""
-        self._refresh(key, now)
-
-    def usable(self, now: int) -> bool:
-        """Whether any key may be used, now or without waiting for a breaker."""
-        if self.breaker.state is not State.CLOSED:
-            return False
-        return any(key.breaker.state is State.CLOSED for key in self.keys)
+    def usable(self) -> bool:
+        """Whether any key may be used, or will be when the time has passed that the upstream asked for."""
+        return self.breaker.state is State.CLOSED and any(key.is_open for key in self.keys)
 
     def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
         """Other limits for one key from now on; what it has spent stays spent."""
@@ -375,11 +365,18 @@ class Scheduler:
         # `calm` is a closed breaker without a failure: then asking it is not worth a call.
         breaker = key.breaker
         permit.key_era = breaker.era if breaker.calm else breaker.began(now)
+        probing = not breaker.calm and breaker.is_probe(permit.key_era)
+        if key.block is not None:
+            key.block.began(permit)
+            probing |= key.block.probing
         # A key that is being probed is off the heap until its probe has ended.
-        if key.in_flight < key.most and (breaker.calm or not breaker.is_probe(permit.key_era)):
+        if key.in_flight < key.most and not probing:
             self._ready.relist_top(key, now)
         else:
             self._ready.unlist_top(key)
+        if key.group is not None and key.group.block is not None:
+            key.group.block.began(permit)
+            self._relist_members(key.group, now)
         return permit
 
     def _size(self, cost: int) -> float:

@@ -167,7 +167,7 @@ class _Simulation:
 
     def _unusable(self, now: int) -> bool:
         scheduler = self._dispatcher.scheduler
-        return (scheduler.waiting > 0 or scheduler.in_flight > 0) and not scheduler.usable(now)
+        return (scheduler.waiting > 0 or scheduler.in_flight > 0) and not scheduler.usable()
 
     def _deliver(self, batch: Batch, results: Iterable[Result], now: int) -> None:
         for result in results:

@@ -7,7 +7,7 @@ from typing import Final
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
-from apiflux_grpc.core.keys import KeyState
+from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.model import Counts, Group, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
@@ -124,6 +124,12 @@ def working(pool: Pool, *batches: Batch) -> Scheduler:
 
 def labels(permits: list[Permit]) -> list[str]:
     return [permit.key.key.label for permit in permits]
+
+
+def block(scheduler: Scheduler, one: KeyState | GroupState, until: int, now: int = 0) -> None:
+    """The upstream refused a call that was taken now, and said until when it will."""
+    one.refused(now, now, until - now, "429")
+    scheduler.judged(one, now)
 
 
 def answer(scheduler: Scheduler, permit: Permit, now: int) -> None:

@@ -16,6 +16,7 @@ from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
+from tests.core.building import block
 
 MINUTE: Final = 60 * SECOND
 LATENCY: Final = 80 * MILLISECOND
@@ -152,7 +153,7 @@ def test_many_keys_that_differ_make_no_exact_forecast_late() -> None:
     """A thousand keys, each usable at its own instant: what they can do together is told as for one kind of key."""
     run = Run(pool_of(*[(Limit(30, MINUTE),)] * 200))
     for place, key in enumerate(run.scheduler.keys):
-        run.scheduler.block(key, MINUTE + 1 + place)
+        block(run.scheduler, key, MINUTE + 1 + place)
         for slot in range(30):
             at = slot * 2 * SECOND
             key.budget.windows[0].used += 1
@@ -191,7 +192,7 @@ def test_time_for_with_a_blocked_key(calls: int, spent: bool) -> None:
     if spent:
         run.scheduler.add(batch_of(10))
         run.until()
-    run.scheduler.block(run.scheduler.keys[0], MINUTE)
+    block(run.scheduler, run.scheduler.keys[0], MINUTE)
     start = run.now
     estimate = forecast(run.scheduler, start).time_for(calls)
     run.scheduler.add(batch_of(calls, id=2))
@@ -231,7 +232,7 @@ def test_a_debt_beyond_reason_ends_within_an_hour() -> None:
 def test_one_blocked_key_does_not_stop_the_others() -> None:
     """The others work on, and the blocked one joins them."""
     run = Run(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)))
-    run.scheduler.block(run.scheduler.keys[1], 30 * SECOND)
+    block(run.scheduler, run.scheduler.keys[1], 30 * SECOND)
     estimate = forecast(run.scheduler, 0).time_for(900)
     run.scheduler.add(batch_of(900))
     assert estimate == pytest.approx(run.until(), rel=0.05)
@@ -240,7 +241,7 @@ def test_one_blocked_key_does_not_stop_the_others() -> None:
 def test_nothing_is_expected_while_the_upstream_is_left_alone() -> None:
     """All keys count from the next try on; while that try is out, nobody knows."""
     run = Run(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)))
-    run.scheduler.block(run.scheduler.keys[1], 30 * SECOND)
+    block(run.scheduler, run.scheduler.keys[1], 30 * SECOND)
     keys = run.scheduler.keys
     assert Forecast(keys, 0, 0, PLENTY, upstream_at=8 * SECOND).permits_for(20) == pytest.approx(9 * SECOND, rel=0.01)
     assert Forecast(keys, 0, 0, PLENTY, upstream_at=FAR).permits_for(1) is None

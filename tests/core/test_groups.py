@@ -9,7 +9,7 @@ import pytest
 from apiflux_grpc.core.model import Group, Key, Limit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import SECOND
-from tests.core.building import COST, KEPT, MINUTE, answer, batch_costing, batch_of, costs_of, labels
+from tests.core.building import COST, KEPT, MINUTE, answer, batch_costing, batch_of, block, costs_of, labels
 
 
 def grouped(
@@ -69,7 +69,7 @@ def test_a_member_that_is_blocked_leaves_the_group_to_the_others() -> None:
     """A block is of the key, not of its group."""
     scheduler = grouped((), (), shared=(Limit(4, SECOND),), members=(0, 1))
     scheduler.add(batch_of(9))
-    scheduler.block(scheduler.keys[0], MINUTE)
+    block(scheduler, scheduler.keys[0], MINUTE)
     assert labels(scheduler.assign(0)[0]) == ["key-1"] * 4
 
 

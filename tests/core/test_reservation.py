@@ -20,6 +20,7 @@ from tests.core.building import (
     answer,
     batch_costing,
     batch_of,
+    block,
     budget_of,
     costs_of,
     pool_of,
@@ -167,5 +168,5 @@ def test_a_limit_that_was_cut_is_used_while_a_large_cost_waits_for_more() -> Non
     scheduler.add(batch_costing(90))
     scheduler.add(batch_costing(*[5] * 100, id=2))
     scheduler.keys[0].budget.cut(0, 0)
-    scheduler.block(scheduler.keys[0], 1)
+    block(scheduler, scheduler.keys[0], 1)
     assert costs_of(scheduler.assign(1)[0]) == [5] * 14

@@ -12,7 +12,7 @@ from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
-from tests.core.building import COST, KEPT, MINUTE, answer, batch_of, labels, pool_of, working
+from tests.core.building import COST, KEPT, MINUTE, answer, batch_of, block, labels, pool_of, working
 
 
 def test_the_key_with_the_larger_free_share_goes_first() -> None:
@@ -98,7 +98,7 @@ def test_a_pool_never_has_more_connections_than_it_may() -> None:
 def test_a_blocked_key_waits_alone() -> None:
     """A block concerns one key, and ends by itself at the instant that was said."""
     scheduler = working(pool_of((Limit(5, SECOND),), (Limit(5, SECOND),)), batch_of(6))
-    scheduler.block(scheduler.keys[0], 7 * SECOND)
+    block(scheduler, scheduler.keys[0], 7 * SECOND)
     permits, wake_at = scheduler.assign(0)
     assert labels(permits) == ["key-1"] * 5
     assert wake_at == 7 * SECOND
@@ -110,8 +110,8 @@ def test_a_block_is_never_shortened() -> None:
     """The latest instant that was said holds, whatever comes back or is given back meanwhile."""
     scheduler = working(pool_of((Limit(2, SECOND),)), batch_of(3))
     (first, second), _ = scheduler.assign(0)
-    scheduler.block(scheduler.keys[0], 9 * SECOND)
-    scheduler.block(scheduler.keys[0], 2 * SECOND)
+    block(scheduler, scheduler.keys[0], 9 * SECOND)
+    block(scheduler, scheduler.keys[0], 2 * SECOND)
     answer(scheduler, first, 1)
     scheduler.settle(second, 1, None)
     for now in (1, SECOND, 2 * SECOND, 9 * SECOND - 1):
@@ -297,7 +297,7 @@ def test_stale_entries_do_not_pile_up() -> None:
     for now in range(2000):
         (permit,), _ = scheduler.assign(now, 1)
         scheduler.settle(permit, now, None)
-        scheduler.block(scheduler.keys[now % 10], now + 1)
+        block(scheduler, scheduler.keys[now % 10], now + 1, now)
     assert len(scheduler._ready.heap) <= 2 * 10 + 64 + 1
     permits, _ = scheduler.assign(5000)
     assert Counter(labels(permits)) == {f"key-{place}": 50 for place in range(10)}
@@ -317,16 +317,15 @@ def test_no_timer_per_call() -> None:
 def test_a_pool_is_usable_while_a_breaker_is_closed() -> None:
     """A key that is blocked or spent may be used later; one that is rejected may never."""
     scheduler = working(pool_of((Limit(1, SECOND),), (Limit(1, SECOND),)), batch_of(9))
-    scheduler.block(scheduler.keys[0], MINUTE)
+    block(scheduler, scheduler.keys[0], MINUTE)
     scheduler.assign(0)
-    assert scheduler.usable(0)
+    assert scheduler.usable()
     for key in scheduler.keys:
-        assert scheduler.usable(0)
+        assert scheduler.usable()
         for _ in range(3):
             key.breaker.failed(0, key.breaker.began(0))
         scheduler.judged(key, 0)
-    assert not scheduler.usable(0)
-    assert not scheduler.usable(MINUTE)  # a probe must succeed first
+    assert not scheduler.usable()
 
 
 def test_a_pool_whose_upstream_fails_is_not_usable() -> None:
@@ -334,6 +333,6 @@ def test_a_pool_whose_upstream_fails_is_not_usable() -> None:
     scheduler = working(pool_of((Limit(9, SECOND),)), batch_of(9))
     for _ in range(20):
         scheduler.breaker.failed(0, scheduler.breaker.began(0))
-    assert not scheduler.usable(0)
+    assert not scheduler.usable()
     assert scheduler.assign(0) == ([], SECOND)
     assert len(scheduler.assign(SECOND)[0]) == 1  # the probe

@@ -29,6 +29,7 @@ from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Unknown
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
+from tests.core.building import block
 from tests.core.world import NEVER, World, next_cost
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Work(World[Flying]):
 
     def block(self, index: int, length: int) -> None:
         until = self.now + length
-        self.scheduler.block(self.scheduler.keys[index], until)
+        block(self.scheduler, self.scheduler.keys[index], until, self.now)
         self._blocked[index] = max(self._blocked[index], until)
         self._tell()
 

@@ -16,6 +16,7 @@ RESERVATION: Final = "apiflux_grpc/core/reservation.py"
 SCHEDULER: Final = "apiflux_grpc/core/scheduler.py"
 QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
+BLOCK: Final = "apiflux_grpc/core/block.py"
 RETRY: Final = "apiflux_grpc/core/retry.py"
 PUMP: Final = "apiflux_grpc/engine/pump.py"
 DISPATCHER: Final = "apiflux_grpc/core/dispatcher.py"
@@ -222,7 +223,7 @@ VARIANTS: Final = (
         "            self.spare[1] -= 0",
         OF_SCHEDULER,
     ),
-    Variant("a block may be shortened", SCHEDULER, "if until > key.blocked_until:", "if True:", OF_SCHEDULER),
+    Variant("a block may be shortened", BLOCK, "if until > self.until:", "if True:", OF_SCHEDULER),
     Variant(
         "one more in flight than allowed",
         SCHEDULER,
@@ -289,8 +290,8 @@ VARIANTS: Final = (
     Variant(
         "usable though the upstream fails",
         SCHEDULER,
-        "        if self.breaker.state is not State.CLOSED:\n            return False\n",
-        "",
+        "return self.breaker.state is State.CLOSED and any(",
+        "return any(",
         OF_SCHEDULER,
     ),
     # -- turns ------------------------------------------------------------------------------------

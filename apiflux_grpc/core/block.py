@@ -1,0 +1,126 @@
+"""How long a key, or a group of keys, is left alone after an upstream refused a call for a limit.
+
+Rule: a wait that was told is kept to its end, and then the whole capacity is there again. Without a told wait the end
+is a guess: a second, doubling with each refusal, and at its end one call goes alone, as a probe. Its success ends the
+block, and another refusal begins the next one. (The whole capacity back after each guess cost every waiting call
+a refusal each time.)
+
+Calls that were on their way when the block began were refused for the same reason: they neither double nor extend it,
+unless they tell a later end. Nor does their success end it.
+
+Owner: the scheduler, on the engine's loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.units import SECOND
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.budget import Budget
+    from apiflux_grpc.core.flight import Part
+
+FIRST_GUESS: Final = SECOND
+LONGEST_GUESS: Final = 60 * SECOND
+
+
+class Block:
+    """From `since` until `until` (ns) because of `cause`, in words; `told`: the upstream said until when."""
+
+    __slots__ = ("_guesses", "_probe", "_renewed", "cause", "since", "told", "until")
+
+    def __init__(self, now: int) -> None:
+        self.since = now  # the first refusal without a success since
+        self.until = now
+        self.told = False
+        self.cause = ""
+        self._renewed = now  # the last refusal that wasn't on its way with an earlier one
+        self._guesses = 0  # in a row
+        self._probe: Part | None = None
+
+    def ready_at(self, now: int) -> int:
+        """`now` or earlier: calls may go. Else a later instant at which one may; FAR: not before the probe ends."""
+        return FAR if self._probe is not None and self.until <= now and not self.told else self.until
+
+    @property
+    def probing(self) -> bool:
+        """A probe is out: nothing else may go."""
+        return self._probe is not None and not self.told
+
+    def is_old(self, taken_at: int) -> bool:
+        """Whether a call taken at `taken_at` was on its way when the last refusal came."""
+        return taken_at <= self._renewed
+
+    def extend(self, until: int, cause: str) -> None:
+        """We were told to wait until `until`: a later end holds, an earlier one says nothing new."""
+        if until > self.until:
+            self.until, self.told, self.cause = until, True, cause
+
+    def renew(self, now: int, until: int | None, cause: str, longest: int) -> None:
+        """Refused once more, or for the first time; `until` None: without being told until when."""
+        self._renewed, self._probe, self.cause = now, None, cause
+        self.told = until is not None
+        if until is None:
+            until = now + min(FIRST_GUESS << min(self._guesses, 40), longest)
+            self._guesses += 1
+        self.until = until
+
+    def began(self, permit: Part) -> None:
+        """A call got its permit though there is a block: its time is over."""
+        if not self.told:
+            self._probe = permit
+
+    def ended(self, permit: Part) -> bool:
+        """The call of the permit ended without a word on the limit. True: it was the probe, another may go."""
+        if permit is not self._probe:
+            return False
+        self._probe = None
+        return True
+
+    def __repr__(self) -> str:
+        how = "told" if self.told else "a guess"
+        return f"<Block until {self.until / SECOND:g} s, {how}: {self.cause}>"
+
+
+class Owner:
+    """Who has limits: a key, or a group of keys."""
+
+    __slots__ = ("block", "budget", "wake")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.block: Block | None = None  # None also once a call has succeeded after it
+        self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
+
+    @property
+    def longest_guess(self) -> int:
+        """How long (ns) it is left alone at most without being told."""
+        longest = max((limit.per for limit in self.budget.limits), default=LONGEST_GUESS)
+        return min(max(FIRST_GUESS, longest), LONGEST_GUESS)
+
+    def refused(self, taken_at: int, now: int, wait: int | None, cause: str) -> bool:
+        """A call taken at `taken_at` was refused; `wait` (ns): so long we were told to wait. True: a new block."""
+        until = None if wait is None else now + wait
+        block = self.block
+        if block is None:
+            block = self.block = Block(now)
+        elif block.is_old(taken_at):
+            if until is not None:
+                block.extend(until, cause)
+            return False
+        block.renew(now, until, cause, self.longest_guess)
+        return True
+
+    def worked(self, permit: Part) -> bool:
+        """The limits let the permit's call pass. True: this ended the block."""
+        if self.block is None or self.block.is_old(permit.taken_at):
+            return False
+        self.block = None
+        return True
+
+    @property
+    def open_or_told(self) -> bool:
+        """Calls may go, or the upstream said when they may."""
+        return self.block is None or self.block.told
