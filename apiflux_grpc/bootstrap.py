@@ -101,6 +101,7 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
         base_url=settings.base_url,
         key_in=settings.pool.key_in,
         body_cap=settings.body_cap,
+        idle_timeout=settings.idle_timeout,
         max_connections=settings.pool.max_connections,
         ca_file=settings.ca_file,
         cert_file=settings.cert_file,

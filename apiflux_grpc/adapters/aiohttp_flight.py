@@ -62,12 +62,19 @@ class Home(Protocol):
     def over(self, flight: Flight) -> None:
         """It is about to tell its outcome."""
 
-    def on(self, protocol: ResponseHandler, flight: Flight) -> None:
-        """It is on this connection now, and must hear of its end."""
+    def is_spent(self, protocol: ResponseHandler, idempotent: bool) -> bool:
+        """This connection has been idle for too long, or for too long to carry a call that may not run twice."""
+
+    def on(self, protocol: ResponseHandler, flight: Flight, took: int) -> None:
+        """It is on this connection now, and must hear of its end; getting the connection `took` so long (ns)."""
 
 
 class Stale(Exception):
     """A connection that can't be used any more, seen before anything was written."""
+
+
+class Spent(Stale):
+    """It has been idle for too long."""
 
 
 class Flight:
@@ -75,6 +82,7 @@ class Flight:
 
     __slots__ = (
         "_answered_at",
+        "_asked_at",
         "_attempt",
         "_body",
         "_content",
@@ -96,6 +104,7 @@ class Flight:
         self._stopped: Reason | None = None  # TIMEOUT; UNKNOWN: cancelled
         self._head: tuple[int, Headers] | None = None
         self._answered_at = 0
+        self._asked_at = 0  # for a connection
         self._body = bytearray()
         self._content: aiohttp.StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -105,6 +114,11 @@ class Flight:
     @property
     def has_body(self) -> bool:
         return bool(self._attempt.call.body)
+
+    @property
+    def keep_alive(self) -> str | None:
+        """What the answer says of that, if there is one."""
+        return None if self._head is None else self._head[1].get("keep-alive")
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.task = loop.create_task(self._run())
@@ -126,6 +140,14 @@ class Flight:
         if not self._out:
             self._out = True
             self._attempt.sent(self._home.now())
+
+    def takes(self, protocol: ResponseHandler) -> None:
+        """It is about to write on this connection. Raises Stale."""
+        if protocol.should_close:
+            raise Stale  # something came on it that nobody had asked for: it would be read as this call's answer
+        if self._home.is_spent(protocol, self._attempt.call.idempotent):
+            raise Spent
+        self._home.on(protocol, self, self._home.now() - self._asked_at)
 
     def connection_lost(self) -> None:
         content = self._content
@@ -157,14 +179,18 @@ class Flight:
     async def send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """The middleware through which every send passes; there is one per attempt."""
         assert isinstance(request, Request)
-        request.home, request.flight = self._home, self
+        request.flight = self
         if self._attempt.send_by is not None and self._home.now() > self._attempt.send_by:
             raise Failed(LATE)
-        for _ in range(STALE_CONNECTIONS):
+        stale = 0
+        while stale < STALE_CONNECTIONS:
+            self._asked_at = self._home.now()
             try:
                 return await handler(request)
+            except Spent:
+                continue  # aiohttp closes it, and idle ones are only so many
             except Stale:
-                continue
+                stale += 1
             except Exception as error:
                 # Not aiohttp's own classes: those would make it send again.
                 raise Failed(unsent(error)) from None
@@ -237,13 +263,12 @@ class Flight:
 class Request(aiohttp.ClientRequest):
     """Says when it is written. aiohttp's own signals come before a body's task has even begun to write."""
 
-    home: Home
     flight: Flight
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or conn.protocol.should_close:
-            raise Stale  # something came on it that nobody had asked for: it would be read as this call's answer
-        self.home.on(conn.protocol, self.flight)
+        if conn.protocol is None:
+            raise Stale
+        self.flight.takes(conn.protocol)
         response = await super().send(conn)
         if not self.flight.has_body:
             self.flight.wrote()

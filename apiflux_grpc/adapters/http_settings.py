@@ -15,7 +15,7 @@ from yarl import URL
 
 from apiflux_grpc.adapters.masking import Mask
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import BODY_CAP, MAX_CONNECTIONS, X_API_KEY, HeaderKey, QueryKey
+from apiflux_grpc.core.model import BODY_CAP, IDLE_TIMEOUT, MAX_CONNECTIONS, X_API_KEY, HeaderKey, QueryKey
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class HttpSettings:
     body_cap: int = BODY_CAP  # bytes of an answer's body that are kept, after decompression
     head_cap: int = 64 << 10  # bytes of an answer's head; chunk sizes and trailers have as much again
     connect_timeout: int = 10 * SECOND  # ns: name, connect and TLS
-    idle_timeout: int = 15 * SECOND  # ns; below what upstreams commonly keep an idle connection
+    idle_timeout: int = IDLE_TIMEOUT  # ns; of upstreams that don't say how long they keep an idle connection
     max_connections: int = MAX_CONNECTIONS
     ca_file: str | None = None  # None: the system's
     cert_file: str | None = None  # the client's certificate, if the upstream asks for one

@@ -17,6 +17,7 @@ import aiohttp
 from apiflux_grpc.adapters.aiohttp_flight import Flight, Request
 from apiflux_grpc.adapters.aiohttp_words import Failed
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
+from apiflux_grpc.adapters.sender.idle import FRESH, told, usable_for
 from apiflux_grpc.core.outcome import CLOSED, Reason
 from apiflux_grpc.core.units import SECOND
 
@@ -39,7 +40,8 @@ class AiohttpUpstream:
         self.body_cap = settings.body_cap
         self._ssl = settings.tls() or True
         self._open: set[Flight] = set()
-        self._connections: dict[ResponseHandler, Flight | None] = {}  # open ones, and who is on them
+        self._connections: dict[ResponseHandler, _Connection] = {}  # open ones
+        self._round_trip = 0  # ns; the longest that connecting took lately, fading as Dialer's
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -97,28 +99,57 @@ class AiohttpUpstream:
     def over(self, flight: Flight) -> None:
         self._open.discard(flight)
         protocol = flight.protocol
-        if protocol is not None and self._connections.get(protocol) is flight:
-            self._connections[protocol] = None
+        connection = None if protocol is None else self._connections.get(protocol)
+        if connection is not None and connection.flight is flight:
+            keep_alive = flight.keep_alive
+            kept_for = None if keep_alive is None else told(keep_alive.encode())
+            # As long as the pool's setting at most: aiohttp's own pool has one time for all connections.
+            usable = self._settings.idle_timeout
+            if kept_for is not None:
+                usable = min(usable, usable_for(kept_for, self._round_trip))
+            connection.flight, connection.since, connection.usable_for = None, self._clock(), usable
 
-    def on(self, protocol: ResponseHandler, flight: Flight) -> None:
-        """The flight is on this connection now, and hears of its end.
+    def is_spent(self, protocol: ResponseHandler, idempotent: bool) -> bool:
+        """The connection has been idle for too long, or for too long to carry a call that may not run twice."""
+        connection = self._connections.get(protocol)
+        if connection is None or connection.flight is not None:
+            return False  # new, or given back a moment ago: `over` is still to come
+        idle = self._clock() - connection.since
+        return idle >= connection.usable_for or (idle >= FRESH and not idempotent)
+
+    def on(self, protocol: ResponseHandler, flight: Flight, took: int) -> None:
+        """The flight is on this connection now, and hears of its end; getting the connection `took` so long (ns).
 
         aiohttp doesn't end a body in which garbage came: its reader would wait until the attempt's time is up.
         """
         flight.protocol = protocol
-        if protocol not in self._connections:
-            closed = protocol.closed
-            if closed is None:
-                return
+        connection = self._connections.get(protocol)
+        if connection is not None:
+            connection.flight = flight
+            return
+        self._round_trip = max(took, self._round_trip - self._round_trip // 64)
+        closed = protocol.closed
+        if closed is not None:
             closed.add_done_callback(lambda future: self._lost(protocol, future))
-        self._connections[protocol] = flight
+            self._connections[protocol] = _Connection(flight)
 
     def _lost(self, protocol: ResponseHandler, closed: asyncio.Future[None]) -> None:
         if not closed.cancelled():
             closed.exception()  # or asyncio would log that nobody asked
-        flight = self._connections.pop(protocol, None)
-        if flight is not None:
-            flight.connection_lost()
+        connection = self._connections.pop(protocol, None)
+        if connection is not None and connection.flight is not None:
+            connection.flight.connection_lost()
 
     def __repr__(self) -> str:
         return f"<AiohttpUpstream {self.requests.origin}: {len(self._open)} open>"
+
+
+class _Connection:
+    """An open connection: who is on it or, if nobody is, since when, and for how long it may be used (ns)."""
+
+    __slots__ = ("flight", "since", "usable_for")
+
+    def __init__(self, flight: Flight) -> None:
+        self.flight: Flight | None = flight
+        self.since = 0
+        self.usable_for = 0

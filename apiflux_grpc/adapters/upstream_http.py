@@ -57,6 +57,7 @@ class HttpUpstream:
             head_only=call.method == "HEAD",
             deadline=attempt.permit.taken_at + attempt.timeout,
             send_by=attempt.send_by,
+            idempotent=call.idempotent,
         )
         flight.attempt = attempt
         flight.home = self

@@ -88,6 +88,8 @@ class QueryKey:
 X_API_KEY: Final = HeaderKey("X-API-Key")
 MAX_CONNECTIONS: Final = 1000
 BODY_CAP: Final = 1 << 20  # bytes; a result stays far below the 4 MiB that gRPC clients take by default
+# Node, uvicorn and Apache close a connection that was idle for 5 s.
+IDLE_TIMEOUT: Final = 4 * SECOND
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         pool=pool,
         base_url=pool.base_url,
         body_cap=table.body_cap,
+        idle_timeout=table.idle_timeout,
         ca_file=files.ca_file,
         cert_file=files.cert_file,
         key_file=files.key_file,

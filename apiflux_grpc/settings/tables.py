@@ -164,6 +164,7 @@ class PoolTable(Table):
     key_file: str | None = None
     mask_secrets: bool = _POOL_SETTINGS.mask_secrets
     body_cap: Count = _POOL_SETTINGS.body_cap
+    idle_timeout: LengthOrZero = _POOL_SETTINGS.idle_timeout
     simulator: SimulatorTable | None = None
     keys: list[KeyTable | None] = []
     groups: list[GroupTable | None] = []

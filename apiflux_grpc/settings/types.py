@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import BODY_CAP
+from apiflux_grpc.core.model import BODY_CAP, IDLE_TIMEOUT
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.server.defaults import HOST, PORT, Defaults, Mode
@@ -29,13 +29,14 @@ class PoolSettings:
     """A pool, and what only its adapter needs.
 
     `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
-    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated. The last `preset_rules` of
-    the pool's rules are those of `preset`.
+    its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated; `idle_timeout` is ns. The
+    last `preset_rules` of the pool's rules are those of `preset`.
     """
 
     pool: Pool
     base_url: str = ""
     body_cap: int = BODY_CAP
+    idle_timeout: int = IDLE_TIMEOUT
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None

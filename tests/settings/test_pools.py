@@ -79,6 +79,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     egress_proxy = "http://me:canary-7f3a@127.0.0.1:3128"
     mask_secrets = false
     body_cap = 77
+    idle_timeout = "1.8s"
     keys = [
       { label = "one", secret_env = "KEY_ONE", limits = [], max_in_flight = 2 },
       { label = "two", secret_file = "key.txt" },
@@ -90,7 +91,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     one, pool = by_name["p"], by_name["p"].pool
     assert (settings.grace, settings.reflection) == (2 * SECOND, False)
     assert (one.base_url, pool.key_in) == ("http://127.0.0.1:9000/api", HeaderKey("Authorization", "Bearer "))
-    assert (one.mask_secrets, one.body_cap) == (False, 77)
+    assert (one.mask_secrets, one.body_cap, one.idle_timeout) == (False, 77, 1_800 * MILLISECOND)
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
     assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
     assert (pool.allow_repeat, pool.allow_paths) == (True, ("/v1/",))

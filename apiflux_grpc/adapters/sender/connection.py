@@ -41,8 +41,8 @@ class Owner(Protocol):
     def left(self, connection: Connection) -> None:
         """It is gone."""
 
-    def keep(self, connection: Connection) -> None:
-        """It may carry another exchange."""
+    def keep(self, connection: Connection, told: int | None) -> None:
+        """It may carry another exchange; `told`: for so long, says the upstream (ns)."""
 
     def never_again(self, connection: Connection) -> None:
         """It must not, though it was kept."""
@@ -52,7 +52,10 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connection over `sock`, plain until `greet`. `lost`: it is closed."""
+    """A connection over `sock`, plain until `greet`. `lost`: it is closed.
+
+    `usable_for` is the owner's: how long it may be idle and still be used (ns).
+    """
 
     __slots__ = (
         "_exchange",
@@ -66,6 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         "_transport",
         "_wire",
         "lost",
+        "usable_for",
     )
 
     def __init__(self, owner: Owner, sock: socket.socket, head_cap: int, body_cap: int) -> None:
@@ -78,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._wire = 0  # bytes of the one write
         self._told = False  # that it was sent
         self.lost = False
+        self.usable_for = 0
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # from connection_made on
         # It keeps what it watches, so `is_quiet` costs one system call and no more.
         self._poll = select.poll()
@@ -271,8 +276,9 @@ class Connection(asyncio.BufferedProtocol):
         assert exchange is not None
         # A request that isn't written to its end would be continued by the next one's bytes.
         if keep and not self._transport.get_write_buffer_size() and not self._transport.is_closing():
+            told = self._reader.kept_for
             self._reader.reset()
-            self._owner.keep(self)
+            self._owner.keep(self, told)
         else:
             self.abort()
         self._owner.finish(exchange, ending)

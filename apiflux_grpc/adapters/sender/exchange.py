@@ -43,14 +43,17 @@ class Exchange:
     """One request, and who is told of it. Instants are ns of the origin's clock."""
 
     # Compared by identity: the wheel keeps them as keys, and two calls may well have equal bytes.
-    __slots__ = ("carrier", "deadline", "head_only", "over", "request", "send_by", "slot")
+    __slots__ = ("carrier", "deadline", "head_only", "idempotent", "over", "request", "send_by", "slot")
 
-    def __init__(self, request: bytes, *, head_only: bool, deadline: int, send_by: int | None = None) -> None:
+    def __init__(
+        self, request: bytes, *, head_only: bool, deadline: int, send_by: int | None = None, idempotent: bool = True
+    ) -> None:
         self.request = request
         self.head_only = head_only  # HEAD: an answer has no body, whatever its head says (RFC 9112, section 6.3)
         self.deadline = deadline
         # Written later, a call could arrive when its bucket's limit doesn't allow for it any more.
         self.send_by = send_by
+        self.idempotent = idempotent  # it may run twice, so it may take a connection that has been idle for a while
         self.carrier: Carrier | None = None  # from the write on
         self.over = False  # `done` was said
         self.slot = 0  # of its deadline in the wheel

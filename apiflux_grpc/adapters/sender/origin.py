@@ -1,10 +1,11 @@
 """The connections to one host and port: pairs each exchange with one of them, and ends what takes too long.
 
 Rule: an exchange goes to the idle connection that was used last, or to a new one; it never waits for another exchange.
-The last one in is the first one out, so that few connections are in use and the others grow old and are closed.
+The last one in is the first one out, so that few connections are in use and the others grow old and are closed. For how
+long one may be used stands in idle.py, and is asked when it is taken: the sweep, which closes old ones, may be late.
 
-Who writes what: `carrier`, `over` and `slot` of an exchange, the set of connections and the idle ones are changed here
-alone. One timer serves all deadlines (the wheel), one all idle connections, whatever their number.
+Who writes what: `carrier`, `over` and `slot` of an exchange, `usable_for` of a connection, the set of connections and
+the idle ones are changed here alone. One timer serves all deadlines (the wheel), one all idle connections.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.adapters.sender.connection import Connection
 from apiflux_grpc.adapters.sender.dial import Dialer, NotConnected
+from apiflux_grpc.adapters.sender.idle import FRESH, usable_for
 from apiflux_grpc.adapters.sender.wheel import Wheel
 from apiflux_grpc.core.outcome import (
     CANCELLED,
@@ -64,7 +66,7 @@ class Origin:
         self._idle_timeout = idle_timeout
         self._max_connections = max_connections
         self._busy: Wheel[Exchange] = Wheel(TICK, clock, self._time_out)
-        self._idle: dict[Connection, int] = {}  # since when; in that order
+        self._idle: dict[Connection, int] = {}  # until when each may be used; the one used last is the last
         self._idle_timer: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
         self._dials: dict[asyncio.Task[None], Exchange] = {}
@@ -93,10 +95,16 @@ class Origin:
         exchange.slot = self._busy.put(exchange.deadline, exchange)
         idle = self._idle
         while idle:
-            connection, _ = idle.popitem()  # the last one in: the upstream is least likely to have closed it
-            if connection.is_quiet():
+            connection, until = idle.popitem()  # the last one in: the upstream is least likely to have closed it
+            if now >= until:
+                connection.abort()
+            elif not exchange.idempotent and now - until + connection.usable_for >= FRESH:
+                idle[connection] = until  # others may have it; the ones below it are older still
+                break
+            elif connection.is_quiet():
                 return self._write(exchange, connection, now)
-            self._set_aside(connection)
+            else:
+                self._set_aside(connection, until)
         task = asyncio.get_running_loop().create_task(self._dial(exchange))
         self._dials[task] = exchange
         task.add_done_callback(self._dialed)
@@ -156,7 +164,7 @@ class Origin:
             self.finish(exchange, LATE)
         if exchange.over or connection.lost:
             self.finish(exchange, UNUSED)
-            self.keep(connection)  # a handshake may have cost more than the call: the next one has it for nothing
+            self.keep(connection, None)  # a handshake may have cost more than the call: the next one has it for nothing
         else:
             self._write(exchange, connection, now)
 
@@ -191,36 +199,41 @@ class Origin:
         if self._gone is not None and not self._all:
             self._gone.set()
 
-    def keep(self, connection: Connection) -> None:
-        """A connection that may be used again."""
+    def keep(self, connection: Connection, told: int | None) -> None:
+        """A connection that may be used again; `told`: the upstream keeps it for so long (ns)."""
+        usable = self._idle_timeout if told is None else usable_for(told, self._dialer.longest)
+        connection.usable_for = usable
+        self._keep_until(connection, self.clock() + usable)
+
+    def _keep_until(self, connection: Connection, until: int) -> None:
         if connection.lost:
             return
         if self._closed or len(self._all) > self._max_connections:
             # The limit may be passed for a moment: dials go on after their calls gave up. Here it is kept again.
             connection.abort()
             return
-        self._idle[connection] = self.clock()
+        self._idle[connection] = until
         if self._idle_timer is None:
-            self._arm(self._idle_timeout)
+            self._arm(connection.usable_for)
 
     def never_again(self, connection: Connection) -> None:
         """One that was kept must not be used."""
         self._idle.pop(connection, None)
 
-    def _set_aside(self, connection: Connection) -> None:
+    def _set_aside(self, connection: Connection, until: int) -> None:
         """It isn't quiet: close it. Over TLS, let the loop first find out whether it was only a message of TLS's own.
 
         TLS 1.3 servers send session tickets after the handshake (RFC 8446, section 4.6.1). Without this, each
         connection that was dialed for a call that gave up would be closed unused.
         """
         if connection.may_chatter:
-            asyncio.get_running_loop().call_later(SETTLING, self._keep_if_quiet, connection)
+            asyncio.get_running_loop().call_later(SETTLING, self._keep_if_quiet, connection, until)
         else:
             connection.abort()
 
-    def _keep_if_quiet(self, connection: Connection) -> None:
+    def _keep_if_quiet(self, connection: Connection, until: int) -> None:
         if connection.is_quiet():
-            self.keep(connection)
+            self._keep_until(connection, until)  # it is as old as it was
         else:
             connection.abort()
 
@@ -229,12 +242,12 @@ class Origin:
         self._idle_timer = loop.call_later(max(delay, TICK) / SECOND, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long: the upstream would soon close it, perhaps under a request of ours."""
+        """Close what can't be used any more, from the one that has been idle for longest up to one that still can."""
         self._idle_timer = None
         now = self.clock()
         while self._idle:
-            connection, since = next(iter(self._idle.items()))  # the oldest: no more than what is due is looked at
-            left = since + self._idle_timeout - now
+            connection, until = next(iter(self._idle.items()))  # the oldest: no more than what is due is looked at
+            left = until - now
             if left > 0:
                 self._arm(left)
                 return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from httptools import HttpParserError, HttpResponseParser
 
 from apiflux_grpc.adapters.sender.exchange import Reply
+from apiflux_grpc.adapters.sender.idle import told
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Reason
@@ -43,6 +44,7 @@ class Reader:
         "_head_cap",
         "_head_only",
         "_keep_alive",
+        "_kept_for",
         "_names",
         "_parser",
         "_pieces",
@@ -77,6 +79,7 @@ class Reader:
         self._whole = False
         self._behind = False  # something came after its end
         self._keep_alive = False
+        self._kept_for: int | None = None
         self._pieces: list[bytes] = []
         self._size = 0  # of the body
         self._received = 0
@@ -95,6 +98,11 @@ class Reader:
     def reusable(self) -> bool:
         """After a whole answer: the connection may carry another exchange."""
         return self._keep_alive and not self._behind
+
+    @property
+    def kept_for(self) -> int | None:
+        """How long the upstream keeps the connection when it is idle (ns), as far as this answer says."""
+        return self._kept_for
 
     # -- bytes in -----------------------------------------------------------------------------
 
@@ -164,12 +172,14 @@ class Reader:
         self._status = status
         self._answered_at = self._clock()
         self._keep_alive = self._parser.should_keep_alive()
+        names = self._names
+        if b"keep-alive" in names:
+            self._kept_for = told(self._values[names.index(b"keep-alive")])
         if self._head_only:
             self._whole = True
             return
         # llhttp takes "gzip, chunked" for chunked and lets a 101 pass. We asked for neither, and what follows can't be
         # told from a whole body.
-        names = self._names
         coded = b"transfer-encoding" in names
         if status == 101 or (coded and not self._chunked()):
             raise _Stop

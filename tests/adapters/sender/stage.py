@@ -91,9 +91,10 @@ class Stage:
         query: Pairs = (),
         timeout: int = LONG,
         send_by: int | None = None,
+        repeat: bool = True,
     ) -> Told:
         number = f"{len(self.told):06}"
-        call = Call(method, path, (*query, ("n", number)), headers, body)
+        call = Call(method, path, (*query, ("n", number)), headers, body, idempotent=repeat)
         told = Told(number, call, timeout, self.clock())
         told.send_by = send_by
         self.told.append(told)
