@@ -122,3 +122,11 @@ def test_the_example_of_dotenv_loads_clean() -> None:
     settings = load(None, environ={}, dotenv=ROOT / ".env.example")
     assert (settings.batch_size, settings.warnings) == (10, ())
     assert settings.pools == load(None, environ={}).pools
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    """Windows editors put one at the start of .env; the first variable counts all the same."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfRATE_LIMIT=7\r\nPORT=8\r\n")
+    settings = load(None, environ={}, dotenv=tmp_path / ".env")
+    assert {key.limits for key in settings.pools[0].pool.keys} == {(Limit(7, 60 * SECOND),)}
+    assert settings.port == 8
