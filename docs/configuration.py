@@ -16,7 +16,7 @@ from docs.common import DOCS, NOTICE, OutOfStep, cell
 from docs.settings import Section, environment, sections
 
 WORDS: Final = DOCS / "_settings.toml"
-TABLES: Final = ("table", "list of tables", "table, or list of tables")
+TABLES: Final = ("table", "list of tables", "table, or list of tables", "true, false or list of tables")
 TITLES: Final = {"": "Top of the file", "server": "server", "stress": "stress", "pools": "pools.NAME"}
 FIGURES: Final[Mapping[str, object]] = {
     "KEY_HEADER": X_API_KEY.name,
@@ -36,6 +36,7 @@ INTRODUCTIONS: Final = {
     "pools.answers": "One `[[pools.NAME.answers]]` for each rule. The first rule that matches an answer says what it "
     "means. See [Say what answers mean](../howto/answers.md).",
     "pools.cost_from": "Set one of the two. See [Count cost, not calls](../howto/costs.md).",
+    "pools.idempotent": "One table for each kind of call. See [Retry safely](../howto/retries.md).",
     "pools.retry": "See [Retry safely](../howto/retries.md).",
     "pools.simulator": "Only in a pool without `base_url`.",
 }

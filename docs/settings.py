@@ -40,12 +40,14 @@ class Section:
 
 
 VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
+    "all_or_some": "true, false or list of tables",
     "answer_header": "name of a header",
     "base_url": "URL",
     "bind": "HOST:PORT",
     "request_header": "name of a header",
     "json_path": "names joined by dots",
     "latency": "two durations",
+    "method": "method",
     "name": "name: A-Z, a-z, 0-9, dot, underscore, hyphen",
     "number": "whole number",
     "one_or_many": "table, or list of tables",

@@ -7,7 +7,13 @@ which methods may be repeated stands here and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apiflux_grpc.core.rules import CallRule
 
 # Set by the sender, or of the connection: neither a call nor a setting may set them.
 SENDER_HEADERS: Final = frozenset(
@@ -47,3 +53,19 @@ class Call:
     timeout: int | None = None
     idempotent: bool = True
     id: str = ""
+
+
+def decoded(path: str) -> str:
+    """A path as the upstream reads it, to be compared with a setting: decoded, a slash in front, no base path."""
+    path = unquote(path) if "%" in path else path
+    return path if path.startswith("/") else f"/{path}"
+
+
+def may_run_twice(method: str, path: str, rules: Iterable[CallRule]) -> bool:
+    """Whether a call that doesn't say so itself may: by its pool's rules, else by its method."""
+    if method in IDEMPOTENT_METHODS:
+        return True
+    return any(
+        (not rule.methods or method in rule.methods) and (not rule.paths or decoded(path).startswith(rule.paths))
+        for rule in rules
+    )

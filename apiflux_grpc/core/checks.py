@@ -89,7 +89,7 @@ class Checks:
         faults: list[Fault] = []
         if len(id) > LONGEST_ID:
             faults.append(Fault("id", f"has {len(id)} characters; use at most {LONGEST_ID}"))
-        if method and method not in IDEMPOTENT_METHODS and not _sendable(method):
+        if method and method not in IDEMPOTENT_METHODS and not is_sendable(method):
             faults.append(_method(method))
         if not _USUAL_PATH(path) and (fault := _path(path)):
             faults.append(fault)
@@ -239,12 +239,13 @@ class Ids:
         self._used.discard(id)
 
 
-def _sendable(method: str) -> bool:
+def is_sendable(method: str) -> bool:
+    """Whether a call may have this method."""
     return _METHOD(method) is not None and method not in ("CONNECT", "TRACE")
 
 
 def _method(method: str) -> Fault:
-    if _sendable(method.upper()):
+    if is_sendable(method.upper()):
         return Fault("method", f"{method[:32]!r} is not a method that can be sent; did you mean {method.upper()!r}?")
     return Fault("method", f"{method[:32]!r} is not a method that can be sent; use one such as GET or POST")
 

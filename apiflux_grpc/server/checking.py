@@ -71,11 +71,11 @@ class Checking:
     def spec(self, deadline: int | None = None) -> BatchSpec:
         """The batch, with ns to its deadline; only after `slices` has run to its end."""
         request = self._request
-        calls: Sequence[Call] = wire.Calls(request)
+        calls: Sequence[Call] = wire.Calls(request, self._pool.idempotent)
         costs: Sequence[int] | None = self._costs
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
-            calls = wire.Same(wire.call_of(request.repeat.template), count)
+            calls = wire.Same(wire.call_of(request.repeat.template, self._pool.idempotent), count)
             if request.repeat.template.HasField("cost"):
                 costs = wire.Same(request.repeat.template.cost, count)
         return BatchSpec(
@@ -162,7 +162,8 @@ class StreamChecking:
                 found += placed
                 wrong.append((index, "; ".join(f"{field}: {text}" for field, text in placed)))
             else:
-                good.append(FedCall(index, wire.call_of(call), call.cost if call.HasField("cost") else 1))
+                cost = call.cost if call.HasField("cost") else 1
+                good.append(FedCall(index, wire.call_of(call, self._pool.idempotent), cost))
         self._next += len(calls)
         if found and self._open.strict:
             raise InvalidRequest(found)

@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from apiflux_grpc.core.call import IDEMPOTENT_METHODS, Call
+from apiflux_grpc.core.call import Call, may_run_twice
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.status import result_error
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.duration_pb2 import Duration
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.info import KeySnapshot, PoolSnapshot
     from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
     from apiflux_grpc.core.outcome import Result
+    from apiflux_grpc.core.rules import CallRule
     from apiflux_grpc.engine.messages import Over, Standing
 
 T = TypeVar("T")
@@ -34,12 +35,13 @@ T = TypeVar("T")
 
 
 class Calls(Sequence[Call]):
-    """The calls of a request message, each unpacked when it is asked for."""
+    """The calls of a request message, each unpacked when it is asked for; `may_repeat` are the pool's rules."""
 
-    __slots__ = ("_message",)
+    __slots__ = ("_may_repeat", "_message")
 
-    def __init__(self, message: pb.ProcessRequest) -> None:
+    def __init__(self, message: pb.ProcessRequest, may_repeat: Iterable[CallRule] = ()) -> None:
         self._message = message
+        self._may_repeat = may_repeat
 
     def __len__(self) -> int:
         return len(self._message.calls)
@@ -50,8 +52,8 @@ class Calls(Sequence[Call]):
     def __getitem__(self, index: slice) -> Sequence[Call]: ...
     def __getitem__(self, index: int | slice) -> Call | Sequence[Call]:
         if isinstance(index, slice):
-            return [call_of(call) for call in self._message.calls[index]]
-        return call_of(self._message.calls[index])
+            return [call_of(call, self._may_repeat) for call in self._message.calls[index]]
+        return call_of(self._message.calls[index], self._may_repeat)
 
 
 class Same(Sequence[T]):
@@ -78,7 +80,8 @@ class Same(Sequence[T]):
         return self._one
 
 
-def call_of(message: pb.Call) -> Call:
+def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
+    """The call; by `may_repeat` it may run twice if it doesn't say itself whether it may."""
     method = message.method or "GET"
     return Call(
         method=method,
@@ -87,7 +90,9 @@ def call_of(message: pb.Call) -> Call:
         headers=tuple(message.headers.items()) if message.headers else (),
         body=message.body,
         timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
-        idempotent=message.idempotent if message.HasField("idempotent") else method in IDEMPOTENT_METHODS,
+        idempotent=message.idempotent
+        if message.HasField("idempotent")
+        else may_run_twice(method, message.path, may_repeat),
         id=message.id,
     )
 

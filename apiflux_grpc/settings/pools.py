@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from apiflux_grpc.core.model import (
     MAX_CONNECTIONS,
@@ -22,6 +22,7 @@ from apiflux_grpc.core.model import (
     RetryPolicy,
 )
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.rules import CallRule
 from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
 from apiflux_grpc.settings.answers import field_of, rules_of
 from apiflux_grpc.settings.keys import groups_of, keys_of
@@ -62,6 +63,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         patience=table.patience,
         longest_wait=table.longest_wait,
         answers=rules_of(findings, here, table.answers, preset_rules),
+        idempotent=_idempotent(findings, here, table),
         cost_from=_cost_from(findings, here, table, limits),
         max_connections=_connections(findings, here, table.max_connections),
         allow_repeat=table.allow_repeat or simulated,
@@ -142,6 +144,20 @@ def _cost_from(findings: Findings, here: Place, table: PoolTable, limits: Iterab
     if table.preset is None and all(limit.counts is Counts.CALLS for limit in limits):
         findings.warn((*here, "cost_from"), "has no effect, because no limit of this pool counts cost")
     return field_of(findings, (*here, "cost_from"), table.cost_from)
+
+
+def _idempotent(findings: Findings, here: Place, table: PoolTable) -> tuple[CallRule, ...]:
+    rules = []
+    for index, one in enumerate(table.idempotent):
+        if one is None:
+            continue
+        for name, given in (("methods", one.methods), ("paths", one.paths)):
+            if given is not None and not given:
+                findings.fault((*here, "idempotent", index, name), f"is empty; leave it out for all {name}")
+        methods = tuple(method for method in one.methods or () if method is not None)
+        paths = tuple(unquote(path) for path in one.paths or () if path is not None)  # compared decoded
+        rules.append(CallRule(methods, paths))
+    return tuple(rules)
 
 
 def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:

@@ -124,6 +124,11 @@ class AnswerTable(Table):
     not_executed: bool = False
 
 
+class IdempotentTable(Table):
+    methods: list[Annotated[str, AfterValidator(values.method)] | None] | None = None
+    paths: list[PathPrefix | None] | None = None
+
+
 class RetryTable(Table):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = _RETRY.max_attempts
     on_429: bool = True
@@ -153,6 +158,7 @@ class PoolTable(Table):
     longest_wait: LengthOrZero = _POOL.longest_wait
     answers: list[AnswerTable | None] = []
     cost_from: FieldTable | None = None
+    idempotent: Annotated[list[IdempotentTable | None], BeforeValidator(values.all_or_some)] = []
     retry: RetryTable = RetryTable.model_construct()
     max_connections: Count | None = None
     allow_repeat: bool = _POOL.allow_repeat
@@ -217,6 +223,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "header": HeaderConditionTable,
     "wait": FieldTable,
     "cost_from": FieldTable,
+    "idempotent": IdempotentTable,
     "retry": RetryTable,
     "simulator": SimulatorTable,
 }

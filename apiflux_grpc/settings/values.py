@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from apiflux_grpc.core.call import SENDER_HEADERS
+from apiflux_grpc.core.checks import is_sendable
 from apiflux_grpc.core.units import (
     LONGEST,
     format_duration,
@@ -185,6 +186,22 @@ def path_prefix(text: str) -> str:
     if not _PATH(text):
         raise ValueError('must begin with "/" and have only characters of a path')
     return text
+
+
+def method(text: str) -> str:
+    """A method that a call may have."""
+    if not is_sendable(text):
+        raise ValueError('must be a method that can be sent, in capitals, such as "POST"')
+    return text
+
+
+def all_or_some(value: object) -> object:
+    """A list of tables; `true` is one that says nothing more, `false` none."""
+    if isinstance(value, bool):
+        return [{}] if value else []
+    if not isinstance(value, list):
+        raise ValueError("must be true, false or a list of tables")
+    return value
 
 
 def one_or_many(value: object) -> object:

@@ -43,6 +43,15 @@ VALUES = st.recursive(
 )
 
 
+CONDITIONS = st.fixed_dictionaries({}, optional=dict.fromkeys(("at", "name", "is"), VALUES)) | VALUES
+SOME_CALLS = st.fixed_dictionaries({}, optional={"methods": VALUES, "paths": VALUES}) | VALUES
+RULE = {
+    "status": VALUES,
+    "json": CONDITIONS | st.lists(CONDITIONS, max_size=2),
+    "header": CONDITIONS | st.lists(CONDITIONS, max_size=2),
+    "means": st.sampled_from(["limited", "again"]) | VALUES,
+    "wait": VALUES,
+}
 TABLES = st.fixed_dictionaries(
     {},
     optional={
@@ -58,6 +67,9 @@ TABLES = st.fixed_dictionaries(
                     "retry": VALUES,
                     "simulator": VALUES,
                     "cost_from": VALUES,
+                    "preset": st.just("openai") | VALUES,
+                    "answers": VALUES | st.lists(st.fixed_dictionaries({}, optional=RULE) | VALUES, max_size=2),
+                    "idempotent": VALUES | st.lists(SOME_CALLS, max_size=2),
                     "groups": VALUES | st.lists(st.fixed_dictionaries({"keys": VALUES, "limits": VALUES}), max_size=2),
                 },
             )

@@ -153,6 +153,22 @@ LATER = "not supported by this version"
         ),
         ("limits =", 'cost_from = { jsn = "a" }\nlimits =', "cost_from.jsn", "did you mean 'json'?"),
         ("limits =", 'cost_from = { json_path = "a" }\nlimits =', "cost_from.json_path", "unknown name"),
+        # what may run twice
+        ("limits =", "idempotent = 1\nlimits =", "idempotent", "must be true, false or a list of tables"),
+        ("limits =", 'idempotent = ["POST"]\nlimits =', "idempotent[0]", "must be a table"),
+        ("limits =", "idempotent = [{ methods = [] }]\nlimits =", "idempotent[0].methods", "is empty; leave it out"),
+        ("limits =", "idempotent = [{ paths = [] }]\nlimits =", "idempotent[0].paths", "is empty; leave it out"),
+        ("limits =", 'idempotent = [{ paths = ["v1/"] }]\nlimits =', "idempotent[0].paths[0]", 'must begin with "/"'),
+        ("limits =", 'idempotent = [{ pths = ["/"] }]\nlimits =', "idempotent[0].pths", "did you mean 'paths'?"),
+        *(
+            (
+                "limits =",
+                f'idempotent = [{{ methods = ["{method}"] }}]\nlimits =',
+                "idempotent[0].methods[0]",
+                "in capitals",
+            )
+            for method in ("post", "CONNECT", "TRACE", "", "A B")
+        ),
         # patience
         ("limits =", 'patience = "-1s"\nlimits =', "patience", "must be a number"),
         ("limits =", "patience = 60\nlimits =", "patience", "needs a unit"),

@@ -11,6 +11,7 @@ import pytest
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, Group, HeaderKey, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.rules import CallRule
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import PoolSettings, load
 from tests.settings.writing import CANARY, GOOD, faults, loaded, pool_with
@@ -70,6 +71,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     timeout = "1.5s"
     arrival_jitter = "2ms"
     patience = "2m"
+    longest_wait = "3h"
     cost_from = { header = "X-Cost" }
     retry = { max_attempts = 5, on_429 = false, initial_backoff = "1ms", max_backoff = "1m" }
     max_connections = 10
@@ -96,6 +98,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     assert (pool.timeout, pool.arrival_jitter, pool.max_connections) == (1_500_000_000, 2 * MILLISECOND, 10)
     assert (pool.allow_repeat, pool.allow_paths) == (True, ("/v1/",))
     assert (pool.patience, pool.cost_from) == (120 * SECOND, HeaderField("x-cost"))
+    assert pool.longest_wait == 3 * 3600 * SECOND
     assert pool.groups == (Group(("two", "one"), (Limit(7, SECOND, kind=Kind.BUCKET, burst=1),)),)
     assert pool.success == ((200, 299), (404, 404), (300, 302))
     assert (pool.retry.max_attempts, pool.retry.initial_backoff) == (5, MILLISECOND)
@@ -121,6 +124,23 @@ def test_where_the_cost_is(tmp_path: Path, words: str, source: Field) -> None:
     """A header's name is in lower case, as the engine looks for it; a path is split at its dots."""
     pool = pool_with(tmp_path, f"cost_from = {{ {words} }}").pool
     assert pool.cost_from == source
+
+
+@pytest.mark.parametrize(
+    ("words", "rules"),
+    [
+        ("true", (CallRule(),)),
+        ("false", ()),
+        ("[]", ()),
+        (
+            '[{ methods = ["POST", "PATCH"], paths = ["/v1/chat/", "/a%20b"] }, { paths = ["/"] }]',
+            (CallRule(("POST", "PATCH"), ("/v1/chat/", "/a b")), CallRule((), ("/",))),
+        ),
+    ],
+)
+def test_what_may_run_twice(tmp_path: Path, words: str, rules: tuple[CallRule, ...]) -> None:
+    """`true` is a rule for every call; paths are decoded, as those of calls will be."""
+    assert pool_with(tmp_path, f"idempotent = {words}").pool.idempotent == rules
 
 
 def test_a_key_in_the_query(tmp_path: Path) -> None:
