@@ -20,6 +20,7 @@ from apiflux_grpc.core.events import (
     NothingUsable,
     UpstreamBack,
     UpstreamFailing,
+    WaitUnread,
 )
 from apiflux_grpc.core.units import SECOND
 
@@ -35,8 +36,11 @@ class LogObserver:
 
     def tell(self, pool: str, event: Event) -> None:
         match event:
-            case KeyBlocked(key, wait, status):
-                _log.warning("key blocked", extra={"pool": pool, "key": key, **_seconds(wait), "status": status})
+            case KeyBlocked(key, wait, status, why, group):
+                extra = {"pool": pool, "key": key, **_seconds(wait), "status": status, "why": why}
+                _log.warning("key blocked", extra=extra | ({"group": ",".join(group)} if group else {}))
+            case WaitUnread(key, what):
+                _log.warning("can't read how long to wait", extra={"pool": pool, "key": key, "what": what})
             case KeyRejected(key, cool_down, status):
                 _log.error("key rejected", extra={"pool": pool, "key": key, **_seconds(cool_down), "status": status})
             case KeyAccepted(key):

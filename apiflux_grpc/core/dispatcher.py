@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.batch import CUT_SHORT, ENDINGS, REASONS, Again, Batch, Ending
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.events import NothingUsable
+from apiflux_grpc.core.fields import AnswerFields
 from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
 from apiflux_grpc.core.health import Health
 from apiflux_grpc.core.info import pool_snapshot
@@ -187,7 +188,7 @@ class Dispatcher:
             answered_at = outcome.answered_at
             self._pulse.answered(now - permit.taken_at, permit.sent_at, answered_at)
             if self.pool.cost_from is not None:
-                actual = cost_of(outcome, self.pool.cost_from)
+                actual = cost_of(AnswerFields(outcome), self.pool.cost_from)
         # The adapter couldn't say when: then it may have gone out as late as now.
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class KeyBlocked:
-    """The upstream told one key to wait."""
+    """The upstream refused a call for a limit: its key waits, or every key of its group (`group` has their labels)."""
 
     key: str
     wait: int
     status: int
+    why: str
+    group: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class LimitCut:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitUnread:
+    """The upstream told a key how long to wait, in a way that can't be read; told once for each key."""
+
+    key: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamFailing:
     """Calls fail whatever key they use: none is made for `cool_down`, then one is tried."""
 
@@ -62,4 +72,4 @@ class NothingUsable:
     why: str
 
 
-Event = KeyBlocked | KeyRejected | KeyAccepted | LimitCut | UpstreamFailing | UpstreamBack | NothingUsable
+Event = KeyBlocked | KeyRejected | KeyAccepted | LimitCut | WaitUnread | UpstreamFailing | UpstreamBack | NothingUsable

@@ -16,12 +16,13 @@ from apiflux_grpc.core.events import (
     LimitCut,
     UpstreamBack,
     UpstreamFailing,
+    WaitUnread,
 )
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.outcome import Answer
-from apiflux_grpc.core.units import format_limit
+from apiflux_grpc.core.units import format_duration, format_limit
 from apiflux_grpc.core.verdict import KEPT_BACK, SUCCESS, KeyVerdict, UpstreamVerdict
-from apiflux_grpc.core.waits import retry_after
+from apiflux_grpc.core.waits import is_told, reset_wait, told_wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.hints import Hint
+    from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.core.pulse import Pulse
@@ -80,10 +82,10 @@ class Health:
         self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
         if verdict.limited:
             self._limited(permit, outcome, told, now, wall_now)
-        if told and not (verdict.limited and "retry-after" in outcome.headers):  # Retry-After goes before hints
+        if told and not (verdict.limited and is_told(outcome.headers)):  # explicit waits go before hints
             key.hear(told, now)
         if outcome.status == 503 and "retry-after" in outcome.headers:
-            return retry_after(outcome.headers["retry-after"], wall_now) or 0
+            return told_wait(outcome.headers, wall_now).length or 0
         return 0
 
     def says_nothing(self, permit: Permit, now: int) -> None:
@@ -92,18 +94,30 @@ class Health:
 
     def _limited(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, wall_now: datetime) -> None:
         key = permit.key
-        header = answer.headers.get("retry-after")
-        wait = (header is not None and retry_after(header, wall_now)) or None
-        cause = f"{answer.status} without Retry-After" if wait is None else f"{answer.status} with Retry-After"
-        if key.refused(permit.taken_at, now, wait, cause):
+        wait = told_wait(answer.headers, wall_now)
+        if wait.unread:
+            self._unread(key, wait.unread)
+        if wait.length is None:
+            wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
+        if wait.length is None:
+            cause = f"{answer.status} without a wait that can be used"
+        else:
+            cause = f"{answer.status} with {wait.source}: {format_duration(wait.length)}"
+        if key.refused(permit.taken_at, now, wait.length, cause):
             assert key.block is not None
-            self.tell(KeyBlocked(key.key.label, key.block.until - now, answer.status))
+            self.tell(KeyBlocked(key.key.label, key.block.until - now, answer.status, cause))
         self._scheduler.judged(key, now)
         # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
         cut = key.cut(now, permit.taken_at, told)
         if cut is not None:
             self._pulse.cuts += 1
             self.tell(LimitCut(key.key.label, format_limit(cut.max, cut.per, cut.counts.value)))
+
+    def _unread(self, key: KeyState, what: str) -> None:
+        self._pulse.malformed += 1
+        if not key.unread_told:
+            key.unread_told = True
+            self.tell(WaitUnread(key.key.label, what))
 
     def _tell_breakers(self, permit: Permit, verdict: Verdict, now: int, status: int = 0) -> None:
         key, label, changed = permit.key, permit.key.key.label, False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, reset_in
+from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, clock_of, reset_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def hints(headers: Mapping[str, str], wall_now: datetime) -> tuple[list[Hint], i
     names = [name for name in headers if "rate" in name]
     if not names:
         return [], 0
-    reader = _Reader(wall_now)
+    reader = _Reader(clock_of(headers, wall_now))
     policy = headers.get("ratelimit-policy")
     if policy is not None:
         reader.read_policies(policy)

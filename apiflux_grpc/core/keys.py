@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.block import Owner
+from apiflux_grpc.core.block import LONGEST_GUESS, Owner
 from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.core.waits import LONGEST_BACK_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +67,7 @@ class KeyState(Owner):
         "listed",
         "most",
         "rejected_with",
+        "unread_told",
         "version",
     )
 
@@ -82,6 +82,7 @@ class KeyState(Owner):
         self.cost_in_flight = 0
         self.attempts = 0
         self.rejected_with = 0  # the status with which it was last rejected
+        self.unread_told = False  # observers were told of a wait that can't be read
         self.listed = False  # has a good entry in the heap of keys that can pay
         self.version = 0  # the number of that entry
 
@@ -148,7 +149,7 @@ class KeyState(Owner):
             counts = hint.counts or self._meant(hint)
             flying = self.in_flight if counts is Counts.CALLS else self.cost_in_flight
             periods = [limit.per for limit in self.budget.limits if limit.counts is counts]
-            lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_BACK_OFF)
+            lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_GUESS)
             self.budget.ceilings.tighten(counts, max(0, hint.remaining - flying), now + lasts)
 
     def _meant(self, hint: Hint) -> Counts:

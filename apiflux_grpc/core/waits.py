@@ -1,7 +1,9 @@
 """How long an upstream asks us to wait, in all the forms that are seen.
 
-Rule: what can't be read is None and never raises; what is told is capped, since a wrong clock upstream must not idle a
-key for ever; the work is bounded whatever is sent.
+Rule: explicit waits come first, the largest of them; a limit's reset counts only if there is none, since it may be the
+time until all is back (six minutes beside a Retry-After of a second). A wait is never shorter than told. An instant is
+read by the clock of who wrote it. Zero, negative or past is no wait; nor is what can't be read, which is named. Nothing
+here raises, and the work is bounded whatever is sent.
 """
 
 from __future__ import annotations
@@ -9,50 +11,105 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.model import Key
-    from apiflux_grpc.core.outcome import Answer
+    from collections.abc import Iterable, Mapping, Sequence
 
-LONGEST_RETRY_AFTER: Final = 3600 * SECOND
-LONGEST_BACK_OFF: Final = 60 * SECOND
+LONGEST_WAIT: Final = 31 * 86_400 * SECOND  # as far off as the reset of a monthly quota
 LONGEST_RESET: Final = 3600 * SECOND  # newer answers renew it
+_LONGEST_VALUE: Final = 1024  # characters of one header
+_LONGEST_ITEM: Final = 64
+_EXPLICIT: Final = {
+    "retry-after": ("Retry-After", SECOND),  # RFC 9110 section 10.2.3
+    "retry-after-ms": ("retry-after-ms", MILLISECOND),
+    "x-ms-retry-after-ms": ("x-ms-retry-after-ms", MILLISECOND),
+}
 
 
-def retry_after(value: str, wall_now: datetime) -> int | None:
-    """A Retry-After header (seconds or an HTTP date, RFC 9110 section 10.2.3) as ns from now; None: unreadable."""
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        digits = text.lstrip("0")[:12] or "0"  # int() of endless digits takes endless time
-        return min(int(digits) * SECOND, LONGEST_RETRY_AFTER)
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    seconds = (at - wall_now).total_seconds()
-    return min(max(0, int(seconds * SECOND)), LONGEST_RETRY_AFTER)
+class Wait(NamedTuple):
+    """What an answer says of waiting: `length` in ns, more than 0; None: nothing that can be used.
 
-
-def block_for(answer: Answer, key: Key, drawn: int, wall_now: datetime) -> int:
-    """How long (ns) the key of a 429 waits; `drawn` counts its 429s in a row, this one included.
-
-    Without a Retry-After: one second, doubling up to the key's longest window, at most a minute.
+    `source` is where it was told, and `unread` what can't be read, both in words.
     """
-    header = answer.headers.get("retry-after")
-    told = None if header is None else retry_after(header, wall_now)
-    if told is not None:
-        return told
-    longest = max((limit.per for limit in key.limits), default=LONGEST_BACK_OFF)
-    return min(SECOND << min(drawn - 1, 40), max(SECOND, longest), LONGEST_BACK_OFF)
+
+    length: int | None = None
+    source: str = ""
+    unread: str = ""
 
 
-# -- when a limit resets -------------------------------------------------------------------------
+def clock_of(headers: Mapping[str, str], wall_now: datetime) -> datetime:
+    """The time of day by the clock of who wrote this answer: its Date, else ours."""
+    date = headers.get("date")
+    return wall_now if date is None else _date(date) or wall_now
 
+
+def is_told(headers: Mapping[str, str]) -> bool:
+    """Whether the answer has one of the headers that tell an explicit wait."""
+    return any(name in headers for name in _EXPLICIT)
+
+
+def told_wait(headers: Mapping[str, str], wall_now: datetime, name: str = "", texts: Sequence[str] = ()) -> Wait:
+    """The largest explicit wait: of the usual headers, and of the pool's own field `name`, at which `texts` stand."""
+    best, source, unread = 0, "", ""
+    clock = clock_of(headers, wall_now)
+    told: list[tuple[str, int, Sequence[str]]] = [
+        (*_EXPLICIT[header], (headers[header],)) for header in _EXPLICIT if header in headers
+    ]
+    if name:
+        told.append((name, SECOND, texts))
+        if not texts:
+            unread = f"{name} is missing"
+    for where, unit, values in told:
+        for text in (item for value in values for item in _items(value)):
+            wait = _explicit(text, clock, unit)
+            if wait is None:
+                unread = f"{where}: {text[:_LONGEST_ITEM]}"
+            elif wait > best:
+                best, source = wait, where
+    return Wait(_rounded(best), source, unread)
+
+
+def reset_wait(resets: Iterable[int]) -> Wait:
+    """How long until the last of these limits resets, of which nothing is left: their resets in ns from now."""
+    return Wait(_rounded(max(resets, default=0)), "a reset")
+
+
+def _rounded(wait: int) -> int | None:
+    """Up to whole milliseconds, as timers are; None: no wait."""
+    return -(-wait // MILLISECOND) * MILLISECOND or None
+
+
+def _explicit(text: str, clock: datetime, unit: int) -> int | None:
+    """As `wait_in`; what is negative is no wait, and seconds may have any number of digits."""
+    if text[:1] == "-":
+        return None if wait_in(text[1:], clock, unit) is None else 0
+    if text.isascii() and text.isdigit():
+        text = text.lstrip("0") or "0"
+        if len(text) > 15:
+            return LONGEST_WAIT
+    return wait_in(text, clock, unit)
+
+
+def _items(value: str) -> list[str]:
+    """The items of a list: of dates too, which have a comma each."""
+    if len(value) > _LONGEST_VALUE:
+        return [value]
+    items: list[str] = []
+    for part in value.split(","):
+        if items and items[-1].lstrip('"')[:3].lower() in _WEEKDAYS and items[-1].lstrip('"').isalpha():
+            items[-1] += "," + part
+        else:
+            items.append(part.strip())
+    return [item for item in items if item] or [value]
+
+
+# -- one value -----------------------------------------------------------------------------------
+
+_WEEKDAYS: Final = frozenset({"mon", "tue", "wed", "thu", "fri", "sat", "sun"})
 DECIMAL: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
 # A number from here on is an instant and not a length of time: 2001 in seconds, and in milliseconds, since 1970.
 _EPOCH_SECONDS: Final = 10**9
@@ -78,35 +135,52 @@ _RFC3339: Final = re.compile(
 )
 
 
-def reset_in(text: str, wall_now: datetime) -> int | None:
-    """When a limit resets, as ns from now, 0 to LONGEST_RESET; None: unreadable.
+def wait_in(text: str, clock: datetime, unit: int = SECOND) -> int | None:
+    """One value as ns from `clock`, 0 to LONGEST_WAIT; None: unreadable.
 
-    A length of time as Go writes it (`6m0s`, `120ms`, `1h2m3.5s`) or in seconds, or an instant as seconds or
-    milliseconds since 1970 or of RFC 3339. No header says which: a number from 10^9 on is an instant.
+    A number counts `unit`s (ns); a length of time may name its own, as Go writes it (`6m0s`, `120ms`, `1h2m3.5s`). An
+    instant is an HTTP date, one of RFC 3339, or seconds or milliseconds since 1970: no header says which, so a number
+    of seconds from 10^9 on is one. Each may be in quotes.
     """
     text = text.strip()
-    if len(text) > 64:
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].strip()
+    if len(text) > _LONGEST_ITEM:
         return None
     match = DECIMAL.fullmatch(text)
     if match is not None:
         whole = int(match[1])
-        if whole >= _EPOCH_MILLISECONDS:
-            wait = whole * MILLISECOND - _since_1970(wall_now)
+        if unit == SECOND and whole >= _EPOCH_MILLISECONDS:
+            wait = whole * MILLISECOND - _since_1970(clock)
         else:
-            wait = whole * SECOND + _nanos(match[2])
-            if whole >= _EPOCH_SECONDS:
-                wait -= _since_1970(wall_now)
-    elif text[4:5] == "-":
-        at = _instant(text)
-        if at is None:
-            return None
-        wait = (at - wall_now) // _TICK * 1000
+            wait = whole * unit + -(-_nanos(match[2]) * unit // SECOND)
+            if unit == SECOND and whole >= _EPOCH_SECONDS:
+                wait -= _since_1970(clock)
     else:
-        span = _duration(text)
+        at = _instant(text) if text[4:5] == "-" else _date(text)
+        span = _duration(text) if at is None else (at - clock) // _TICK * 1000
         if span is None:
             return None
         wait = span
-    return min(max(0, wait), LONGEST_RESET)
+    return min(max(0, wait), LONGEST_WAIT)
+
+
+def reset_in(text: str, clock: datetime) -> int | None:
+    """When a limit resets, as ns from `clock`, 0 to LONGEST_RESET; None: unreadable. In the forms of `wait_in`."""
+    wait = wait_in(text, clock)
+    return None if wait is None else min(wait, LONGEST_RESET)
+
+
+@lru_cache(maxsize=64)  # answers of the same second have the same Date
+def _date(text: str) -> datetime | None:
+    """An HTTP date in any of its forms, RFC 9110 section 5.6.7."""
+    if not text[:3].isalpha() or len(text) > _LONGEST_ITEM:
+        return None
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _since_1970(at: datetime) -> int:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.cost import LARGEST_COST, LARGEST_JSON, cost_of
-from apiflux_grpc.core.fields import HeaderField, JsonField
+from apiflux_grpc.core.cost import LARGEST_COST, cost_of
+from apiflux_grpc.core.fields import LARGEST_JSON, AnswerFields, HeaderField, JsonField
 from apiflux_grpc.core.headers import NO_HEADERS, Headers
 from apiflux_grpc.core.outcome import Answer, Reason
 
@@ -50,8 +50,11 @@ def spent(value: object) -> Answer:
 )
 def test_cost_in_a_header(text: str, expected: int | None) -> None:
     """A whole number, or nothing; a body that is cut doesn't matter to it."""
-    assert cost_of(Answer(200, Headers.of({"x-cost": text}), b"", 0), HEADER) == expected
-    assert cost_of(Answer(200, Headers.of({"x-cost": text}), b"{", 0, True, Reason.BODY_CUT), HEADER) == expected
+    assert cost_of(AnswerFields(Answer(200, Headers.of({"x-cost": text}), b"", 0)), HEADER) == expected
+    assert (
+        cost_of(AnswerFields(Answer(200, Headers.of({"x-cost": text}), b"{", 0, True, Reason.BODY_CUT)), HEADER)
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_cost_in_a_header(text: str, expected: int | None) -> None:
 )
 def test_cost_in_a_body(value: object, expected: int | None) -> None:
     """A whole number, or nothing: no text, no truth value, no list."""
-    assert cost_of(spent(value), JsonField(TOTAL)) == expected
+    assert cost_of(AnswerFields(spent(value)), JsonField(TOTAL)) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,14 +110,16 @@ def test_cost_in_a_body(value: object, expected: int | None) -> None:
 )
 def test_bodies(body: bytes, path: tuple[str, ...], expected: int | None) -> None:
     """From object to object; what isn't JSON, is too large or too deep says nothing."""
-    assert cost_of(Answer(200, NO_HEADERS, body, 0), JsonField(path)) == expected
+    assert cost_of(AnswerFields(Answer(200, NO_HEADERS, body, 0)), JsonField(path)) == expected
 
 
 def test_a_body_that_is_not_whole_says_nothing() -> None:
     """What was cut off may have held the field again."""
     whole = spent(7)
-    assert cost_of(Answer(200, NO_HEADERS, whole.body, 0, truncated=True), JsonField(TOTAL)) is None
-    assert cost_of(Answer(200, NO_HEADERS, whole.body, 0, fault=Reason.BODY_CUT), JsonField(TOTAL)) is None
+    assert cost_of(AnswerFields(Answer(200, NO_HEADERS, whole.body, 0, truncated=True)), JsonField(TOTAL)) is None
+    assert (
+        cost_of(AnswerFields(Answer(200, NO_HEADERS, whole.body, 0, fault=Reason.BODY_CUT)), JsonField(TOTAL)) is None
+    )
 
 
 _values: st.SearchStrategy[Any] = st.recursive(
@@ -128,5 +133,5 @@ _values: st.SearchStrategy[Any] = st.recursive(
 def test_no_answer_can_break_it(body: bytes, header: str) -> None:
     """Whatever an upstream sends is a bounded cost or none."""
     for source in (HEADER, JsonField(("a", "b"))):
-        cost = cost_of(Answer(200, Headers.of({"x-cost": header}), body, 0), source)
+        cost = cost_of(AnswerFields(Answer(200, Headers.of({"x-cost": header}), body, 0)), source)
         assert cost is None or (type(cost) is int and 0 <= cost <= LARGEST_COST)

@@ -82,7 +82,7 @@ def test_a_429_blocks_its_key_and_the_call_goes_with_another() -> None:
     desk.submit(batch)
     (permit,) = desk.assign()
     assert desk.answer(permit, 429, retry_after="7") is None
-    assert desk.dispatcher.take_events()[0] == KeyBlocked("key-0", 7 * SECOND, 429)
+    assert desk.dispatcher.take_events()[0] == KeyBlocked("key-0", 7 * SECOND, 429, "429 with Retry-After: 7s")
     (again,) = desk.assign()
     assert (again.key.key.label, again.number) == ("key-1", 2)
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.cost import LARGEST_JSON
-from apiflux_grpc.core.fields import Field, HeaderField, JsonField
+from apiflux_grpc.core.fields import LARGEST_JSON, AnswerFields, Field, HeaderField, JsonField
 from apiflux_grpc.core.headers import Headers
-from apiflux_grpc.core.matching import AnswerFields, first_match
+from apiflux_grpc.core.matching import first_match
 from apiflux_grpc.core.outcome import Answer, Reason
 from apiflux_grpc.core.rules import AnswerRule, Condition, Means
 

@@ -15,7 +15,7 @@ from apiflux_grpc.adapters.masking import SHORTEST
 from apiflux_grpc.client import Call
 from apiflux_grpc.core.batch import Ending
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS
-from apiflux_grpc.core.cost import LARGEST_JSON
+from apiflux_grpc.core.fields import LARGEST_JSON
 from apiflux_grpc.core.keys import KEY_BREAKER
 from apiflux_grpc.core.model import RETRY_REASONS
 from apiflux_grpc.core.retry import NOT_EXECUTED

@@ -12,6 +12,7 @@ from apiflux_grpc.core.events import (
     NothingUsable,
     UpstreamBack,
     UpstreamFailing,
+    WaitUnread,
 )
 from apiflux_grpc.core.units import SECOND
 
@@ -35,8 +36,10 @@ class Told:
 
 def in_words(event: Event) -> str:
     match event:
-        case KeyBlocked(key, wait, _):
+        case KeyBlocked(key, wait):
             return f"{key} blocked {wait / SECOND:g}"
+        case WaitUnread(key, what):
+            return f"{key} unread {what}"
         case KeyRejected(key, cool_down, _):
             return f"{key} rejected {cool_down / SECOND:g}"
         case KeyAccepted(key):
