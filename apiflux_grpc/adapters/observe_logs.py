@@ -22,6 +22,7 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
+from apiflux_grpc.core.held import rejected
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class LogObserver:
             case WaitUnread(key, what):
                 _log.warning("can't read how long to wait", extra={"pool": pool, "key": key, "what": what})
             case KeyRejected(key, cool_down, status):
-                _log.error("key rejected", extra={"pool": pool, "key": key, **_seconds(cool_down), "status": status})
+                extra = {"pool": pool, "key": key, **_seconds(cool_down), "status": status, "why": rejected(status)}
+                _log.error("key rejected", extra=extra)
             case KeyAccepted(key):
                 _log.warning("key accepted again", extra={"pool": pool, "key": key})
             case LimitCut(key, limit):

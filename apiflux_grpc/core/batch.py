@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.outcome import Result
 
 _UNBOUNDED: Final = 1 << 60
@@ -130,6 +131,7 @@ class Batch:
         "ending",
         "eta",
         "finish",
+        "held_by",
         "id",
         "in_flight",
         "late",
@@ -194,6 +196,7 @@ class Batch:
         self.closed = not fed  # no more calls come
         self.ending: Ending | None = None  # set once nothing more is assigned
         self.eta: int | None = None  # ns until its last result
+        self.held_by: Sequence[Held] = ()  # why calls of it wait
         self.mean_cost = 1.0 if costs is None else sum(costs) / max(1, len(costs))
         self.tally = Tally(total)
 

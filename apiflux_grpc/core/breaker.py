@@ -45,6 +45,7 @@ class Breaker:
         "_until",
         "calm",
         "era",
+        "since",
     )
 
     def __init__(self, threshold: int, first: int, longest: int) -> None:
@@ -56,6 +57,7 @@ class Breaker:
         self._state = State.CLOSED
         self.era = STALE + 1
         self.calm = True  # closed, and no failure in the run: a success has nothing to say
+        self.since = 0  # when calls stopped going as they like
         self._run = 0  # failures in a row while closed
         self._cool_down = first  # of the next opening
         self._until = 0  # the end of the cool-down
@@ -109,6 +111,7 @@ class Breaker:
             self._run += 1
             if self._run < self._threshold:
                 return False
+            self.since = now
         self._run = 0
         self._state = State.OPEN
         self._probing = False

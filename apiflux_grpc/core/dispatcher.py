@@ -27,6 +27,7 @@ from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
 from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
 from apiflux_grpc.core.health import Health
+from apiflux_grpc.core.holding import of_pool
 from apiflux_grpc.core.info import pool_snapshot
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
 from apiflux_grpc.core.pulse import Patience, Pulse
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.batch import FedCall
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.events import Event
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.info import PoolSnapshot
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.outcome import Outcome
@@ -205,7 +207,7 @@ class Dispatcher:
     # -- endings --------------------------------------------------------------------------------
 
     def tick(self, now: int) -> Ended:
-        """What is due about once a second: ETAs, and the end of patience."""
+        """What is due about once a second: ETAs, what holds calls back, and the end of patience."""
         ended: Ended = []
         if self._patience.is_over(not self._open or self.scheduler.usable(), now):
             if self.scheduler.waiting:
@@ -215,7 +217,9 @@ class Dispatcher:
         if self._open:
             outlook = self._look_ahead(now)
             work = work_before(self._open.values())
+            held_by = self._held_by(now) if self.scheduler.waiting else ()
             for id, batch in self._open.items():
+                batch.held_by = held_by if batch.waiting else ()
                 # What is all in flight has its results when those have theirs: as one call more.
                 batch.eta = self._eta(outlook, work.get(id, 1), now)
         return ended
@@ -299,6 +303,10 @@ class Dispatcher:
         waiting = self.scheduler.waiting
         drain_time = 0 if not waiting else self._eta(self._look_ahead(now), waiting, now)
         return pool_snapshot(self.scheduler, self._pulse, drain_time, connecting, now, detail=detail)
+
+    def _held_by(self, now: int) -> Sequence[Held]:
+        scheduler = self.scheduler
+        return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
 
     def _look_ahead(self, now: int) -> Outlook:
         # One for all batches, and kept: to ask every key for each of them once a second took nine tenths of a core at a

@@ -18,9 +18,10 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
+from apiflux_grpc.core.held import limited
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.outcome import Answer
-from apiflux_grpc.core.units import format_duration, format_limit
+from apiflux_grpc.core.units import format_limit
 from apiflux_grpc.core.verdict import KEPT_BACK, SUCCESS, KeyVerdict, UpstreamVerdict
 from apiflux_grpc.core.waits import is_told, reset_wait, told_wait
 
@@ -99,10 +100,7 @@ class Health:
             self._unread(key, wait.unread)
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
-        if wait.length is None:
-            cause = f"{answer.status} without a wait that can be used"
-        else:
-            cause = f"{answer.status} with {wait.source}: {format_duration(wait.length)}"
+        cause = limited(answer.status, wait.length, wait.source)
         if key.refused(permit.taken_at, now, wait.length, cause):
             assert key.block is not None
             self.tell(KeyBlocked(key.key.label, key.block.until - now, answer.status, cause))

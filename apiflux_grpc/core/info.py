@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.holding import of_key, of_pool
 from apiflux_grpc.core.margin import advice, cost_of
 
 if TYPE_CHECKING:
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.pulse import Pulse
     from apiflux_grpc.core.scheduler import Scheduler
@@ -28,6 +30,7 @@ class KeySnapshot:
     attempts: int
     blocked_for: int
     state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
+    held_by: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class PoolSnapshot:
     upstream_fails: bool
     malformed: int
     advice: str
+    held_by: tuple[Held, ...]  # empty unless details were asked for
 
 
 def pool_snapshot(
@@ -68,6 +72,7 @@ def pool_snapshot(
         upstream_fails=scheduler.breaker.state is not State.CLOSED,
         malformed=pulse.malformed,
         advice=advice(jitter, margin, connecting, pulse.cuts),
+        held_by=of_pool(scheduler.breaker, pulse.last_failure, scheduler.keys, now) if detail else (),
     )
 
 
@@ -79,4 +84,6 @@ def _key_snapshot(key: KeyState, now: int) -> KeySnapshot:
     if state == "usable" and blocked_for > 0:
         state = "blocked"
     headroom = max(0.0, key.rank(now)[0])
-    return KeySnapshot(key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state)
+    return KeySnapshot(
+        key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state, of_key(key, now)
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.batch import Ending, FedCall, Tally
     from apiflux_grpc.core.call import Call
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.info import PoolSnapshot
     from apiflux_grpc.core.model import RetryPolicy
     from apiflux_grpc.core.outcome import Result
@@ -139,11 +140,12 @@ class Over:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of a batch; `eta` is ns, None: not known."""
+    """The state of a batch; `eta` is ns, None: not known. `held_by`: why calls of it wait, beside their limits."""
 
     done: int
     in_flight: int
     eta: int | None
+    held_by: Sequence[Held] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class Outbox:
     def standing(self) -> Standing:
         """How the batch stands."""
         batch = self.batch
-        return Standing(batch.done + batch.rejected, batch.in_flight, batch.eta)
+        return Standing(batch.done + batch.rejected, batch.in_flight, batch.eta, batch.held_by)
 
     def __repr__(self) -> str:
         return f"<Outbox of {self.batch!r}: {len(self.ready)} ready, {self.stored} stored, {self.held} bytes>"

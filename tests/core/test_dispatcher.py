@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 import pytest
 
 from apiflux_grpc.core.batch import Batch, Ending, FedCall
-from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.dispatcher import MOST_LATE, Dispatcher
+from apiflux_grpc.core.dispatcher import MOST_LATE
 from apiflux_grpc.core.events import KeyBlocked, KeyRejected, NothingUsable, UpstreamFailing
-from apiflux_grpc.core.headers import NO_HEADERS, Headers
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
-from apiflux_grpc.core.outcome import CANCELLED, LATE, Answer, Cause, NotSent, Outcome, Reason, Result, Unknown
-from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.outcome import CANCELLED, LATE, Answer, Cause, NotSent, Outcome, Reason, Unknown
 from apiflux_grpc.core.units import SECOND
+from tests.core.desk import POOL, Desk, batch_of
 
-WALL: Final = datetime(2026, 1, 1, tzinfo=UTC)
-POOL: Final = Pool("pool", (Key("key-0", "secret", (Limit(10, SECOND),)), Key("key-1", "secret", (Limit(10, SECOND),))))
 REFUSED: Final = NotSent(Cause.UNREACHABLE, "refused")
-
-
-def batch_of(calls: int, *, idempotent: bool = True, policy: RetryPolicy = POOL.retry, id: int = 1) -> Batch:
-    return Batch(id, "caller", calls, admitted_at=0, calls=[Call(idempotent=idempotent)] * calls, policy=policy)
 
 
 def fed(id: int = 1) -> Batch:
@@ -35,29 +27,6 @@ def fed(id: int = 1) -> Batch:
 
 class Request(list[Call]):
     """A request message, of which it can be seen whether somebody holds it."""
-
-
-class Desk:
-    """A dispatcher, and time."""
-
-    def __init__(self, pool: Pool = POOL) -> None:
-        self.now = 0
-        self.dispatcher = Dispatcher(pool, None)
-
-    def submit(self, batch: Batch) -> list[Result]:
-        return self.dispatcher.submit(batch, self.now)
-
-    def assign(self) -> list[Permit]:
-        return self.dispatcher.assign(self.now, FAR)[0]
-
-    def end(self, permit: Permit, outcome: Outcome, draw: float = 0.0) -> Result | None:
-        if not isinstance(outcome, NotSent):
-            self.dispatcher.sent(permit, self.now)
-        return self.dispatcher.settle(permit, outcome, self.now, WALL, draw)
-
-    def answer(self, permit: Permit, status: int = 200, **headers: str) -> Result | None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.end(permit, Answer(status, Headers.of(named), b"", self.now))
 
 
 def test_a_call_goes_out_and_has_its_result() -> None:
@@ -82,7 +51,7 @@ def test_a_429_blocks_its_key_and_the_call_goes_with_another() -> None:
     desk.submit(batch)
     (permit,) = desk.assign()
     assert desk.answer(permit, 429, retry_after="7") is None
-    assert desk.dispatcher.take_events()[0] == KeyBlocked("key-0", 7 * SECOND, 429, "429 with Retry-After: 7s")
+    assert desk.dispatcher.take_events()[0] == KeyBlocked("key-0", 7 * SECOND, 429, "429 with Retry-After: 7 s")
     (again,) = desk.assign()
     assert (again.key.key.label, again.number) == ("key-1", 2)
 

@@ -1,0 +1,127 @@
+"""What holds calls back is told in words, with the instants, for each key and for every batch that waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from apiflux_grpc.core.held import Cause, Held
+from apiflux_grpc.core.model import Key, Limit, Pool
+from apiflux_grpc.core.outcome import Unknown
+from apiflux_grpc.core.units import SECOND
+from tests.core.desk import POOL, Desk, batch_of
+
+ONE = Pool("pool", (Key("key-0", "secret", (Limit(10, SECOND),)),))
+
+
+def of_keys(desk: Desk) -> list[tuple[Held, ...]]:
+    """What GetInfo says of each key."""
+    return [key.held_by for key in desk.dispatcher.info(desk.now, detail=True).keys]
+
+
+def of_pool(desk: Desk) -> tuple[Held, ...]:
+    """What GetInfo says of the pool, which is what a batch that waits is told."""
+    batch = batch_of(1, id=99)
+    desk.submit(batch)
+    desk.dispatcher.tick(desk.now)
+    told = desk.dispatcher.info(desk.now, detail=True).held_by
+    assert batch.held_by == told
+    desk.dispatcher.cancel(batch)
+    return told
+
+
+def test_a_told_wait_holds_its_key_back_until_it_ends() -> None:
+    """With the header and its value in words; afterwards nothing holds it back, though no call has gone since."""
+    desk = Desk()
+    desk.submit(batch_of(2))
+    first, _ = desk.assign()
+    desk.now = 3
+    desk.answer(first, 429, retry_after="12")
+    held = Held(Cause.LIMITED, "429 with Retry-After: 12 s", 3, 3 + 12 * SECOND)
+    assert of_keys(desk) == [(held,), ()]
+    assert of_pool(desk) == (replace(held, keys=("key-0",), count=1),)
+    desk.now += 12 * SECOND
+    assert of_keys(desk) == [(), ()]
+    assert of_pool(desk) == ()
+
+
+def test_after_a_guess_one_call_probes() -> None:
+    """The key is held back until it has answered well: at an instant first, then by the probe."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(2))
+    first, second = desk.assign()
+    desk.answer(first, 429)
+    desk.answer(second)
+    assert of_keys(desk) == [(Held(Cause.LIMITED, "429 with no usable wait", 0, SECOND),)]
+    desk.now = SECOND
+    probing = Held(Cause.LIMITED, "429 with no usable wait; one call probes", 0, None)
+    assert of_keys(desk) == [(probing,)]
+    (probe,) = desk.assign()
+    assert of_keys(desk) == [(probing,)]
+    desk.answer(probe)
+    assert of_keys(desk) == [()]
+
+
+def test_a_rejected_key_says_with_what() -> None:
+    """Since its breaker opened, until it is tried again."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(3))
+    for permit in desk.assign():
+        desk.answer(permit, 401)
+    assert of_keys(desk) == [(Held(Cause.KEY_REJECTED, "rejected with 401", 0, 10 * SECOND),)]
+    desk.now = 10 * SECOND
+    (probe,) = desk.assign()
+    assert of_keys(desk) == [(Held(Cause.KEY_REJECTED, "rejected with 401; one call probes", 0, None),)]
+    desk.answer(probe, 401)
+    assert of_keys(desk) == [(Held(Cause.KEY_REJECTED, "rejected with 401", 0, 30 * SECOND),)]
+
+
+def test_a_failing_upstream_holds_the_whole_pool_back() -> None:
+    """With its last failure and the next try; no key of it is to blame."""
+    desk = Desk(POOL)
+    desk.submit(batch_of(30, idempotent=False))
+    for permit in desk.assign():
+        desk.end(permit, Unknown("connection refused"))
+    assert of_keys(desk) == [(), ()]
+    desk.now = SECOND // 2
+    reason = "upstream failing: connection refused; next try in 1 s"
+    assert of_pool(desk) == (Held(Cause.UPSTREAM_FAILING, reason, 0, SECOND),)
+    desk.now = 2 * SECOND
+    (probe,) = desk.assign()
+    probing = Held(Cause.UPSTREAM_FAILING, "upstream failing: connection refused; one call probes", 0, None)
+    assert of_pool(desk) == (probing,)
+    desk.answer(probe)
+    assert of_pool(desk) == ()
+
+
+@pytest.mark.parametrize("keys", [2, 50])
+def test_a_batch_is_told_one_reason_of_each_kind(keys: int) -> None:
+    """However many keys wait: in the words of that which is free first, with three labels and the number of all."""
+    labels = [f"key-{place}" for place in range(keys + 1)]
+    desk = Desk(Pool("pool", tuple(Key(label, "secret", (Limit(3, SECOND),)) for label in labels)))
+    desk.submit(batch_of(3 * keys + 3))
+    for permit in desk.assign():
+        place = permit.key.index
+        if place == keys:
+            desk.answer(permit, 403)
+        else:
+            desk.answer(permit, 429, retry_after=str(100 - place))
+    limited, rejected = of_pool(desk)
+    first = 101 - keys
+    assert (limited.reason, limited.until) == (f"429 with Retry-After: {first} s", first * SECOND)
+    assert (limited.keys, limited.count) == (tuple(labels[:keys][:3]), keys)
+    assert (rejected.reason, rejected.keys, rejected.count) == ("rejected with 403", (labels[-1],), 1)
+
+
+def test_a_batch_that_waits_for_nothing_is_told_nothing() -> None:
+    """What is all in flight isn't held back, whatever became of other keys."""
+    desk, batch = Desk(), batch_of(2)
+    desk.submit(batch)
+    first, _ = desk.assign()
+    desk.answer(first, 429, retry_after="12")
+    desk.dispatcher.tick(desk.now)
+    assert [held.keys for held in batch.held_by] == [("key-0",)]
+    assert len(desk.assign()) == 1  # the call goes with the other key
+    desk.dispatcher.tick(desk.now)
+    assert batch.held_by == ()
