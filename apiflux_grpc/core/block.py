@@ -60,8 +60,12 @@ class Block:
 
     def renew(self, now: int, until: int | None, cause: str, longest: int) -> None:
         """Refused once more, or for the first time; `until` None: without being told until when."""
-        self._renewed, self._probe, self.cause = now, None, cause
-        self.told = until is not None
+        self._renewed, self._probe = now, None
+        if self.told and self.until > now:  # what was told is kept to its end
+            if until is not None:
+                self.extend(until, cause)
+            return
+        self.told, self.cause = until is not None, cause
         if until is None:
             until = now + min(FIRST_GUESS << min(self._guesses, 40), longest)
             self._guesses += 1

@@ -125,3 +125,15 @@ def test_a_batch_that_waits_for_nothing_is_told_nothing() -> None:
     assert len(desk.assign()) == 1  # the call goes with the other key
     desk.dispatcher.tick(desk.now)
     assert batch.held_by == ()
+
+
+def test_a_told_wait_is_kept_to_its_end() -> None:
+    """Another refusal may make it longer, and never shorter."""
+    desk = Desk(ONE)
+    (key,) = desk.dispatcher.scheduler.keys
+    told = []
+    for now, wait in ((0, 9), (1, 2), (2, None), (3, 8)):
+        key.refused(now, now, wait, f"told {wait}")
+        if key.block is not None:
+            told.append((key.block.until, key.block.told, key.block.cause))
+    assert told == [(9, True, "told 9")] * 3 + [(11, True, "told 8")]
