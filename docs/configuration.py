@@ -35,6 +35,7 @@ INTRODUCTIONS: Final = {
     "pools.groups": "One `[[pools.NAME.groups]]` for each group of keys that share limits.",
     "pools.answers": "One `[[pools.NAME.answers]]` for each rule. The first rule that matches an answer says what it "
     "means. See [Say what answers mean](../howto/answers.md).",
+    "pools.cost": "The sum of its parts, rounded up. See [Count cost, not calls](../howto/costs.md).",
     "pools.cost_from": "Set one of the two. See [Count cost, not calls](../howto/costs.md).",
     "pools.idempotent": "One table for each kind of call. See [Retry safely](../howto/retries.md).",
     "pools.retry": "See [Retry safely](../howto/retries.md).",

@@ -74,6 +74,8 @@ class Checks:
         else:
             self._reserved_query = pool.key_in.name
         self._max_cost = _max_cost(pool)
+        # None: the costs of calls that don't say theirs are 1, or nothing counts them.
+        self.cost_rule = pool.cost if _counts_cost(pool) else None
 
     def call(
         self,
@@ -143,6 +145,13 @@ class Checks:
         if cost > self._max_cost:
             return [Fault(field, f"is {cost}; no key of this pool takes more than {self._max_cost} at once")]
         return []
+
+    def read_cost(self, cost: int) -> list[Fault]:
+        """A cost that `cost_rule` makes of a call."""
+        if cost <= self._max_cost:
+            return []
+        rule, most = self.cost_rule, self._max_cost
+        return [Fault("cost", f"is {cost} ({rule}); no key of this pool takes more than {most} at once")]
 
     def batch(self, priority: int, correlation_id: str) -> list[Fault]:
         """The options of a batch, but for its retry policy."""
@@ -267,6 +276,11 @@ def _path(path: str) -> Fault | None:
     if _DOTS(path):
         return Fault("path", 'has a "." or ".." segment; give the path that it leads to')
     return None
+
+
+def _counts_cost(pool: Pool) -> bool:
+    lists = [key.limits for key in pool.keys] + [group.limits for group in pool.groups]
+    return any(limit.counts is Counts.COST for limits in lists for limit in limits)
 
 
 def _max_cost(pool: Pool) -> int:

@@ -76,3 +76,10 @@ class CostOfCall:
     per_byte: float = 0.0
     per_byte_of: tuple[str, ...] | None = None
     at_least: int = 1
+
+    def __str__(self) -> str:
+        """In words: `max_tokens + 0.25 per byte of messages`."""
+        parts = [] if self.json is None else [".".join(self.json)]
+        if self.per_byte:
+            parts.append(f"{self.per_byte:g} per byte of {'.'.join(self.per_byte_of or ('the body',))}")
+        return " + ".join(parts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import FedCall
 from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
+from apiflux_grpc.core.cost_of_call import cost_of_call
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server import wire
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 SLICE: Final = 2_000  # calls checked without giving the loop a turn: some 5 ms
+SLICE_BYTES: Final = 1 << 20  # of bodies that costs are read from: the same
 
 
 class Checking:
@@ -53,20 +55,36 @@ class Checking:
         self._ids = Ids()
         self._faults: list[Fault] = []
         self._costs: list[int] | None = None
+        self._repeat_cost = 1
 
     def slices(self) -> Iterator[None]:
         """Check everything; yields when the loop may take a turn."""
         calls = self._request.calls
         total = len(calls)
         self._batch(total)
-        for start in range(0, total, SLICE):
-            for index in range(start, min(start + SLICE, total)):
+        start = 0
+        for end in self._ends(total):
+            for index in range(start, end):
                 self._call(index, calls[index])
+            start = end
             yield
         self._policy, faults = wire.check_options(self._checks, self._request)
         self._faults += faults
         if self._faults:
             raise InvalidRequest(self._faults)
+
+    def _ends(self, total: int) -> Iterator[int]:
+        """Where the slices end."""
+        start = read = 0
+        if self._checks.cost_rule is not None:
+            for end, call in enumerate(self._request.calls, 1):
+                read += len(call.body)
+                if read >= SLICE_BYTES or end - start == SLICE:
+                    yield end
+                    start, read = end, 0
+        yield from range(start + SLICE, total, SLICE)
+        if start < total:
+            yield total
 
     def spec(self, deadline: int | None = None) -> BatchSpec:
         """The batch, with ns to its deadline; only after `slices` has run to its end."""
@@ -76,8 +94,7 @@ class Checking:
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
             calls = wire.Same(wire.call_of(request.repeat.template, self._pool.idempotent), count)
-            if request.repeat.template.HasField("cost"):
-                costs = wire.Same(request.repeat.template.cost, count)
+            costs = None if self._repeat_cost == 1 else wire.Same(self._repeat_cost, count)
         return BatchSpec(
             pool=self._pool.name,
             caller=self._caller,
@@ -98,20 +115,21 @@ class Checking:
         if self._request.HasField("repeat"):
             self._faults += self._checks.repeat(repeat.count, repeat.template.id, with_calls=total > 0)
             faults = wire.check_call(self._checks, repeat.template)
+            self._repeat_cost = _cost_of(self._checks, repeat.template, faults)
             self._faults += [fault.of("repeat.template") for fault in faults]
         elif not total:
             self._faults.append(empty())
 
     def _call(self, index: int, call: pb.Call) -> None:
         faults = wire.check_call(self._checks, call)
+        if call.HasField("cost") or self._checks.cost_rule is not None:
+            if self._costs is None:  # most batches have no costs, and need no list
+                self._costs = [1] * len(self._request.calls)
+            self._costs[index] = _cost_of(self._checks, call, faults)
         if (id := call.id) and (taken := self._ids.take(id)):
             faults.append(taken)
         if faults:
             self._faults += [fault.of(f"calls[{index}]") for fault in faults]
-        if call.HasField("cost"):
-            if self._costs is None:  # most batches have no costs, and need no list
-                self._costs = [1] * len(self._request.calls)
-            self._costs[index] = call.cost
 
 
 class StreamChecking:
@@ -152,6 +170,7 @@ class StreamChecking:
         for index, call in enumerate(calls, self._next):
             sizes[index] = call.ByteSize()  # a wrong call is held too, until its result was read
             faults = wire.check_call(self._checks, call)
+            cost = _cost_of(self._checks, call, faults)
             if id := call.id:
                 if taken := self._ids.take(id):
                     faults.append(taken)
@@ -162,7 +181,6 @@ class StreamChecking:
                 found += placed
                 wrong.append((index, "; ".join(f"{field}: {text}" for field, text in placed)))
             else:
-                cost = call.cost if call.HasField("cost") else 1
                 good.append(FedCall(index, wire.call_of(call, self._pool.idempotent), cost))
         self._next += len(calls)
         if found and self._open.strict:
@@ -174,6 +192,17 @@ class StreamChecking:
         id = self.names.pop(index, "")
         self._ids.release(id)
         return id
+
+
+def _cost_of(checks: Checks, call: pb.Call, faults: list[Fault]) -> int:
+    """What a call costs; `faults` gets what is wrong with a cost that is read from its body."""
+    if call.HasField("cost"):
+        return call.cost
+    if checks.cost_rule is None:
+        return 1
+    cost = cost_of_call(checks.cost_rule, call.body)
+    faults += checks.read_cost(cost)
+    return cost
 
 
 def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:

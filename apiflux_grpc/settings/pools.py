@@ -22,7 +22,7 @@ from apiflux_grpc.core.model import (
     RetryPolicy,
 )
 from apiflux_grpc.core.outcome import Reason
-from apiflux_grpc.core.rules import CallRule
+from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
 from apiflux_grpc.settings.answers import field_of, rules_of
 from apiflux_grpc.settings.keys import groups_of, keys_of
@@ -64,6 +64,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         longest_wait=table.longest_wait,
         answers=rules_of(findings, here, table.answers, preset_rules),
         idempotent=_idempotent(findings, here, table),
+        cost=_cost(findings, here, table, limits),
         cost_from=_cost_from(findings, here, table, limits),
         max_connections=_connections(findings, here, table.max_connections),
         allow_repeat=table.allow_repeat or simulated,
@@ -137,13 +138,32 @@ def _check_jitter(findings: Findings, here: Place, table: PoolTable, limits: Ite
         findings.fault((*here, "arrival_jitter"), text)
 
 
+def _cost(findings: Findings, here: Place, table: PoolTable, limits: Iterable[Limit]) -> CostOfCall | None:
+    place, cost = (*here, "cost"), table.cost
+    if cost is None:
+        return None
+    per_byte = (*place, "per_byte")
+    if cost.json_path is None and not cost.per_byte:
+        text = "is missing; set `json` or `per_byte`, or every call would cost the same"
+        findings.fault((*place, "json"), text, per_byte, (*place, "per_byte_of"))
+    elif cost.per_byte_of is not None and not cost.per_byte:
+        findings.fault((*place, "per_byte_of"), "has no effect without `per_byte`; set it, or remove this", per_byte)
+    _warn_without_cost(findings, place, table, limits)
+    paths = [None if path is None else tuple(path.split(".")) for path in (cost.json_path, cost.per_byte_of)]
+    return CostOfCall(paths[0], cost.per_byte, paths[1], cost.at_least)
+
+
 def _cost_from(findings: Findings, here: Place, table: PoolTable, limits: Iterable[Limit]) -> Field | None:
     if table.cost_from is None:
         return None
-    # A preset can't know which limits a pool has.
-    if table.preset is None and all(limit.counts is Counts.CALLS for limit in limits):
-        findings.warn((*here, "cost_from"), "has no effect, because no limit of this pool counts cost")
+    _warn_without_cost(findings, (*here, "cost_from"), table, limits)
     return field_of(findings, (*here, "cost_from"), table.cost_from)
+
+
+def _warn_without_cost(findings: Findings, place: Place, table: PoolTable, limits: Iterable[Limit]) -> None:
+    """A preset says where costs are, and can't know which limits a pool has."""
+    if table.preset is None and all(limit.counts is Counts.CALLS for limit in limits):
+        findings.warn(place, "has no effect, because no limit of this pool counts cost")
 
 
 def _idempotent(findings: Findings, here: Place, table: PoolTable) -> tuple[CallRule, ...]:

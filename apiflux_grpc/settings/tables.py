@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from apiflux_grpc.core.checks import LONGEST_BACKOFF
 from apiflux_grpc.core.model import Pool, RetryPolicy
+from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST
 from apiflux_grpc.server.defaults import Mode
 from apiflux_grpc.settings import values
@@ -22,6 +23,7 @@ _SETTINGS: Final = Settings(())
 _POOL: Final = Pool("", ())
 _POOL_SETTINGS: Final = PoolSettings(_POOL)
 _RETRY: Final = RetryPolicy()
+_COST: Final = CostOfCall()
 
 
 class Table(BaseModel):
@@ -124,6 +126,13 @@ class AnswerTable(Table):
     not_executed: bool = False
 
 
+class CostTable(Table):
+    json_path: Annotated[JsonPath | None, Field(alias="json")] = None
+    per_byte: Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)] = _COST.per_byte
+    per_byte_of: JsonPath | None = None
+    at_least: Annotated[int, Field(ge=0, le=MOST)] = _COST.at_least
+
+
 class IdempotentTable(Table):
     methods: list[Annotated[str, AfterValidator(values.method)] | None] | None = None
     paths: list[PathPrefix | None] | None = None
@@ -157,6 +166,7 @@ class PoolTable(Table):
     patience: LengthOrZero = _POOL.patience
     longest_wait: LengthOrZero = _POOL.longest_wait
     answers: list[AnswerTable | None] = []
+    cost: CostTable | None = None
     cost_from: FieldTable | None = None
     idempotent: Annotated[list[IdempotentTable | None], BeforeValidator(values.all_or_some)] = []
     retry: RetryTable = RetryTable.model_construct()
@@ -222,6 +232,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "json": JsonConditionTable,
     "header": HeaderConditionTable,
     "wait": FieldTable,
+    "cost": CostTable,
     "cost_from": FieldTable,
     "idempotent": IdempotentTable,
     "retry": RetryTable,

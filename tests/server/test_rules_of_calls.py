@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from apiflux_grpc.core.batch import FedCall
-from apiflux_grpc.core.model import Key, Limit, Pool
-from apiflux_grpc.core.rules import CallRule
+from apiflux_grpc.core.checks import Fault
+from apiflux_grpc.core.errors import InvalidRequest
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
+from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server.checking import Checking, StreamChecking
@@ -49,3 +55,52 @@ def test_a_call_s_own_word_wins_then_the_pool_s_then_its_method() -> None:
     assert [one.call.idempotent for one in fed(CALLS, POOL)] == MAY_RUN_TWICE
     repeated = pb.ProcessRequest(repeat=pb.RepeatedCall(count=2, template=CHAT))
     assert [call.idempotent for call in spec_of(repeated, POOL).calls] == [True, True]
+
+
+TOKENS = replace(
+    POOL,
+    keys=(Key("key-1", "secret", (Limit(1000, SECOND, Counts.COST),)),),
+    cost=CostOfCall(("max_tokens",), 0.5, ("messages",)),
+)
+BODY = b'{"max_tokens": 100, "messages": [1, 2, 3, 4]}'
+COSTLY = [pb.Call(body=BODY), pb.Call(body=BODY, cost=7), pb.Call(body=BODY, cost=0), pb.Call(), pb.Call(body=b"x")]
+COSTS = [106, 7, 0, 1, 1]
+TOO_MUCH = "is 1001 (max_tokens + 0.5 per byte of messages); no key of this pool takes more than 1000 at once"
+
+
+def test_a_call_s_own_cost_wins_then_the_pool_s_rule() -> None:
+    """What a call costs, wherever it is read."""
+    assert spec_of(pb.ProcessRequest(calls=COSTLY), TOKENS).costs == COSTS
+    assert [one.cost for one in fed(COSTLY, TOKENS)] == COSTS
+    for call, cost in zip(COSTLY, COSTS, strict=True):
+        repeated = spec_of(pb.ProcessRequest(repeat=pb.RepeatedCall(count=3, template=call)), TOKENS)
+        assert (1 if repeated.costs is None else repeated.costs[2]) == cost
+
+
+def test_a_cost_that_no_key_takes_is_refused_by_name() -> None:
+    """As if the call had said it, with what it was read from."""
+    calls = [pb.Call(body=b'{"max_tokens": 1000}'), pb.Call(body=b'{"max_tokens": 1001}')]
+    with pytest.raises(InvalidRequest) as caught:
+        spec_of(pb.ProcessRequest(calls=calls), TOKENS)
+    assert [*caught.value.violations] == [Fault("calls[1].cost", TOO_MUCH)]
+    with pytest.raises(InvalidRequest) as caught:
+        spec_of(pb.ProcessRequest(repeat=pb.RepeatedCall(template=calls[1])), TOKENS)
+    assert [*caught.value.violations] == [Fault("repeat.template.cost", TOO_MUCH)]
+    good, wrong, _ = StreamChecking(pb.ProcessStreamOpen(), TOKENS).take(calls)
+    assert (len(good), wrong) == (1, [(1, f"calls[1].cost: {TOO_MUCH}")])
+
+
+def test_bodies_are_read_only_if_something_counts_cost() -> None:
+    """Where nothing does, no body is parsed, and a batch needs no list of costs; a group's limit counts, too."""
+    free = replace(TOKENS, keys=POOL.keys)
+    assert spec_of(pb.ProcessRequest(calls=[pb.Call(body=BODY)]), free).costs is None
+    shared = replace(free, groups=(Group(("key-1",), (Limit(1000, SECOND, Counts.COST),)),))
+    assert spec_of(pb.ProcessRequest(calls=[pb.Call(body=BODY)]), shared).costs == [106]
+
+
+def test_the_loop_gets_a_turn_between_large_bodies() -> None:
+    """A slice is over after so many bytes of bodies, too, if costs are read from them."""
+    request = pb.ProcessRequest(calls=[pb.Call(body=b" " * (1 << 19))] * 4)
+    for pool, slices in ((TOKENS, 2), (POOL, 1)):
+        checking = Checking(request, pool, "caller", default_repeat=1, max_calls=100, max_bytes=1 << 30)
+        assert len(list(checking.slices())) == slices

@@ -18,6 +18,7 @@ import apiflux_grpc
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool, QueryKey, RetryPolicy
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -98,6 +99,12 @@ CALLS_OF_POOLS: list[tuple[Pool, pb.Call, str, str]] = [
     (NARROW, pb.Call(), "path", "is not allowed: paths of pool 'main' start with /v1/, /v2/"),
     (NARROW, pb.Call(path="/v1/../a"), "path", DOTS),
     (QUERY, pb.Call(query={"api_key": "a"}), "query[0].name", "is 'api_key', which carries the pool's key; remove it"),
+    (
+        replace(POOL, cost=CostOfCall(("max_tokens",), 0.5)),
+        pb.Call(body=b'{"max_tokens": 82}'),
+        "cost",
+        "is 91 (max_tokens + 0.5 per byte of the body); no key of this pool takes more than 90 at once",
+    ),
 ]
 
 # Wrong options of a batch, of both kinds of request.

@@ -11,7 +11,7 @@ import pytest
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, Group, HeaderKey, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.outcome import Reason
-from apiflux_grpc.core.rules import CallRule
+from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import PoolSettings, load
 from tests.settings.writing import CANARY, GOOD, faults, loaded, pool_with
@@ -127,6 +127,22 @@ def test_where_the_cost_is(tmp_path: Path, words: str, source: Field) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ('json = "max_tokens"', CostOfCall(("max_tokens",))),
+        ("per_byte = 2", CostOfCall(per_byte=2.0)),
+        (
+            'json = "a.b", per_byte = 0.25, per_byte_of = "c.d", at_least = 0',
+            CostOfCall(("a", "b"), 0.25, ("c", "d"), 0),
+        ),
+    ],
+)
+def test_what_a_call_costs(tmp_path: Path, words: str, rule: CostOfCall) -> None:
+    """Paths are split at their dots; what is left out is as in core.rules."""
+    assert pool_with(tmp_path, f"cost = {{ {words} }}").pool.cost == rule
+
+
+@pytest.mark.parametrize(
     ("words", "rules"),
     [
         ("true", (CallRule(),)),
@@ -172,11 +188,12 @@ def test_connections_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.M
     assert loaded(tmp_path, GOOD).pools[0].pool.max_connections == 1000
 
 
-def test_cost_from_without_a_cost_is_warned_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ['cost_from = { header = "X-Cost" }', 'cost = { json = "max_tokens" }'])
+def test_a_cost_that_nothing_counts_is_warned_of(tmp_path: Path, words: str) -> None:
     """Where nothing counts cost, learning it has no effect; a group's limit counts, and a single key's."""
-    line = 'cost_from = { header = "X-Cost" }\nlimits ='
+    line = f"{words}\nlimits ="
     (warning,) = loaded(tmp_path, GOOD.replace("limits =", line)).warnings
-    assert "pools.default.cost_from: has no effect" in warning
+    assert f"pools.default.{words.partition(' ')[0]}: has no effect" in warning
     cost = 'limits = [{ max = 5, per = "1s", counts = "cost" }]'
     assert loaded(tmp_path, GOOD.replace("limits =", line) + cost).warnings == ()
     group = f'groups = [{{ keys = ["a"], {cost} }}]\n{line}'
