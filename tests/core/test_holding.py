@@ -115,16 +115,19 @@ def test_a_batch_is_told_one_reason_of_each_kind(keys: int) -> None:
 
 
 def test_a_batch_that_waits_for_nothing_is_told_nothing() -> None:
-    """What is all in flight isn't held back, whatever became of other keys."""
-    desk, batch = Desk(), batch_of(2)
+    """What is all in flight isn't held back, whatever another batch waits for."""
+    desk, batch, other = Desk(), batch_of(2), batch_of(30, id=2)
     desk.submit(batch)
     first, _ = desk.assign()
     desk.answer(first, 429, retry_after="12")
     desk.dispatcher.tick(desk.now)
     assert [held.keys for held in batch.held_by] == [("key-0",)]
     assert len(desk.assign()) == 1  # the call goes with the other key
+    desk.submit(other)
+    desk.assign()
     desk.dispatcher.tick(desk.now)
     assert batch.held_by == ()
+    assert [held.keys for held in other.held_by] == [("key-0",)]
 
 
 def test_a_told_wait_is_kept_to_its_end() -> None:

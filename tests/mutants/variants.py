@@ -25,6 +25,7 @@ OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
 BATCHES: Final = "apiflux_grpc/engine/batches.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
+HOLDING: Final = "apiflux_grpc/core/holding.py"
 PACER: Final = "apiflux_grpc/adapters/pacer.py"
 SIMULATION: Final = "apiflux_grpc/plan/simulation.py"
 CONNECTION: Final = "apiflux_grpc/adapters/sender/connection.py"
@@ -55,6 +56,7 @@ OF_MAILBOX: Final = ("tests/engine/test_mailbox.py",)
 OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
 OF_FORECAST: Final = ("tests/core/test_forecast.py",)
+OF_HOLDING: Final = ("tests/core/test_holding.py",)
 CHECKS: Final = "apiflux_grpc/core/checks.py"
 OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
 OF_WIRE: Final = ("tests/server/test_wire.py",)
@@ -480,6 +482,41 @@ VARIANTS: Final = (
         "min(most, self._pacer.level(now) + more)",
         "self._pacer.level(now) + more",
         OF_FORECAST,
+    ),
+    Variant(
+        "a deadline is refused for a probe that is out",
+        FORECAST,
+        "if self._at_best:",
+        "if False:",
+        OF_FORECAST,
+    ),
+    Variant(
+        "nobody waits for the upstream's next try",
+        FORECAST,
+        "ready = [key.usable_at(self.now), self._upstream_at]",
+        "ready = [key.usable_at(self.now)]",
+        OF_FORECAST,
+    ),
+    Variant(
+        "a told wait that is over holds a key back",
+        HOLDING,
+        "block.until > now or not block.told",
+        "True",
+        OF_HOLDING,
+    ),
+    Variant(
+        "a batch is told the words of the key that is free last",
+        HOLDING,
+        "first = min((one for _, one in those)",
+        "first = max((one for _, one in those)",
+        OF_HOLDING,
+    ),
+    Variant(
+        "what waits for nothing is told why",
+        DISPATCHER,
+        "batch.held_by = held_by if batch.waiting else ()",
+        "batch.held_by = held_by",
+        OF_HOLDING,
     ),
     Variant("a debt is capacity that comes back", FORECAST, "debt = max(0, -window.free)", "debt = 0", OF_FORECAST),
     Variant(
