@@ -62,17 +62,22 @@ fresh:  ## what a user gets who installs without our pins: everything imports, t
 	build/fresh/bin/python -W error -c 'import pkgutil, apiflux_grpc as p; [__import__(m.name) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".") if not m.name.endswith("__main__")]'
 	build/fresh/bin/pytest -n $(WORKERS) tests/core tests/contract tests/settings
 
+# The contract is registered as apiflux/v1/apiflux.proto, as everybody's stubs have it; only our modules are elsewhere,
+# and protoc knows no other way to say so.
 proto: $(PROTO_BIN)/.done  ## generate the stubs from protos/
-	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -Iapiflux_grpc/v1=protos/apiflux/v1 -Ibuild/googleapis \
-	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. apiflux_grpc/v1/apiflux.proto
+	@mkdir -p build/stubs
+	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos --python_out=build/stubs \
+	  --grpc_python_out=build/stubs --mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs apiflux/v1/apiflux.proto
+	@for stub in apiflux_pb2.py apiflux_pb2.pyi apiflux_pb2_grpc.py apiflux_pb2_grpc.pyi; do \
+	  sed -e 's/apiflux\.v1\.apiflux_pb2/apiflux_grpc.v1.apiflux_pb2/g' -e 's/from apiflux\.v1 import/from apiflux_grpc.v1 import/' \
+	    build/stubs/apiflux/v1/$$stub > apiflux_grpc/v1/$$stub; \
+	done
 
 # An older generator in a venv of its own, so that users aren't forced to the newest protobuf.
 $(PROTO_BIN)/.done: Makefile
 	$(PYTHON) -m venv --clear build/proto-venv
 	$(PROTO_BIN)/$(INSTALL) grpcio-tools==1.81.1 mypy-protobuf==5.1.0 \
-	  types-grpcio==1.85.0.20261028 types-protobuf==7.35.1.20260906 googleapis-common-protos==1.76.0 buf-bin==1.75.0 'setuptools<81'
-	mkdir -p build/googleapis/google/rpc
-	cp $$($(PROTO_BIN)/python -c 'import google.rpc; print(list(google.rpc.__path__)[0])')/*.proto build/googleapis/google/rpc/
+	  types-grpcio==1.85.0.20261028 types-protobuf==7.35.1.20260906 buf-bin==1.75.0 'setuptools<81'
 	touch $@
 
 proto-check: proto  ## the committed stubs are what protos/ generates, and the contract is lint-free

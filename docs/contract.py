@@ -36,7 +36,7 @@ _ENUM_VALUE: Final = re.compile(r"(\w+) = (\d+)").match
 def contract_page() -> str:
     """docs/reference/proto.md."""
     root = contract(PROTO.read_text(encoding="utf-8"))
-    messages = {one.name for one in root.inner if one.kind == "message"}
+    types = {one.name for one in root.inner if one.kind in ("message", "enum")}
     parts = [NOTICE, "# Contract\n\n"]
     introduction = "\n".join(root.comment[1:]).strip() if len(root.comment) > 1 else "\n".join(root.comment)
     parts.append(f"`protos/apiflux/v1/apiflux.proto`, package `apiflux.v1`.\n\n{_prose(introduction.splitlines())}\n\n")
@@ -48,14 +48,18 @@ def contract_page() -> str:
                 parts.append(f"### {rpc.name}\n\n```proto\n{signed};\n```\n\n{_prose(rpc.comment)}\n\n")
     parts.append("## Messages\n\n")
     parts += [
-        f"### {one.name}\n\n{_prose(one.comment)}\n\n{_fields_table(one, messages)}"
+        f"### {one.name}\n\n{_prose(one.comment)}\n\n{_fields_table(one, types)}"
         for one in root.inner
         if one.kind == "message"
     ]
+    parts.append("## Enums\n\n")
     for one in root.inner:
         if one.kind == "enum":
-            rows = "".join(f"| `{value.name}` | {cell(' '.join(value.comment))} |\n" for value in one.inner)
-            parts.append(f"### {one.name}\n\n{_prose(one.comment)}\n\n| value | what it is |\n|---|---|\n{rows}\n")
+            rows = "".join(
+                f"| {each.number} | `{each.name}` | {cell(' '.join(each.comment))} |\n" for each in one.inner
+            )
+            head = "| no. | value | what it is |\n|---|---|---|\n"
+            parts.append(f"### {one.name}\n\n{_prose(one.comment)}\n\n{head}{rows}\n")
     return "".join(parts).rstrip() + "\n"
 
 
@@ -99,7 +103,7 @@ def _declared(line: str, comment: list[str]) -> Declared | None:
     return None
 
 
-def _fields_table(message: Declared, messages: set[str]) -> str:
+def _fields_table(message: Declared, types: set[str]) -> str:
     if not message.inner:
         return ""
     rows = ["| no. | field | type | what it is |", "|---|---|---|---|"]
@@ -111,13 +115,13 @@ def _fields_table(message: Declared, messages: set[str]) -> str:
             anchor = f"{message.name}.{each.name}"
             name = f"[`{each.name}`](#{anchor}){{ #{anchor} }}"
             about = cell(_escaped(" ".join(filter(None, each.comment))))
-            rows.append(f"| {each.number} | {name} | {_typed(each.text, messages)} | {about} |")
+            rows.append(f"| {each.number} | {name} | {_typed(each.text, types)} | {about} |")
     return "\n".join(rows) + "\n\n"
 
 
-def _typed(text: str, messages: set[str]) -> str:
+def _typed(text: str, types: set[str]) -> str:
     head, _, last = text.rpartition(" ")
-    if last in messages and "<" not in text:
+    if last in types and "<" not in text:
         return f"{head} [{last}](#{last.lower()})".strip()
     return f"`{text}`"
 

@@ -36,7 +36,7 @@ WINDOW_BYTES: Final = 64 << 20  # of calls without a result; a single call may b
 
 def unknown_result(index: int, id: str, why: str) -> pb.CallResult:
     """The result of a call that may have run and must not run twice."""
-    result = pb.CallResult(index=index, id=id, failure="UNKNOWN")
+    result = pb.CallResult(index=index, id=id, failure=pb.REASON_UNKNOWN)
     result.completed_at.GetCurrentTime()
     result.error.code = code_pb2.UNKNOWN
     result.error.message = why

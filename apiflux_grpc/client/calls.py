@@ -6,23 +6,27 @@ wherever a `Call` may.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
+from apiflux_grpc.client.words import reason_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+Fields: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One outbound request. `timeout` is seconds; None, as everywhere: the pool's default."""
+    """One outbound request. `timeout` is seconds; None, as everywhere: the pool's default.
+
+    `query` and `headers` are mappings, or (name, value) pairs where a name is repeated or the order matters.
+    """
 
     path: str = "/"
     method: str = "GET"
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Fields = ()
+    headers: Fields = ()
     body: bytes = b""
     id: str = ""
     timeout: float | None = None
@@ -35,8 +39,8 @@ class Call:
             id=self.id,
             method=self.method,
             path=self.path,
-            query=self.query,
-            headers=self.headers,
+            query=[pb.QueryParameter(name=name, value=value) for name, value in _pairs(self.query)],
+            headers=[pb.Header(name=name, value=value) for name, value in _pairs(self.headers)],
             body=self.body,
             cost=self.cost,
             idempotent=self.idempotent,
@@ -46,12 +50,19 @@ class Call:
         return message
 
 
+def _pairs(fields: Fields) -> Iterable[tuple[str, str]]:
+    return fields.items() if isinstance(fields, Mapping) else fields
+
+
 AnyCall: TypeAlias = Call | pb.Call
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When failed attempts are made again; what is None or empty is the pool's. Backoffs are seconds."""
+    """When failed attempts are made again; what is None or empty is the pool's. Backoffs are seconds.
+
+    `reasons` are words such as "TIMEOUT", those of Result.failure.
+    """
 
     max_attempts: int | None = None
     initial_backoff: float | None = None
@@ -59,8 +70,8 @@ class Retry:
     reasons: tuple[str, ...] = ()
 
     def to_message(self) -> pb.RetryPolicy:
-        """The same as the contract's RetryPolicy."""
-        message = pb.RetryPolicy(max_attempts=self.max_attempts or 0, reasons=self.reasons)
+        """The same as the contract's RetryPolicy. Raises ValueError for a reason that isn't one."""
+        message = pb.RetryPolicy(max_attempts=self.max_attempts or 0, reasons=map(reason_of, self.reasons))
         if self.initial_backoff is not None:
             message.initial_backoff.FromNanoseconds(round(self.initial_backoff * 1e9))
         if self.max_backoff is not None:

@@ -6,12 +6,10 @@ Rule: every message of GetInfo and Estimate has one frozen dataclass here, made 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.results import seconds
-
-if TYPE_CHECKING:
-    from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.client.words import word_of
+from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Info:
     @classmethod
     def of(cls, message: pb.GetInfoResponse) -> Info:
         return cls(
-            mode=message.mode,
+            mode=word_of(pb.Mode.DESCRIPTOR, message.mode).lower(),
             version=message.version,
             pools=tuple(_pool(pool) for pool in message.pools),
             default_repeat_count=message.default_repeat_count,
@@ -82,7 +80,7 @@ class Info:
 def _pool(message: pb.PoolInfo) -> Pool:
     return Pool(
         name=message.name,
-        upstream=message.upstream,
+        upstream=word_of(pb.UpstreamKind.DESCRIPTOR, message.upstream).lower(),
         base_url=message.base_url,
         keys=tuple(
             Key(
@@ -91,7 +89,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
                 in_flight=key.in_flight,
                 attempts=key.attempts,
                 blocked_for=seconds(key.blocked_for),
-                limits=tuple((limit.max, seconds(limit.per), limit.counts) for limit in key.limits),
+                limits=tuple((limit.max, seconds(limit.per), _counts(limit)) for limit in key.limits),
             )
             for key in message.keys
         ),
@@ -99,3 +97,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
         in_flight=message.in_flight,
         drain_time=seconds(message.drain_time) if message.HasField("drain_time") else None,
     )
+
+
+def _counts(limit: pb.Limit) -> str:
+    return word_of(pb.LimitCounts.DESCRIPTOR, limit.counts).lower()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.core.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The upstream's answer. `truncated`: the body is only the beginning."""
+    """The upstream's answer. `truncated`: the body is only the beginning.
+
+    `headers` are read by name, in lower case, the values of a repeated one joined by ", "; `headers.pairs` are all of
+    them as they came.
+    """
 
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
     truncated: bool = False
 
@@ -70,7 +75,8 @@ class Result:
             error = _call_error(message)
         else:
             answer = message.response
-            response = Response(answer.status_code, dict(answer.headers), answer.body, answer.truncated)
+            headers = Headers.of([(header.name, header.value) for header in answer.headers])
+            response = Response(answer.status_code, headers, answer.body, answer.truncated)
         return cls(
             index=message.index,
             id=message.id,

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Final
 
 from google.rpc import error_details_pb2
 
+from apiflux_grpc.client.words import word_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+_REASON: Final = pb.Reason.DESCRIPTOR
 
 
 def failure_of(result: pb.CallResult) -> str:
     """Why a call failed, in the words of Summary.failed_by_reason; "": it didn't."""
     if result.failure or not result.HasField("error"):
-        return result.failure
+        return word_of(_REASON, result.failure)
     return error_info(result).reason or "UNKNOWN"
 
 

@@ -1,7 +1,8 @@
 """A call as JSON: from one line, or from fields that a template has filled.
 
 Rule: what is wrong is said in the words of whoever wrote the line, not in Python's or protobuf's. Names are those of
-the contract in proto3 JSON; a body may also be given as `json` or `text`.
+the contract in proto3 JSON; a body may also be given as `json` or `text`, query and headers as an object or, with
+repeats, as a list of [name, value].
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from google.protobuf import json_format
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from google.protobuf.message import Message
 
 _FIELDS: Final = (*(field.json_name for field in pb.Call.DESCRIPTOR.fields), "json", "text")
 _KNOWN: Final = frozenset(_FIELDS) | frozenset(pb.Call.DESCRIPTOR.fields_by_name)
 _STRINGS: Final = ("id", "method", "path", "body", "timeout")
-_MAPS: Final = ("query", "headers")
+_PAIRS: Final[dict[str, Callable[..., Message]]] = {"query": pb.QueryParameter, "headers": pb.Header}
 _PLAIN: Final = frozenset({"id", "method", "path", "query", "headers"})
 
 
@@ -76,20 +79,21 @@ def check_names(data: Mapping[str, object]) -> None:
 
 def call_of(data: dict[str, Any]) -> pb.Call:
     """A call from its fields; takes `data` apart. Raises ValueError."""
-    if data.keys() <= _PLAIN:  # the usual line, without the detour over json_format
+    is_usual = data.keys() <= _PLAIN
+    if not is_usual:
+        check_names(data)
+    lists: dict[str, Any] = {key: _pairs(key, data.pop(key)) for key in _PAIRS if key in data}
+    if is_usual:  # without the detour over json_format
         try:
-            return pb.Call(**data)
+            return pb.Call(**data, **lists)
         except (TypeError, ValueError):
             pass  # the way below tells better what is wrong
-    check_names(data)
     body: bytes | None = None
-    headers = data.get("headers")
     if "json" in data:
         body = _json_body(data.pop("json"))
-        if headers is None:
-            data["headers"] = headers = {}
-        if isinstance(headers, dict) and not any(str(name).lower() == "content-type" for name in headers):
-            headers["Content-Type"] = "application/json"
+        headers = lists.setdefault("headers", [])
+        if not any(header.name.lower() == "content-type" for header in headers):
+            headers.append(pb.Header(name="Content-Type", value="application/json"))
     elif "text" in data:
         text = data.pop("text")
         if not isinstance(text, str):
@@ -105,9 +109,29 @@ def call_of(data: dict[str, Any]) -> pb.Call:
         if "cost" in str(error):
             raise ValueError("cost must be a whole number below 2^63") from None
         raise ValueError(str(error).replace("apiflux.v1.Call", "a call")) from None
+    call.MergeFrom(pb.Call(**lists))
     if body is not None:
         call.body = body
     return call
+
+
+def _pairs(key: str, given: object) -> list[Any]:
+    """The messages of a call's query or headers. Raises ValueError."""
+    if not isinstance(given, dict | list | None):
+        raise ValueError(f"{key} must be an object, or a list of [name, value]")
+    made: list[Any] = []
+    for place, pair in enumerate(given.items() if isinstance(given, dict) else given or ()):
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"{key}[{place}] must be [name, value]")
+        name, value = pair
+        where = f"{key}.{name[:64]}" if isinstance(given, dict) else f"{key}[{place}]"
+        if not isinstance(value, str):
+            raise ValueError(f"{where} must be a string" if isinstance(given, dict) else f"{where} must be two strings")
+        try:
+            made.append(_PAIRS[key](name=name, value=value))
+        except UnicodeEncodeError:
+            raise ValueError(f"{where} has half of a surrogate pair, which UTF-8 can't carry") from None
+    return made
 
 
 def _check_kinds(data: Mapping[str, object]) -> None:
@@ -115,13 +139,6 @@ def _check_kinds(data: Mapping[str, object]) -> None:
     for key in _STRINGS:
         if not isinstance(data.get(key), str | None):
             raise ValueError(f"{key} must be a string")
-    for key in _MAPS:
-        members = data.get(key)
-        if not isinstance(members, dict | None):
-            raise ValueError(f"{key} must be an object")
-        for name, value in (members or {}).items():
-            if not isinstance(value, str):
-                raise ValueError(f"{key}.{name[:64]} must be a string")
 
 
 def _json_body(value: object) -> bytes:

@@ -1,7 +1,8 @@
 """Results as lines of the output, written and read back.
 
-Rule: names are those of the contract in proto3 JSON; a body comes back as `body_json` or `body_text` if it can be read
-so, and every line is strict JSON whatever an upstream sent. What a later run must know of a result is in its line.
+Rule: names are those of the contract in proto3 JSON. Headers are a list of [name, value], as they came; a body comes
+back as `body_json` or `body_text` if it can be read so, and every line is strict JSON whatever an upstream sent. What a
+later run must know of a result is in its line.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def row(result: pb.CallResult, idempotent: bool = False) -> dict[str, Any]:
         line["error"] = {**error, "mayHaveRun": may_have_run, "idempotent": idempotent}
     else:
         answer = result.response
-        response: dict[str, Any] = {"statusCode": answer.status_code, "headers": dict(answer.headers)}
+        response: dict[str, Any] = {"statusCode": answer.status_code, "headers": _pairs(answer)}
         response.update(_body(answer))
         if answer.truncated:
             response["truncated"] = True
@@ -60,10 +61,14 @@ def line_of(result: pb.CallResult, idempotent: bool = False) -> bytes:
         return f"{_encode(fields)}\n".encode()
 
 
+def _pairs(answer: pb.HttpResponse) -> list[tuple[str, str]]:
+    return [(header.name, header.value) for header in answer.headers]
+
+
 def _body(answer: pb.HttpResponse) -> dict[str, Any]:
     body = answer.body
     try:
-        if "json" in answer.headers.get("content-type", ""):
+        if any(header.name == "content-type" and "json" in header.value for header in answer.headers):
             with contextlib.suppress(json.JSONDecodeError, RecursionError):
                 return {"body_json": json.loads(body)}
         return {"body_text": body.decode()}

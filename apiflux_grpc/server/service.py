@@ -19,6 +19,7 @@ from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimat
 from apiflux_grpc.server.feeding import feed
 from apiflux_grpc.server.interceptors import caller_of, note
 from apiflux_grpc.server.results import ResultStream
+from apiflux_grpc.server.words import MODES
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -50,7 +51,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         state = await self._engine.look()
         defaults, admission = self._defaults, self._engine.admission
         response = pb.GetInfoResponse(
-            mode=defaults.mode,
+            mode=MODES[defaults.mode],
             version=__version__,
             default_repeat_count=defaults.repeat_count,
             max_batch_calls=defaults.max_batch_calls,

@@ -13,7 +13,8 @@ an *attempt* is one try of a call; a *result* is the final word on a call.
 Errors of a whole request come as a gRPC status whose details hold a google.rpc.ErrorInfo (domain
 "apiflux.v1", with a `reason`) and, where they apply, BadRequest, RetryInfo or QuotaFailure. Errors
 of one call come as a CallResult with `error`. An HTTP status of the upstream, 500 included, is a
-response and not an error.
+response and not an error. Where a Reason is text, in ErrorInfo.reason, in messages and as a key of a
+map, it is the bare word: LIMITED for REASON_LIMITED.
 """
 
 from collections import abc as _abc
@@ -22,6 +23,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
@@ -33,6 +35,210 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Reason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASON_UNSPECIFIED: _Reason.ValueType  # 0
+    """It didn't."""
+    REASON_NOT_SENT: _Reason.ValueType  # 1
+    """It was never sent: certainly not executed."""
+    REASON_TIMEOUT: _Reason.ValueType  # 2
+    """No whole answer came in time; it may have been executed."""
+    REASON_UNKNOWN: _Reason.ValueType  # 3
+    """The connection ended before an answer; it may have been executed."""
+    REASON_BODY_CUT: _Reason.ValueType  # 4
+    """An answer began and was cut."""
+    REASON_LIMITED: _Reason.ValueType  # 5
+    """The upstream refused it for a limit, whatever the status it said so with: not executed."""
+    REASON_KEY_REJECTED: _Reason.ValueType  # 6
+    """The upstream refused the key, or this call with it: 401, 402 or 403."""
+    REASON_HTTP_1XX: _Reason.ValueType  # 7
+    """A status from 100 to 199, where the pool doesn't count it as a success."""
+    REASON_HTTP_2XX: _Reason.ValueType  # 8
+    """The same, from 200 to 299."""
+    REASON_HTTP_3XX: _Reason.ValueType  # 9
+    """The same, from 300 to 399."""
+    REASON_HTTP_4XX: _Reason.ValueType  # 10
+    """A status from 400 to 499 for which there is no other reason here."""
+    REASON_HTTP_5XX: _Reason.ValueType  # 11
+    """A status from 500."""
+    REASON_NO_USABLE_KEY: _Reason.ValueType  # 12
+    """For too long no key of the pool could be used."""
+    REASON_INVALID_CALL: _Reason.ValueType  # 13
+    """Of a stream: this call was wrong, and never sent."""
+    REASON_DRAINING: _Reason.ValueType  # 14
+    """It waited when the server shut down."""
+    REASON_STOPPED: _Reason.ValueType  # 15
+    """It waited when the stream was stopped."""
+    REASON_INTERNAL: _Reason.ValueType  # 16
+    """A fault of the service."""
+
+class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+    """Why a call failed."""
+
+REASON_UNSPECIFIED: Reason.ValueType  # 0
+"""It didn't."""
+REASON_NOT_SENT: Reason.ValueType  # 1
+"""It was never sent: certainly not executed."""
+REASON_TIMEOUT: Reason.ValueType  # 2
+"""No whole answer came in time; it may have been executed."""
+REASON_UNKNOWN: Reason.ValueType  # 3
+"""The connection ended before an answer; it may have been executed."""
+REASON_BODY_CUT: Reason.ValueType  # 4
+"""An answer began and was cut."""
+REASON_LIMITED: Reason.ValueType  # 5
+"""The upstream refused it for a limit, whatever the status it said so with: not executed."""
+REASON_KEY_REJECTED: Reason.ValueType  # 6
+"""The upstream refused the key, or this call with it: 401, 402 or 403."""
+REASON_HTTP_1XX: Reason.ValueType  # 7
+"""A status from 100 to 199, where the pool doesn't count it as a success."""
+REASON_HTTP_2XX: Reason.ValueType  # 8
+"""The same, from 200 to 299."""
+REASON_HTTP_3XX: Reason.ValueType  # 9
+"""The same, from 300 to 399."""
+REASON_HTTP_4XX: Reason.ValueType  # 10
+"""A status from 400 to 499 for which there is no other reason here."""
+REASON_HTTP_5XX: Reason.ValueType  # 11
+"""A status from 500."""
+REASON_NO_USABLE_KEY: Reason.ValueType  # 12
+"""For too long no key of the pool could be used."""
+REASON_INVALID_CALL: Reason.ValueType  # 13
+"""Of a stream: this call was wrong, and never sent."""
+REASON_DRAINING: Reason.ValueType  # 14
+"""It waited when the server shut down."""
+REASON_STOPPED: Reason.ValueType  # 15
+"""It waited when the stream was stopped."""
+REASON_INTERNAL: Reason.ValueType  # 16
+"""A fault of the service."""
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+class _Mode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODE_UNSPECIFIED: _Mode.ValueType  # 0
+    """Not known."""
+    MODE_TEST: _Mode.ValueType  # 1
+    """For trying things out: synthetic load is small."""
+    MODE_PRODUCTION: _Mode.ValueType  # 2
+    """For real work."""
+
+class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+    """The mode of a server."""
+
+MODE_UNSPECIFIED: Mode.ValueType  # 0
+"""Not known."""
+MODE_TEST: Mode.ValueType  # 1
+"""For trying things out: synthetic load is small."""
+MODE_PRODUCTION: Mode.ValueType  # 2
+"""For real work."""
+Global___Mode: _TypeAlias = Mode  # noqa: Y015
+
+class _UpstreamKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UpstreamKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpstreamKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPSTREAM_KIND_UNSPECIFIED: _UpstreamKind.ValueType  # 0
+    """Not known."""
+    UPSTREAM_KIND_SIMULATED: _UpstreamKind.ValueType  # 1
+    """The simulator: nothing leaves the server."""
+    UPSTREAM_KIND_HTTP: _UpstreamKind.ValueType  # 2
+    """An API over HTTP."""
+
+class UpstreamKind(_UpstreamKind, metaclass=_UpstreamKindEnumTypeWrapper):
+    """What answers the calls of a pool."""
+
+UPSTREAM_KIND_UNSPECIFIED: UpstreamKind.ValueType  # 0
+"""Not known."""
+UPSTREAM_KIND_SIMULATED: UpstreamKind.ValueType  # 1
+"""The simulator: nothing leaves the server."""
+UPSTREAM_KIND_HTTP: UpstreamKind.ValueType  # 2
+"""An API over HTTP."""
+Global___UpstreamKind: _TypeAlias = UpstreamKind  # noqa: Y015
+
+class _KeyState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEY_STATE_UNSPECIFIED: _KeyState.ValueType  # 0
+    """Not known: the engine doesn't answer."""
+    KEY_STATE_USABLE: _KeyState.ValueType  # 1
+    """It can."""
+    KEY_STATE_BLOCKED: _KeyState.ValueType  # 2
+    """The upstream told it to wait."""
+    KEY_STATE_REJECTED: _KeyState.ValueType  # 3
+    """The upstream rejected it; it is tried now and then."""
+
+class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
+    """Whether a key can be used."""
+
+KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
+"""Not known: the engine doesn't answer."""
+KEY_STATE_USABLE: KeyState.ValueType  # 1
+"""It can."""
+KEY_STATE_BLOCKED: KeyState.ValueType  # 2
+"""The upstream told it to wait."""
+KEY_STATE_REJECTED: KeyState.ValueType  # 3
+"""The upstream rejected it; it is tried now and then."""
+Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
+
+class _LimitCounts:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LimitCountsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitCounts.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIMIT_COUNTS_UNSPECIFIED: _LimitCounts.ValueType  # 0
+    """Not known."""
+    LIMIT_COUNTS_CALLS: _LimitCounts.ValueType  # 1
+    """Calls."""
+    LIMIT_COUNTS_COST: _LimitCounts.ValueType  # 2
+    """Their cost."""
+
+class LimitCounts(_LimitCounts, metaclass=_LimitCountsEnumTypeWrapper):
+    """What a limit counts."""
+
+LIMIT_COUNTS_UNSPECIFIED: LimitCounts.ValueType  # 0
+"""Not known."""
+LIMIT_COUNTS_CALLS: LimitCounts.ValueType  # 1
+"""Calls."""
+LIMIT_COUNTS_COST: LimitCounts.ValueType  # 2
+"""Their cost."""
+Global___LimitCounts: _TypeAlias = LimitCounts  # noqa: Y015
+
+class _LimitKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIMIT_KIND_UNSPECIFIED: _LimitKind.ValueType  # 0
+    """Not known."""
+    LIMIT_KIND_WINDOW: _LimitKind.ValueType  # 1
+    """At most `max` in any window."""
+    LIMIT_KIND_BUCKET: _LimitKind.ValueType  # 2
+    """A token bucket of depth `burst`."""
+
+class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
+    """How a limit counts."""
+
+LIMIT_KIND_UNSPECIFIED: LimitKind.ValueType  # 0
+"""Not known."""
+LIMIT_KIND_WINDOW: LimitKind.ValueType  # 1
+"""At most `max` in any window."""
+LIMIT_KIND_BUCKET: LimitKind.ValueType  # 2
+"""A token bucket of depth `burst`."""
+Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
 class ProcessRequest(_message.Message):
@@ -221,11 +427,11 @@ class RetryPolicy(_message.Message):
         """The bound on that doubling. Absent: 10 s. At least initial_backoff, at most 60 s."""
 
     @_builtins.property
-    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which failures are tried again: NOT_SENT, LIMITED, KEY_REJECTED (401 or 403; another key is tried),
-        UNKNOWN, TIMEOUT, HTTP_5XX, BODY_CUT. A call that isn't idempotent is only ever tried again after NOT_SENT,
-        LIMITED or KEY_REJECTED, whatever this says.
-        Empty: all of them.
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]:
+        """Which failures are tried again, of NOT_SENT, LIMITED, KEY_REJECTED (another key is tried), UNKNOWN, TIMEOUT,
+        HTTP_5XX and BODY_CUT; any other value, and one that this server doesn't know, is refused. A call that isn't
+        idempotent is only ever tried again after NOT_SENT, LIMITED or KEY_REJECTED, whatever this says. Empty: all of
+        them.
         """
 
     def __init__(
@@ -234,7 +440,7 @@ class RetryPolicy(_message.Message):
         max_attempts: _builtins.int = ...,
         initial_backoff: _duration_pb2.Duration | None = ...,
         max_backoff: _duration_pb2.Duration | None = ...,
-        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        reasons: _abc.Iterable[Global___Reason.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -249,46 +455,6 @@ class Call(_message.Message):
     """One outbound request."""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class QueryEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class HeadersEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
@@ -317,14 +483,16 @@ class Call(_message.Message):
     idempotent: _builtins.bool
     """Whether it may be executed twice. Absent: by method (GET, HEAD, OPTIONS, PUT and DELETE may)."""
     @_builtins.property
-    def query(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Query parameters, not encoded. A parameter that carries the pool's key is refused."""
+    def query(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryParameter]:
+        """Query parameters, not encoded; sent in this order, repeated ones as often as they stand here. One that carries
+        the pool's key is refused.
+        """
 
     @_builtins.property
-    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Request headers. CR, LF and NUL are refused, and so are the headers that are ours: Host,
-        Authorization, the key's own header, Content-Length, Transfer-Encoding, Accept-Encoding and the
-        hop-by-hop ones.
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Header]:
+        """Request headers, sent in this order, repeated ones as often as they stand here. CR, LF and NUL are refused, and so
+        are the headers that are ours: Host, Authorization, the key's own header, Content-Length, Transfer-Encoding,
+        Accept-Encoding and the hop-by-hop ones.
         """
 
     @_builtins.property
@@ -339,8 +507,8 @@ class Call(_message.Message):
         id: _builtins.str = ...,
         method: _builtins.str = ...,
         path: _builtins.str = ...,
-        query: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        query: _abc.Iterable[Global___QueryParameter] | None = ...,
+        headers: _abc.Iterable[Global___Header] | None = ...,
         body: _builtins.bytes = ...,
         timeout: _duration_pb2.Duration | None = ...,
         cost: _builtins.int | None = ...,
@@ -360,6 +528,58 @@ class Call(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotent) -> _WhichOneofReturnType__idempotent | None: ...
 
 Global___Call: _TypeAlias = Call  # noqa: Y015
+
+@_typing.final
+class QueryParameter(_message.Message):
+    """A parameter of a call's query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, not encoded."""
+    value: _builtins.str
+    """Its value, not encoded."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryParameter: _TypeAlias = QueryParameter  # noqa: Y015
+
+@_typing.final
+class Header(_message.Message):
+    """A header of a call or of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: of a call in any case, of an answer in lower case."""
+    value: _builtins.str
+    """Its value, without white space around it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Header: _TypeAlias = Header  # noqa: Y015
 
 @_typing.final
 class ProcessResponse(_message.Message):
@@ -506,9 +726,7 @@ class Summary(_message.Message):
     """ProcessRequest.correlation_id, or the one the server made up."""
     @_builtins.property
     def failed_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """The failed ones by reason: LIMITED, KEY_REJECTED (401, 403), NO_USABLE_KEY, HTTP_4XX, HTTP_5XX (and HTTP_1XX to
-        HTTP_3XX where they are no success), NOT_SENT, TIMEOUT, UNKNOWN, BODY_CUT, INTERNAL.
-        """
+        """The failed ones by the word of their Reason, for instance LIMITED or HTTP_5XX."""
 
     @_builtins.property
     def elapsed(self) -> _duration_pb2.Duration:
@@ -573,9 +791,9 @@ class CallResult(_message.Message):
     """The label of the key of the last attempt. Empty: no attempt was made."""
     attempts: _builtins.int
     """Attempts made."""
-    failure: _builtins.str
-    """Why this call counts as failed, in the words of Summary.failed_by_reason, or INVALID_CALL, DRAINING or STOPPED. Empty: it
-    succeeded, which is a status that the pool counts as success and a whole body.
+    failure: Global___Reason.ValueType
+    """Why this call counts as failed. REASON_UNSPECIFIED: it succeeded, which is a status that the pool counts as success
+    and a whole body.
     """
     @_builtins.property
     def response(self) -> Global___HttpResponse:
@@ -583,11 +801,9 @@ class CallResult(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """It did not. The details hold an ErrorInfo whose reason is one of: NOT_SENT (certainly not
-        executed), TIMEOUT, UNKNOWN (no answer came, it may have been executed), BODY_CUT (an answer
-        began and was cut), INVALID_CALL (of a stream, this call was wrong; the message names the field),
-        NO_USABLE_KEY (for too long no key of the pool could be used), DRAINING (it waited when the server shut down),
-        STOPPED (it waited when the stream was stopped), INTERNAL.
+        """It did not. The details hold an ErrorInfo whose reason is the word of a Reason: NOT_SENT, TIMEOUT, UNKNOWN,
+        BODY_CUT, INVALID_CALL (the message names the field), NO_USABLE_KEY, DRAINING, STOPPED or INTERNAL. Its metadata
+        tells whether the call `may_have_run`, "true" or "false".
         """
 
     @_builtins.property
@@ -614,7 +830,7 @@ class CallResult(_message.Message):
         queue_time: _duration_pb2.Duration | None = ...,
         latency: _duration_pb2.Duration | None = ...,
         completed_at: _timestamp_pb2.Timestamp | None = ...,
-        failure: _builtins.str = ...,
+        failure: Global___Reason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "error", b"error", "latency", b"latency", "outcome", b"outcome", "queue_time", b"queue_time", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -632,26 +848,6 @@ class HttpResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class HeadersEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     STATUS_CODE_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
@@ -663,16 +859,16 @@ class HttpResponse(_message.Message):
     truncated: _builtins.bool
     """True: the body was longer than the cap, and this is its beginning."""
     @_builtins.property
-    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The response headers, names in lower case; values of a repeated one are joined by ", ". The
-        key's secret is masked where an upstream echoes it.
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Header]:
+        """The response headers in the upstream's order, repeated ones as often as they came. The key's secret is masked where
+        an upstream echoes it.
         """
 
     def __init__(
         self,
         *,
         status_code: _builtins.int = ...,
-        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        headers: _abc.Iterable[Global___Header] | None = ...,
         body: _builtins.bytes = ...,
         truncated: _builtins.bool = ...,
     ) -> None: ...
@@ -774,8 +970,8 @@ class GetInfoResponse(_message.Message):
     MAX_RESULTS_PER_MESSAGE_FIELD_NUMBER: _builtins.int
     OPEN_BATCHES_FIELD_NUMBER: _builtins.int
     OPEN_CALLS_FIELD_NUMBER: _builtins.int
-    mode: _builtins.str
-    """"test" or "production" (TEST_MODE)."""
+    mode: Global___Mode.ValueType
+    """What TEST_MODE says."""
     version: _builtins.str
     """The version of the service."""
     default_repeat_count: _builtins.int
@@ -797,7 +993,7 @@ class GetInfoResponse(_message.Message):
     def __init__(
         self,
         *,
-        mode: _builtins.str = ...,
+        mode: Global___Mode.ValueType = ...,
         version: _builtins.str = ...,
         pools: _abc.Iterable[Global___PoolInfo] | None = ...,
         default_repeat_count: _builtins.int = ...,
@@ -841,8 +1037,8 @@ class PoolInfo(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
-    upstream: _builtins.str
-    """"simulated" or "http"."""
+    upstream: Global___UpstreamKind.ValueType
+    """What answers the calls."""
     base_url: _builtins.str
     """Where calls go. Empty for the simulator."""
     key_count: _builtins.int
@@ -893,7 +1089,7 @@ class PoolInfo(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        upstream: _builtins.str = ...,
+        upstream: Global___UpstreamKind.ValueType = ...,
         base_url: _builtins.str = ...,
         key_count: _builtins.int = ...,
         keys: _abc.Iterable[Global___KeyInfo] | None = ...,
@@ -973,8 +1169,8 @@ class KeyInfo(_message.Message):
     """The most calls at once. Absent: no bound."""
     attempts: _builtins.int
     """Attempts made with it since the start."""
-    state: _builtins.str
-    """"usable", "blocked" (the upstream told it to wait) or "rejected" (401 or 403; it is tried now and then)."""
+    state: Global___KeyState.ValueType
+    """Whether it can be used now."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
         """Its limits."""
@@ -993,7 +1189,7 @@ class KeyInfo(_message.Message):
         max_in_flight: _builtins.int | None = ...,
         blocked_for: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
-        state: _builtins.str = ...,
+        state: Global___KeyState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "blocked_for", b"blocked_for", "max_in_flight", b"max_in_flight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1018,10 +1214,10 @@ class Limit(_message.Message):
     BURST_FIELD_NUMBER: _builtins.int
     max: _builtins.int
     """How many."""
-    counts: _builtins.str
-    """"calls" or "cost"."""
-    kind: _builtins.str
-    """"window": at most `max` in any window. "bucket": a token bucket of depth `burst`."""
+    counts: Global___LimitCounts.ValueType
+    """What it counts."""
+    kind: Global___LimitKind.ValueType
+    """How it counts."""
     burst: _builtins.int
     """The most at once."""
     @_builtins.property
@@ -1033,8 +1229,8 @@ class Limit(_message.Message):
         *,
         max: _builtins.int = ...,
         per: _duration_pb2.Duration | None = ...,
-        counts: _builtins.str = ...,
-        kind: _builtins.str = ...,
+        counts: Global___LimitCounts.ValueType = ...,
+        kind: Global___LimitKind.ValueType = ...,
         burst: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["per", b"per"]  # noqa: Y015

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from apiflux_grpc.v1 import apiflux_pb2 as apiflux__grpc_dot_v1_dot_apiflux__pb2
+from apiflux_grpc.v1 import apiflux_pb2 as apiflux_dot_v1_dot_apiflux__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in apiflux_grpc/v1/apiflux_pb2_grpc.py depends on'
+        + ' but the generated code in apiflux/v1/apiflux_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,23 +37,23 @@ class FluxServiceStub:
         """
         self.Process = channel.unary_stream(
                 '/apiflux.v1.FluxService/Process',
-                request_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessRequest.SerializeToString,
-                response_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
+                request_serializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessRequest.SerializeToString,
+                response_deserializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
                 _registered_method=True)
         self.ProcessStream = channel.stream_stream(
                 '/apiflux.v1.FluxService/ProcessStream',
-                request_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.SerializeToString,
-                response_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
+                request_serializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.SerializeToString,
+                response_deserializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
                 _registered_method=True)
         self.Estimate = channel.unary_unary(
                 '/apiflux.v1.FluxService/Estimate',
-                request_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateRequest.SerializeToString,
-                response_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateResponse.FromString,
+                request_serializer=apiflux_dot_v1_dot_apiflux__pb2.EstimateRequest.SerializeToString,
+                response_deserializer=apiflux_dot_v1_dot_apiflux__pb2.EstimateResponse.FromString,
                 _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/apiflux.v1.FluxService/GetInfo',
-                request_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoRequest.SerializeToString,
-                response_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoResponse.FromString,
+                request_serializer=apiflux_dot_v1_dot_apiflux__pb2.GetInfoRequest.SerializeToString,
+                response_deserializer=apiflux_dot_v1_dot_apiflux__pb2.GetInfoResponse.FromString,
                 _registered_method=True)
 
 
@@ -126,23 +126,23 @@ def add_FluxServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Process': grpc.unary_stream_rpc_method_handler(
                     servicer.Process,
-                    request_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessRequest.FromString,
-                    response_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.SerializeToString,
+                    request_deserializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessRequest.FromString,
+                    response_serializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.SerializeToString,
             ),
             'ProcessStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ProcessStream,
-                    request_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.FromString,
-                    response_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.SerializeToString,
+                    request_deserializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.FromString,
+                    response_serializer=apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.SerializeToString,
             ),
             'Estimate': grpc.unary_unary_rpc_method_handler(
                     servicer.Estimate,
-                    request_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateRequest.FromString,
-                    response_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateResponse.SerializeToString,
+                    request_deserializer=apiflux_dot_v1_dot_apiflux__pb2.EstimateRequest.FromString,
+                    response_serializer=apiflux_dot_v1_dot_apiflux__pb2.EstimateResponse.SerializeToString,
             ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
-                    request_deserializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoRequest.FromString,
-                    response_serializer=apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoResponse.SerializeToString,
+                    request_deserializer=apiflux_dot_v1_dot_apiflux__pb2.GetInfoRequest.FromString,
+                    response_serializer=apiflux_dot_v1_dot_apiflux__pb2.GetInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -171,8 +171,8 @@ class FluxService:
             request,
             target,
             '/apiflux.v1.FluxService/Process',
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessRequest.SerializeToString,
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
+            apiflux_dot_v1_dot_apiflux__pb2.ProcessRequest.SerializeToString,
+            apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -198,8 +198,8 @@ class FluxService:
             request_iterator,
             target,
             '/apiflux.v1.FluxService/ProcessStream',
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.SerializeToString,
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
+            apiflux_dot_v1_dot_apiflux__pb2.ProcessStreamRequest.SerializeToString,
+            apiflux_dot_v1_dot_apiflux__pb2.ProcessResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -225,8 +225,8 @@ class FluxService:
             request,
             target,
             '/apiflux.v1.FluxService/Estimate',
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateRequest.SerializeToString,
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.EstimateResponse.FromString,
+            apiflux_dot_v1_dot_apiflux__pb2.EstimateRequest.SerializeToString,
+            apiflux_dot_v1_dot_apiflux__pb2.EstimateResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -252,8 +252,8 @@ class FluxService:
             request,
             target,
             '/apiflux.v1.FluxService/GetInfo',
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoRequest.SerializeToString,
-            apiflux__grpc_dot_v1_dot_apiflux__pb2.GetInfoResponse.FromString,
+            apiflux_dot_v1_dot_apiflux__pb2.GetInfoRequest.SerializeToString,
+            apiflux_dot_v1_dot_apiflux__pb2.GetInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,8 @@ an *attempt* is one try of a call; a *result* is the final word on a call.
 Errors of a whole request come as a gRPC status whose details hold a google.rpc.ErrorInfo (domain
 "apiflux.v1", with a `reason`) and, where they apply, BadRequest, RetryInfo or QuotaFailure. Errors
 of one call come as a CallResult with `error`. An HTTP status of the upstream, 500 included, is a
-response and not an error.
+response and not an error. Where a Reason is text, in ErrorInfo.reason, in messages and as a key of a
+map, it is the bare word: LIMITED for REASON_LIMITED.
 """
 
 from apiflux_grpc.v1 import apiflux_pb2 as _apiflux_pb2

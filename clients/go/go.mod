@@ -1,4 +1,4 @@
-module apiflux.example/clients/go
+module github.com/apiflux/apiflux-grpc/clients/go
 
 go 1.26.0
 

@@ -28,7 +28,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	pb "apiflux.example/clients/go/apifluxv1"
+	pb "github.com/apiflux/apiflux-grpc/clients/go/apifluxv1"
 )
 
 const (

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from apiflux_grpc.jobs.calls import parse_call
 from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing.served import ServedProcess
@@ -55,17 +56,9 @@ def test_lines_of_calls_and_results_are_what_they_should_be(block: Block, tmp_pa
     pool = load(file, environ={}).pools[0].pool
     for line in block.text.splitlines():
         if "index" not in json.loads(line):
-            request = pb.ProcessRequest(calls=[call_of(json.loads(line))])
+            request = pb.ProcessRequest(calls=[parse_call(line)])
             checking = Checking(request, pool, "", default_repeat=1, max_calls=1, max_bytes=1 << 20)
             assert list(checking.slices()) == [None]
-
-
-def call_of(fields: dict[str, Any]) -> pb.Call:
-    """A line of a file of calls; its body may be `json` or `text`."""
-    assert len({"json", "text", "body"} & fields.keys()) < 2
-    fields.pop("json", None)
-    fields.pop("text", None)
-    return json_format.ParseDict(fields, pb.Call())
 
 
 def commands_of(block: Block) -> list[list[str]]:

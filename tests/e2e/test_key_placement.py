@@ -262,14 +262,17 @@ async def test_the_key_stays_in_its_place(world: World, place: str) -> None:
 
 @EVERYWHERE
 async def test_a_call_s_own_query_goes_beside_the_key(world: World, place: str) -> None:
-    """Query parameters arrive, encoded once, wherever the key travels; one of the key's name is refused."""
+    """Query and headers arrive in their order, repeats included, wherever the key travels; its name is refused."""
     gossip, pool = world.gossips[place], f"gossip-{place}"
     gossip.arrivals.clear()
     async with Client(world.served.target) as client:
-        (result,) = await read(client.process([Call("/q", query={"a": "1&api_key=x", "b c": "ü/?"})], pool=pool))
+        own = [("b c", "ü/?"), ("a", "1&api_key=x"), ("b c", "")]
+        headers = [("X-Tag", "2"), ("x-tag", "1")]
+        (result,) = await read(client.process([Call("/q", query=own, headers=headers)], pool=pool))
         assert result.ok
         (arrival,) = gossip.arrivals
-        assert sorted(pair for pair in arrival.query if pair[0] != "api_key") == [("a", "1&api_key=x"), ("b c", "ü/?")]
+        assert [pair for pair in arrival.query if pair[0] != "api_key"] == own
+        assert [value for name, value in arrival.headers if name.lower() == "x-tag"] == ["2", "1"]
         assert [found for found, _ in arrival.carried] == [PLACES[place][1]]
         if place == "query":
             with pytest.raises(InvalidRequest) as refused:

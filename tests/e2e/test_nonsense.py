@@ -27,11 +27,16 @@ WIDE = Limit(100_000, SECOND)
 FUZZ = hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALID = pb.ProcessRequest(
     calls=[
-        pb.Call(path="/fuzz/1", query={"a": "b"}, headers={"x-a": "b"}, cost=1),
+        pb.Call(
+            path="/fuzz/1",
+            query=[pb.QueryParameter(name="a", value="b")],
+            headers=[pb.Header(name="x-a", value="b")],
+            cost=1,
+        ),
         pb.Call(id="two", method="POST", path="/fuzz/2", body=b"{}", idempotent=True),
     ],
     correlation_id="fuzz",
-    retry=pb.RetryPolicy(max_attempts=2, reasons=["NOT_SENT"]),
+    retry=pb.RetryPolicy(max_attempts=2, reasons=[pb.REASON_NOT_SENT]),
 ).SerializeToString()
 
 

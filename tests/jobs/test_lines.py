@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable
 
 import pytest
 
@@ -23,6 +24,10 @@ def calls(data: bytes, template: Template | None = None) -> list[pb.Call]:
     found = read(data, template)
     assert [entry.fault for entry in found] == [""] * len(found)
     return [entry.call for entry in found if entry.call is not None]
+
+
+def pairs(fields: Iterable[pb.QueryParameter] | Iterable[pb.Header]) -> list[tuple[str, str]]:
+    return [(field.name, field.value) for field in fields]
 
 
 def faults(data: bytes, template: Template | None = None) -> dict[int, str]:
@@ -72,11 +77,30 @@ def test_the_short_way_and_the_long_way_read_the_same() -> None:
     plain = {"id": "ä", "method": "PUT", "path": "/x", "query": {"q": "ü"}, "headers": {"A": "b"}}
     short = parse_call(json.dumps(plain))
     assert short == parse_call(json.dumps({**plain, "idempotent": None}))
-    assert short == pb.Call(id="ä", method="PUT", path="/x", query={"q": "ü"}, headers={"A": "b"})
+    assert short == pb.Call(
+        id="ä",
+        method="PUT",
+        path="/x",
+        query=[pb.QueryParameter(name="q", value="ü")],
+        headers=[pb.Header(name="A", value="b")],
+    )
     assert parse_call('{"path": null}') == pb.Call()
     full = parse_call('{"timeout": "1.5s", "cost": "7", "idempotent": true, "json": {"a": [1]}}')
     assert (full.timeout.ToMilliseconds(), full.cost, full.idempotent) == (1500, 7, True)
-    assert (full.body, dict(full.headers)) == (b'{"a":[1]}', {"Content-Type": "application/json"})
+    assert (full.body, pairs(full.headers)) == (b'{"a":[1]}', [("Content-Type", "application/json")])
+
+
+@pytest.mark.parametrize("more", [{}, {"timeout": "1s"}])
+def test_query_and_headers_may_have_repeats(more: dict[str, str]) -> None:
+    """As a list of pairs, in its order, whether or not the line has other fields; an object is for those without."""
+    twice = [["b", "2"], ["a", ""], ["b", "1"], ["b", "2"]]
+    call = parse_call(json.dumps({"query": twice, "headers": [["X-A", "1"], ["x-a", "2"]], **more}))
+    assert pairs(call.query) == [("b", "2"), ("a", ""), ("b", "1"), ("b", "2")]
+    assert pairs(call.headers) == [("X-A", "1"), ("x-a", "2")]
+    call = parse_call(json.dumps({"query": {"b": "2", "a": "1"}, "headers": None, **more}))
+    assert (pairs(call.query), pairs(call.headers)) == ([("b", "2"), ("a", "1")], [])
+    call = parse_call(json.dumps({"headers": [["a", "1"], ["content-TYPE", "b/c"]], "json": 1, **more}))
+    assert pairs(call.headers) == [("a", "1"), ("content-TYPE", "b/c")]
 
 
 def test_a_line_that_no_call_can_fill_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +129,8 @@ def test_a_template_fills_every_string() -> None:
     )
     (call,) = calls('a,b,n\n"x/ä ?",{b},7\n'.encode(), template)
     assert call.path == "/x%2F%C3%A4%20%3F/{x}/%7Bb%7D"
-    assert dict(call.query) == {"q": "x/ä ?-x/ä ?"}
-    assert call.headers["X-B"] == "{b}"
+    assert pairs(call.query) == [("q", "x/ä ?-x/ä ?")]
+    assert ("X-B", "{b}") in pairs(call.headers)
     assert (call.cost, call.idempotent, call.id) == (7, True, "")
     assert json.loads(call.body) == {"deep": [{"a": "x/ä ?", "n": 1}, "{a}", None]}
 
@@ -167,7 +191,13 @@ def test_a_header_must_name_each_column_once() -> None:
         ('{"json": {"a": 1, "a": 2}}', "the name 'a' is used twice in one object"),
         ('{"body": 5}', "body must be a string"),
         ('{"query": {"a": 5}}', "query.a must be a string"),
-        ('{"headers": 5}', "headers must be an object"),
+        ('{"headers": 5}', "headers must be an object, or a list of [name, value]"),
+        ('{"query": [["a", "1"], ["b"]]}', "query[1] must be [name, value]"),
+        ('{"query": [["a", "1"], "ab"]}', "query[1] must be [name, value]"),
+        ('{"query": [{"name": "a", "value": "1"}]}', "query[0] must be [name, value]"),
+        ('{"headers": [["a", 1]]}', "headers[0] must be two strings"),
+        ('{"headers": [["a", "\\udc00"]]}', "headers[0] has half of a surrogate pair, which UTF-8 can't carry"),
+        ('{"query": {"a": "\\udc00"}}', "query.a has half of a surrogate pair, which UTF-8 can't carry"),
         ('{"cost": "x"}', "cost must be a whole number below 2^63"),
         (f'{{"cost": {"9" * 5000}}}', "a number of 5000 digits is too long"),
         ('{"text": "\\ud800"}', "text has half of a surrogate pair, which UTF-8 can't carry"),

@@ -24,16 +24,16 @@ def call(index: int) -> Selected:
     return Selected(index, index + 1, "", index << 1, idempotent=False, digest=0)
 
 
-def answered(status: int, failure: str) -> pb.CallResult:
+def answered(status: int, failure: pb.Reason.ValueType) -> pb.CallResult:
     return pb.CallResult(failure=failure, response=pb.HttpResponse(status_code=status), key_label="a", attempts=2)
 
 
 @pytest.mark.parametrize(
     ("result", "told"),
     [
-        (answered(503, "HTTP_5XX"), "calls:1: HTTP 503"),
-        (answered(401, "KEY_REJECTED"), "calls:1: HTTP 401"),
-        (answered(200, "CUT_OFF"), "calls:1: CUT_OFF"),
+        (answered(503, pb.REASON_HTTP_5XX), "calls:1: HTTP 503"),
+        (answered(401, pb.REASON_KEY_REJECTED), "calls:1: HTTP 401"),
+        (answered(200, pb.REASON_BODY_CUT), "calls:1: BODY_CUT"),
         (unknown_result(0, "", "why it is not known"), "calls:1: UNKNOWN: why it is not known"),
         (unknown_result(0, "", "x" * 500), f"calls:1: UNKNOWN: {'x' * 291}"),
     ],
@@ -52,8 +52,8 @@ def test_only_the_first_failures_are_told(capsys: pytest.CaptureFixture[str]) ->
     """And how many more there are; successes are counted, retries and keys too."""
     one = report()
     for index in range(FAILURES_SHOWN + 3):
-        one.add(answered(503, "HTTP_5XX"), call(index))
-    one.add(answered(200, ""), call(99))
+        one.add(answered(503, pb.REASON_HTTP_5XX), call(index))
+    one.add(answered(200, pb.REASON_UNSPECIFIED), call(99))
     one.figures(None, 0, 2)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "... and 3 more that failed"

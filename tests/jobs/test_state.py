@@ -89,18 +89,21 @@ def test_the_state_says_what_was_handed_over(tmp_path: Path) -> None:
 
 def test_a_call_is_known_by_what_it_asks_for() -> None:
     """Not by its id, how long it may take, or whether it may be sent again; an absent method is GET."""
-    call = pb.Call(id="a", path="/1", query={"a": "1", "b": "2"}, headers={"X-A": "1"}, body=b"x")
-    same = pb.Call(method="GET", path="/1", query={"b": "2", "a": "1"}, headers={"X-A": "1"}, body=b"x", cost=3)
+    query = [pb.QueryParameter(name="a", value="1"), pb.QueryParameter(name="b", value="2")]
+    headers = [pb.Header(name="X-A", value="1")]
+    call = pb.Call(id="a", path="/1", query=query, headers=headers, body=b"x")
+    same = pb.Call(method="GET", path="/1", query=query, headers=headers, body=b"x", cost=3)
     same.timeout.FromSeconds(4)
     same.idempotent = False
     assert digest_of(call) == digest_of(same)
-    others = [pb.Call.FromString(call.SerializeToString()) for _ in range(5)]
+    others = [pb.Call.FromString(call.SerializeToString()) for _ in range(6)]
     others[0].method = "DELETE"
     others[1].path = "/2"
-    others[2].query["a"] = "2"
-    others[3].headers["X-A"] = "2"
+    others[2].query[0].value = "2"
+    others[3].headers[0].value = "2"
     others[4].body = b"y"
-    assert len({digest_of(other) for other in [call, *others]}) == 6
+    others[5].query.reverse()
+    assert len({digest_of(other) for other in [call, *others]}) == 7
 
 
 @pytest.mark.parametrize("cut", range(1, 16))

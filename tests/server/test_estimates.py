@@ -9,6 +9,7 @@ import pytest
 from apiflux_grpc.client import Client, InvalidRequest, PoolNotFound
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.server.direct import direct
 from tests.server.serving import serving
 
@@ -66,4 +67,4 @@ async def test_get_info_tells_what_the_margin_costs() -> None:
         pool = (await service.info()).pools[0]
     assert pool.arrival_jitter_cost == pytest.approx(0.05, rel=0.3)  # round trips are known by classes
     assert 50 * MILLISECOND <= pool.round_trip_p50.ToNanoseconds() == pool.round_trip_p99.ToNanoseconds() < SECOND // 10
-    assert (pool.keys[0].state, pool.upstream_failing, pool.advice) == ("usable", False, "")
+    assert (pool.keys[0].state, pool.upstream_failing, pool.advice) == (pb.KEY_STATE_USABLE, False, "")

@@ -241,7 +241,7 @@ async def test_a_stream_that_is_stopped_tells_what_never_ran() -> None:
                 held.release()
         assert await stream.code() is grpc.StatusCode.OK
     assert sorted(result.index for result in results) == list(range(101))
-    stopped = [result for result in results if result.failure == "STOPPED"]
+    stopped = [result for result in results if result.failure == pb.REASON_STOPPED]
     assert {error_info(result).metadata["may_have_run"] for result in stopped} == {"false"}
     assert len(held.begun) == sum(result.response.status_code == 200 for result in results) == 20
     assert summary is not None

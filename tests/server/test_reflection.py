@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from apiflux_grpc.client import Client
@@ -20,6 +21,21 @@ async def test_reflection_finds_a_method() -> None:
         requests = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]
         answers = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
     assert [answer.HasField("file_descriptor_response") for answer in answers] == [True, True, False]
+
+
+async def test_the_contract_has_the_name_of_its_file() -> None:
+    """What a server tells is what `protoc -I protos apiflux/v1/apiflux.proto` reads, so both fit into one program."""
+    async with serving() as server, connected(server) as channel:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # it takes both kinds
+        asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="apiflux.v1.FluxService")
+        (answer,) = [answer async for answer in stub.ServerReflectionInfo(iter([asked]))]
+    described = [FileDescriptorProto.FromString(one) for one in answer.file_descriptor_response.file_descriptor_proto]
+    names = {file.name: list(file.dependency) for file in described}
+    assert names["apiflux/v1/apiflux.proto"] == [
+        "google/protobuf/duration.proto",
+        "google/protobuf/timestamp.proto",
+        "google/rpc/status.proto",
+    ]
 
 
 async def test_reflection_can_be_switched_off() -> None:

@@ -56,6 +56,18 @@ def repeat(count: int = 1, **template: str) -> pb.RepeatedCall:
     return pb.RepeatedCall(count=count, template=pb.Call(**template))  # type: ignore[arg-type]  # all of them are texts
 
 
+def header(name: str, value: str) -> pb.Header:
+    return pb.Header(name=name, value=value)
+
+
+def parameter(name: str) -> pb.QueryParameter:
+    return pb.QueryParameter(name=name, value="a")
+
+
+def retry(*reasons: int) -> pb.RetryPolicy:
+    return pb.RetryPolicy(reasons=reasons)  # type: ignore[arg-type]  # unknown numbers can come, and types hide it
+
+
 # A wrong call; the field is named from the call.
 CALLS: list[Row] = [
     (pb.Call(id="x" * 257), "id", "has 257 characters; use at most 256"),
@@ -77,15 +89,19 @@ CALLS: list[Row] = [
     (pb.Call(path="/a/%2E%2e/b"), "path", DOTS),
     (pb.Call(path="/a/.%2e"), "path", DOTS),
     (
-        pb.Call(headers={"a b": ""}),
+        pb.Call(headers=[header("a b", "")]),
         "headers[0].name",
         "'a b' is not a header name; use A-Z, a-z, 0-9, !#$%&'*+-.^_`|~",
     ),
-    (pb.Call(headers={"Host": "a"}), "headers[0].name", "'Host' is set by the service; remove it"),
-    (pb.Call(headers={"Authorization": "a"}), "headers[0].name", "'Authorization' is set by the service; remove it"),
-    (pb.Call(headers={"x-api-KEY": "a"}), "headers[0].name", "'x-api-KEY' is set by the service; remove it"),
-    (pb.Call(headers={"A": "a\r\nb"}), "headers[0].value", HEADER_VALUE),
-    (pb.Call(headers={"A": "é"}), "headers[0].value", HEADER_VALUE),
+    (pb.Call(headers=[header("Host", "a")]), "headers[0].name", "'Host' is set by the service; remove it"),
+    (
+        pb.Call(headers=[header("Authorization", "a")]),
+        "headers[0].name",
+        "'Authorization' is set by the service; remove it",
+    ),
+    (pb.Call(headers=[header("x-api-KEY", "a")]), "headers[0].name", "'x-api-KEY' is set by the service; remove it"),
+    (pb.Call(headers=[header("A", "a\r\nb")]), "headers[0].value", HEADER_VALUE),
+    (pb.Call(headers=[header("A", "é")]), "headers[0].value", HEADER_VALUE),
     (pb.Call(timeout=seconds(0)), "timeout", "is 0 s; set more than 0 and at most 30 s"),
     (pb.Call(timeout=seconds(30.5)), "timeout", "is 30.5 s; set more than 0 and at most 30 s"),
     (pb.Call(cost=-1), "cost", "is -1; set 0 or more"),
@@ -98,7 +114,12 @@ CALLS_OF_POOLS: list[tuple[Pool, pb.Call, str, str]] = [
     (NARROW, pb.Call(path="v10/a"), "path", "is not allowed: paths of pool 'main' start with /v1/, /v2/"),
     (NARROW, pb.Call(), "path", "is not allowed: paths of pool 'main' start with /v1/, /v2/"),
     (NARROW, pb.Call(path="/v1/../a"), "path", DOTS),
-    (QUERY, pb.Call(query={"api_key": "a"}), "query[0].name", "is 'api_key', which carries the pool's key; remove it"),
+    (
+        QUERY,
+        pb.Call(query=[parameter("a"), parameter("api_key")]),
+        "query[1].name",
+        "is 'api_key', which carries the pool's key; remove it",
+    ),
     (
         replace(POOL, cost=CostOfCall(("max_tokens",), 0.5)),
         pb.Call(body=b'{"max_tokens": 82}'),
@@ -119,7 +140,9 @@ OPTIONS: list[Row] = [
     (pb.RetryPolicy(initial_backoff=seconds(0.0009)), "retry.initial_backoff", "is 0.0009 s; set 0.001 to 60 s"),
     (pb.RetryPolicy(max_backoff=seconds(0.1)), "retry.max_backoff", "is 0.1 s; set 0.2 (the initial) to 60 s"),
     (pb.RetryPolicy(max_backoff=seconds(61)), "retry.max_backoff", "is 61 s; set 0.2 (the initial) to 60 s"),
-    (pb.RetryPolicy(reasons=["TIMEOUT", "HTTP_400"]), "retry.reasons[1]", f"'HTTP_400' is not one of {REASONS}"),
+    (retry(pb.REASON_TIMEOUT, pb.REASON_HTTP_4XX), "retry.reasons[1]", f"'HTTP_4XX' is not one of {REASONS}"),
+    (retry(pb.REASON_UNSPECIFIED), "retry.reasons[0]", f"'0' is not one of {REASONS}"),
+    (retry(pb.REASON_TIMEOUT, 99), "retry.reasons[1]", f"'99' is not one of {REASONS}"),
 ]
 
 # A request that is wrong as a whole.
@@ -253,7 +276,9 @@ def test_repeat_where_the_pool_does_not_allow_it() -> None:
 
 def test_a_header_may_be_repeated() -> None:
     """Repeats are the caller's, in any case of letters."""
-    assert faults(pb.ProcessRequest(calls=[pb.Call(headers={"A": "1", "a": "2"})])) == []
+    assert (
+        faults(pb.ProcessRequest(calls=[pb.Call(headers=[header("A", "1"), header("a", "2"), header("A", "1")])])) == []
+    )
 
 
 def test_an_id_of_a_stream_is_free_again_after_its_result() -> None:
@@ -302,8 +327,8 @@ def test_a_retry_policy_is_the_pool_s_where_the_caller_says_nothing() -> None:
         POOL.retry, initial_backoff=20 * SECOND, max_backoff=20 * SECOND
     )
     only = replace(POOL, retry=replace(POOL.retry, reasons=frozenset({Reason.TIMEOUT})))
-    assert policy(pb.RetryPolicy(reasons=["TIMEOUT", "LIMITED"]), only).reasons == {Reason.TIMEOUT}
-    assert policy(pb.RetryPolicy(reasons=["LIMITED"]), only).reasons == frozenset()
+    assert policy(retry(pb.REASON_TIMEOUT, pb.REASON_LIMITED), only).reasons == {Reason.TIMEOUT}
+    assert policy(retry(pb.REASON_LIMITED), only).reasons == frozenset()
 
 
 # -- the guard -----------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+"""The contract's enums as words: LIMITED for REASON_LIMITED, and back.
+
+Rule: a value that this version of the contract doesn't know is its number, so that a newer server breaks no client.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import EnumDescriptor
+
+
+@cache
+def word_of(kind: EnumDescriptor, number: int) -> str:
+    """The word of a value; "" for the unspecified one."""
+    value = kind.values_by_number.get(number)
+    if value is None:
+        return str(number)
+    return value.name.removeprefix(_prefix(kind)) if number else ""
+
+
+def reason_of(word: str) -> pb.Reason.ValueType:
+    """The value of a word such as TIMEOUT. Raises ValueError."""
+    kind = pb.Reason.DESCRIPTOR
+    value = kind.values_by_name.get(f"{_prefix(kind)}{word}")
+    if value is None or not value.number:
+        words = [word_of(kind, number) for number in kind.values_by_number if number]
+        close = difflib.get_close_matches(word, words, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(words)}"
+        raise ValueError(f"{word!r} is not the word of a reason; {hint}")
+    return pb.Reason.Value(value.name)
+
+
+def _prefix(kind: Any) -> str:
+    """Every value is named after its enum's unspecified one."""
+    name: str = kind.values_by_number[0].name
+    return name.removesuffix("UNSPECIFIED")

@@ -1,0 +1,26 @@
+"""What a call and a retry policy become on the wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from apiflux_grpc.client import Call, Retry
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+
+def test_query_and_headers_may_be_mappings_or_pairs() -> None:
+    """Both come out as the contract's lists; pairs keep repeats and order."""
+    mapped = Call(query={"b": "1", "a": "2"}, headers={"X-A": "1"}).to_message()
+    assert mapped == Call(query=[("b", "1"), ("a", "2")], headers=(("X-A", "1"),)).to_message()
+    twice = Call(query=[("b", "1"), ("a", ""), ("b", "0")]).to_message()
+    assert [(one.name, one.value) for one in twice.query] == [("b", "1"), ("a", ""), ("b", "0")]
+    assert Call().to_message() == pb.Call(method="GET", path="/")
+
+
+def test_reasons_are_words() -> None:
+    """Those of Result.failure; what is none is refused before anything is sent."""
+    assert Retry(reasons=("TIMEOUT", "HTTP_5XX")).to_message().reasons == [pb.REASON_TIMEOUT, pb.REASON_HTTP_5XX]
+    with pytest.raises(ValueError, match=r"^'TIME_OUT' is not the word of a reason; did you mean 'TIMEOUT'\?$"):
+        Retry(reasons=("TIME_OUT",)).to_message()
+    with pytest.raises(ValueError, match="use one of NOT_SENT, TIMEOUT,"):
+        Retry(reasons=("UNSPECIFIED", "")).to_message()
