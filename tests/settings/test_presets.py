@@ -64,6 +64,7 @@ def test_the_pool_s_own_rules_come_before_the_preset_s(tmp_path: Path) -> None:
     ("preset", "message"),
     [
         ('"opnai"', "unknown preset; did you mean 'openai'?"),
+        ('"google_maps"', "unknown preset; did you mean 'google-maps'?"),
         ('"qqq"', f"unknown preset; use one of {', '.join(preset_names())}"),
         ('""', "unknown preset; use one of"),
         ("7", "must be a string"),
