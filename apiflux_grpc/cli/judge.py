@@ -33,13 +33,16 @@ def judge(
     ] = None,
     reject: Annotated[
         list[str] | None,
-        typer.Option(help="When a key is answered 401: LABEL=2s..5s after the start, or LABEL=3, its first calls."),
+        typer.Option(
+            help="When a key is answered 401: LABEL=2s..5s after the start, or LABEL=3, its first calls. "
+            "'LABEL=0..6s;429' is another fault."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="With the same seed, the same calls meet the same --fault.")] = 0,
     tls_cert: Annotated[str | None, typer.Option(help="Use TLS with this certificate, a PEM file.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="The key of that certificate, a PEM file.")] = None,
 ) -> None:
-    """Run an upstream that enforces limits, and reports the most arrivals of each key in any window.
+    """Run an upstream that enforces limits, and reports how full each key made them at worst.
 
     A call can ask for a fault itself: X-Judge-Fault: 500,ok fails it once.
     """

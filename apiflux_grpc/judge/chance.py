@@ -4,10 +4,10 @@ The rule: only an arrival that the ledger accepted gets a fault; one over a limi
 honest 429 or 401. The first of these that applies decides:
 
 1. X-Judge-Fault of the call: a list of faults, one per accepted arrival of the call, the last of them for all further
-   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` means no fault, whatever else is set. A call is what
-   X-Call-Id names; without it, calls of one method and target are one call. A header that can't be read gets a
-   400 that says so.
-2. A rejected key (401): on command, by a span of time since the judge's start, or for its first calls.
+   ones. `500,500,ok` fails twice; `hang` hangs every time; `ok` means no fault, whatever else is set. A header
+   that can't be read gets a 400 that says so.
+2. A rejected key: a 401 on command; by a span of time since the judge's start, or for its first calls, a 401 or the
+   fault that is said there.
 3. Chance. The draw depends on seed, call and arrival alone, so the same calls meet the same faults in any order.
 
 Pure: the same question always has the same answer. It deliberately doesn't know connections or clocks.
@@ -34,11 +34,12 @@ class Faults:
         self._seed = (seed % 2**64).to_bytes(8, "big")
         self.any = bool(self._chances or self._rejections)
 
-    def rejects(self, label: str, nth: int, since_ns: int) -> bool:
-        """Whether the nth accepted arrival of a key, `since_ns` after the start, gets a 401."""
-        return any(
-            nth <= each.first or each.from_ns <= since_ns < each.until_ns for each in self._rejections.get(label, ())
-        )
+    def rejection(self, label: str, nth: int, since_ns: int) -> Fault | None:
+        """What the nth accepted arrival of a key, `since_ns` after the start, gets for a rejection; None: nothing."""
+        for each in self._rejections.get(label, ()):
+            if nth <= each.first or each.from_ns <= since_ns < each.until_ns:
+                return each.fault
+        return None
 
     def drawn(self, call_id: str, nth: int) -> Fault | None:
         """The fault that chance gives the nth accepted arrival of a call; None: it is answered as usual."""

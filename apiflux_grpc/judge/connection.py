@@ -81,10 +81,13 @@ class Connection(asyncio.Protocol):
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
-        self._read().url += url
+        if self._request is not None:
+            self._request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._request is not None:  # else it is a trailer of one that was refused
+        name = name.lower()
+        # Without a request it is a trailer of one that was refused.
+        if name in self._judge.read_headers and self._request is not None:
             self._request.header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -56,12 +56,13 @@ class Chance(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """A key is answered 401: its `first` accepted arrivals, or those from `from_ns` to `until_ns` after the start."""
+    """A key gets `fault`: its `first` accepted arrivals, or those from `from_ns` to `until_ns` after the start."""
 
     label: str
     first: int = 0
     from_ns: int = 0
     until_ns: int = 0
+    fault: Fault = Fault("401")
 
 
 DEFAULTS: Final = {
@@ -163,19 +164,25 @@ def parse_chances(texts: Iterable[str]) -> tuple[Chance, ...]:
 def parse_rejections(texts: Iterable[str], labels: Iterable[str]) -> tuple[Rejection, ...]:
     """Texts like `key-1=2s..5s` (since the start) or `key-1=3` (its first calls), for keys with one of `labels`.
 
-    Raises ValueError, which names the position.
+    What follows a semicolon is the fault instead of a 401, such as `key-1=0..6s;429;retry-after=2`. Raises ValueError,
+    which names the position.
     """
     labels = tuple(labels)
     rejections = []
     for at, text in enumerate(texts, 1):
-        label, _, when = text.rpartition("=")
-        if label not in labels:
+        label = max((label for label in labels if text.startswith(f"{label}=")), key=len, default=None)
+        if label is None:
             raise ValueError(f"rejection {at}: {text!r} must be LABEL=..., with one of {', '.join(labels)}")
+        when, _, fault = text[len(label) + 1 :].partition(";")
         try:
-            rejections.append(_rejection(label, when.strip()))
+            rejection = _rejection(label, when.strip())
         except ValueError:
             forms = "LABEL=FROM..UNTIL, such as key-1=2s..5s, or LABEL=CALLS, such as key-1=3"
             raise ValueError(f"rejection {at}: {text!r} must be {forms}") from None
+        try:
+            rejections.append(rejection._replace(fault=parse_fault(fault)) if fault else rejection)
+        except ValueError as error:
+            raise ValueError(f"rejection {at}: {error}") from None
     return tuple(rejections)
 
 

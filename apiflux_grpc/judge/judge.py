@@ -23,6 +23,7 @@ from apiflux_grpc.judge.report import Live, Report
 from apiflux_grpc.judge.telling import Teller
 
 TICK_NS: Final = 5_000_000
+READ_HEADERS: Final = frozenset({b"x-call-id", b"x-attempt", b"x-judge-fault", b"content-length", b"transfer-encoding"})
 
 
 class _Lag:
@@ -73,6 +74,7 @@ class Judge:
         self.counts_cost = any(limit.counts == "cost" for limit in options.limits)
         kind, name = options.cost_in
         self.cost_header = name.lower().encode() if self.counts_cost and kind == "header" else b""
+        self.read_headers = READ_HEADERS | {self.key_header, self.cost_header} - {b""}
         self.cost_path = tuple(name.split(".")) if self.counts_cost and kind == "json" else None
         self.in_flight = 0
         self.connections: set[asyncio.Transport] = set()
@@ -122,10 +124,9 @@ class Judge:
             fault: Fault | None = scripted(script.decode("utf-8", "backslashreplace"), nth)
         else:
             label = self.ledger.label(key)
-            rejected = label in self._rejecting or self._faults.rejects(
-                label, self.ledger.accepted_with(key), now - self._started
-            )
-            fault = REJECTED if rejected else self._faults.drawn(call_id, nth)
+            nth_of_key = self.ledger.accepted_with(key)
+            rejected = self._faults.rejection(label, nth_of_key, now - self._started)
+            fault = REJECTED if label in self._rejecting else rejected or self._faults.drawn(call_id, nth)
         return None if fault is None or fault.kind == "ok" else fault
 
     def _calls(self) -> Mapping[str, object]:

@@ -125,13 +125,20 @@ class Meter:
 
     def __init__(self, limit: Limit, stamps: Sequence[int], sums: Sequence[int] | None) -> None:
         self.limit = limit
+        self._max = limit.max
         self._stamps = stamps
         self._sums = sums if limit.counts == "cost" else None
 
     def wait(self, now: int, cost: int) -> int:
-        """In how many ns an arrival fits, if none comes before it; 0: now. `now` is no earlier than any stamp."""
-        until = self._fits_from(cost if self._sums else 1)
-        return max(0, until - now)
+        """In how many ns an arrival fits, if none comes before it; 0: now. `now` is no earlier than any stamp.
+
+        What never fits is told to come back after a period, as good an answer as any.
+        """
+        if self._sums is None:
+            cost = 1
+        elif cost > self.limit.most:
+            return self.limit.per_ns
+        return max(0, self._fits_from(cost) - now)
 
     def breaks(self, now: int, cost: int, own: Sequence[int]) -> bool:
         """Whether an arrival told late would put too much into a window that ends with it, or with one of `own`."""
@@ -160,13 +167,11 @@ class Meter:
 
     def _fits_from(self, cost: int) -> int:
         """From when on this cost fits."""
-        stamps, sums, count = self._stamps, self._sums, len(self._stamps)
+        stamps, sums = self._stamps, self._sums
         # The arrivals before this place must have left the window.
-        place = count + cost - self.limit.max if sums is None else bisect_left(sums, sums[-1] + cost - self.limit.max)
+        place = len(stamps) + cost - self._max if sums is None else bisect_left(sums, sums[-1] + cost - self._max)
         if place <= 0:
             return 0
-        if place > count:  # it never fits; what is told is as good as anything
-            return self._end(stamps[-1]) if count else self.limit.per_ns
         return self._end(stamps[place - 1])
 
     def _begin(self, now: int) -> int:

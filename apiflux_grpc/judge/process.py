@@ -145,5 +145,8 @@ def from_line(line: str) -> tuple[JudgeOptions, int | None]:
     options["cost_in"] = CostIn(*options["cost_in"])
     options["latency_ns"] = tuple(options["latency_ns"])
     options["faults"] = tuple(Chance(Fault(*fault), probability) for fault, probability in options["faults"])
-    options["rejections"] = tuple(Rejection(*rejection) for rejection in options["rejections"])
+    options["rejections"] = tuple(
+        Rejection(label, first, from_ns, until_ns, Fault(*fault))
+        for label, first, from_ns, until_ns, fault in options["rejections"]
+    )
     return JudgeOptions(**options), data["cpu"]

@@ -43,7 +43,7 @@ class Request:
         self.fault: Fault | None = None
 
     def header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        """`name` is in lower case, and one of the judge's `read_headers`."""
         judge = self._judge
         if name == judge.key_header:
             self._key_said = value
@@ -66,7 +66,7 @@ class Request:
         self.key, target = self._take_key()
         self.call_id = _text(self._call_id or method + b" " + target)
         if self._judge.cost_path is None or not self._has_body:
-            self._admit(_cost(_text(self._cost_said)))
+            self._admit(_cost(_text(self._cost_said)) if self._cost_said else 1)
             if self._call_id or not self._has_body:
                 self._name()
 
@@ -99,7 +99,6 @@ class Request:
 
     def _name(self) -> None:
         self._named = True
-        self._body.clear()
         said = self._attempt
         attempt = int(said) if said.isdigit() and len(said) < 10 else 0
         ledger = self._judge.ledger

@@ -7,6 +7,7 @@ it tells. Whatever is a time is rounded up: who comes then isn't early.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
+from re import compile as regex
 from typing import Any, Final, NamedTuple
 
 from apiflux_grpc.core.units import MILLISECOND, SECOND, format_duration
@@ -26,11 +27,11 @@ class Refusal(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """How one limit is told: the values of the dialect's headers, as far as they are known beforehand."""
+    """Headers as they are written, with %s for each word of `later` of the limit at this place."""
 
-    place: int  # among the limits
-    names: Fields
-    values: Fields
+    place: int  # of the limit whose share decides, where only one of several is told
+    text: str
+    later: tuple[tuple[int, str], ...]
 
 
 class Teller:
@@ -51,13 +52,8 @@ class Teller:
         wall = self._wall()
         found = [self._date_field(wall)]
         for group in self._groups:
-            if self._dialect.lists:
-                items = [self._values(told, left[told.place], wall) for told in group]
-                found += [f"{name}: {', '.join(item[at] for item in items)}" for at, name in enumerate(group[0].names)]
-            else:
-                told = group[0] if len(group) == 1 else min(group, key=lambda one: self._share(one.place, left))
-                values = self._values(told, left[told.place], wall)
-                found += [f"{name}: {value}" for name, value in zip(told.names, values, strict=True)]
+            told = group[0] if len(group) == 1 else min(group, key=lambda one: self._share(one.place, left))
+            found.append(told.text % tuple([self._later(place, word, left[place], wall) for place, word in told.later]))
         return tuple(found)
 
     def refusal(self, limit: Limit, wait_ns: int) -> Refusal:
@@ -72,11 +68,12 @@ class Teller:
     def _share(self, place: int, left: Sequence[Left]) -> float:
         return left[place].remaining / self._limits[place].most
 
-    def _values(self, told: _Told, left: Left, wall: float) -> list[str]:
-        reset = left.soonest if self._dialect.resets == "soonest" else left.whole
-        used = max(0, self._limits[told.place].most - left.remaining)
-        words = {"remaining": left.remaining, "used": used, "reset": self._reset(reset, wall)}
-        return [value.format_map(words) for value in told.values]
+    def _later(self, place: int, word: str, left: Left, wall: float) -> int | str:
+        if word == "remaining":
+            return left.remaining
+        if word == "used":
+            return max(0, self._limits[place].most - left.remaining)
+        return self._reset(left.soonest if self._dialect.resets == "soonest" else left.whole, wall)
 
     def _date_field(self, wall: float) -> str:
         """Date, which instants are read by; written once a second."""
@@ -106,20 +103,36 @@ def _words(dialect: Dialect, limits: Sequence[Limit]) -> list[dict[str, str]]:
 
 
 def _groups(dialect: Dialect, limits: Sequence[Limit], words: Sequence[Mapping[str, str]]) -> list[list[_Told]]:
-    """Of limits in one group, those that share a header, one is told; with lists all are, in one group."""
+    """The headers of each answer. Of limits in one group, those that have the same headers, one is told."""
+    told = [
+        (place, {**words[place], "unit": unit})
+        for place, limit in enumerate(limits)
+        if dialect.headers and (not dialect.secondary or limit == primary(limits))
+        for unit in dialect.units.get(limit.counts, ())
+    ]
+    if dialect.lists:
+        return [[_told(dialect, told)]] if told else []
     groups: dict[str, list[_Told]] = {}
-    for place, limit in enumerate(limits):
-        if not dialect.headers or (dialect.secondary and limit != primary(limits)):
-            continue
-        for unit in dialect.units.get(limit.counts, ()):
-            known = {**words[place], "unit": unit, **LATER}
-            names = tuple(name.format_map(known) for name, _ in dialect.headers)
-            values = tuple(value.format_map(known) for _, value in dialect.headers)
-            groups.setdefault(names[0], []).append(_Told(place, names, values))
+    for place, known in told:
+        groups.setdefault(known["unit"], []).append(_told(dialect, [(place, known)]))
     return list(groups.values())
 
 
-LATER: Final = {name: f"{{{name}}}" for name in ("remaining", "used", "reset")}
+def _told(dialect: Dialect, told: Sequence[tuple[int, Mapping[str, str]]]) -> _Told:
+    """The dialect's headers for these limits, each header once."""
+    lines, later = [], []
+    for name, value in dialect.headers:
+        items = []
+        for place, known in told:
+            known = {**known, **dict.fromkeys(LATER, "%s")}
+            items.append(value.format_map(known))
+            later += [(place, word) for word in WORD.findall(value) if word in LATER]
+        lines.append(f"{name.format_map(told[0][1])}: {', '.join(items)}")
+    return _Told(told[0][0], "\r\n".join(lines), tuple(later))
+
+
+LATER: Final = ("remaining", "used", "reset")  # what only the answer knows
+WORD: Final = regex(r"{(\w+)}")
 
 
 def _filled(body: Any, words: Mapping[str, str]) -> Any:

@@ -55,8 +55,15 @@ def test_a_certain_fault_is_certain() -> None:
 def test_a_span_is_half_open() -> None:
     """A key is rejected from the first instant of a span, and no longer at its end; other keys aren't."""
     faults = Faults(rejections=parse_rejections(["a=2s..5s", "a=2"], ["a"]))
-    assert [faults.rejects("a", 3, at) for at in (2 * SECOND - 1, 2 * SECOND, 5 * SECOND - 1, 5 * SECOND)] == [
-        *(False, True, True, False)
-    ]
-    assert [faults.rejects("a", nth, 0) for nth in (1, 2, 3)] == [True, True, False]
-    assert not faults.rejects("b", 1, 3 * SECOND)
+    spans = [faults.rejection("a", 3, at) for at in (2 * SECOND - 1, 2 * SECOND, 5 * SECOND - 1, 5 * SECOND)]
+    assert spans == [None, Fault("401"), Fault("401"), None]
+    assert [faults.rejection("a", nth, 0) for nth in (1, 2, 3)] == [Fault("401"), Fault("401"), None]
+    assert faults.rejection("b", 1, 3 * SECOND) is None
+
+
+def test_a_rejected_key_may_get_any_fault() -> None:
+    """What follows a semicolon is what the key gets instead of a 401, in its span or for its first calls."""
+    faults = Faults(rejections=parse_rejections(["a=0..6s;429;retry-after=2", "b;c=1;hang"], ["a", "b", "b;c"]))
+    assert faults.rejection("a", 9, SECOND) == Fault("429", retry_after=2)
+    assert faults.rejection("b;c", 1, SECOND) == Fault("hang")
+    assert faults.rejection("b", 1, SECOND) is None

@@ -1,6 +1,8 @@
 """The ledger accepts exactly what fits into every window, against a naive model."""
 
 import tracemalloc
+from fractions import Fraction
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 
 from apiflux_grpc.judge.ledger import Ledger
 from apiflux_grpc.judge.limits import Limit, most_in_any_window
-from tests.judge.wires import MINUTE, SECRET
+from apiflux_grpc.judge.others import Others
+from tests.judge.wires import MINUTE, SECOND, SECRET
 
 limits = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 20)).map(lambda two: Limit(*two)), max_size=3)
 
@@ -17,6 +20,9 @@ in_time = st.lists(st.integers(0, 8), max_size=40).map(lambda gaps: [sum(gaps[: 
 
 
 in_any_order = st.lists(st.integers(0, 60), max_size=40)
+
+
+few = st.lists(st.integers(0, 25), max_size=12)  # the models below are slow
 
 
 def naive_most(stamps: list[int], per_ns: int) -> int:
@@ -48,6 +54,117 @@ def test_reports_the_fullest_window(limits: list[Limit], stamps: list[int]) -> N
     [key] = ledger.report().keys
     assert key.arrivals == len(stamps)
     assert [each.most for each in key.limits] == [naive_most(stamps, limit.per_ns) for limit in limits]
+
+
+any_limit = st.builds(
+    Limit,
+    st.integers(1, 5),
+    st.integers(1, 20),
+    st.sampled_from(["calls", "cost"]),
+    st.sampled_from(["sliding", "fixed", "bucket"]),
+    st.integers(1, 6),
+)
+any_limits = st.lists(any_limit, max_size=3)
+
+
+def fullest_naive(limit: Limit, arrivals: list[tuple[int, int]]) -> int:
+    """How full these arrivals (stamp, cost) make a limit, counted window by window, or from the first drop on."""
+    arrivals = sorted((at, cost if limit.counts == "cost" else 1) for at, cost in arrivals)
+    if limit.kind == "bucket":
+        # What was in the bucket at an arrival came in since some arrival, less what went out since that one.
+        levels = [
+            sum(cost for _, cost in arrivals[first : last + 1])
+            - Fraction((arrivals[last][0] - arrivals[first][0]) * limit.max, limit.per_ns)
+            for last in range(len(arrivals))
+            for first in range(last + 1)
+        ]
+        return ceil(max(levels, default=0))
+    begins = [at if limit.kind == "sliding" else at // limit.per_ns * limit.per_ns for at, _ in arrivals]
+    return max((sum(cost for at, cost in arrivals if 0 <= at - begin < limit.per_ns) for begin in begins), default=0)
+
+
+@given(any_limits, few, st.data())
+def test_limits_of_every_kind_are_exact(limits: list[Limit], stamps: list[int], data: st.DataObject) -> None:
+    """With any kind of limit an arrival is accepted if and only if all still hold with it; the report is as exact."""
+    ledger = ledger_of(*limits)
+    accepted: list[tuple[int, int]] = []
+    arrived: list[tuple[int, int]] = []
+    for at, now in enumerate(stamps):
+        cost = data.draw(st.integers(0, 4))
+        fits = all(fullest_naive(limit, [*accepted, (now, cost)]) <= limit.most for limit in limits)
+        assert ledger.arrive(f"call-{at}", SECRET, 1, now, cost).status == (200 if fits else 429)
+        arrived.append((now, cost))
+        accepted += [(now, cost)] if fits else []
+    [key] = ledger.report().keys
+    assert [each.most for each in key.limits] == [fullest_naive(limit, arrived) for limit in limits]
+
+
+@given(any_limit, few.map(sorted), st.data())
+def test_what_is_left_is_exact(limit: Limit, stamps: list[int], data: st.DataObject) -> None:
+    """As much as is told to be left fits and no more; one more fits from `soonest` on, everything from `whole` on."""
+    ledger = ledger_of(limit)
+    accepted = []
+    for at, now in enumerate(stamps):
+        cost = data.draw(st.integers(1, 4))
+        if ledger.arrive(f"call-{at}", SECRET, 1, now, cost).status == 200:
+            accepted.append((now, cost))
+    now = stamps[-1] if stamps else 0
+
+    def fits(units: int, at: int) -> bool:
+        more = [(at, units)] if limit.counts == "cost" else [(at, 1)] * units
+        return fullest_naive(limit, accepted + more) <= limit.most
+
+    [left] = ledger.left(SECRET, now)
+    assert fits(left.remaining, now)
+    assert fits(limit.most, now + left.whole)
+    if left.remaining < limit.most:
+        assert not fits(left.remaining + 1, now + left.soonest - 1)
+        assert fits(left.remaining + 1, now + left.soonest)
+        assert not fits(limit.most, now + left.whole - 1)
+
+
+@given(any_limit, few.map(sorted), st.integers(1, 10))
+def test_others_are_always_admitted(limit: Limit, stamps: list[int], tenths: int) -> None:
+    """Others' calls come at a constant rate and spend; ours are refused for what they spend, but not blamed for it."""
+    share = tenths / 10
+    ledger = Ledger({"alpha": SECRET}, [limit], share, start=0)
+    others = Others(Fraction(str(share)), [limit], 0)
+    spent = [(at, others.cost) for at in others.due(0, 25)]
+    ours: list[tuple[int, int]] = []
+    for_others = 0
+    for at, now in enumerate(stamps):
+        before = [each for each in spent if each[0] <= now]
+        most = limit.most - fullest_of(limit, [*before, *ours, (now, 1)], now)
+        status = ledger.arrive(f"call-{at}", SECRET, 1, now).status
+        assert status == (200 if most >= 0 else 429)
+        alone = fullest_naive(limit, [*ours, (now, 1)]) <= limit.most
+        for_others += status == 429 and alone
+        ours += [(now, 1)] if status == 200 else []
+    [key] = ledger.report().keys
+    assert (key.others, key.rejected_for_others) == (sum(at <= max(stamps, default=-1) for at, _ in spent), for_others)
+    assert [each.most for each in key.limits] == [fullest_naive(limit, [(now, 1) for now in stamps])]
+
+
+def fullest_of(limit: Limit, arrivals: list[tuple[int, int]], now: int) -> int:
+    """How full a limit is at `now`, the last of these arrivals, whatever was before."""
+    arrivals = sorted((at, cost if limit.counts == "cost" else 1) for at, cost in arrivals)
+    if limit.kind == "bucket":
+        level, last = Fraction(0), 0
+        for at, cost in arrivals:
+            level = max(Fraction(0), level - Fraction((at - last) * limit.max, limit.per_ns)) + cost
+            last = at
+        return ceil(level)
+    begin = now - limit.per_ns + 1 if limit.kind == "sliding" else now // limit.per_ns * limit.per_ns
+    return sum(cost for at, cost in arrivals if begin <= at)
+
+
+def test_others_spend_their_share() -> None:
+    """Others spend their share of the tightest limit of calls, and of cost the same; without calls, in small pieces."""
+    calls, cost = Limit(100, 10 * SECOND), Limit(6000, MINUTE, "cost")
+    both = Others(Fraction(1, 2), [calls, cost], 0)
+    assert (sum(1 for _ in both.due(0, MINUTE)), both.cost) == (300, 10)
+    alone = Others(Fraction(1, 2), [cost], 0)
+    assert sum(1 for _ in alone.due(0, MINUTE)) * alone.cost == 3000
 
 
 @given(in_any_order, st.integers(1, 30))

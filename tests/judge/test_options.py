@@ -86,6 +86,13 @@ def test_a_rejection_of_no_key_is_refused() -> None:
         JudgeOptions({"alpha": SECRET}, rejections=(Rejection("beta", first=1),))
 
 
+@pytest.mark.parametrize(("name", "value"), [("headers", "rfc"), ("others", 1.5), ("others", -0.1)])
+def test_an_impossible_option_is_refused(name: str, value: object) -> None:
+    """An unknown dialect, and a share that is none, are refused by name."""
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        JudgeOptions({"alpha": SECRET}, **{name: value})  # type: ignore[arg-type]
+
+
 def test_everything_reaches_a_process() -> None:
     """All that the options say of faults reaches the judge's process unchanged."""
 
@@ -94,7 +101,7 @@ def test_everything_reaches_a_process() -> None:
         {"a": "1"},
         (Limit(1, 2), Limit(9, 3, "cost", "bucket", 4)),
         faults=parse_chances(texts),
-        rejections=parse_rejections(["a=1s..2s"], "a"),
+        rejections=parse_rejections(["a=1s..2s", "a=3;503;retry-date=1"], "a"),
         seed=5,
         cost_in=CostIn("json", "n"),
         headers="github",

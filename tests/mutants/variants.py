@@ -642,8 +642,8 @@ VARIANTS: Final = (
     Variant(
         "the judge lets one call too many pass",
         "apiflux_grpc/judge/limits.py",
-        "count + cost - self.limit.max if",
-        "count + cost - self.limit.max - 1 if",
+        "len(stamps) + cost - self._max if",
+        "len(stamps) + cost - self._max - 1 if",
         ("tests/judge/test_connection.py",),
     ),
     Variant(
