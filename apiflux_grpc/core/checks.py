@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.model import Pool
 
-LONGEST_ID: Final = 256  # characters
+LONGEST_ID: Final = 256  # bytes
 LONGEST_BACKOFF: Final = 60 * SECOND
 LOWEST_PRIORITY: Final = -3
 HIGHEST_PRIORITY: Final = 3
@@ -89,8 +89,9 @@ class Checks:
     ) -> list[Fault]:
         """One call."""
         faults: list[Fault] = []
-        if len(id) > LONGEST_ID:
-            faults.append(Fault("id", f"has {len(id)} characters; use at most {LONGEST_ID}"))
+        # A character is 1 to 4 bytes: nearly every id is shorter than what needs counting.
+        if len(id) > LONGEST_ID // 4 and (size := len(id.encode())) > LONGEST_ID:
+            faults.append(Fault("id", f"has {size} bytes; use at most {LONGEST_ID}"))
         if method and method not in IDEMPOTENT_METHODS and not is_sendable(method):
             faults.append(_method(method))
         if not _USUAL_PATH(path) and (fault := _path(path)):

@@ -75,6 +75,13 @@ def test_one_call_may_be_wrong_in_every_field() -> None:
     assert Fault("path", "is wrong").of("calls[3]") == ("calls[3].path", "is wrong")
 
 
+@pytest.mark.parametrize("character", "aé€\N{GRINNING FACE}")
+def test_an_id_has_256_bytes(character: str) -> None:
+    """As UTF-8, however few characters they make."""
+    most = 256 // len(character.encode())
+    assert (found(id=character * most), found(id=character * (most + 1))) == ([], ["id"])
+
+
 def test_what_is_left_out_is_right() -> None:
     """No method is GET, no path is the root, no cost is 1."""
     assert found("") == []

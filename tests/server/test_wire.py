@@ -70,7 +70,8 @@ def retry(*reasons: int) -> pb.RetryPolicy:
 
 # A wrong call; the field is named from the call.
 CALLS: list[Row] = [
-    (pb.Call(id="x" * 257), "id", "has 257 characters; use at most 256"),
+    (pb.Call(id="x" * 257), "id", "has 257 bytes; use at most 256"),
+    (pb.Call(id="\N{GRINNING FACE}" * 65), "id", "has 260 bytes; use at most 256"),
     (pb.Call(method="get"), "method", f"'get' {NOT_A_METHOD}; did you mean 'GET'?"),
     (pb.Call(method="connect"), "method", f"'connect' {NOT_A_METHOD}; use one such as GET or POST"),
     (pb.Call(method="TRACE"), "method", f"'TRACE' {NOT_A_METHOD}; use one such as GET or POST"),
