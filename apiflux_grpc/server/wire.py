@@ -85,6 +85,7 @@ class Same(Sequence[T]):
 def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
     """The call; by `may_repeat` it may run twice if it doesn't say itself whether it may."""
     method = message.method or "GET"
+    told = message.HasField("idempotent")
     return Call(
         method=method,
         path=message.path or "/",
@@ -92,9 +93,7 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
         headers=_pairs(message.headers) if message.headers else (),
         body=message.body,
         timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
-        idempotent=message.idempotent
-        if message.HasField("idempotent")
-        else may_run_twice(method, message.path, may_repeat),
+        idempotent=message.idempotent if told else may_run_twice(method, message.path, may_repeat),
         id=message.id,
     )
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from apiflux_grpc.settings.findings import Findings, Place
+
+_FOLDER: Final = Path(__file__).parents[1] / "presets"
 
 
 @cache
 def preset_names() -> tuple[str, ...]:
     """Every preset, in order."""
-    files = (resources.files("apiflux_grpc") / "presets").iterdir()
-    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+    return tuple(sorted(file.stem for file in _FOLDER.glob("*.toml")))
 
 
 def preset_text(name: str) -> str:
     """The file of a preset, comments and all."""
-    return (resources.files("apiflux_grpc") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def about(name: str) -> str:
