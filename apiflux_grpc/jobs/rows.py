@@ -1,8 +1,11 @@
 """Results as lines of the output, written and read back.
 
-Rule: names are those of the contract in proto3 JSON. Headers are a list of [name, value], as they came; a body comes
-back as `body_json` or `body_text` if it can be read so, and every line is strict JSON whatever an upstream sent. What a
-later run must know of a result is in its line.
+Rules
+- Names are those of the contract in proto3 JSON, and a length of time is a number of seconds. Headers are a list of
+  [name, value], as they came.
+- A body that says it is JSON, and is one document, stands under `bodyJson` as it came: no number or name in it is
+  changed. Any other is `bodyText`, or `body` in base64 if it is no text.
+- Every line is JSON that any reader takes, whatever an upstream sent. What a later run must know of a result is in it.
 """
 
 from __future__ import annotations
@@ -14,16 +17,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.core.jsontext import one_line
 from apiflux_grpc.jobs.known import MOST_INDEX, key_of
 
 if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
+_PLACE: Final = '"bodyJson":null'
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def row(result: pb.CallResult, idempotent: bool = False) -> dict[str, Any]:
-    """A result as a line of the output. `idempotent`: of the call; it says whether it can be sent again."""
+def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[str, Any]:
+    """The line; if the body is a document, with a place for it."""
     line: dict[str, Any] = {"index": result.index}
     if result.id:
         line["id"] = result.id
@@ -37,41 +42,44 @@ def row(result: pb.CallResult, idempotent: bool = False) -> dict[str, Any]:
     else:
         answer = result.response
         response: dict[str, Any] = {"statusCode": answer.status_code, "headers": _pairs(answer)}
-        response.update(_body(answer))
+        response.update({"bodyJson": None} if has_document else _body(answer.body))
         if answer.truncated:
             response["truncated"] = True
         line["response"] = response
     line["keyLabel"] = result.key_label
     line["attempts"] = result.attempts
-    line["queueTime"] = result.queue_time.ToJsonString()
-    line["latency"] = result.latency.ToJsonString()
+    line["queueTime"] = result.queue_time.ToNanoseconds() / 1e9
+    line["latency"] = result.latency.ToNanoseconds() / 1e9
     line["completedAt"] = result.completed_at.ToJsonString()
     return line
 
 
 def line_of(result: pb.CallResult, idempotent: bool = False) -> bytes:
-    """The same as the bytes of a line."""
-    fields = row(result, idempotent)
-    try:
-        return f"{_encode(fields)}\n".encode()
-    except (ValueError, RecursionError):  # a body with NaN, half of a surrogate pair, or nested too deeply, stays text
-        response = fields["response"]
-        del response["body_json"]
-        response["body_text"] = result.response.body.decode(errors="replace")
-        return f"{_encode(fields)}\n".encode()
+    """A result as a line of the output. `idempotent`: of the call; it says whether it can be sent again."""
+    document = None if result.HasField("error") else _document(result.response)
+    line = _encode(_row(result, idempotent, document is not None))
+    if document is not None:
+        # Nothing before the member reads like it: in a string its quotes would be escaped.
+        line = line.replace(_PLACE, f'"bodyJson":{document}', 1)
+    return f"{line}\n".encode()
 
 
 def _pairs(answer: pb.HttpResponse) -> list[tuple[str, str]]:
     return [(header.name, header.value) for header in answer.headers]
 
 
-def _body(answer: pb.HttpResponse) -> dict[str, Any]:
-    body = answer.body
+def _document(answer: pb.HttpResponse) -> str | None:
+    """The body as one line of JSON; None: it isn't JSON, or not for every reader."""
+    if not any(header.name == "content-type" and "json" in header.value for header in answer.headers):
+        return None
+    with contextlib.suppress(ValueError):
+        return one_line(answer.body.decode())
+    return None
+
+
+def _body(body: bytes) -> dict[str, str]:
     try:
-        if any(header.name == "content-type" and "json" in header.value for header in answer.headers):
-            with contextlib.suppress(json.JSONDecodeError, RecursionError):
-                return {"body_json": json.loads(body)}
-        return {"body_text": body.decode()}
+        return {"bodyText": body.decode()}
     except UnicodeDecodeError:
         return {"body": base64.b64encode(body).decode()}
 

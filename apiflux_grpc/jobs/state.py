@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_MAGIC: Final = b"APIFLUX\x02"
+_MAGIC: Final = b"APIFLUX\x03"
+_OLDER: Final = b"APIFLUX\x02"  # calls were made of lines otherwise, so their digests say nothing
 _NOTE: Final = struct.Struct("=QQ")  # the key, doubled, and one more if it is taken back; the digest
 _NOTES_AT_ONCE: Final = 8 << 10
 
@@ -78,9 +79,8 @@ class State:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, _MAGIC, 0)
         elif head != _MAGIC:
-            raise Refused(
-                f"{self.path}: is not the state of a job; name another --output, or start over with --overwrite"
-            )
+            what = "was written by an older version" if head == _OLDER else "is not the state of a job"
+            raise Refused(f"{self.path}: {what}; name another --output, or start over with --overwrite")
         else:
             size = os.fstat(self._file).st_size
             os.ftruncate(self._file, size - (size - len(_MAGIC)) % _NOTE.size)

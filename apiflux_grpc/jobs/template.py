@@ -1,23 +1,43 @@
 """The template that makes a call out of a row of CSV.
 
 Rule: a template is a call in JSON whose strings may have {column}; `{{` is a brace. A value goes into the path
-percent-encoded, as one segment at most, and anywhere else as it is; names of members are not filled in. A column that
-doesn't exist is reported before the first row is read. A row's id is its column `id`, unless the template has one.
+percent-encoded, as one segment at most, and anywhere else as it is; names of members are not filled in. What `json`
+holds is carried: its numbers keep their text, and names that are used twice stay. A column that doesn't exist is
+reported before the first row is read. A row's id is its column `id`, unless the template has one.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from apiflux_grpc.jobs.calls import check_names, parse_json
+from apiflux_grpc.core.jsontext import depth
+from apiflux_grpc.jobs.calls import Carried, check_names, parse_json
+
+_DEEPEST: Final = 100  # filling it in takes some calls per level
 
 Row = Sequence[str]
 Fill = Callable[[Row], Any]
 
+
+class _Number(str):
+    """In the text in which it was written."""
+
+    __slots__ = ()
+
+
+class _Members(list[tuple[str, Any]]):
+    """Those of an object, in their order, names that are used twice included."""
+
+    __slots__ = ()
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_Members, parse_int=_Number, parse_float=_Number).decode
+_quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _PART: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
@@ -29,6 +49,8 @@ class Template:
         try:
             data = parse_json(text)
             check_names(data)
+            if depth(data.get("json", "")) > _DEEPEST:
+                raise ValueError("json is nested too deeply")
         except ValueError as error:
             raise ValueError(f"the template is not a call: {error}") from None
         self._data: dict[str, Any] = data
@@ -46,20 +68,46 @@ class Template:
 
 
 def _filler(value: object, where: str, columns: Sequence[str]) -> Fill:
+    if isinstance(value, Carried):
+        fill = _carried(_decode(value), where, columns)
+        return lambda row: Carried(fill(row))
     if isinstance(value, str):
         return _text(value, where, columns)
     if isinstance(value, dict):
         for key in value:
-            if "{" in key or "}" in key:
-                raise ValueError(
-                    f"the template's {where} has a brace in the name {key[:64]!r}; only values can have {{column}}"
-                )
+            _check_name(key, where)
         members = {key: _filler(member, f"{where}.{key}", columns) for key, member in value.items()}
         return lambda row: {key: fill(row) for key, fill in members.items()}
     if isinstance(value, list):
         items = [_filler(item, f"{where}[{place}]", columns) for place, item in enumerate(value)]
         return lambda row: [fill(row) for fill in items]
     return lambda row: value
+
+
+def _carried(value: object, where: str, columns: Sequence[str]) -> Callable[[Row], str]:
+    """A function from a row to the text of a value of `json`."""
+    if isinstance(value, _Number):
+        return lambda row: value
+    if isinstance(value, str):
+        text = _text(value, where, columns)
+        return lambda row: _quote(text(row))
+    if isinstance(value, _Members):
+        for name, _ in value:
+            _check_name(name, where)
+        members = [(f"{_quote(name)}:", _carried(member, f"{where}.{name}", columns)) for name, member in value]
+        return lambda row: f"{{{','.join([name + fill(row) for name, fill in members])}}}"
+    if isinstance(value, list):
+        items = [_carried(item, f"{where}[{place}]", columns) for place, item in enumerate(value)]
+        return lambda row: f"[{','.join([fill(row) for fill in items])}]"
+    constant = _quote(value)
+    return lambda row: constant
+
+
+def _check_name(name: str, where: str) -> None:
+    if "{" in name or "}" in name:
+        raise ValueError(
+            f"the template's {where} has a brace in the name {name[:64]!r}; only values can have {{column}}"
+        )
 
 
 def _text(text: str, where: str, columns: Sequence[str]) -> Fill:

@@ -30,7 +30,7 @@ def mixed(count: int, *, ids: bool) -> list[dict[str, Any]]:
 
 
 def test_bodies_go_in_and_come_back_as_what_they_are(tmp_path: Path, house: House) -> None:
-    """As json, text or base64 they go in, and as body_json, body_text or body they come back, whatever they can be."""
+    """As json, text or base64 they go in, and as bodyJson, bodyText or body they come back, whatever they can be."""
     calls = lines_of(
         {"id": "a", "method": "POST", "path": "/echo/json", "json": {"über": [1, None, "\n"]}},
         {"id": "b", "method": "POST", "path": "/echo/text", "text": "zwölf\n"},
@@ -46,25 +46,63 @@ def test_bodies_go_in_and_come_back_as_what_they_are(tmp_path: Path, house: Hous
     assert [row["id"] for row in rows] == list("abcdef")
     bodies = [{name: value for name, value in row["response"].items() if name.startswith("body")} for row in rows]
     assert bodies == [
-        {"body_json": {"über": [1, None, "\n"]}},
-        {"body_text": "zwölf\n"},
+        {"bodyJson": {"über": [1, None, "\n"]}},
+        {"bodyText": "zwölf\n"},
         {"body": "/wA="},
-        {"body_json": "application/json"},
-        {"body_json": "text/x"},
-        {"body_text": "{not json"},
+        {"bodyJson": "application/json"},
+        {"bodyJson": "text/x"},
+        {"bodyText": "{not json"},
     ]
     assert {row["keyLabel"] for row in rows} <= {"key-1", "key-2"}
     assert {row["attempts"] for row in rows} == {1}
     assert SECRET not in done.stderr + output.read_text()
 
 
-def test_results_are_strict_json_whatever_comes(tmp_path: Path, house: House) -> None:
-    """A body with half of a surrogate pair, or with NaN, neither breaks the output nor stops the run."""
-    calls = lines_of({"path": "/nan"}, {"path": "/lone"}, {"path": "/echo/json"})
-    done = house.process("-", cwd=tmp_path, stdin=calls)
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 0
-    assert indexes(rows_in(done.stdout)) == [0, 1, 2]
+def test_json_is_carried_both_ways_as_it_is_written(tmp_path: Path, house: House) -> None:
+    """Numbers keep their text, names that are used twice stay, and only white space around a document goes."""
+    documents = [
+        "1.10",
+        "0.1234567890123456789",
+        "1E5",
+        '{"a": 1.0, "a" :[-0, 2]}',
+        '"\\u00fc\\/"',
+        "12345678901234567890",
+    ]
+    calls = [f'{{"method": "POST", "path": "/echo/json", "json": {document} }}' for document in documents]
+    spread = json.dumps('\n {"a":\r\n 1.10 }\n')
+    calls.append(f'{{"method": "POST", "path": "/echo/json", "text": {spread} }}')
+    done = house.process("-", "--ordered", cwd=tmp_path, stdin="".join(f"{call}\n" for call in calls))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(calls)
+    for document, line in zip([*documents, '{"a": 1.10 }'], lines, strict=True):
+        assert f'"bodyJson":{document}}},"keyLabel":' in line
+
+
+def test_no_answer_ends_the_run(tmp_path: Path, house: House) -> None:
+    """JSON that no reader, or not every one, can take comes as bodyText, and the same command goes on from there."""
+    bodies = [
+        "9" * 5000,
+        "[" * 100_000,
+        "[" * 600 + "]" * 600,
+        "NaN",
+        '"\\ud800"',
+        "\ufeff{}",
+        "",
+        "[1] [2]",
+        "\x00",
+    ]
+    calls = [{"method": "POST", "path": "/echo/json", "text": body} for body in bodies]
+    source, output = write_lines(tmp_path / "calls.jsonl", [*calls, {"path": "/nan"}, {"path": "/lone"}]), "out.jsonl"
+    for _ in range(2):
+        done = house.process(source, "--output", output, "--ordered", cwd=tmp_path)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / output)
+    assert [row["response"].get("bodyText") for row in rows[: len(bodies)]] == bodies
+    assert [list(row["response"])[-1] for row in rows[len(bodies) :]] == ["bodyText", "bodyText"]
+    assert house.upstream.arrived.total() == len(rows)
+    assert "had their result" in done.stderr
 
 
 def test_bad_lines_are_named_and_can_be_skipped(tmp_path: Path, house: House) -> None:
@@ -257,7 +295,7 @@ def test_another_job_is_refused_by_what_its_calls_ask_for(tmp_path: Path, house:
         assert output.read_bytes() == before
     assert house.upstream.arrived.total() == 3
     first.write_text("id,addr\n4,d\n3,c\n1,a\n")
-    longer = get[:-1] + ', "timeout": "9s"}'
+    longer = get[:-1] + ', "timeout": 9}'
     again = house.process(first, "--template", longer, "--output", output, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert house.upstream.arrived.total() == 4

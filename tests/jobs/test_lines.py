@@ -85,13 +85,15 @@ def test_the_short_way_and_the_long_way_read_the_same() -> None:
         headers=[pb.Header(name="A", value="b")],
     )
     assert parse_call('{"path": null}') == pb.Call()
-    full = parse_call('{"timeout": "1.5s", "cost": "7", "idempotent": true, "json": {"a": [1]}}')
+    full = parse_call('{"timeout": 1.5, "cost": "7", "idempotent": true, "json": {"a": [1]}}')
     assert (full.timeout.ToMilliseconds(), full.cost, full.idempotent) == (1500, 7, True)
-    assert (full.body, pairs(full.headers)) == (b'{"a":[1]}', [("Content-Type", "application/json")])
+    assert (full.body, pairs(full.headers)) == (b'{"a": [1]}', [("Content-Type", "application/json")])
+    assert parse_call('{"timeout": "0.25"}').timeout.ToMilliseconds() == 250
+    assert not parse_call('{"timeout": null}').HasField("timeout")
 
 
-@pytest.mark.parametrize("more", [{}, {"timeout": "1s"}])
-def test_query_and_headers_may_have_repeats(more: dict[str, str]) -> None:
+@pytest.mark.parametrize("more", [{}, {"timeout": 1}])
+def test_query_and_headers_may_have_repeats(more: dict[str, int]) -> None:
     """As a list of pairs, in its order, whether or not the line has other fields; an object is for those without."""
     twice = [["b", "2"], ["a", ""], ["b", "1"], ["b", "2"]]
     call = parse_call(json.dumps({"query": twice, "headers": [["X-A", "1"], ["x-a", "2"]], **more}))
@@ -188,7 +190,19 @@ def test_a_header_must_name_each_column_once() -> None:
     ("line", "fault"),
     [
         ('{"path": "/a", "path": "/b"}', "the name 'path' is used twice in one object"),
-        ('{"json": {"a": 1, "a": 2}}', "the name 'a' is used twice in one object"),
+        ('{"json": 1, "json": 2}', "the name 'json' is used twice in one object"),
+        ('{"json": 1, "query": {"a": "1", "a": "2"}}', "the name 'a' is used twice in one object"),
+        ('{"json": -Infinity}', "JSON can't carry -Infinity"),
+        ('{"json": "\\ud800"}', "json has half of a surrogate pair, which UTF-8 can't carry"),
+        ('{"json": 1}{', "not JSON: Extra data at column 12"),
+        ('{"json": 1,}', "not JSON: Expecting property name enclosed in double quotes at column 12"),
+        ('{"json": ' + "[" * 100_000, "not JSON that can be read: it is nested too deeply"),
+        ('{"timeout": "9s"}', "timeout is a number of seconds: write 9, not '9s'"),
+        ('{"timeout": "1.5s"}', "timeout is a number of seconds: write 1.5, not '1.5s'"),
+        ('{"timeout": "1e3"}', "timeout must be a number of seconds"),
+        ('{"timeout": true}', "timeout must be a number of seconds"),
+        ('{"timeout": NaN}', "timeout is too long"),
+        ('{"timeout": 1e99}', "timeout is too long"),
         ('{"body": 5}', "body must be a string"),
         ('{"query": {"a": 5}}', "query.a must be a string"),
         ('{"headers": 5}', "headers must be an object, or a list of [name, value]"),
@@ -213,3 +227,46 @@ def test_a_template_fills_in_no_names() -> None:
     """It says so, and sends no brace."""
     with pytest.raises(ValueError, match=re.escape("brace in the name '{id}'")):
         Template('{"json": {"{id}": 1}}').bind(["id"])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "1.10",
+        "0.1234567890123456789",
+        "1E5",
+        "-0",
+        "12345678901234567890123",
+        "9" * 5000,
+        '{"a": 1, "a" :2}',
+        '"\\u00fc\\/ü"',
+        '"\\ud83d\\ude00"',
+        "[ ]",
+        "null",
+        "[" * 900 + "]" * 900,
+    ],
+)
+def test_json_is_carried_as_it_is_written(document: str) -> None:
+    """No number, name, escape or space in it changes on the way into a body."""
+    for line in (f'{{"json":{document}}}', f' {{ "path" : "/x", "json" : {document} , "id":"1"}}\n'):
+        assert parse_call(line).body == document.encode()
+    assert parse_call(f'{{"js\\u006fn": {document}, "path": "/\\u0041"}}').body == document.encode()
+
+
+def test_a_template_s_json_is_carried_too() -> None:
+    """Its numbers keep their text and its doubled names stay; what is filled in is quoted."""
+    template = Template(
+        '{"path": "/", "timeout": "{t}", "json": {"n": [1.10, 0.1234567890123456789, 1E5], "a": "{a}", "a": null}}'
+    )
+    (call,) = calls('a,t\n"x""\\ü",2.5\n'.encode(), template)
+    assert call.body == '{"n":[1.10,0.1234567890123456789,1E5],"a":"x\\"\\\\ü","a":null}'.encode()
+    assert call.timeout.ToMilliseconds() == 2500
+    assert "half of a surrogate pair" in faults(b"a\n1\n", Template('{"json": "\\ud800"}'))[2]
+
+
+def test_a_template_is_nested_as_deeply_as_it_can_be_filled_in() -> None:
+    """One that is nested more deeply is refused before a row is read."""
+    (call,) = calls(b"a\n1\n", Template('{"json": ' + "[" * 100 + "]" * 100 + "}"))
+    assert len(call.body) == 200
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Template('{"json": ' + "[" * 101 + "]" * 101 + "}")

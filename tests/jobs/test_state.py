@@ -164,6 +164,9 @@ def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out.state").write_bytes(b"something else, and long enough to be one")
     with pytest.raises(Refused, match="is not the state"):
         opened(path)
+    (tmp_path / "out.state").write_bytes(b"APIFLUX\x02" + bytes(16))
+    with pytest.raises(Refused, match="was written by an older version; name another --output, or start over"):
+        opened(path)
     with opened(path, overwrite=True) as output:
         assert output.is_fresh
     assert path.read_bytes() == b""

@@ -1,0 +1,112 @@
+"""JSON as text: where a document's members stand, and whether it can be embedded in a line as it is.
+
+Rule: a document is carried and never made anew. Numbers keep their digits (1.10 is not 1.1, and 19 digits are more than
+a float holds), names that are used twice stay, and so does whatever else two readers might understand differently. The
+work is bounded by the text's length. Python's own scanner reads it: it says where a value ends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# A line that holds a document must be readable by others, some of which give up at a thousand, and by us when we are
+# already some calls deep.
+DEEPEST: Final = 500
+_SPACE: Final = " \t\n\r"
+_END_OF_SPACE: Final = re.compile(r"[ \t\n\r]*+").match
+_OTHERS: Final = bytes(set(range(256)).difference(b'"[]{}'))
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+# Each escape; the group is half of a surrogate pair without its other half.
+_ESCAPES: Final = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F])|.)")
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"JSON can't carry {constant}")
+
+
+# Numbers stay text, so that none is too long.
+_SCANNER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refused)
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = _SCANNER.raw_decode
+# Integers are read: what Python can't read back must not get into a line.
+_read: Final = json.JSONDecoder(parse_constant=_refused).decode
+
+
+def members(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each member of an object, in its order, names that are used twice included.
+
+    Raises ValueError (json.JSONDecodeError if it isn't JSON), in the course of it too; RecursionError if it is nested
+    too deeply.
+    """
+    at = _after_space(text, 0)
+    if text[at : at + 1] != "{":
+        _scan(text, at)
+        raise ValueError("must be a JSON object")
+    at = _after_space(text, at + 1)
+    if text[at : at + 1] == "}":
+        return _end(text, at + 1)
+    while True:
+        if text[at : at + 1] != '"':
+            raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+        name, at = _scan(text, at)
+        at = _after_space(text, at)
+        if text[at : at + 1] != ":":
+            raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
+        start = _after_space(text, at + 1)
+        _, at = _scan(text, start)
+        yield name, text[start:at]
+        at = _after_space(text, at)
+        if text[at : at + 1] == "}":
+            return _end(text, at + 1)
+        if text[at : at + 1] != ",":
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        at = _after_space(text, at + 1)
+
+
+def one_line(text: str) -> str:
+    """A document as one line, as it is but for white space around it and its line ends.
+
+    Raises ValueError if it isn't one JSON document, or one that not every reader takes: nested more than DEEPEST deep,
+    with an integer of more digits than Python reads, or half of a surrogate pair.
+    """
+    try:
+        _read(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if has_half_pair(text):
+        raise ValueError("it has half of a surrogate pair")
+    if text.count("[") + text.count("{") > DEEPEST and depth(text) > DEEPEST:
+        raise ValueError("it is nested too deeply")
+    # In a string a line end is escaped, and between two values there is more than white space.
+    return text.strip(_SPACE).replace("\n", "").replace("\r", "")
+
+
+def has_half_pair(text: str) -> bool:
+    """Whether a string of this JSON has an escaped surrogate without its other half, which UTF-8 can't carry."""
+    return ("\\ud" in text or "\\uD" in text) and any(_ESCAPES.findall(text))
+
+
+def depth(text: str) -> int:
+    """How deeply a document is nested; of what is no JSON, any number."""
+    # A loop over the characters would take longer than the parser: without the escapes of backslash and quote, every
+    # quote begins or ends a string, so every other piece between them is outside of strings.
+    marks = text.encode().replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHERS)
+    outside = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(map(_STEP.__getitem__, outside)), default=0)
+
+
+def _after_space(text: str, at: int) -> int:
+    end = _END_OF_SPACE(text, at)
+    assert end is not None
+    return end.end()
+
+
+def _end(text: str, at: int) -> None:
+    at = _after_space(text, at)
+    if at != len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
