@@ -18,7 +18,7 @@ from apiflux_grpc.client.errors import (
 )
 from apiflux_grpc.client.feed import CallSource
 from apiflux_grpc.client.info import Estimate, Info, Key, Pool
-from apiflux_grpc.client.results import CallError, Progress, Response, Result, Summary
+from apiflux_grpc.client.results import CallError, Held, Progress, Response, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
 
@@ -31,6 +31,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeadlineInfeasible",
     "Estimate",
+    "Held",
     "Info",
     "InternalError",
     "InvalidRequest",

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apiflux_grpc.client.results import seconds
+from apiflux_grpc.client.results import Held, seconds
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a pool. `limits` are (max, per in seconds, "calls" or "cost")."""
+    """A key of a pool. `limits` are (max, per in seconds, "calls" or "cost"); `held_by` is what holds it back, but for
+    them."""
 
     label: str
     headroom: float
@@ -22,11 +23,13 @@ class Key:
     attempts: int
     blocked_for: float
     limits: tuple[tuple[int, float, str], ...]
+    held_by: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A pool; `drain_time` is seconds until all that waits now is done, None: not known."""
+    """A pool; `drain_time` is seconds until all that waits now is done, None: not known. `held_by` is why calls wait,
+    as in Progress."""
 
     name: str
     upstream: str
@@ -35,6 +38,7 @@ class Pool:
     waiting: int
     in_flight: int
     drain_time: float | None
+    held_by: tuple[Held, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
                 in_flight=key.in_flight,
                 attempts=key.attempts,
                 blocked_for=seconds(key.blocked_for),
+                held_by=tuple(map(Held.of, key.held_by)),
                 limits=tuple((limit.max, seconds(limit.per), _counts(limit)) for limit in key.limits),
             )
             for key in message.keys
@@ -96,6 +101,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
         waiting=message.waiting,
         in_flight=message.in_flight,
         drain_time=seconds(message.drain_time) if message.HasField("drain_time") else None,
+        held_by=tuple(map(Held.of, message.held_by)),
     )
 
 

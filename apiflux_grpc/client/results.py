@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.words import word_of
 from apiflux_grpc.core.headers import Headers
+from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.duration_pb2 import Duration
-
-    from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +97,55 @@ def _call_error(message: pb.CallResult) -> CallError:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Why calls wait: `cause` in one word, such as LIMITED, and `reason` for people.
+
+    `until` is when calls may go again, by the server's clock, with the first key if it is several; None: not known.
+    `keys` has the labels of some, and `key_count` is the number of all; 0: the whole pool, or the key that says so.
+    """
+
+    cause: str
+    reason: str
+    since: datetime
+    until: datetime | None
+    keys: tuple[str, ...]
+    key_count: int
+
+    @classmethod
+    def of(cls, message: pb.Held) -> Held:
+        return cls(
+            cause=word_of(pb.HeldCause.DESCRIPTOR, message.cause),
+            reason=message.reason,
+            since=message.since.ToDatetime(tzinfo=UTC),
+            until=message.until.ToDatetime(tzinfo=UTC) if message.HasField("until") else None,
+            keys=tuple(message.keys),
+            key_count=message.key_count,
+        )
+
+    def __str__(self) -> str:
+        """One line for people, the end by the clock on their wall."""
+        whom = f"{self.key_count} keys: " if self.key_count > 1 else ""
+        end = ""
+        if self.until is not None and self.cause != "UPSTREAM_FAILING":  # there the reason says when it is tried again
+            end = f", until {self.until.astimezone():%H:%M:%S}"
+        return f"{whom}{self.reason}{end}"
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """How a batch stands; `eta` is seconds until its last result, None: not known."""
+    """How a batch stands; `eta` is seconds until its last result, None: not known. `held_by` is why its calls wait, but
+    for the limits themselves."""
 
     done: int
     total: int
     in_flight: int
     eta: float | None
+    held_by: tuple[Held, ...] = ()
 
     @classmethod
     def of(cls, message: pb.Progress) -> Progress:
         eta = seconds(message.eta) if message.HasField("eta") else None
-        return cls(message.done, message.total, message.in_flight, eta)
+        return cls(message.done, message.total, message.in_flight, eta, tuple(map(Held.of, message.held_by)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ class Cause(Enum):
     UPSTREAM_FAILING = "UPSTREAM_FAILING"
     KEY_REJECTED = "KEY_REJECTED"
     LIMITED = "LIMITED"
+    NOTHING_LEFT = "NOTHING_LEFT"
+    LOWER_LIMIT = "LOWER_LIMIT"
+    OTHERS = "OTHERS"
 
 
 @dataclass(frozen=True, slots=True)

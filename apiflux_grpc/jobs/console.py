@@ -53,19 +53,22 @@ class Console:
         self._rich.print(table)
 
     @contextlib.contextmanager
-    def progress(self, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A function that is told how many calls are done; on a terminal it shows a bar. `total` None: not known."""
+    def progress(self, total: int | None) -> Iterator[Callable[[int, str], None]]:
+        """A function that is told how many calls are done, and why others wait ("": for their limits); on a terminal it
+        shows a bar. `total` None: not known."""
         if self._rich is None or not self._rich.is_terminal:
-            yield lambda completed: None
+            yield lambda completed, why: None
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeElapsedColumn as Elapsed
         from rich.progress import TimeRemainingColumn as Remaining
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), Remaining())
+        why = TextColumn("{task.fields[why]}", "yellow", markup=False, table_column=Column(no_wrap=True, ratio=1))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), Remaining(), why)
         with Progress(*columns, console=self._rich, transient=True) as bar:
-            task = bar.add_task("calls", total=total)
-            yield lambda completed: bar.update(task, completed=completed)
+            task = bar.add_task("calls", total=total, why="")
+            yield lambda completed, why: bar.update(task, completed=completed, why=why)
 
     def _print(self, text: str, style: str) -> None:
         if self._rich is not None:

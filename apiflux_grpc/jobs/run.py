@@ -197,7 +197,8 @@ class _Run:
                 async with stream:
                     async for message in stream.raw():
                         self._write(message.results, selection)
-                        show(self._report.tally.total)
+                        held_by = stream.progress.held_by if stream.progress is not None else ()
+                        show(self._report.tally.total, "; ".join(map(str, held_by)))
 
     async def _wait_for_server(self, client: Client, seconds: float) -> None:
         waiting = self._waiting = asyncio.create_task(client.wait_ready(seconds))

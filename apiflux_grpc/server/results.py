@@ -59,7 +59,7 @@ class ResultStream:
                 raise DeadlineInfeasible(message.over.eta, self._ticket.deadline or 0)
             for last, results, size in _pieces(message, self._batch_size):
                 response = wire.encode(results, self._name, offset)
-                self._tell(response, message, last)
+                self._tell(response, message, last, offset)
                 try:
                     async with asyncio.timeout(self._write_timeout):
                         await self._context.write(response)
@@ -73,13 +73,13 @@ class ResultStream:
                     raise Draining()
                 return
 
-    def _tell(self, response: pb.ProcessResponse, message: Results, last: bool) -> None:
+    def _tell(self, response: pb.ProcessResponse, message: Results, last: bool, offset: int) -> None:
         """Add progress if it is due, and the summary to the last piece of the last message."""
         now = time.monotonic()
         over = message.over if last else None
         if over is not None or now - self._progress_at >= self._progress_every:
             self._progress_at = now
-            wire.put_progress(response, message.standing, self._ticket.total)
+            wire.put_progress(response, message.standing, self._ticket.total, offset)
         if over is not None:
             wire.put_summary(response, over, self._correlation_id)
 

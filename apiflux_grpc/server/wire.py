@@ -15,7 +15,7 @@ from apiflux_grpc.core.call import Call, may_run_twice
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.status import result_error
-from apiflux_grpc.server.words import COUNTS, KINDS, REASONS, STATES, UPSTREAMS, words_of
+from apiflux_grpc.server.words import CAUSES, COUNTS, KINDS, REASONS, STATES, UPSTREAMS, words_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.call import Pairs
     from apiflux_grpc.core.checks import Checks, Fault
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.info import KeySnapshot, PoolSnapshot
     from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
     from apiflux_grpc.core.outcome import Result
@@ -183,14 +184,15 @@ def names_of(request: pb.ProcessRequest) -> Callable[[int], str]:
     return (lambda index: calls[index].id) if calls else (lambda index: "")
 
 
-def put_progress(response: pb.ProcessResponse, standing: Standing, total: int) -> None:
-    """Put the state of the batch into a response."""
+def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, offset: int) -> None:
+    """Put the state of the batch into a response. `offset` is wall_offset()."""
     progress = response.progress
     progress.done = standing.done
     progress.total = total
     progress.in_flight = standing.in_flight
     if standing.eta is not None:
         progress.eta.FromNanoseconds(standing.eta)
+    _put_held(progress.held_by.add, standing.held_by, offset)
 
 
 def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -> None:
@@ -226,6 +228,7 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> No
     for place, key in enumerate(pool.keys):
         _put_key(message.keys.add(), key, None if state is None else state.keys[place])
     if state is not None:
+        _put_held(message.held_by.add, state.held_by, wall_offset())
         message.waiting = state.waiting
         message.in_flight = state.in_flight
         message.arrival_jitter_cost = state.margin_cost
@@ -252,6 +255,15 @@ def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
         message.state = STATES[state.state]
         if state.blocked_for:
             message.blocked_for.FromNanoseconds(state.blocked_for)
+        _put_held(message.held_by.add, state.held_by, wall_offset())
+
+
+def _put_held(add: Callable[..., pb.Held], held_by: Sequence[Held], offset: int) -> None:
+    for held in held_by:
+        message = add(cause=CAUSES[held.cause], reason=held.reason, keys=held.keys, key_count=held.count)
+        message.since.FromNanoseconds(held.since + offset)
+        if held.until is not None:
+            message.until.FromNanoseconds(held.until + offset)
 
 
 def _put_limit(message: pb.Limit, limit: Limit) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.held import Cause
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 REASONS: Final = {reason: pb.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+CAUSES: Final = {cause: pb.HeldCause.Value(f"HELD_CAUSE_{cause.name}") for cause in Cause}
 COUNTS: Final = {counts: pb.LimitCounts.Value(f"LIMIT_COUNTS_{counts.name}") for counts in Counts}
 KINDS: Final = {kind: pb.LimitKind.Value(f"LIMIT_KIND_{kind.name}") for kind in Kind}
 MODES: Final = {"test": pb.MODE_TEST, "production": pb.MODE_PRODUCTION}

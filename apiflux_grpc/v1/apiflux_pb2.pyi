@@ -36,6 +36,46 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _HeldCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HeldCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeldCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HELD_CAUSE_UNSPECIFIED: _HeldCause.ValueType  # 0
+    """Not known."""
+    HELD_CAUSE_UPSTREAM_FAILING: _HeldCause.ValueType  # 1
+    """Calls fail whatever key they use: single ones try the upstream."""
+    HELD_CAUSE_KEY_REJECTED: _HeldCause.ValueType  # 2
+    """The upstream rejected the key: single calls try it."""
+    HELD_CAUSE_LIMITED: _HeldCause.ValueType  # 3
+    """The upstream refused a call for a limit."""
+    HELD_CAUSE_NOTHING_LEFT: _HeldCause.ValueType  # 4
+    """The upstream says that nothing is left of a limit that isn't configured."""
+    HELD_CAUSE_LOWER_LIMIT: _HeldCause.ValueType  # 5
+    """The upstream allows less than is configured."""
+    HELD_CAUSE_OTHERS: _HeldCause.ValueType  # 6
+    """Others use a part of the limit."""
+
+class HeldCause(_HeldCause, metaclass=_HeldCauseEnumTypeWrapper):
+    """What kind of reason makes calls wait."""
+
+HELD_CAUSE_UNSPECIFIED: HeldCause.ValueType  # 0
+"""Not known."""
+HELD_CAUSE_UPSTREAM_FAILING: HeldCause.ValueType  # 1
+"""Calls fail whatever key they use: single ones try the upstream."""
+HELD_CAUSE_KEY_REJECTED: HeldCause.ValueType  # 2
+"""The upstream rejected the key: single calls try it."""
+HELD_CAUSE_LIMITED: HeldCause.ValueType  # 3
+"""The upstream refused a call for a limit."""
+HELD_CAUSE_NOTHING_LEFT: HeldCause.ValueType  # 4
+"""The upstream says that nothing is left of a limit that isn't configured."""
+HELD_CAUSE_LOWER_LIMIT: HeldCause.ValueType  # 5
+"""The upstream allows less than is configured."""
+HELD_CAUSE_OTHERS: HeldCause.ValueType  # 6
+"""Others use a part of the limit."""
+Global___HeldCause: _TypeAlias = HeldCause  # noqa: Y015
+
 class _Reason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -627,6 +667,7 @@ class Progress(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
     done: _builtins.int
     """Calls that have their result."""
     total: _builtins.int
@@ -639,6 +680,12 @@ class Progress(_message.Message):
         known, for instance while no key can be used.
         """
 
+    @_builtins.property
+    def held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
+        """Why calls of this batch wait, but for the limits themselves: at most one of each cause, what stops the whole pool
+        first, then what stops most keys. Empty: nothing holds them back, or none waits.
+        """
+
     def __init__(
         self,
         *,
@@ -646,14 +693,65 @@ class Progress(_message.Message):
         total: _builtins.int = ...,
         in_flight: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
+        held_by: _abc.Iterable[Global___Held] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "eta", b"eta", "in_flight", b"in_flight", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "eta", b"eta", "held_by", b"held_by", "in_flight", b"in_flight", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Held(_message.Message):
+    """Why calls wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEY_COUNT_FIELD_NUMBER: _builtins.int
+    cause: Global___HeldCause.ValueType
+    """What kind of reason it is."""
+    reason: _builtins.str
+    """The reason in words, for people; they may change."""
+    key_count: _builtins.int
+    """How many keys are. 0 in KeyInfo, and where the whole pool is."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when. Of several keys: since the first of them."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When calls may go again, by the server's clock; of several keys, with the first of them. Absent: not known, for
+        instance while one call finds out.
+        """
+
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels of keys that are held back for this, three at most. Empty in KeyInfo, and where the whole pool is."""
+
+    def __init__(
+        self,
+        *,
+        cause: Global___HeldCause.ValueType = ...,
+        reason: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        key_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "key_count", b"key_count", "keys", b"keys", "reason", b"reason", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Held: _TypeAlias = Held  # noqa: Y015
 
 @_typing.final
 class Summary(_message.Message):
@@ -1035,6 +1133,7 @@ class PoolInfo(_message.Message):
     UPSTREAM_FAILING_FIELD_NUMBER: _builtins.int
     MALFORMED_LIMIT_HEADERS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     upstream: Global___UpstreamKind.ValueType
@@ -1085,6 +1184,10 @@ class PoolInfo(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupInfo]:
         """Limits that several keys share."""
 
+    @_builtins.property
+    def held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
+        """Why calls of this pool wait, as in Progress.held_by."""
+
     def __init__(
         self,
         *,
@@ -1106,10 +1209,11 @@ class PoolInfo(_message.Message):
         upstream_failing: _builtins.bool = ...,
         malformed_limit_headers: _builtins.int = ...,
         groups: _abc.Iterable[Global___GroupInfo] | None = ...,
+        held_by: _abc.Iterable[Global___Held] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "drain_time", b"drain_time", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "drain_time", b"drain_time", "groups", b"groups", "in_flight", b"in_flight", "key_count", b"key_count", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "in_flight", b"in_flight", "key_count", b"key_count", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1159,6 +1263,7 @@ class KeyInfo(_message.Message):
     BLOCKED_FOR_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    HELD_BY_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Its label."""
     headroom: _builtins.float
@@ -1179,6 +1284,10 @@ class KeyInfo(_message.Message):
     def blocked_for(self) -> _duration_pb2.Duration:
         """How long it is still blocked because the upstream said so. Absent: it isn't."""
 
+    @_builtins.property
+    def held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
+        """What holds it back. Empty: nothing but its limits."""
+
     def __init__(
         self,
         *,
@@ -1190,10 +1299,11 @@ class KeyInfo(_message.Message):
         blocked_for: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
         state: Global___KeyState.ValueType = ...,
+        held_by: _abc.Iterable[Global___Held] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "blocked_for", b"blocked_for", "max_in_flight", b"max_in_flight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "attempts", b"attempts", "blocked_for", b"blocked_for", "headroom", b"headroom", "in_flight", b"in_flight", "label", b"label", "limits", b"limits", "max_in_flight", b"max_in_flight", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "attempts", b"attempts", "blocked_for", b"blocked_for", "headroom", b"headroom", "held_by", b"held_by", "in_flight", b"in_flight", "label", b"label", "limits", b"limits", "max_in_flight", b"max_in_flight", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015

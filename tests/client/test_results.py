@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from apiflux_grpc.client import Info, Result
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from apiflux_grpc.client import Held, Info, Result
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
@@ -35,3 +38,16 @@ def test_a_value_that_is_not_known_yet_is_a_failure_too() -> None:
         pb.CallResult(response=pb.HttpResponse(status_code=200)).SerializeToString() + b"P\x63"
     )
     assert (Result.of(newer).failure, Result.of(newer).ok) == ("99", False)
+
+
+def test_what_holds_calls_back_is_one_line_for_people() -> None:
+    """How many keys if it is more than one, and the end by the wall's clock, unless the reason says it."""
+    until = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    message = pb.Held(cause=pb.HELD_CAUSE_LIMITED, reason="429 with Retry-After: 12 s", keys=["a", "b"], key_count=7)
+    message.until.FromDatetime(until)
+    held = Held.of(message)
+    assert (held.cause, held.until, held.keys) == ("LIMITED", until, ("a", "b"))
+    assert str(held) == f"7 keys: 429 with Retry-After: 12 s, until {until.astimezone():%H:%M:%S}"
+    assert str(replace(held, key_count=1, until=None)) == "429 with Retry-After: 12 s"
+    failing = replace(held, cause="UPSTREAM_FAILING", reason="upstream failing; next try in 8 s", key_count=0)
+    assert str(failing) == "upstream failing; next try in 8 s"

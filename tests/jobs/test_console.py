@@ -17,7 +17,7 @@ def tell(console: Console) -> None:
     console.error("wrong [b]")
     console.table([("results", "2 in 1.0 s"), ("failed", "1: [x]")], red="failed")
     with console.progress(2) as show:
-        show(1)
+        show(1, "429 with [b]")
 
 
 def test_a_terminal_gets_colours_and_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +31,7 @@ def test_a_terminal_gets_colours_and_a_bar(capsys: pytest.CaptureFixture[str], m
     coloured = capsys.readouterr().err
     assert "\x1b[31mwrong [b]" in coloured
     assert "1/2" in coloured  # the bar
+    assert "429 with [b]" in coloured
     words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", coloured)
     assert [" ".join(line.split()) for line in words.splitlines()[:4]] == [
         "said [b]",

@@ -16,6 +16,7 @@ def test_every_word_has_its_value_and_every_value_its_word() -> None:
     """No value but the unspecified one is left without a word of the core, none is used twice."""
     for table, enum in (
         (words.REASONS, pb.Reason),
+        (words.CAUSES, pb.HeldCause),
         (words.COUNTS, pb.LimitCounts),
         (words.KINDS, pb.LimitKind),
         (words.MODES, pb.Mode),

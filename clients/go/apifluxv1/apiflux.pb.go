@@ -39,6 +39,75 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What kind of reason makes calls wait.
+type HeldCause int32
+
+const (
+	// Not known.
+	HeldCause_HELD_CAUSE_UNSPECIFIED HeldCause = 0
+	// Calls fail whatever key they use: single ones try the upstream.
+	HeldCause_HELD_CAUSE_UPSTREAM_FAILING HeldCause = 1
+	// The upstream rejected the key: single calls try it.
+	HeldCause_HELD_CAUSE_KEY_REJECTED HeldCause = 2
+	// The upstream refused a call for a limit.
+	HeldCause_HELD_CAUSE_LIMITED HeldCause = 3
+	// The upstream says that nothing is left of a limit that isn't configured.
+	HeldCause_HELD_CAUSE_NOTHING_LEFT HeldCause = 4
+	// The upstream allows less than is configured.
+	HeldCause_HELD_CAUSE_LOWER_LIMIT HeldCause = 5
+	// Others use a part of the limit.
+	HeldCause_HELD_CAUSE_OTHERS HeldCause = 6
+)
+
+// Enum value maps for HeldCause.
+var (
+	HeldCause_name = map[int32]string{
+		0: "HELD_CAUSE_UNSPECIFIED",
+		1: "HELD_CAUSE_UPSTREAM_FAILING",
+		2: "HELD_CAUSE_KEY_REJECTED",
+		3: "HELD_CAUSE_LIMITED",
+		4: "HELD_CAUSE_NOTHING_LEFT",
+		5: "HELD_CAUSE_LOWER_LIMIT",
+		6: "HELD_CAUSE_OTHERS",
+	}
+	HeldCause_value = map[string]int32{
+		"HELD_CAUSE_UNSPECIFIED":      0,
+		"HELD_CAUSE_UPSTREAM_FAILING": 1,
+		"HELD_CAUSE_KEY_REJECTED":     2,
+		"HELD_CAUSE_LIMITED":          3,
+		"HELD_CAUSE_NOTHING_LEFT":     4,
+		"HELD_CAUSE_LOWER_LIMIT":      5,
+		"HELD_CAUSE_OTHERS":           6,
+	}
+)
+
+func (x HeldCause) Enum() *HeldCause {
+	p := new(HeldCause)
+	*p = x
+	return p
+}
+
+func (x HeldCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HeldCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_apiflux_v1_apiflux_proto_enumTypes[0].Descriptor()
+}
+
+func (HeldCause) Type() protoreflect.EnumType {
+	return &file_apiflux_v1_apiflux_proto_enumTypes[0]
+}
+
+func (x HeldCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HeldCause.Descriptor instead.
+func (HeldCause) EnumDescriptor() ([]byte, []int) {
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{0}
+}
+
 // Why a call failed.
 type Reason int32
 
@@ -132,11 +201,11 @@ func (x Reason) String() string {
 }
 
 func (Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[0].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[1].Descriptor()
 }
 
 func (Reason) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[0]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[1]
 }
 
 func (x Reason) Number() protoreflect.EnumNumber {
@@ -145,7 +214,7 @@ func (x Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{0}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{1}
 }
 
 // The mode of a server.
@@ -185,11 +254,11 @@ func (x Mode) String() string {
 }
 
 func (Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[1].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[2].Descriptor()
 }
 
 func (Mode) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[1]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[2]
 }
 
 func (x Mode) Number() protoreflect.EnumNumber {
@@ -198,7 +267,7 @@ func (x Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mode.Descriptor instead.
 func (Mode) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{1}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{2}
 }
 
 // What answers the calls of a pool.
@@ -238,11 +307,11 @@ func (x UpstreamKind) String() string {
 }
 
 func (UpstreamKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[2].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[3].Descriptor()
 }
 
 func (UpstreamKind) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[2]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[3]
 }
 
 func (x UpstreamKind) Number() protoreflect.EnumNumber {
@@ -251,7 +320,7 @@ func (x UpstreamKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UpstreamKind.Descriptor instead.
 func (UpstreamKind) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{2}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{3}
 }
 
 // Whether a key can be used.
@@ -295,11 +364,11 @@ func (x KeyState) String() string {
 }
 
 func (KeyState) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[3].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[4].Descriptor()
 }
 
 func (KeyState) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[3]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[4]
 }
 
 func (x KeyState) Number() protoreflect.EnumNumber {
@@ -308,7 +377,7 @@ func (x KeyState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use KeyState.Descriptor instead.
 func (KeyState) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{3}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{4}
 }
 
 // What a limit counts.
@@ -348,11 +417,11 @@ func (x LimitCounts) String() string {
 }
 
 func (LimitCounts) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[4].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[5].Descriptor()
 }
 
 func (LimitCounts) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[4]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[5]
 }
 
 func (x LimitCounts) Number() protoreflect.EnumNumber {
@@ -361,7 +430,7 @@ func (x LimitCounts) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LimitCounts.Descriptor instead.
 func (LimitCounts) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{4}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{5}
 }
 
 // How a limit counts.
@@ -401,11 +470,11 @@ func (x LimitKind) String() string {
 }
 
 func (LimitKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_apiflux_v1_apiflux_proto_enumTypes[5].Descriptor()
+	return file_apiflux_v1_apiflux_proto_enumTypes[6].Descriptor()
 }
 
 func (LimitKind) Type() protoreflect.EnumType {
-	return &file_apiflux_v1_apiflux_proto_enumTypes[5]
+	return &file_apiflux_v1_apiflux_proto_enumTypes[6]
 }
 
 func (x LimitKind) Number() protoreflect.EnumNumber {
@@ -414,7 +483,7 @@ func (x LimitKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LimitKind.Descriptor instead.
 func (LimitKind) EnumDescriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{5}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{6}
 }
 
 // A batch of calls: either `calls` or `repeat`, not both.
@@ -1117,7 +1186,10 @@ type Progress struct {
 	InFlight int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	// The time until the last result, by what the limits allow and by this batch's share. Absent: not
 	// known, for instance while no key can be used.
-	Eta           *durationpb.Duration `protobuf:"bytes,4,opt,name=eta,proto3" json:"eta,omitempty"`
+	Eta *durationpb.Duration `protobuf:"bytes,4,opt,name=eta,proto3" json:"eta,omitempty"`
+	// Why calls of this batch wait, but for the limits themselves: at most one of each cause, what stops the whole pool
+	// first, then what stops most keys. Empty: nothing holds them back, or none waits.
+	HeldBy        []*Held `protobuf:"bytes,5,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1180,6 +1252,105 @@ func (x *Progress) GetEta() *durationpb.Duration {
 	return nil
 }
 
+func (x *Progress) GetHeldBy() []*Held {
+	if x != nil {
+		return x.HeldBy
+	}
+	return nil
+}
+
+// Why calls wait.
+type Held struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What kind of reason it is.
+	Cause HeldCause `protobuf:"varint,1,opt,name=cause,proto3,enum=apiflux.v1.HeldCause" json:"cause,omitempty"`
+	// The reason in words, for people; they may change.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Since when. Of several keys: since the first of them.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// When calls may go again, by the server's clock; of several keys, with the first of them. Absent: not known, for
+	// instance while one call finds out.
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The labels of keys that are held back for this, three at most. Empty in KeyInfo, and where the whole pool is.
+	Keys []string `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
+	// How many keys are. 0 in KeyInfo, and where the whole pool is.
+	KeyCount      int32 `protobuf:"varint,6,opt,name=key_count,json=keyCount,proto3" json:"key_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Held) GetCause() HeldCause {
+	if x != nil {
+		return x.Cause
+	}
+	return HeldCause_HELD_CAUSE_UNSPECIFIED
+}
+
+func (x *Held) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Held) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Held) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Held) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Held) GetKeyCount() int32 {
+	if x != nil {
+		return x.KeyCount
+	}
+	return 0
+}
+
 // The last word on a batch.
 type Summary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1211,7 +1382,7 @@ type Summary struct {
 
 func (x *Summary) Reset() {
 	*x = Summary{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[10]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1394,7 @@ func (x *Summary) String() string {
 func (*Summary) ProtoMessage() {}
 
 func (x *Summary) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[10]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1407,7 @@ func (x *Summary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Summary.ProtoReflect.Descriptor instead.
 func (*Summary) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{10}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Summary) GetTotal() int64 {
@@ -1349,7 +1520,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[11]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1532,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[11]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1545,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{11}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CallResult) GetIndex() int64 {
@@ -1496,7 +1667,7 @@ type HttpResponse struct {
 
 func (x *HttpResponse) Reset() {
 	*x = HttpResponse{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[12]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1679,7 @@ func (x *HttpResponse) String() string {
 func (*HttpResponse) ProtoMessage() {}
 
 func (x *HttpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[12]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1692,7 @@ func (x *HttpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpResponse.ProtoReflect.Descriptor instead.
 func (*HttpResponse) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{12}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HttpResponse) GetStatusCode() int32 {
@@ -1567,7 +1738,7 @@ type EstimateRequest struct {
 
 func (x *EstimateRequest) Reset() {
 	*x = EstimateRequest{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[13]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1750,7 @@ func (x *EstimateRequest) String() string {
 func (*EstimateRequest) ProtoMessage() {}
 
 func (x *EstimateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[13]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1763,7 @@ func (x *EstimateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateRequest.ProtoReflect.Descriptor instead.
 func (*EstimateRequest) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{13}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EstimateRequest) GetPool() string {
@@ -1629,7 +1800,7 @@ type EstimateResponse struct {
 
 func (x *EstimateResponse) Reset() {
 	*x = EstimateResponse{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[14]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1812,7 @@ func (x *EstimateResponse) String() string {
 func (*EstimateResponse) ProtoMessage() {}
 
 func (x *EstimateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[14]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1825,7 @@ func (x *EstimateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateResponse.ProtoReflect.Descriptor instead.
 func (*EstimateResponse) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{14}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EstimateResponse) GetMakespan() *durationpb.Duration {
@@ -1680,7 +1851,7 @@ type GetInfoRequest struct {
 
 func (x *GetInfoRequest) Reset() {
 	*x = GetInfoRequest{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[15]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1863,7 @@ func (x *GetInfoRequest) String() string {
 func (*GetInfoRequest) ProtoMessage() {}
 
 func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[15]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1876,7 @@ func (x *GetInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetInfoRequest) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{15}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{16}
 }
 
 // What this server is.
@@ -1735,7 +1906,7 @@ type GetInfoResponse struct {
 
 func (x *GetInfoResponse) Reset() {
 	*x = GetInfoResponse{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[16]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1918,7 @@ func (x *GetInfoResponse) String() string {
 func (*GetInfoResponse) ProtoMessage() {}
 
 func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[16]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1931,7 @@ func (x *GetInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetInfoResponse) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{16}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetInfoResponse) GetMode() Mode {
@@ -1864,14 +2035,16 @@ type PoolInfo struct {
 	// Values of headers about limits that couldn't be read, since the start.
 	MalformedLimitHeaders int64 `protobuf:"varint,17,opt,name=malformed_limit_headers,json=malformedLimitHeaders,proto3" json:"malformed_limit_headers,omitempty"`
 	// Limits that several keys share.
-	Groups        []*GroupInfo `protobuf:"bytes,18,rep,name=groups,proto3" json:"groups,omitempty"`
+	Groups []*GroupInfo `protobuf:"bytes,18,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Why calls of this pool wait, as in Progress.held_by.
+	HeldBy        []*Held `protobuf:"bytes,19,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolInfo) Reset() {
 	*x = PoolInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[17]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2056,7 @@ func (x *PoolInfo) String() string {
 func (*PoolInfo) ProtoMessage() {}
 
 func (x *PoolInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[17]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2069,7 @@ func (x *PoolInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolInfo.ProtoReflect.Descriptor instead.
 func (*PoolInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{17}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PoolInfo) GetName() string {
@@ -2025,6 +2198,13 @@ func (x *PoolInfo) GetGroups() []*GroupInfo {
 	return nil
 }
 
+func (x *PoolInfo) GetHeldBy() []*Held {
+	if x != nil {
+		return x.HeldBy
+	}
+	return nil
+}
+
 // Limits that several keys share.
 type GroupInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2038,7 +2218,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[18]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2230,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[18]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2243,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{18}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GroupInfo) GetKeys() []string {
@@ -2098,14 +2278,16 @@ type KeyInfo struct {
 	// Attempts made with it since the start.
 	Attempts int64 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Whether it can be used now.
-	State         KeyState `protobuf:"varint,8,opt,name=state,proto3,enum=apiflux.v1.KeyState" json:"state,omitempty"`
+	State KeyState `protobuf:"varint,8,opt,name=state,proto3,enum=apiflux.v1.KeyState" json:"state,omitempty"`
+	// What holds it back. Empty: nothing but its limits.
+	HeldBy        []*Held `protobuf:"bytes,9,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeyInfo) Reset() {
 	*x = KeyInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2299,7 @@ func (x *KeyInfo) String() string {
 func (*KeyInfo) ProtoMessage() {}
 
 func (x *KeyInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2312,7 @@ func (x *KeyInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyInfo.ProtoReflect.Descriptor instead.
 func (*KeyInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KeyInfo) GetLabel() string {
@@ -2189,6 +2371,13 @@ func (x *KeyInfo) GetState() KeyState {
 	return KeyState_KEY_STATE_UNSPECIFIED
 }
 
+func (x *KeyInfo) GetHeldBy() []*Held {
+	if x != nil {
+		return x.HeldBy
+	}
+	return nil
+}
+
 // At most `max` per `per`.
 type Limit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2208,7 +2397,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2409,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2422,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Limit) GetMax() int64 {
@@ -2328,12 +2517,20 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x0fProcessResponse\x120\n" +
 	"\aresults\x18\x01 \x03(\v2\x16.apiflux.v1.CallResultR\aresults\x120\n" +
 	"\bprogress\x18\x02 \x01(\v2\x14.apiflux.v1.ProgressR\bprogress\x12-\n" +
-	"\asummary\x18\x03 \x01(\v2\x13.apiflux.v1.SummaryR\asummary\"~\n" +
+	"\asummary\x18\x03 \x01(\v2\x13.apiflux.v1.SummaryR\asummary\"\xa9\x01\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x1b\n" +
 	"\tin_flight\x18\x03 \x01(\x03R\binFlight\x12+\n" +
-	"\x03eta\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03eta\"\x82\x05\n" +
+	"\x03eta\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03eta\x12)\n" +
+	"\aheld_by\x18\x05 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\"\xe0\x01\n" +
+	"\x04Held\x12+\n" +
+	"\x05cause\x18\x01 \x01(\x0e2\x15.apiflux.v1.HeldCauseR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04keys\x18\x05 \x03(\tR\x04keys\x12\x1b\n" +
+	"\tkey_count\x18\x06 \x01(\x05R\bkeyCount\"\x82\x05\n" +
 	"\aSummary\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x1c\n" +
 	"\tsucceeded\x18\x02 \x01(\x03R\tsucceeded\x12\x16\n" +
@@ -2393,7 +2590,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x17max_results_per_message\x18\a \x01(\x05R\x14maxResultsPerMessage\x12!\n" +
 	"\fopen_batches\x18\b \x01(\x03R\vopenBatches\x12\x1d\n" +
 	"\n" +
-	"open_calls\x18\t \x01(\x03R\topenCalls\"\x9c\x06\n" +
+	"open_calls\x18\t \x01(\x03R\topenCalls\"\xc7\x06\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\bupstream\x18\x02 \x01(\x0e2\x18.apiflux.v1.UpstreamKindR\bupstream\x12\x19\n" +
@@ -2414,10 +2611,11 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x06advice\x18\x0f \x01(\tR\x06advice\x12)\n" +
 	"\x10upstream_failing\x18\x10 \x01(\bR\x0fupstreamFailing\x126\n" +
 	"\x17malformed_limit_headers\x18\x11 \x01(\x03R\x15malformedLimitHeaders\x12-\n" +
-	"\x06groups\x18\x12 \x03(\v2\x15.apiflux.v1.GroupInfoR\x06groups\"J\n" +
+	"\x06groups\x18\x12 \x03(\v2\x15.apiflux.v1.GroupInfoR\x06groups\x12)\n" +
+	"\aheld_by\x18\x13 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\"J\n" +
 	"\tGroupInfo\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\tR\x04keys\x12)\n" +
-	"\x06limits\x18\x02 \x03(\v2\x11.apiflux.v1.LimitR\x06limits\"\xc2\x02\n" +
+	"\x06limits\x18\x02 \x03(\v2\x11.apiflux.v1.LimitR\x06limits\"\xed\x02\n" +
 	"\aKeyInfo\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12)\n" +
 	"\x06limits\x18\x02 \x03(\v2\x11.apiflux.v1.LimitR\x06limits\x12\x1a\n" +
@@ -2427,14 +2625,23 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\vblocked_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"blockedFor\x12\x1a\n" +
 	"\battempts\x18\a \x01(\x03R\battempts\x12*\n" +
-	"\x05state\x18\b \x01(\x0e2\x14.apiflux.v1.KeyStateR\x05stateB\x10\n" +
+	"\x05state\x18\b \x01(\x0e2\x14.apiflux.v1.KeyStateR\x05state\x12)\n" +
+	"\aheld_by\x18\t \x03(\v2\x10.apiflux.v1.HeldR\x06heldByB\x10\n" +
 	"\x0e_max_in_flight\"\xb8\x01\n" +
 	"\x05Limit\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x03R\x03max\x12+\n" +
 	"\x03per\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03per\x12/\n" +
 	"\x06counts\x18\x03 \x01(\x0e2\x17.apiflux.v1.LimitCountsR\x06counts\x12)\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.apiflux.v1.LimitKindR\x04kind\x12\x14\n" +
-	"\x05burst\x18\x05 \x01(\x03R\x05burst*\xf9\x02\n" +
+	"\x05burst\x18\x05 \x01(\x03R\x05burst*\xcd\x01\n" +
+	"\tHeldCause\x12\x1a\n" +
+	"\x16HELD_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bHELD_CAUSE_UPSTREAM_FAILING\x10\x01\x12\x1b\n" +
+	"\x17HELD_CAUSE_KEY_REJECTED\x10\x02\x12\x16\n" +
+	"\x12HELD_CAUSE_LIMITED\x10\x03\x12\x1b\n" +
+	"\x17HELD_CAUSE_NOTHING_LEFT\x10\x04\x12\x1a\n" +
+	"\x16HELD_CAUSE_LOWER_LIMIT\x10\x05\x12\x15\n" +
+	"\x11HELD_CAUSE_OTHERS\x10\x06*\xf9\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_NOT_SENT\x10\x01\x12\x12\n" +
@@ -2495,103 +2702,111 @@ func file_apiflux_v1_apiflux_proto_rawDescGZIP() []byte {
 	return file_apiflux_v1_apiflux_proto_rawDescData
 }
 
-var file_apiflux_v1_apiflux_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_apiflux_v1_apiflux_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_apiflux_v1_apiflux_proto_goTypes = []any{
-	(Reason)(0),                   // 0: apiflux.v1.Reason
-	(Mode)(0),                     // 1: apiflux.v1.Mode
-	(UpstreamKind)(0),             // 2: apiflux.v1.UpstreamKind
-	(KeyState)(0),                 // 3: apiflux.v1.KeyState
-	(LimitCounts)(0),              // 4: apiflux.v1.LimitCounts
-	(LimitKind)(0),                // 5: apiflux.v1.LimitKind
-	(*ProcessRequest)(nil),        // 6: apiflux.v1.ProcessRequest
-	(*RepeatedCall)(nil),          // 7: apiflux.v1.RepeatedCall
-	(*ProcessStreamRequest)(nil),  // 8: apiflux.v1.ProcessStreamRequest
-	(*ProcessStreamOpen)(nil),     // 9: apiflux.v1.ProcessStreamOpen
-	(*RetryPolicy)(nil),           // 10: apiflux.v1.RetryPolicy
-	(*Call)(nil),                  // 11: apiflux.v1.Call
-	(*QueryParameter)(nil),        // 12: apiflux.v1.QueryParameter
-	(*Header)(nil),                // 13: apiflux.v1.Header
-	(*ProcessResponse)(nil),       // 14: apiflux.v1.ProcessResponse
-	(*Progress)(nil),              // 15: apiflux.v1.Progress
-	(*Summary)(nil),               // 16: apiflux.v1.Summary
-	(*CallResult)(nil),            // 17: apiflux.v1.CallResult
-	(*HttpResponse)(nil),          // 18: apiflux.v1.HttpResponse
-	(*EstimateRequest)(nil),       // 19: apiflux.v1.EstimateRequest
-	(*EstimateResponse)(nil),      // 20: apiflux.v1.EstimateResponse
-	(*GetInfoRequest)(nil),        // 21: apiflux.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),       // 22: apiflux.v1.GetInfoResponse
-	(*PoolInfo)(nil),              // 23: apiflux.v1.PoolInfo
-	(*GroupInfo)(nil),             // 24: apiflux.v1.GroupInfo
-	(*KeyInfo)(nil),               // 25: apiflux.v1.KeyInfo
-	(*Limit)(nil),                 // 26: apiflux.v1.Limit
-	nil,                           // 27: apiflux.v1.Summary.FailedByReasonEntry
-	nil,                           // 28: apiflux.v1.Summary.CallsByKeyEntry
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*status.Status)(nil),         // 30: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(HeldCause)(0),                // 0: apiflux.v1.HeldCause
+	(Reason)(0),                   // 1: apiflux.v1.Reason
+	(Mode)(0),                     // 2: apiflux.v1.Mode
+	(UpstreamKind)(0),             // 3: apiflux.v1.UpstreamKind
+	(KeyState)(0),                 // 4: apiflux.v1.KeyState
+	(LimitCounts)(0),              // 5: apiflux.v1.LimitCounts
+	(LimitKind)(0),                // 6: apiflux.v1.LimitKind
+	(*ProcessRequest)(nil),        // 7: apiflux.v1.ProcessRequest
+	(*RepeatedCall)(nil),          // 8: apiflux.v1.RepeatedCall
+	(*ProcessStreamRequest)(nil),  // 9: apiflux.v1.ProcessStreamRequest
+	(*ProcessStreamOpen)(nil),     // 10: apiflux.v1.ProcessStreamOpen
+	(*RetryPolicy)(nil),           // 11: apiflux.v1.RetryPolicy
+	(*Call)(nil),                  // 12: apiflux.v1.Call
+	(*QueryParameter)(nil),        // 13: apiflux.v1.QueryParameter
+	(*Header)(nil),                // 14: apiflux.v1.Header
+	(*ProcessResponse)(nil),       // 15: apiflux.v1.ProcessResponse
+	(*Progress)(nil),              // 16: apiflux.v1.Progress
+	(*Held)(nil),                  // 17: apiflux.v1.Held
+	(*Summary)(nil),               // 18: apiflux.v1.Summary
+	(*CallResult)(nil),            // 19: apiflux.v1.CallResult
+	(*HttpResponse)(nil),          // 20: apiflux.v1.HttpResponse
+	(*EstimateRequest)(nil),       // 21: apiflux.v1.EstimateRequest
+	(*EstimateResponse)(nil),      // 22: apiflux.v1.EstimateResponse
+	(*GetInfoRequest)(nil),        // 23: apiflux.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),       // 24: apiflux.v1.GetInfoResponse
+	(*PoolInfo)(nil),              // 25: apiflux.v1.PoolInfo
+	(*GroupInfo)(nil),             // 26: apiflux.v1.GroupInfo
+	(*KeyInfo)(nil),               // 27: apiflux.v1.KeyInfo
+	(*Limit)(nil),                 // 28: apiflux.v1.Limit
+	nil,                           // 29: apiflux.v1.Summary.FailedByReasonEntry
+	nil,                           // 30: apiflux.v1.Summary.CallsByKeyEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*status.Status)(nil),         // 33: google.rpc.Status
 }
 var file_apiflux_v1_apiflux_proto_depIdxs = []int32{
-	11, // 0: apiflux.v1.ProcessRequest.calls:type_name -> apiflux.v1.Call
-	7,  // 1: apiflux.v1.ProcessRequest.repeat:type_name -> apiflux.v1.RepeatedCall
-	10, // 2: apiflux.v1.ProcessRequest.retry:type_name -> apiflux.v1.RetryPolicy
-	11, // 3: apiflux.v1.RepeatedCall.template:type_name -> apiflux.v1.Call
-	9,  // 4: apiflux.v1.ProcessStreamRequest.open:type_name -> apiflux.v1.ProcessStreamOpen
-	11, // 5: apiflux.v1.ProcessStreamRequest.calls:type_name -> apiflux.v1.Call
-	10, // 6: apiflux.v1.ProcessStreamOpen.retry:type_name -> apiflux.v1.RetryPolicy
-	29, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
-	29, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	0,  // 9: apiflux.v1.RetryPolicy.reasons:type_name -> apiflux.v1.Reason
-	12, // 10: apiflux.v1.Call.query:type_name -> apiflux.v1.QueryParameter
-	13, // 11: apiflux.v1.Call.headers:type_name -> apiflux.v1.Header
-	29, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
-	17, // 13: apiflux.v1.ProcessResponse.results:type_name -> apiflux.v1.CallResult
-	15, // 14: apiflux.v1.ProcessResponse.progress:type_name -> apiflux.v1.Progress
-	16, // 15: apiflux.v1.ProcessResponse.summary:type_name -> apiflux.v1.Summary
-	29, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
-	27, // 17: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
-	29, // 18: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
-	28, // 19: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
-	29, // 20: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
-	29, // 21: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
-	18, // 22: apiflux.v1.CallResult.response:type_name -> apiflux.v1.HttpResponse
-	30, // 23: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
-	29, // 24: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
-	29, // 25: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
-	31, // 26: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
-	0,  // 27: apiflux.v1.CallResult.failure:type_name -> apiflux.v1.Reason
-	13, // 28: apiflux.v1.HttpResponse.headers:type_name -> apiflux.v1.Header
-	29, // 29: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
-	1,  // 30: apiflux.v1.GetInfoResponse.mode:type_name -> apiflux.v1.Mode
-	23, // 31: apiflux.v1.GetInfoResponse.pools:type_name -> apiflux.v1.PoolInfo
-	2,  // 32: apiflux.v1.PoolInfo.upstream:type_name -> apiflux.v1.UpstreamKind
-	25, // 33: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
-	29, // 34: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
-	29, // 35: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
-	29, // 36: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
-	29, // 37: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
-	29, // 38: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
-	24, // 39: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
-	26, // 40: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
-	26, // 41: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
-	29, // 42: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
-	3,  // 43: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
-	29, // 44: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
-	4,  // 45: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
-	5,  // 46: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
-	6,  // 47: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
-	8,  // 48: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
-	19, // 49: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
-	21, // 50: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
-	14, // 51: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
-	14, // 52: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
-	20, // 53: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
-	22, // 54: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
-	51, // [51:55] is the sub-list for method output_type
-	47, // [47:51] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	12, // 0: apiflux.v1.ProcessRequest.calls:type_name -> apiflux.v1.Call
+	8,  // 1: apiflux.v1.ProcessRequest.repeat:type_name -> apiflux.v1.RepeatedCall
+	11, // 2: apiflux.v1.ProcessRequest.retry:type_name -> apiflux.v1.RetryPolicy
+	12, // 3: apiflux.v1.RepeatedCall.template:type_name -> apiflux.v1.Call
+	10, // 4: apiflux.v1.ProcessStreamRequest.open:type_name -> apiflux.v1.ProcessStreamOpen
+	12, // 5: apiflux.v1.ProcessStreamRequest.calls:type_name -> apiflux.v1.Call
+	11, // 6: apiflux.v1.ProcessStreamOpen.retry:type_name -> apiflux.v1.RetryPolicy
+	31, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
+	31, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	1,  // 9: apiflux.v1.RetryPolicy.reasons:type_name -> apiflux.v1.Reason
+	13, // 10: apiflux.v1.Call.query:type_name -> apiflux.v1.QueryParameter
+	14, // 11: apiflux.v1.Call.headers:type_name -> apiflux.v1.Header
+	31, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
+	19, // 13: apiflux.v1.ProcessResponse.results:type_name -> apiflux.v1.CallResult
+	16, // 14: apiflux.v1.ProcessResponse.progress:type_name -> apiflux.v1.Progress
+	18, // 15: apiflux.v1.ProcessResponse.summary:type_name -> apiflux.v1.Summary
+	31, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
+	17, // 17: apiflux.v1.Progress.held_by:type_name -> apiflux.v1.Held
+	0,  // 18: apiflux.v1.Held.cause:type_name -> apiflux.v1.HeldCause
+	32, // 19: apiflux.v1.Held.since:type_name -> google.protobuf.Timestamp
+	32, // 20: apiflux.v1.Held.until:type_name -> google.protobuf.Timestamp
+	29, // 21: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
+	31, // 22: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
+	30, // 23: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
+	31, // 24: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
+	31, // 25: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
+	20, // 26: apiflux.v1.CallResult.response:type_name -> apiflux.v1.HttpResponse
+	33, // 27: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
+	31, // 28: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
+	31, // 29: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
+	32, // 30: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
+	1,  // 31: apiflux.v1.CallResult.failure:type_name -> apiflux.v1.Reason
+	14, // 32: apiflux.v1.HttpResponse.headers:type_name -> apiflux.v1.Header
+	31, // 33: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
+	2,  // 34: apiflux.v1.GetInfoResponse.mode:type_name -> apiflux.v1.Mode
+	25, // 35: apiflux.v1.GetInfoResponse.pools:type_name -> apiflux.v1.PoolInfo
+	3,  // 36: apiflux.v1.PoolInfo.upstream:type_name -> apiflux.v1.UpstreamKind
+	27, // 37: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
+	31, // 38: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
+	31, // 39: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
+	31, // 40: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
+	31, // 41: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
+	31, // 42: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
+	26, // 43: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
+	17, // 44: apiflux.v1.PoolInfo.held_by:type_name -> apiflux.v1.Held
+	28, // 45: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
+	28, // 46: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
+	31, // 47: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
+	4,  // 48: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
+	17, // 49: apiflux.v1.KeyInfo.held_by:type_name -> apiflux.v1.Held
+	31, // 50: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
+	5,  // 51: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
+	6,  // 52: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
+	7,  // 53: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
+	9,  // 54: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
+	21, // 55: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
+	23, // 56: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
+	15, // 57: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
+	15, // 58: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
+	22, // 59: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
+	24, // 60: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
+	57, // [57:61] is the sub-list for method output_type
+	53, // [53:57] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_apiflux_v1_apiflux_proto_init() }
@@ -2600,18 +2815,18 @@ func file_apiflux_v1_apiflux_proto_init() {
 		return
 	}
 	file_apiflux_v1_apiflux_proto_msgTypes[5].OneofWrappers = []any{}
-	file_apiflux_v1_apiflux_proto_msgTypes[11].OneofWrappers = []any{
+	file_apiflux_v1_apiflux_proto_msgTypes[12].OneofWrappers = []any{
 		(*CallResult_Response)(nil),
 		(*CallResult_Error)(nil),
 	}
-	file_apiflux_v1_apiflux_proto_msgTypes[19].OneofWrappers = []any{}
+	file_apiflux_v1_apiflux_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apiflux_v1_apiflux_proto_rawDesc), len(file_apiflux_v1_apiflux_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   23,
+			NumEnums:      7,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
