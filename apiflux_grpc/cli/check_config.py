@@ -11,10 +11,10 @@ from apiflux_grpc.cli.options import load_settings, run_cancellable
 from apiflux_grpc.cli.streams import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from rich.table import Table
 
     from apiflux_grpc.core.rules import AnswerRule
-    from apiflux_grpc.settings import PoolSettings, Settings
+    from apiflux_grpc.settings import Settings
 
 # What an answer means if no rule of its pool matches and it isn't a success; core/verdict.py decides it.
 _HTTP: Final = (
@@ -32,13 +32,31 @@ def check_config(
 ) -> None:
     """Check a configuration: list its faults, each with its place, or its pools, keys and limits, and its rules."""
     from rich.console import Console
-    from rich.table import Table
 
     settings = load_settings(file)
     print(f"{file}: no fault")
+    console = Console()
+    for table in (_keys(settings), _answers(settings), _calls(settings)):
+        if table.row_count:
+            console.print(table)
+    for warning in settings.warnings:
+        say(f"warning: {warning}")
+    if probe:
+        raise typer.Exit(run_cancellable(_probe(settings, path)))
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
     table = Table()
-    for name in ("pool", "upstream", "key", "limits"):
-        table.add_column(name)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _keys(settings: Settings) -> Table:
+    """The limits of each key and group."""
+    table = _table("pool", "upstream", "key", "limits")
     for pool in settings.pools:
         upstream = pool.base_url or "simulator"
         for key in pool.pool.keys:
@@ -46,30 +64,22 @@ def check_config(
         for group in pool.pool.groups:
             labels = " + ".join(group.keys)
             table.add_row(pool.pool.name, upstream, labels, ", ".join(map(str, group.limits)) + ", shared")
-    Console().print(table)
-    rules = Table("pool")
-    for name in ("answers", "mean", "by"):
-        rules.add_column(name, overflow="fold")
+    return table
+
+
+def _answers(settings: Settings) -> Table:
+    """What answers mean, and who says so: the first row of a pool that matches holds."""
+    table = _table("pool", "answers", "mean", "by")
     for pool in settings.pools:
-        for row in _rules(pool):
-            rules.add_row(pool.pool.name, *row)
+        rules, name = pool.pool.answers, pool.pool.name
+        for index, rule in enumerate(rules):
+            is_own = index < len(rules) - pool.preset_rules
+            table.add_row(name, str(rule), _meaning(rule), "the pool" if is_own else f"preset {pool.preset}")
+        success = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in pool.pool.success)
+        table.add_row(name, success, "success", "the pool")
     for answers, meaning in _HTTP:
-        rules.add_row("each", answers, meaning, "HTTP")
-    Console().print(rules)
-    for warning in settings.warnings:
-        say(f"warning: {warning}")
-    if probe:
-        raise typer.Exit(run_cancellable(_probe(settings, path)))
-
-
-def _rules(settings: PoolSettings) -> Iterator[tuple[str, str, str]]:
-    """The answers that a pool has rules for, what they mean, and who says so: the first that matches holds."""
-    rules = settings.pool.answers
-    own = len(rules) - settings.preset_rules
-    for index, rule in enumerate(rules):
-        yield str(rule), _meaning(rule), "the pool" if index < own else f"preset {settings.preset}"
-    success = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in settings.pool.success)
-    yield success, "success", "the pool"
+        table.add_row("each", answers, meaning, "HTTP")
+    return table
 
 
 def _meaning(rule: AnswerRule) -> str:
@@ -77,9 +87,20 @@ def _meaning(rule: AnswerRule) -> str:
     return f"{rule.means.value}{more}{'; not executed' if rule.not_executed else ''}"
 
 
+def _calls(settings: Settings) -> Table:
+    """What pools say of calls that don't say it themselves."""
+    from apiflux_grpc.core.call import IDEMPOTENT_METHODS
+
+    table = _table("pool", "may run twice", "costs", "as told in")
+    for pool in (one.pool for one in settings.pools):
+        if pool.idempotent or pool.cost or pool.cost_from:
+            twice = [", ".join(sorted(IDEMPOTENT_METHODS)), *map(str, pool.idempotent)]
+            table.add_row(pool.name, "; ".join(twice), str(pool.cost or 1), str(pool.cost_from or ""))
+    return table
+
+
 async def _probe(settings: Settings, path: str) -> int:
     from rich.console import Console
-    from rich.table import Table
 
     from apiflux_grpc import bootstrap
     from apiflux_grpc import probe as tool
@@ -89,7 +110,7 @@ async def _probe(settings: Settings, path: str) -> int:
         probed = await tool.probe([bootstrap.parts_of(pool) for pool in settings.pools], path)
     except InvalidRequest as error:
         raise typer.BadParameter("; ".join(what for _, what in error.violations), param_hint="--path") from None
-    table = Table("pool", "key", f"GET {path}", "took")
+    table = _table("pool", "key", f"GET {path}", "took")
     for one in probed:
         table.add_row(one.pool, one.key, one.what, f"{one.latency * 1000:.0f} ms", style="" if one.ok else "red")
     Console().print(table)

@@ -64,6 +64,10 @@ class CallRule:
     methods: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """In words: `POST, PATCH: /v1/chat/`."""
+        return f"{', '.join(self.methods) or 'any method'}: {', '.join(self.paths) or 'any path'}"
+
 
 @dataclass(frozen=True, slots=True)
 class CostOfCall:
@@ -82,4 +86,5 @@ class CostOfCall:
         parts = [] if self.json is None else [".".join(self.json)]
         if self.per_byte:
             parts.append(f"{self.per_byte:g} per byte of {'.'.join(self.per_byte_of or ('the body',))}")
-        return " + ".join(parts)
+        least = "" if self.at_least == 1 else f", at least {self.at_least}"
+        return " + ".join(parts) + least

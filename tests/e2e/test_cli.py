@@ -205,6 +205,10 @@ def test_check_config_tells_what_a_good_file_amounts_to(tmp_path: Path) -> None:
     assert ["ai", "409", "again; wait: header x-wait", "the pool"] in rules
     assert any(rule[0] == "ai" and rule[2:] == ["limited", "preset openai"] for rule in rules)
     assert ["ai", "200-299", "success", "the pool"] in rules
+    twice = (
+        "DELETE, GET, HEAD, OPTIONS, PUT; POST: /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/moderations"
+    )
+    assert ["ai", twice, "max_completion_tokens + 0.25 per byte of the body", "usage.total_tokens"] in rules
     assert ["each", "401, 402, other 403", "key_rejected", "HTTP"] in rules
 
 

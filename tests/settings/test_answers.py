@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
-from apiflux_grpc.core.rules import AnswerRule, Condition, Means
+from apiflux_grpc.core.rules import AnswerRule, CallRule, Condition, CostOfCall, Means
 from tests.settings.writing import GOOD, faults, pool_with
 
 
@@ -122,10 +122,14 @@ def test_a_rule_that_holds_for_some_answers_is_no_fault(tmp_path: Path, rules: s
     assert len(pool_with(tmp_path, f"answers = [{rules}]").pool.answers) == 2
 
 
-def test_a_field_in_words() -> None:
-    """A rule is shown as people would say it."""
+def test_rules_in_words() -> None:
+    """They are shown as people would say them."""
     places: list[Field] = [JsonField(("error", "code")), HeaderField("x-left")]
     conditions = (Condition(places[0], ("a", "b", "c")), Condition(places[1], ("0",)))
     rule = AnswerRule(Means.LIMITED, ((200, 299), (429, 429)), conditions)
     assert str(rule) == "200-299, 429 if error.code is a, b or c and header x-left is 0"
     assert str(AnswerRule(Means.FAILED)) == "any"
+    assert str(CallRule(("POST", "PATCH"), ("/a", "/b"))) == "POST, PATCH: /a, /b"
+    assert str(CallRule()) == "any method: any path"
+    assert str(CostOfCall(("a", "b"), 0.25, ("c", "d"), 7)) == "a.b + 0.25 per byte of c.d, at least 7"
+    assert str(CostOfCall(per_byte=2)) == "2 per byte of the body"

@@ -11,7 +11,7 @@ import pytest
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, Group, HeaderKey, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.outcome import Reason
-from apiflux_grpc.core.rules import CallRule, CostOfCall
+from apiflux_grpc.core.rules import CallRule, CostOfCall, Means
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import PoolSettings, load
 from tests.settings.writing import CANARY, GOOD, faults, loaded, pool_with
@@ -29,9 +29,10 @@ def test_the_example_loads_clean() -> None:
 def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
     """Whoever uncomments a line of the example gets what its comment says."""
     text = (ROOT / "examples" / "apiflux.toml").read_text()
-    text, found = re.subn(r"(?m)^( *)# (?=\{ max|\[\[|keys =|limits =|cost_from =)", r"\1", text)
-    assert found == 7
-    pool = loaded(tmp_path, text, TEAM_A_KEY="one", TEAM_B_KEY="two").pools[0].pool
+    text, found = re.subn(r"(?m)^( *)# (?=\{ max|\[\[|[a-z_]+ = )", r"\1", text)
+    assert found == 11
+    settings = loaded(tmp_path, text, TEAM_A_KEY="one", TEAM_B_KEY="two")
+    pool = settings.pools[0].pool
     assert [(limit.max, limit.counts, limit.kind, limit.burst) for limit in pool.keys[0].limits] == [
         (1000, Counts.CALLS, Kind.WINDOW, None),
         (90000, Counts.COST, Kind.WINDOW, None),
@@ -40,6 +41,10 @@ def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
     ]
     assert pool.groups == (Group(("team-a", "team-b"), (Limit(1200, 60 * SECOND),)),)
     assert pool.cost_from == JsonField(("usage", "total_tokens"))
+    assert pool.cost == CostOfCall(("max_tokens",), 0.25, ("messages",))
+    assert pool.idempotent == (CallRule(("POST",), ("/v1/search",)),)
+    own, *of_preset = pool.answers
+    assert (own.means, len(of_preset)) == (Means.LIMITED, settings.pools[0].preset_rules)
 
 
 def test_a_pool_s_defaults_are_the_core_s(tmp_path: Path) -> None:
