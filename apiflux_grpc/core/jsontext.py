@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # A line that holds a document must be readable by others, some of which give up at a thousand, and by us when we are
 # already some calls deep.
@@ -37,33 +37,55 @@ _scan: Final[Callable[[str, int], tuple[Any, int]]] = _SCANNER.raw_decode
 _read: Final = json.JSONDecoder(parse_constant=_refused).decode
 
 
-def members(text: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each member of an object, in its order, names that are used twice included.
+class Member(NamedTuple):
+    """A member of an object, and where in the text its value begins and ends."""
 
-    Raises ValueError (json.JSONDecodeError if it isn't JSON), in the course of it too; RecursionError if it is nested
-    too deeply.
+    name: str
+    start: int
+    end: int
+
+
+def members(text: str) -> list[Member]:
+    """Those of a document that is an object, in its order, names that are used twice included.
+
+    Raises ValueError (json.JSONDecodeError if it isn't JSON); RecursionError if it is nested too deeply.
     """
     at = _after_space(text, 0)
-    if text[at : at + 1] != "{":
+    if not text.startswith("{", at):
         _scan(text, at)
         raise ValueError("must be a JSON object")
+    found, end = _object(text, at)
+    end = _after_space(text, end)
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return found
+
+
+def members_at(text: str, start: int) -> list[Member]:
+    """The same of the object that begins at `start`, if one does; else none. Raises as `members` does."""
+    return _object(text, start)[0] if text.startswith("{", start) else []
+
+
+def _object(text: str, at: int) -> tuple[list[Member], int]:
+    """The members of the object that begins at `at`, and where it ends."""
+    found: list[Member] = []
     at = _after_space(text, at + 1)
-    if text[at : at + 1] == "}":
-        return _end(text, at + 1)
+    if text.startswith("}", at):
+        return found, at + 1
     while True:
-        if text[at : at + 1] != '"':
+        if not text.startswith('"', at):
             raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
         name, at = _scan(text, at)
         at = _after_space(text, at)
-        if text[at : at + 1] != ":":
+        if not text.startswith(":", at):
             raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
         start = _after_space(text, at + 1)
-        _, at = _scan(text, start)
-        yield name, text[start:at]
-        at = _after_space(text, at)
-        if text[at : at + 1] == "}":
-            return _end(text, at + 1)
-        if text[at : at + 1] != ",":
+        _, end = _scan(text, start)
+        found.append(Member(name, start, end))
+        at = _after_space(text, end)
+        if text.startswith("}", at):
+            return found, at + 1
+        if not text.startswith(",", at):
             raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
         at = _after_space(text, at + 1)
 
@@ -104,9 +126,3 @@ def _after_space(text: str, at: int) -> int:
     end = _END_OF_SPACE(text, at)
     assert end is not None
     return end.end()
-
-
-def _end(text: str, at: int) -> None:
-    at = _after_space(text, at)
-    if at != len(text):
-        raise json.JSONDecodeError("Extra data", text, at)

@@ -66,7 +66,7 @@ def parse_json(text: str) -> dict[str, Any]:
         if '"json"' not in text and "\\u00" not in text:
             data = _decode(text)
         else:
-            data = _object([(name, _member(name, value)) for name, value in members(text)])
+            data = _object([(name, _member(name, text[start:end])) for name, start, end in members(text)])
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:

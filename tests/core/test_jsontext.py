@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from apiflux_grpc.core.jsontext import DEEPEST, depth, has_half_pair, members, one_line
+from apiflux_grpc.core.jsontext import DEEPEST, depth, has_half_pair, members, members_at, one_line
 
 NUMBERS = some.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
 STRINGS = some.text(some.characters(codec="utf-8"), max_size=8).flatmap(
@@ -64,8 +64,12 @@ def test_a_document_on_one_line_is_the_same_document(text: str, space: str) -> N
 def test_members_are_found_where_they_stand(pairs: list[tuple[str, str]], space: str) -> None:
     """Each with the text of its value, in their order, names that are used twice included."""
     inside = f"{space},{space}".join(f"{name}{space}:{space}{value}" for name, value in pairs)
-    found = list(members(f"{space}{{{space}{inside}{space}}}{space}"))
-    assert found == [(json.loads(name), value) for name, value in pairs]
+    text = f"{space}{{{space}{inside}{space}}}{space}"
+    found = members(text)
+    assert [(name, text[start:end]) for name, start, end in found] == [
+        (json.loads(name), value) for name, value in pairs
+    ]
+    assert members_at(text, len(space)) == found
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,10 +148,19 @@ def test_what_every_reader_takes_is_a_line(text: str) -> None:
 def test_what_is_no_object_has_no_members(text: str, said: str) -> None:
     """It says what is wrong, as json does."""
     with pytest.raises(ValueError, match=said):
-        list(members(text))
+        members(text)
 
 
 def test_half_a_pair_is_seen_in_escapes_alone() -> None:
     """Not behind an escaped backslash, and not in a whole pair."""
     cases = {'"\\ud800"': True, '"\\\\ud800"': False, '"\\ud800\\udc00"': False, '"ud800"': False}
     assert {text: has_half_pair(text) for text in cases} == cases
+
+
+def test_members_of_what_is_inside() -> None:
+    """Of an object inside the document they are found too; of anything else there are none."""
+    text = '{"a": {"b": 1.10} , "c": [{}]}'
+    (_, start, _), (_, other, _) = members(text)
+    ((name, begin, end),) = members_at(text, start)
+    assert (name, text[begin:end]) == ("b", "1.10")
+    assert members_at(text, other) == []
