@@ -17,24 +17,18 @@ from apiflux_grpc.core.held import Cause, Held
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from apiflux_grpc.core.block import Block
     from apiflux_grpc.core.breaker import Breaker
     from apiflux_grpc.core.keys import KeyState
 
 MOST_LABELS: Final = 3  # of the keys that are held back for one cause; all are counted
 
+# (cause, words, since, when calls may go). FAR or past: when a probe ends. Made for each key, so it is a plain tuple.
+_Reason = tuple[Cause, str, int, int]
+
 
 def of_key(key: KeyState, now: int) -> tuple[Held, ...]:
     """What holds this key back."""
-    if key.calm:
-        return ()
-    found: list[Held] = []
-    if key.breaker.state is not State.CLOSED:
-        found.append(_held(Cause.KEY_REJECTED, held.rejected(key.rejected_with), key.breaker, now))
-    blocks = [one.block for one in key.owners if one.block is not None]
-    # After a told wait all its capacity is there again; after a guess a probe has to say so.
-    found += [_held(Cause.LIMITED, block.cause, block, now) for block in blocks if block.until > now or not block.told]
-    return tuple(found)
+    return tuple(_held(reason, now) for reason in _reasons(key, now))
 
 
 def of_pool(breaker: Breaker, why: str, keys: Iterable[KeyState], now: int) -> tuple[Held, ...]:
@@ -42,27 +36,44 @@ def of_pool(breaker: Breaker, why: str, keys: Iterable[KeyState], now: int) -> t
 
     `breaker` is the upstream's, `why` its last failure.
     """
-    found: dict[Cause, list[tuple[str, Held]]] = {}
+    found: dict[Cause, list[_Reason]] = {}
+    labels: dict[Cause, list[str]] = {}
     for key in keys:
-        for one in of_key(key, now):
-            found.setdefault(one.cause, []).append((key.key.label, one))
-    pool = sorted((_together(those) for those in found.values()), key=lambda one: -one.count)
+        for reason in _reasons(key, now):
+            found.setdefault(reason[0], []).append(reason)
+            labels.setdefault(reason[0], []).append(key.key.label)
+    pool = sorted((_together(those, labels[cause], now) for cause, those in found.items()), key=lambda one: -one.count)
     if breaker.state is not State.CLOSED:
         at = breaker.ready_at(now)
         words = held.failing(why, at - now if now < at < FAR else None)
-        pool.insert(0, _held(Cause.UPSTREAM_FAILING, words, breaker, now))
+        pool.insert(0, _held((Cause.UPSTREAM_FAILING, words, breaker.since, at), now))
     return tuple(pool)
 
 
-def _held(cause: Cause, reason: str, by: Breaker | Block, now: int) -> Held:
-    at = by.ready_at(now)
-    if now < at < FAR:
-        return Held(cause, reason, by.since, at)
-    return Held(cause, held.probed(reason), by.since, None)
+def _reasons(key: KeyState, now: int) -> list[_Reason]:
+    if key.calm:
+        return []
+    found: list[_Reason] = []
+    if key.breaker.state is not State.CLOSED:
+        words = held.rejected(key.rejected_with)
+        found.append((Cause.KEY_REJECTED, words, key.breaker.since, key.breaker.ready_at(now)))
+    blocks = [one.block for one in key.owners if one.block is not None]
+    # After a told wait all its capacity is there again; after a guess a probe has to say so.
+    found += [
+        (Cause.LIMITED, block.cause, block.since, block.ready_at(now))
+        for block in blocks
+        if block.until > now or not block.told
+    ]
+    return found
 
 
-def _together(those: Sequence[tuple[str, Held]]) -> Held:
+def _held(reason: _Reason, now: int) -> Held:
+    cause, words, since, at = reason
+    return Held(cause, words, since, at) if now < at < FAR else Held(cause, held.probed(words), since, None)
+
+
+def _together(those: Sequence[_Reason], labels: Sequence[str], now: int) -> Held:
     """Of one cause: in the words of the key that is free first."""
-    first = min((one for _, one in those), key=lambda one: -1 if one.until is None else one.until)
-    since = min(one.since for _, one in those)
-    return replace(first, since=since, keys=tuple(label for label, _ in those[:MOST_LABELS]), count=len(those))
+    first = _held(min(those, key=lambda reason: reason[3]), now)
+    since = min(reason[2] for reason in those)
+    return replace(first, since=since, keys=tuple(labels[:MOST_LABELS]), count=len(those))

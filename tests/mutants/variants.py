@@ -507,8 +507,8 @@ VARIANTS: Final = (
     Variant(
         "a batch is told the words of the key that is free last",
         HOLDING,
-        "first = min((one for _, one in those)",
-        "first = max((one for _, one in those)",
+        "_held(min(those,",
+        "_held(max(those,",
         OF_HOLDING,
     ),
     Variant(
