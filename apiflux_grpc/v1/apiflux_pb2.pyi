@@ -519,9 +519,9 @@ class Call(_message.Message):
     body: _builtins.bytes
     """The request body, sent as it is."""
     cost: _builtins.int
-    """What this call takes of limits that count cost (for instance tokens). Absent: 1. At least 0."""
+    """What it takes of limits that count cost, such as tokens. At least 0. Absent: by its pool, else 1."""
     idempotent: _builtins.bool
-    """Whether it may be executed twice. Absent: by method (GET, HEAD, OPTIONS, PUT and DELETE may)."""
+    """Whether it may run twice. Absent: by its pool, else GET, HEAD, OPTIONS, PUT and DELETE may."""
     @_builtins.property
     def query(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryParameter]:
         """Query parameters, not encoded; sent in this order, repeated ones as often as they stand here. One that carries

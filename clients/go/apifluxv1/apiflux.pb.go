@@ -900,9 +900,9 @@ type Call struct {
 	// The most time for one attempt, from its permit to the last byte of the answer. Absent: the
 	// pool's. Above zero, at most the pool's.
 	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// What this call takes of limits that count cost (for instance tokens). Absent: 1. At least 0.
+	// What it takes of limits that count cost, such as tokens. At least 0. Absent: by its pool, else 1.
 	Cost *int64 `protobuf:"varint,8,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
-	// Whether it may be executed twice. Absent: by method (GET, HEAD, OPTIONS, PUT and DELETE may).
+	// Whether it may run twice. Absent: by its pool, else GET, HEAD, OPTIONS, PUT and DELETE may.
 	Idempotent    *bool `protobuf:"varint,9,opt,name=idempotent,proto3,oneof" json:"idempotent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
