@@ -6,9 +6,9 @@ batch that is fed keeps what it was fed by place, and only until the call has it
 After a batch was made, every field has one writer:
 
     what was asked   nobody, once it is made
-    the scheduler    total, next_place, in_flight, again, retrying
+    the scheduler    total, started, in_flight, again, due, retrying
     the fair queue   queued, parked, finish, owed
-    the outbox       reach
+    the outbox       reach, edge
     the dispatcher   the rest
 """
 
@@ -113,8 +113,12 @@ class Tally:
 class Batch:
     """The calls of one Process request.
 
-    `costs` is None if every call costs 1. First attempts go up to `reach`: for those the reader has room.
+    `costs` is None if every call costs 1, `classes` has the path class of each call if its pool has any and they are
+    known. First attempts go up to `reach`: for those the reader has room. Where calls of one class may pass those of
+    another (lanes.py), only calls whose index is below `edge` may start.
     """
+
+    number: Final = 0  # the path class of its calls, where it is queued itself
 
     __slots__ = (
         "_came",
@@ -124,10 +128,13 @@ class Batch:
         "caller",
         "caller_weight",
         "calls",
+        "classes",
         "closed",
         "costs",
         "deadline",
         "done",
+        "due",
+        "edge",
         "ending",
         "eta",
         "finish",
@@ -136,7 +143,6 @@ class Batch:
         "in_flight",
         "late",
         "mean_cost",
-        "next_place",
         "owed",
         "parked",
         "policy",
@@ -144,6 +150,7 @@ class Batch:
         "reach",
         "rejected",
         "retrying",
+        "started",
         "tally",
         "total",
         "weight",
@@ -164,6 +171,7 @@ class Batch:
         caller_weight: float = 1.0,
         deadline: int | None = None,
         reach: int = _UNBOUNDED,
+        classes: bytes | None = None,
     ) -> None:
         self.id = id
         self.caller = caller
@@ -173,14 +181,16 @@ class Batch:
         self.weight = weight
         self.caller_weight = caller_weight
         self.deadline = deadline  # ns from admission
+        self.classes = classes
         self.costs: Costs | None = {} if fed else costs
         self._fed: dict[int, FedCall] | None = {} if fed else None
         self._came: dict[int, int] = {}  # when each call was fed
         # The scheduler's:
         self.total = total
-        self.next_place = 0
+        self.started = 0  # first attempts; without lanes the place of the next one too
         self.in_flight = 0
-        self.again: deque[Again] = deque()  # retries that are due
+        self.again: deque[Again] = deque()  # retries that are due, without lanes
+        self.due = 0  # retries that are due, in lanes
         self.retrying = 0  # retries that are not due yet
         # The fair queue's:
         self.queued = False
@@ -189,6 +199,7 @@ class Batch:
         self.owed = 0.0  # size that it took beyond what it was charged
         # The outbox's:
         self.reach = reach
+        self.edge = _UNBOUNDED
         # The dispatcher's:
         self.done = 0
         self.rejected = 0  # calls that got their result without taking part
@@ -205,17 +216,27 @@ class Batch:
         """What the call whose turn is next costs: a retry that is due, else the next first attempt."""
         if self.costs is None:
             return 1
-        return self.costs[self.again[0].place if self.again else self.next_place]
+        return self.costs[self.again[0].place if self.again else self.started]
 
     @property
     def has_work(self) -> bool:
         """Whether it has something to assign: a due retry, or a first attempt and room for its result."""
-        return bool(self.again) or (self.next_place < self.reach and self.next_place < self.total)
+        return bool(self.again) or (self.started < self.reach and self.started < self.total)
+
+    def start(self) -> int:
+        """Its next first attempt is made. Returns the place of that call."""
+        place = self.started
+        self.started = place + 1
+        return place
+
+    def is_before_edge(self, place: int) -> bool:
+        """Whether the result of this call may come before those of calls that were given earlier."""
+        return (place if self._fed is None else self._fed[place].ordinal) < self.edge
 
     @property
     def waiting(self) -> int:
         """Calls without a permit and without a result, retries included."""
-        return self.total - self.next_place + len(self.again) + self.retrying
+        return self.total - self.started + len(self.again) + self.due + self.retrying
 
     @property
     def finished(self) -> bool:

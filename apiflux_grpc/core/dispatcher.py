@@ -231,15 +231,15 @@ class Dispatcher:
         batch.ending = ENDINGS[reason]
         if reason is Reason.DRAINING:
             batch.closed = True  # whoever feeds it hears of the end
-        first = batch.next_place  # drop moves it to the end
+        waiting, unstarted = self.scheduler.drop(batch)
         results = []
-        for again in self.scheduler.drop(batch):
+        for again in waiting:
             made = again.number - 1
             # One that isn't idempotent waits for a retry only if it certainly was not executed.
             never_ran = not made or not batch.call_at(again.place).idempotent
             index, queued = batch.take_off(again.place), again.queue_time
             results.append(Result(index, None, reason, "", made, queued, 0, now, never_ran=never_ran))
-        for place in range(first, batch.total):
+        for place in unstarted:
             queued = now - batch.came_at(place)
             results.append(Result(batch.take_off(place), None, reason, "", 0, queued, 0, now, never_ran=True))
         results = [self._result(batch, result) for result in results]

@@ -19,11 +19,13 @@ from __future__ import annotations
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.batch import Batch
+
 if TYPE_CHECKING:
-    from apiflux_grpc.core.batch import Batch
+    from apiflux_grpc.core.lanes import Turn
 
 
-class _Caller:
+class Caller:
     """A flow of the upper level, and the heap of the lower one."""
 
     __slots__ = ("batches", "finish", "owed", "queued", "virtual", "weight")
@@ -43,10 +45,10 @@ class FairQueue:
     __slots__ = ("_callers", "_gone", "_heap", "_open", "_sequence", "_virtual")
 
     def __init__(self) -> None:
-        self._callers: dict[str, _Caller] = {}
+        self._callers: dict[str, Caller] = {}
         self._open: dict[str, int] = {}  # batches of each caller
         self._gone: list[tuple[float, str]] = []  # (tag, caller) of those who had no batch left
-        self._heap: list[tuple[float, int, _Caller]] = []
+        self._heap: list[tuple[float, int, Caller]] = []
         self._virtual = 0.0
         self._sequence = 0
 
@@ -55,7 +57,7 @@ class FairQueue:
         name = batch.caller
         caller = self._callers.get(name)
         if caller is None:
-            caller = self._callers[name] = _Caller()
+            caller = self._callers[name] = Caller()
         caller.weight = caller_weight
         self._open[name] = self._open.get(name, 0) + 1
         self.wake(batch)
@@ -72,12 +74,17 @@ class FairQueue:
             _, name = heappop(self._gone)
             caller = self._callers.get(name)
             if name not in self._open and caller is not None and (idle or caller.finish <= self._virtual):
-                del self._callers[name]
+                self._forget(name)
 
-    def wake(self, batch: Batch) -> None:
+    def _forget(self, name: str) -> None:
+        del self._callers[name]
+
+    def wake(self, turn: Turn) -> None:
         """A batch has something to assign (again)."""
-        if batch.queued:
+        if turn.queued:
             return
+        assert isinstance(turn, Batch)
+        batch = turn
         caller = self._callers[batch.caller]
         self.head()  # virtual time is that of now
         _settled(caller)
@@ -91,7 +98,7 @@ class FairQueue:
             caller.finish = max(self._virtual, caller.finish)
             heappush(self._heap, (caller.finish, self._sequence, caller))
 
-    def head(self) -> Batch | None:
+    def head(self) -> Turn | None:
         """The batch whose turn it is; None: nobody has anything to assign."""
         heap = self._heap
         while heap:
@@ -112,9 +119,7 @@ class FairQueue:
         self._sequence = sequence = self._sequence + 1
         both = size, size
         if batch.owed or caller.owed:
-            both = max(0.0, size + batch.owed), max(0.0, size + caller.owed)
-            batch.owed += size - both[0]
-            caller.owed += size - both[1]
+            both = with_debts(batch, caller, size)
         batch.finish = finish = batch_start + both[0] / batch.weight
         heapreplace(batches, (finish, sequence, batch))
         caller.finish = finish = start + both[1] / caller.weight
@@ -127,26 +132,41 @@ class FairQueue:
         if caller is not None:
             caller.owed += size
 
-    def park(self, batch: Batch) -> None:
+    def park(self, turn: Turn) -> None:
         """Leave the batch out of the turns until `unpark`."""
-        batch.parked = True
+        turn.parked = True
 
-    def unpark(self, batch: Batch) -> None:
+    def unpark(self, turn: Turn) -> None:
         """Let it take part again; it keeps its tag."""
-        if batch.parked:
-            batch.parked = False
-            self.wake(batch)
+        if turn.parked:
+            turn.parked = False
+            self.wake(turn)
+
+    def close(self, number: int) -> bool:
+        """No key can pay for calls of this path class. Returns whether others may be asked for still: here none."""
+        return False
+
+    def reopen(self) -> None:
+        """No calls are left out any more."""
 
     def __repr__(self) -> str:
         return f"<FairQueue of {len(self._callers)} callers, {sum(self._open.values())} batches>"
 
 
-def _settled(caller: _Caller) -> Batch | None:
+def with_debts(batch: Batch, caller: Caller, size: float) -> tuple[float, float]:
+    """What a call of this size costs a batch and its caller, with what they owe or are owed."""
+    both = max(0.0, size + batch.owed), max(0.0, size + caller.owed)
+    batch.owed += size - both[0]
+    caller.owed += size - both[1]
+    return both
+
+
+def _settled(caller: Caller) -> Batch | None:
     """The caller's batch whose turn it is, after those that have nothing to assign were dropped."""
     batches = caller.batches
     while batches:
         start, _, batch = batches[0]
-        if (batch.again or (batch.next_place < batch.reach and batch.next_place < batch.total)) and not batch.parked:
+        if (batch.again or (batch.started < batch.reach and batch.started < batch.total)) and not batch.parked:
             caller.virtual = start
             return batch
         heappop(batches)

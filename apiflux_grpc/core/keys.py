@@ -1,7 +1,9 @@
 """Keys and groups of keys at work: their budgets, breakers and blocks.
 
-Rule: what a 429 or a hint does to a key is carried out here, on that key alone; the scheduler lists keys by what they
-can pay.
+Rule: what a 429 or a hint does to a key is carried out here, on that key alone; the keyring lists keys by what they
+can pay. What several keys pay for together, or only some calls, is a budget beside the key's own: the limits of a
+group, and those with the same `paths` of each owner. The key's *seat* for a path class names all that such a call pays
+from.
 
 Owner: the scheduler, on the engine's loop.
 """
@@ -30,7 +32,7 @@ KEY_BREAKER: Final = (3, 10 * SECOND, 600 * SECOND)
 
 
 class GroupState(Owner):
-    """Keys that share limits, at work."""
+    """A budget beside those of its keys: limits that they share, or that only some of their calls meet."""
 
     __slots__ = ("members",)
 
@@ -43,32 +45,81 @@ class GroupState(Owner):
 
 
 class Share:
-    """What one permit takes of its key's group."""
+    """What one permit takes of a budget beside its key's own."""
 
-    __slots__ = ("cost", "flight", "taken_at")
+    __slots__ = ("cost", "flight", "owner", "taken_at")
 
-    def __init__(self, cost: int, taken_at: int) -> None:
+    def __init__(self, owner: GroupState, cost: int, taken_at: int) -> None:
+        self.owner = owner
         self.cost = cost
         self.taken_at = taken_at
         self.flight: Flight | None = None
 
 
+class Seat:
+    """A key as calls of one path class see it: they pay from its own budget and from those of `others`.
+
+    `shifts`: other calls spend from these budgets too, so that its place in the heap may have become too good.
+    """
+
+    __slots__ = ("key", "listed", "number", "others", "shifts", "version")
+
+    def __init__(self, key: KeyState, number: int) -> None:
+        self.key = key
+        self.number = number
+        self.others: tuple[GroupState, ...] = ()
+        self.shifts = False
+        self.listed = False  # has a good entry in the heap of keys that can pay for this class
+        self.version = 0  # the number of that entry
+
+    def rank(self, now: int) -> tuple[float, int]:
+        """(headroom, free calls) over all that such a call pays from; see Budget.rank."""
+        share, free = self.key.budget.rank(now)
+        for other in self.others:
+            its_share, its_free = other.budget.rank(now)
+            share, free = min(share, its_share), min(free, its_free)
+        return share, free
+
+    def usable_at(self, now: int) -> int:
+        """When such a call may use the key, as far as blocks and its breaker go; see KeyState.usable_at."""
+        at = self.key.usable_at(now)
+        for other in self.others:
+            if other.block is not None:
+                at = max(at, other.block.ready_at(now))
+        return at
+
+    def fits_at(self, cost: int, now: int) -> int:
+        """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
+        at = max(self.usable_at(now), self.key.budget.room_at(cost, now))
+        for other in self.others:
+            at = max(at, other.budget.room_at(cost, now))
+        return at
+
+    def __repr__(self) -> str:
+        return f"<Seat {self.number} of {self.key!r}>"
+
+
 class KeyState(Owner):
-    """A key at work: its budget, and what the scheduler knows of it."""
+    """A key at work: its own budget, and what the keyring knows of it.
+
+    `group` has the limits that it shares and every call meets; `scoped` and `group_scoped` have the budgets of its own
+    limits with paths and of its group's, by their paths.
+    """
 
     __slots__ = (
         "attempts",
         "breaker",
         "cost_in_flight",
         "group",
+        "group_scoped",
         "in_flight",
         "index",
         "key",
-        "listed",
         "most",
         "rejected_with",
+        "scoped",
+        "seats",
         "unread_told",
-        "version",
     )
 
     def __init__(self, index: int, key: Key, budget: Budget, group: GroupState | None = None) -> None:
@@ -83,16 +134,13 @@ class KeyState(Owner):
         self.attempts = 0
         self.rejected_with = 0  # the status with which it was last rejected
         self.unread_told = False  # observers were told of a wait that can't be read
-        self.listed = False  # has a good entry in the heap of keys that can pay
-        self.version = 0  # the number of that entry
+        self.scoped: dict[tuple[str, ...], GroupState] = {}
+        self.group_scoped: dict[tuple[str, ...], GroupState] = {}
+        self.seats: tuple[Seat, ...] = (Seat(self, 0),)  # by path class
 
     def rank(self, now: int) -> tuple[float, int]:
-        """(headroom, free calls), its group's limits included; see Budget.rank."""
-        share, free = self.budget.rank(now)
-        if self.group is not None:
-            its_share, its_free = self.group.budget.rank(now)
-            return min(share, its_share), min(free, its_free)
-        return share, free
+        """(headroom, free calls) over the limits that every call meets; see Budget.rank."""
+        return self.seats[0].rank(now)
 
     def usable_at(self, now: int) -> int:
         """`now`, or when a block, its group's too, or its breaker lets it be used; FAR: not before a probe ends."""
@@ -119,20 +167,6 @@ class KeyState(Owner):
         """Nothing holds it back, and nothing went wrong: a success has nothing to say."""
         group = self.group
         return self.breaker.calm and self.block is None and (group is None or group.block is None)
-
-    def fits_at(self, cost: int, now: int) -> int:
-        """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
-        at = max(self.usable_at(now), self.budget.room_at(cost, now))
-        return at if self.group is None else max(at, self.group.budget.room_at(cost, now))
-
-    @property
-    def send_within(self) -> int | None:
-        """How long (ns) after its permit a call may still be written; None: as long as its timeout.
-
-        A bucket's pacer counts from the permit, so the wait for a connection is a part of the arrival margin.
-        """
-        paced = self.budget.buckets or (self.group is not None and self.group.budget.buckets)
-        return self.budget.jitter // 2 if paced else None
 
     def cut(self, now: int, taken_at: int, told: Sequence[Hint]) -> Limit | None:
         """It was refused though every limit was kept: allow less of the limit that the hints name, else of the
@@ -163,25 +197,3 @@ class KeyState(Owner):
 
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"
-
-
-def sizes(keys: Sequence[KeyState], groups: Sequence[GroupState]) -> tuple[float, float]:
-    """What one call, and one unit of cost, takes of the pool's dominant resource, in seconds of the whole pool.
-
-    The dominant share of Ghodsi et al., "Dominant Resource Fairness" (NSDI 2011): a call's size is the larger of
-    the two. 0 if nothing limits that kind.
-    """
-    rates = []
-    for counts in Counts:
-        total = sum(_rate(key.budget.limits, counts) for key in keys if key.group is None)
-        for group in groups:
-            members = sum(_rate(key.budget.limits, counts) for key in group.members)
-            total += min(members, _rate(group.budget.limits, counts))
-        rates.append(1 / total if 0 < total < float("inf") else 0.0)
-    calls, cost = rates
-    return calls or (1e-9 if cost else 1.0), cost  # a call of cost 0 takes its turn too
-
-
-def _rate(limits: Sequence[Limit], counts: Counts) -> float:
-    """Per second, by the tightest limit of this kind; infinite without one."""
-    return min((limit.max * 1e9 / limit.per for limit in limits if limit.counts is counts), default=float("inf"))

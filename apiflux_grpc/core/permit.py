@@ -24,11 +24,12 @@ class Permit:
         "key",
         "key_era",
         "number",
+        "path_class",
         "place",
         "pool_era",
         "queue_time",
         "sent_at",
-        "share",
+        "shares",
         "taken_at",
     )
 
@@ -46,7 +47,18 @@ class Permit:
         self.sent_at = -1  # -1: not yet
         self.key_era = 0  # of the key's breaker, and of the pool's
         self.pool_era = 0
-        self.share: Share | None = None  # what it takes of its key's group
+        self.path_class = 0
+        self.shares: tuple[Share, ...] = ()  # what it takes of budgets beside its key's own
+
+    @property
+    def send_within(self) -> int | None:
+        """How long (ns) after `taken_at` the call may still be written; None: as long as its timeout.
+
+        A bucket's pacer counts from the permit, so the wait for a connection is a part of the arrival margin.
+        """
+        budget = self.key.budget
+        paced = budget.buckets or (self.shares and any(share.owner.budget.buckets for share in self.shares))
+        return budget.jitter // 2 if paced else None
 
     def __repr__(self) -> str:
         return f"<Permit {self.key.key.label} call {self.place} attempt {self.number} of {self.batch!r}>"

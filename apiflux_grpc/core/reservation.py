@@ -2,9 +2,11 @@
 
 Rule: a large cost must not starve among small ones (of a thousand calls six hundred never ran in twenty minutes). The
 first call in turn that doesn't fit gets the key where it fits soonest, and others may pass it only if they don't delay
-it: out of `spare`, what that key, and its group, can give until then and still have room for it.
+it: out of what each budget that it will pay from can spare until then.
 
-One reservation per pool: a second one could only make both wait for each other.
+One reservation for each path class, the oldest first: its call minds nobody, and a younger one must not delay an older.
+So no two can wait for each other; and a class whose own limit is used up for long doesn't keep the others' large calls
+from a place.
 """
 
 from __future__ import annotations
@@ -17,63 +19,58 @@ from apiflux_grpc.core.bucket import FAR
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.core.batch import Batch
-    from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.keys import GroupState, KeyState, Seat
+    from apiflux_grpc.core.lanes import Turn
 
 
 @dataclass(slots=True)
 class Reservation:
-    """The next call of `batch` will be paid by `key` at about `at`.
+    """The next call of `turn` will be paid by the key of `seat` at about `at`.
 
-    `spare` and `group_spare` are (calls, cost) that others may still take of the key, and of its group, until then.
+    `spare` has what others may still take until then, (calls, cost), of each budget that it will pay from.
     """
 
-    batch: Batch
+    turn: Turn
     cost: int
-    key: KeyState
+    seat: Seat
     at: int
-    spare: list[int]
-    group_spare: list[int]
+    spare: dict[KeyState | GroupState, list[int]]
 
-    def lets(self, key: KeyState, cost: int) -> bool:
-        """Whether another call may be paid by this key."""
-        if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):
-            return False
-        # Another member of the group may go too, if the group has enough for both.
-        group = self.key.group
-        return group is None or key.group is not group or (self.group_spare[0] >= 1 and self.group_spare[1] >= cost)
+    def lets(self, seat: Seat, cost: int) -> bool:
+        """Whether another call may be paid by this seat's key."""
+        # Another member of its group may go too, if the group has enough for both.
+        return all(left[0] >= 1 and left[1] >= cost for left in self._met(seat))
 
-    def passed(self, key: KeyState, cost: int) -> None:
-        """Another call was paid by this key."""
-        if key is self.key:
-            self.spare[0] -= 1
-            self.spare[1] -= cost
-        if key.group is not None and key.group is self.key.group:
-            self.group_spare[0] -= 1
-            self.group_spare[1] -= cost
+    def passed(self, seat: Seat, cost: int) -> None:
+        """Another call was paid by this seat's key."""
+        for left in self._met(seat):
+            left[0] -= 1
+            left[1] -= cost
+
+    def _met(self, seat: Seat) -> list[list[int]]:
+        return [self.spare[owner] for owner in (seat.key, *seat.others) if owner in self.spare]
 
     def renewed(self, now: int) -> Reservation | None:
         """The same with what is spare now; None: it can't be kept any more, for the call is another or comes later."""
-        cost = self.batch.next_cost
+        cost = self.turn.next_cost
         # Answers have come since: what is free is more, and a cost that was corrected may have made it less.
-        at = self.key.fits_at(cost, now)
+        at = self.seat.fits_at(cost, now)
         if cost != self.cost or at > max(self.at, now):
             return None
-        return _reservation(self.batch, cost, self.key, at, now)
+        return _reservation(self.turn, cost, self.seat, at, now)
 
 
-def reserve(batch: Batch, keys: Sequence[KeyState], now: int) -> Reservation | None:
-    """For the batch's next call: the key where it fits soonest; None: it fits nowhere as things stand."""
-    cost = batch.next_cost
-    best, best_at = keys[0], FAR
-    for key in keys:
-        at = key.fits_at(cost, now)
+def reserve(turn: Turn, seats: Sequence[Seat], now: int) -> Reservation | None:
+    """For the turn's next call: the key where it fits soonest; None: it fits nowhere as things stand."""
+    cost = turn.next_cost
+    best, best_at = seats[0], FAR
+    for seat in seats:
+        at = seat.fits_at(cost, now)
         if at < best_at:
-            best, best_at = key, at
-    return None if best_at >= FAR else _reservation(batch, cost, best, best_at, now)
+            best, best_at = seat, at
+    return None if best_at >= FAR else _reservation(turn, cost, best, best_at, now)
 
 
-def _reservation(batch: Batch, cost: int, key: KeyState, at: int, now: int) -> Reservation:
-    spare = key.budget.spare_at(at, cost, now)
-    group_spare = (FAR, FAR) if key.group is None else key.group.budget.spare_at(at, cost, now)
-    return Reservation(batch, cost, key, at, list(spare), list(group_spare))
+def _reservation(turn: Turn, cost: int, seat: Seat, at: int, now: int) -> Reservation:
+    owners: tuple[KeyState | GroupState, ...] = (seat.key, *seat.others)
+    return Reservation(turn, cost, seat, at, {owner: [*owner.budget.spare_at(at, cost, now)] for owner in owners})

@@ -105,7 +105,7 @@ class Outbox:
         if self.ordered and reach <= batch.done:
             # Results that wait for an earlier one may fill all places: the call that they wait for must go.
             reach = batch.done + 1
-        opened = batch.reach <= batch.next_place < min(reach, batch.total)
+        opened = batch.reach <= batch.started < min(reach, batch.total)
         batch.reach = reach
         return opened
 

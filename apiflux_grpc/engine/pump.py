@@ -174,7 +174,7 @@ class Pump:
         call = outbox.batch.call_at(permit.place)
         timeout = self.pool.timeout if call.timeout is None else call.timeout
         attempt = Attempt(permit, call, timeout, self._sent, self._done)
-        within = permit.key.send_within
+        within = permit.send_within
         if within is not None:
             attempt.send_by = permit.taken_at + within
         outbox.attempts.add(attempt)

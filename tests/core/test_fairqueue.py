@@ -36,10 +36,11 @@ class Queue:
         """Up to so many turns, each of which takes a call as the scheduler does; whose they were."""
         served: list[Batch] = []
         while len(served) < turns and (batch := self.fair.head()) is not None:
+            assert isinstance(batch, Batch)
             if batch.again:
                 batch.again.popleft()
             else:
-                batch.next_place += 1
+                batch.started += 1
             self.fair.charge(size(batch))
             served.append(batch)
         return served
@@ -208,7 +209,7 @@ def test_two_backlogged_flows_never_drift_apart(
     for turns, caller, weight, total in [*guests, (100, "z", 1.0, 1)]:
         served += queue.serve(turns, lambda batch: size.get(batch.id, 1.0))
         visiting.append(queue.batch(caller, total, weight))
-        for guest in [guest for guest in visiting if guest.next_place == guest.total]:
+        for guest in [guest for guest in visiting if guest.started == guest.total]:
             visiting.remove(guest)
             queue.fair.remove(guest)
     for one, other in combinations(stays, 2):

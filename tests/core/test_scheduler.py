@@ -244,8 +244,10 @@ def test_nothing_of_a_dropped_batch_is_assigned() -> None:
     scheduler.retry(dropped, Again(2, 2, 0), 600)
     scheduler.add(other)
     scheduler.advance(10)
-    assert sorted(again.place for again in scheduler.drop(dropped)) == [0, 1, 2]
-    assert scheduler.drop(dropped) == []
+    waiting, unstarted = scheduler.drop(dropped)
+    assert sorted(again.place for again in waiting) == [0, 1, 2]
+    assert [*unstarted] == [*range(dropped.total)][-7:]
+    assert [[*one] for one in scheduler.drop(dropped)] == [[], []]
     assert (dropped.waiting, scheduler.waiting) == (0, 3)
     scheduler.over(dropped)
     permits, wake_at = scheduler.assign(10)
@@ -298,7 +300,7 @@ def test_stale_entries_do_not_pile_up() -> None:
         (permit,), _ = scheduler.assign(now, 1)
         scheduler.settle(permit, now, None)
         block(scheduler, scheduler.keys[now % 10], now + 1, now)
-    assert len(scheduler._ready.heap) <= 2 * 10 + 64 + 1
+    assert len(scheduler._keyring._ready[0].heap) <= 2 * 10 + 64 + 1
     permits, _ = scheduler.assign(5000)
     assert Counter(labels(permits)) == {f"key-{place}": 50 for place in range(10)}
 
@@ -311,7 +313,7 @@ def test_no_timer_per_call() -> None:
         scheduler.sent(permit, place)
     for place, permit in enumerate(permits):
         scheduler.settle(permit, 20_000 + place, 20_000 + place)
-    assert len(scheduler._alarms) <= 4
+    assert len(scheduler._keyring._alarms) <= 4
 
 
 def test_a_pool_is_usable_while_a_breaker_is_closed() -> None:

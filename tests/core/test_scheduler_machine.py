@@ -186,7 +186,7 @@ class Work(World[Flying]):
 
     def give_room(self, batch: Batch, room: int) -> None:
         """The reader took results."""
-        had = batch.reach > batch.next_place
+        had = batch.reach > batch.started
         batch.reach += room
         if not had:
             self.dispatcher.room(batch)
@@ -323,7 +323,7 @@ class Work(World[Flying]):
         self._prune()
         retry_at = self._retry_at()
         head = self.scheduler.head
-        may_go = any(batch.again or batch.next_place < min(batch.reach, batch.total) for batch in self.batches.values())
+        may_go = any(batch.again or batch.started < min(batch.reach, batch.total) for batch in self.batches.values())
         self.expect((head is not None) == may_go, "the queue forgot who waits, or names one who doesn't")
         if head is None or sum(self._in_flight) >= self.pool.max_connections:
             self.expect(wake_at == (None if retry_at == NEVER else retry_at), "no time to wake up at but a retry's")

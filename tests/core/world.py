@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apiflux_grpc.core.dispatcher import Dispatcher
+    from apiflux_grpc.core.lanes import Turn
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
@@ -169,7 +170,7 @@ class World(Generic[F]):
             self.expect(key.in_flight == count, "miscounts what a key has in flight")
         for batch in self.batches.values():
             self.expect(
-                batch.ending is not None or batch.next_place <= batch.reach,
+                batch.ending is not None or batch.started <= batch.reach,
                 "a first attempt without room for its result",
             )
 
@@ -180,7 +181,9 @@ class World(Generic[F]):
         return NEVER if ready >= FAR else max(due, ready)
 
 
-def next_cost(batch: Batch) -> int:
-    """What the batch's next call costs."""
-    index = batch.again[0].place if batch.again else batch.next_place
-    return 1 if batch.costs is None else batch.costs[index]
+def next_cost(turn: Turn) -> int:
+    """What the turn's next call costs."""
+    if isinstance(turn, Batch):
+        place = turn.again[0].place if turn.again else turn.started
+        return 1 if turn.costs is None else turn.costs[place]
+    return 1 if turn.batch.costs is None else turn.batch.costs[turn.next_place]
