@@ -14,6 +14,7 @@ READY: Final = "apiflux_grpc/core/ready.py"
 BUCKET: Final = "apiflux_grpc/core/bucket.py"
 RESERVATION: Final = "apiflux_grpc/core/reservation.py"
 SCHEDULER: Final = "apiflux_grpc/core/scheduler.py"
+KEYRING: Final = "apiflux_grpc/core/keyring.py"
 QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
@@ -214,35 +215,35 @@ VARIANTS: Final = (
     Variant(
         "small ones pass as they like",
         RESERVATION,
-        "if key is self.key and (self.spare[0] < 1 or self.spare[1] < cost):",
-        "if False:",
+        "return all(left[0] >= 1 and left[1] >= cost for left in self._met(seat))",
+        "return True",
         OF_SCHEDULER,
     ),
     Variant(
         "what passed isn't counted",
         RESERVATION,
-        "            self.spare[1] -= cost",
-        "            self.spare[1] -= 0",
+        "            left[1] -= cost",
+        "            left[1] -= 0",
         OF_SCHEDULER,
     ),
     Variant("a block may be shortened", BLOCK, "if until > self.until:", "if True:", OF_SCHEDULER),
     Variant(
         "one more in flight than allowed",
-        SCHEDULER,
-        "if key.in_flight < key.most and (",
-        "if key.in_flight <= key.most and (",
+        KEYRING,
+        "if key.in_flight < key.most and not probing:",
+        "if key.in_flight <= key.most and not probing:",
         OF_SCHEDULER,
     ),
     Variant(
         "a group isn't charged",
-        SCHEDULER,
-        "            key.group.budget.take(cost)\n",
-        "",
+        KEYRING,
+        "                other.budget.take(cost)\n",
+        "                pass\n",
         OF_SCHEDULER,
     ),
     Variant(
         "members aren't woken with their group",
-        SCHEDULER,
+        KEYRING,
         "            self._relist_members(one, now)\n",
         "            pass\n",
         OF_SCHEDULER,
@@ -256,7 +257,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "wakes up one ns late",
-        SCHEDULER,
+        KEYRING,
         "self._alarms.set(one, max(change, now + 1))",
         "self._alarms.set(one, max(change, now) + 1)",
         (*OF_SCHEDULER, "tests/core/test_scheduler_machine.py"),
@@ -264,8 +265,8 @@ VARIANTS: Final = (
     Variant(
         "the key with most calls left, not the largest share",
         READY,
-        "share, free = key.rank(now)\n        heappush(self.heap, (-share,",
-        "share, free = key.rank(now)\n        heappush(self.heap, (-float(free),",
+        "heappush(self.heap, (-share,",
+        "heappush(self.heap, (-float(free),",
         OF_SCHEDULER,
     ),
     Variant(
@@ -277,16 +278,16 @@ VARIANTS: Final = (
     ),
     Variant(
         "a change forgets what was spent",
-        SCHEDULER,
-        "key.budget = key.budget.changed(limits, now)",
-        "key.budget = Budget(limits, key.budget.jitter, key.budget._make_pacer)",
+        KEYRING,
+        "key.budget = key.budget.changed(_of(limits, ()), now)",
+        "key.budget = self._budget(_of(limits, ()))",
         OF_SCHEDULER,
     ),
     Variant(
         "sizes as before the change",
         SCHEDULER,
-        "        self._measure()\n        self._unreserve()",
-        "        self._unreserve()",
+        "        self._measure()\n        for number",
+        "        for number",
         OF_SCHEDULER,
     ),
     Variant(
