@@ -210,5 +210,6 @@ def _simulator(findings: Findings, here: Place, table: PoolTable) -> SimulatorTa
     if table.base_url is not None:
         warn_of_plain_http(findings, (*here, "base_url"), table.base_url)
         if table.simulator is not None:
-            findings.fault((*here, "simulator"), "conflicts with `base_url`; set one of them")
+            other = "`base_url`" if table.preset is None else "`preset`, which has a base_url"
+            findings.fault((*here, "simulator"), f"conflicts with {other}; set one of them")
     return table.simulator or SimulatorTable.model_construct()

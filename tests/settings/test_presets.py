@@ -81,5 +81,9 @@ def test_faults_of_a_pool_with_a_preset_keep_their_places(tmp_path: Path) -> Non
     """The pool's own rules are counted as its author wrote them; what isn't even a list of rules is told as ever."""
     text = f'[pools.default]\npreset = "openai"\n{KEYS}answers = [{{ means = "limited" }}, {{}}]\n'
     assert [fault.partition(":")[0] for fault in faults(tmp_path, text)] == ["pools.default.answers[1].means"]
+    text = f'[pools.default]\npreset = "openai"\nsimulator = {{}}\n{KEYS}'
+    assert faults(tmp_path, text) == [
+        "pools.default.simulator: conflicts with `preset`, which has a base_url; set one of them"
+    ]
     text = f'[pools.default]\npreset = "openai"\n{KEYS}answers = 7\n'
     assert faults(tmp_path, text) == ["pools.default.answers: must be a list"]
