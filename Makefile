@@ -131,7 +131,7 @@ build/bin/ghz:
 	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	fi
 
-bench: setup  ## the figures, into build/bench and docs/benchmarks.md; twelve minutes
+bench: setup  ## the figures, into build/bench and docs/benchmarks.md; fifteen minutes
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.write
 

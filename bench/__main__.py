@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, sender, waiting
+from bench import cpu, hot_path, latency, limits, memory, nginx, sender, upstreams, waiting
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 
@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "memory": memory.figures,
     "limits": limits.figures,
     "nginx": nginx.figures,
+    "upstreams": upstreams.figures,
     "peers": ring.figures,
     "profile": hot_path.figures,
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from bench import foreign
 from bench.__main__ import SECTIONS
 from bench.figures import ROOT, Figure, Measured
 from bench.peers import ring
@@ -80,6 +81,8 @@ def page(measured: Iterable[Measured]) -> str:
         our_rounds=ring.OURS.rounds,
         margin=round(ring.MARGIN * 1000),
         versions=", ".join(packages),
+        slowapi=foreign.PYTHON_PACKAGES[0].partition("==")[2],
+        express=foreign.NODE_PACKAGES[-1].rpartition("@")[2],
     )
 
 
