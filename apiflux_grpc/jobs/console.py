@@ -62,13 +62,27 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeElapsedColumn as Elapsed
         from rich.progress import TimeRemainingColumn as Remaining
-        from rich.table import Column
+        from rich.text import Text
 
-        why = TextColumn("{task.fields[why]}", "yellow", markup=False, table_column=Column(no_wrap=True, ratio=1))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), Remaining(), why)
-        with Progress(*columns, console=self._rich, transient=True) as bar:
-            task = bar.add_task("calls", total=total, why="")
-            yield lambda completed, why: bar.update(task, completed=completed, why=why)
+        class Bar(Progress):
+            """With a line below it while calls wait, for the reason may be long."""
+
+            why = ""
+
+            def get_renderables(self) -> Iterator[rich.console.RenderableType]:
+                yield from super().get_renderables()
+                if self.why:
+                    yield Text(self.why, "yellow", no_wrap=True, overflow="ellipsis")
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), Remaining())
+        with Bar(*columns, console=self._rich, transient=True) as bar:
+            task = bar.add_task("calls", total=total)
+
+            def show(completed: int, why: str) -> None:
+                bar.why = why
+                bar.update(task, completed=completed)
+
+            yield show
 
     def _print(self, text: str, style: str) -> None:
         if self._rich is not None:
