@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from apiflux_grpc.jobs.known import key_of
 from apiflux_grpc.jobs.rows import Kept, kept, line_of
@@ -94,6 +97,27 @@ def test_what_is_no_document_is_text_or_bytes(body: bytes, kind: str, field: str
     response = json.loads(line)["response"]
     assert {name: value for name, value in response.items() if name.startswith("body")} == {field: text}
     assert kept(line) == Kept(key_of("a", 3), False, False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=60) | st.text('[]{}",:\\\\ud8dc0019.eE-+ \n\r\tntrue\ufeff', max_size=60).map(str.encode),
+    st.sampled_from(["application/json", "text/plain", ""]),
+)
+@example(b'"\\uD83D\\uDE00\\ud83d"', "application/json")
+def test_any_answer_makes_one_line_that_can_be_read_back(body: bytes, kind: str) -> None:
+    """Whatever bytes came; and none of them is lost, but for white space around a document and its line ends."""
+    line = line_of(answered(body, kind))
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert kept(line).key == key_of("a", 3)
+    response = json.loads(line)["response"]
+    if "bodyJson" in response:
+        assert response["bodyJson"] == json.loads(body)
+    elif "bodyText" in response:
+        assert response["bodyText"].encode() == body
+    else:
+        assert base64.b64decode(response["body"]) == body
 
 
 def test_the_deepest_document_can_be_read_back_where_calls_are_deep() -> None:

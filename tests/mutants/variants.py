@@ -34,6 +34,7 @@ ORIGIN: Final = "apiflux_grpc/adapters/sender/origin.py"
 
 OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
 OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
+OF_IDLE: Final = ("tests/adapters/sender/test_idle.py",)
 OF_WRITE: Final = ("tests/adapters/sender/test_write.py::test_the_kernel_takes_nothing",)
 OF_DIALING: Final = ("tests/adapters/sender/test_dialing.py::test_send_by",)
 OF_WINDOW: Final = ("tests/core/test_window.py",)
@@ -725,6 +726,20 @@ VARIANTS: Final = (
         "pass  # a note",
         ("tests/jobs/test_state.py",),
     ),
+    Variant(
+        "a document of a line is made anew",
+        "apiflux_grpc/jobs/calls.py",
+        "return Carried(text) if",
+        "return Carried(json.dumps(json.loads(text))) if",
+        ("tests/jobs/test_lines.py",),
+    ),
+    Variant(
+        "a result is nested as deeply as its answer",
+        "apiflux_grpc/core/jsontext.py",
+        "and depth(text) > DEEPEST",
+        "and False",
+        ("tests/jobs/test_rows.py",),
+    ),
     # -- the sender -------------------------------------------------------------------------------
     Variant("the kernel isn't asked before reuse", CONNECTION, "and not self._poll.poll(0)", "", OF_KEPT),
     Variant(
@@ -747,5 +762,27 @@ VARIANTS: Final = (
         "if not exchange.over and exchange.send_by is not None and exchange.send_by < now:",
         "if False:",
         OF_DIALING,
+    ),
+    Variant("an old connection is taken", ORIGIN, "if now >= until:", "if False:", OF_IDLE),
+    Variant(
+        "a call that may not run twice takes an old connection",
+        ORIGIN,
+        "elif not exchange.idempotent and",
+        "elif False and",
+        OF_IDLE,
+    ),
+    Variant(
+        "the round trip is forgotten",
+        "apiflux_grpc/adapters/sender/idle.py",
+        "told - margin - round_trip",
+        "told - margin",
+        OF_IDLE,
+    ),
+    Variant(
+        "the first member of gzip is the whole",
+        "apiflux_grpc/adapters/decoding.py",
+        "if len(text) == most or not decoder.unused_data:",
+        "if True:",
+        ("tests/adapters/sender/test_codings.py",),
     ),
 )
