@@ -11,8 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.units import SECOND, format_duration
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.model import Limit
 
 
 class Cause(Enum):
@@ -57,9 +62,31 @@ def failing(why: str, wait: int | None) -> str:
     return f"upstream failing: {why}" if wait is None else f"upstream failing: {why}; next try in {_seconds(wait)}"
 
 
+def others(amount: int, limit: Limit) -> str:
+    """Others use so much of this limit."""
+    return f"others use {amount} of {_words(limit.max, limit)}"
+
+
+def lower(most: int, limit: Limit) -> str:
+    """The upstream allows less than this configured limit."""
+    return f"the upstream allows {_words(most, limit)}, below the configured {limit.max}"
+
+
+def nothing_left(name: str) -> str:
+    """By the header `name` nothing is left of a limit that isn't configured."""
+    return f"nothing left of {name}"
+
+
 def probed(reason: str) -> str:
     """What held it back is over, or may be: one call finds out."""
     return f"{reason}; one call probes"
+
+
+def _words(most: int, limit: Limit) -> str:
+    per = format_duration(limit.per)
+    number = per.rstrip("abcdefghijklmnopqrstuvwxyz")
+    what = "" if limit.counts is Counts.CALLS else f" {limit.counts.value}"
+    return f"{most}{what} per {number} {per.removeprefix(number)}"
 
 
 def _seconds(ns: int) -> str:
