@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.settings import Settings
 
 # What an answer means if no rule of its pool matches and it isn't a success; core/verdict.py decides it.
-_HTTP: Final = (
+HTTP_MEANINGS: Final = (
     ("429; 403 with Retry-After, or with headers that say that nothing is left", "limited"),
     ("401, 402, other 403", "key_rejected"),
     ("500-599, 408, 425", "again"),
@@ -77,7 +77,7 @@ def _answers(settings: Settings) -> Table:
             table.add_row(name, str(rule), _meaning(rule), "the pool" if is_own else f"preset {pool.preset}")
         success = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in pool.pool.success)
         table.add_row(name, success, "success", "the pool")
-    for answers, meaning in _HTTP:
+    for answers, meaning in HTTP_MEANINGS:
         table.add_row("each", answers, meaning, "HTTP")
     return table
 
