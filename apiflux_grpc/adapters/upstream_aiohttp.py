@@ -3,6 +3,9 @@
 What an attempt ends as is decided in aiohttp_flight.py; here are the session, its connections and the attempts that are
 open. Everything lives on the loop of the first `begin`, which makes the session.
 
+What aiohttp's pool can't do: keep a connection for longer than the pool's setting, though the upstream tells a longer
+time; and hand out the one used last, so a call that may not run twice closes older ones on its way to a fresh one.
+
 Not here: retries, limits, redirects, cookies, a queue (the scheduler is the only one).
 """
 
