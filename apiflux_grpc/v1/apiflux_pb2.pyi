@@ -1322,6 +1322,7 @@ class Limit(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     BURST_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
     max: _builtins.int
     """How many."""
     counts: Global___LimitCounts.ValueType
@@ -1334,6 +1335,10 @@ class Limit(_message.Message):
     def per(self) -> _duration_pb2.Duration:
         """The length of the window."""
 
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only calls whose decoded path begins with one of these count. Empty: all do."""
+
     def __init__(
         self,
         *,
@@ -1342,10 +1347,11 @@ class Limit(_message.Message):
         counts: Global___LimitCounts.ValueType = ...,
         kind: Global___LimitKind.ValueType = ...,
         burst: _builtins.int = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["per", b"per"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "counts", b"counts", "kind", b"kind", "max", b"max", "per", b"per"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "counts", b"counts", "kind", b"kind", "max", b"max", "paths", b"paths", "per", b"per"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

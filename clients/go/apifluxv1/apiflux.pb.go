@@ -2390,7 +2390,9 @@ type Limit struct {
 	// How it counts.
 	Kind LimitKind `protobuf:"varint,4,opt,name=kind,proto3,enum=apiflux.v1.LimitKind" json:"kind,omitempty"`
 	// The most at once.
-	Burst         int64 `protobuf:"varint,5,opt,name=burst,proto3" json:"burst,omitempty"`
+	Burst int64 `protobuf:"varint,5,opt,name=burst,proto3" json:"burst,omitempty"`
+	// Only calls whose decoded path begins with one of these count. Empty: all do.
+	Paths         []string `protobuf:"bytes,6,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2458,6 +2460,13 @@ func (x *Limit) GetBurst() int64 {
 		return x.Burst
 	}
 	return 0
+}
+
+func (x *Limit) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
 }
 
 var File_apiflux_v1_apiflux_proto protoreflect.FileDescriptor
@@ -2627,13 +2636,14 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\battempts\x18\a \x01(\x03R\battempts\x12*\n" +
 	"\x05state\x18\b \x01(\x0e2\x14.apiflux.v1.KeyStateR\x05state\x12)\n" +
 	"\aheld_by\x18\t \x03(\v2\x10.apiflux.v1.HeldR\x06heldByB\x10\n" +
-	"\x0e_max_in_flight\"\xb8\x01\n" +
+	"\x0e_max_in_flight\"\xce\x01\n" +
 	"\x05Limit\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x03R\x03max\x12+\n" +
 	"\x03per\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03per\x12/\n" +
 	"\x06counts\x18\x03 \x01(\x0e2\x17.apiflux.v1.LimitCountsR\x06counts\x12)\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.apiflux.v1.LimitKindR\x04kind\x12\x14\n" +
-	"\x05burst\x18\x05 \x01(\x03R\x05burst*\xcd\x01\n" +
+	"\x05burst\x18\x05 \x01(\x03R\x05burst\x12\x14\n" +
+	"\x05paths\x18\x06 \x03(\tR\x05paths*\xcd\x01\n" +
 	"\tHeldCause\x12\x1a\n" +
 	"\x16HELD_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bHELD_CAUSE_UPSTREAM_FAILING\x10\x01\x12\x1b\n" +
