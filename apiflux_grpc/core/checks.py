@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.bucket import largest
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, SENDER_HEADERS
+from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.model import RETRY_REASONS, Counts, HeaderKey, RetryPolicy
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -23,6 +24,7 @@ from apiflux_grpc.core.units import MILLISECOND, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from apiflux_grpc.core.classes import Classes
     from apiflux_grpc.core.model import Pool
 
 LONGEST_ID: Final = 256  # bytes
@@ -73,7 +75,8 @@ class Checks:
             self._reserved_headers = OUR_HEADERS | {pool.key_in.name.lower()}
         else:
             self._reserved_query = pool.key_in.name
-        self._max_cost = _max_cost(pool)
+        self.classes = classes_of(pool)
+        self._max_costs = [_max_cost(pool, self.classes, number) for number in range(self.classes.count)]
         # None: the costs of calls that don't say theirs are 1, or nothing counts them.
         self.cost_rule = pool.cost if _counts_cost(pool) else None
 
@@ -106,7 +109,7 @@ class Checks:
             longest = self._pool.timeout / SECOND
             faults.append(Fault("timeout", f"is {timeout / SECOND:g} s; set more than 0 and at most {longest:g} s"))
         if cost is not None:
-            faults += self._cost("cost", cost)
+            faults += self._cost("cost", cost, self._max_cost(path))
         return faults
 
     def _allowed(self, path: str) -> list[Fault]:
@@ -140,19 +143,24 @@ class Checks:
             if name == reserved
         ]
 
-    def _cost(self, field: str, cost: int) -> list[Fault]:
+    def _max_cost(self, path: str) -> int:
+        """The largest cost of a call with this path."""
+        return self._max_costs[self.classes.of(path) if len(self._max_costs) > 1 else 0]
+
+    @staticmethod
+    def _cost(field: str, cost: int, most: int) -> list[Fault]:
         if cost < 0:
             return [Fault(field, f"is {cost}; set 0 or more")]
-        if cost > self._max_cost:
-            return [Fault(field, f"is {cost}; no key of this pool takes more than {self._max_cost} at once")]
+        if cost > most:
+            return [Fault(field, f"is {cost}; no key of this pool takes more than {most} at once")]
         return []
 
-    def read_cost(self, cost: int) -> list[Fault]:
-        """A cost that `cost_rule` makes of a call."""
-        if cost <= self._max_cost:
+    def read_cost(self, cost: int, path: str) -> list[Fault]:
+        """A cost that `cost_rule` makes of a call with this path."""
+        most = self._max_cost(path)
+        if cost <= most:
             return []
-        rule, most = self.cost_rule, self._max_cost
-        return [Fault("cost", f"is {cost} ({rule}); no key of this pool takes more than {most} at once")]
+        return [Fault("cost", f"is {cost} ({self.cost_rule}); no key of this pool takes more than {most} at once")]
 
     def batch(self, priority: int, correlation_id: str) -> list[Fault]:
         """The options of a batch, but for its retry policy."""
@@ -208,7 +216,7 @@ class Checks:
         faults = []
         if not 0 < calls <= MOST_ESTIMATED:
             faults.append(Fault("calls", f"is {calls}; set 1 to {MOST_ESTIMATED}"))
-        return faults + self._cost("cost_per_call", cost_per_call)
+        return faults + self._cost("cost_per_call", cost_per_call, self._max_costs[0])
 
 
 def empty() -> Fault:
@@ -284,11 +292,13 @@ def _counts_cost(pool: Pool) -> bool:
     return any(limit.counts is Counts.COST for limits in lists for limit in limits)
 
 
-def _max_cost(pool: Pool) -> int:
-    """The largest cost that some key could ever take at once, by its limits and its group's."""
+def _max_cost(pool: Pool, classes: Classes, number: int) -> int:
+    """The largest cost that some key could ever take at once of a call of this path class, by its limits and its
+    group's."""
     shared = {label: group.limits for group in pool.groups for label in group.keys}
     best = 0
     for key in pool.keys:
         limits = [limit for limit in (*key.limits, *shared.get(key.label, ())) if limit.counts is Counts.COST]
+        limits = [limit for limit in limits if classes.meets(number, limit)]
         best = max(best, min((largest(limit, pool.arrival_jitter) for limit in limits), default=LARGEST_COST))
     return best

@@ -4,15 +4,14 @@ Rule: calls that meet the same limits are of one *path class*, and class 0 meets
 limit with paths counts a call whose path begins with one of them. The prefixes that one path begins with each begin
 the next longer one, so the longest decides which limits it meets, and there are no more classes than prefixes.
 
-The path is compared as the upstream reads it: decoded, with a slash in front, the base path left out.
-
 Not known here: how calls of different classes are queued (lanes.py), and who pays (keyring.py).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
+
+from apiflux_grpc.core.call import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,10 +38,7 @@ class Classes:
 
     def of(self, path: str) -> int:
         """The class of a call with this path, as its caller gave it."""
-        if "%" in path:
-            path = unquote(path)
-        if not path.startswith("/"):
-            path = f"/{path}"
+        path = decoded(path)
         if not path.startswith(self._prefixes):
             return 0
         return next(number for prefix, number in self._longest_first if path.startswith(prefix))

@@ -52,8 +52,10 @@ class Limit:
         return self.max if self.burst is None else self.burst
 
     def __str__(self) -> str:
-        """In words: `1000 calls per 60s`, `10 calls per 1s (a bucket of 20)`."""
+        """In words: `1000 calls per 60s`, `10 calls per 1s (a bucket of 20)`, `30 calls per 60s for /search/`."""
         text = format_limit(self.max, self.per, self.counts.value)
+        if self.paths:
+            text += f" for {', '.join(self.paths)}"
         if self.kind is Kind.BUCKET:
             return f"{text} (a bucket of {self.depth})"
         return text if self.burst is None else f"{text} (bursts of {self.burst})"

@@ -158,6 +158,7 @@ class Batches:
             weight=spec.weight,
             caller_weight=spec.caller_weight,
             deadline=spec.deadline,
+            classes=spec.classes,
         )
 
     def _over(self, outbox: Outbox) -> None:

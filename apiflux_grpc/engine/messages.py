@@ -39,6 +39,7 @@ class BatchSpec:
     retry: RetryPolicy
     size: int = 0  # bytes of the request that is kept
     costs: Sequence[int] | None = None  # of each call; None: each costs 1
+    classes: bytes | None = None  # the path class of each call, one byte; None: not known, or the pool has none
     weight: float = 1.0  # its share among the batches of its caller
     caller_weight: float = 1.0
     ordered: bool = False  # results come by index

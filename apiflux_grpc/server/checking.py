@@ -56,6 +56,9 @@ class Checking:
         self._faults: list[Fault] = []
         self._costs: list[int] | None = None
         self._repeat_cost = 1
+        self._path_classes = self._checks.classes
+        # Found here, a slice at a time: the engine's loop would stand still for it.
+        self._classes: bytearray | None = bytearray() if self._path_classes.count > 1 else None
 
     def slices(self) -> Iterator[None]:
         """Check everything; yields when the loop may take a turn."""
@@ -91,10 +94,13 @@ class Checking:
         request = self._request
         calls: Sequence[Call] = wire.Calls(request, self._pool.idempotent)
         costs: Sequence[int] | None = self._costs
+        classes = None if self._classes is None else bytes(self._classes)
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
             calls = wire.Same(wire.call_of(request.repeat.template, self._pool.idempotent), count)
             costs = None if self._repeat_cost == 1 else wire.Same(self._repeat_cost, count)
+            if classes is not None:
+                classes = bytes([self._path_classes.of(request.repeat.template.path)]) * count
         return BatchSpec(
             pool=self._pool.name,
             caller=self._caller,
@@ -102,6 +108,7 @@ class Checking:
             retry=self._policy,
             size=self._size,
             costs=costs,
+            classes=classes,
             weight=2.0**request.priority,
             ordered=request.ordered,
             deadline=deadline,
@@ -126,6 +133,8 @@ class Checking:
             if self._costs is None:  # most batches have no costs, and need no list
                 self._costs = [1] * len(self._request.calls)
             self._costs[index] = _cost_of(self._checks, call, faults)
+        if self._classes is not None:
+            self._classes.append(self._path_classes.of(call.path))
         if (id := call.id) and (taken := self._ids.take(id)):
             faults.append(taken)
         if faults:
@@ -201,7 +210,7 @@ def _cost_of(checks: Checks, call: pb.Call, faults: list[Fault]) -> int:
     if checks.cost_rule is None:
         return 1
     cost = cost_of_call(checks.cost_rule, call.body)
-    faults += checks.read_cost(cost)
+    faults += checks.read_cost(cost, call.path)
     return cost
 
 

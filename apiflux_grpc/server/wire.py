@@ -270,3 +270,4 @@ def _put_limit(message: pb.Limit, limit: Limit) -> None:
     message.max, message.burst = limit.max, limit.depth
     message.counts, message.kind = COUNTS[limit.counts], KINDS[limit.kind]
     message.per.FromNanoseconds(limit.per)
+    message.paths.extend(limit.paths)

@@ -7,8 +7,10 @@ seems to, is a warning with the figures.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from apiflux_grpc.core.bucket import shape
+from apiflux_grpc.core.classes import MOST_CLASSES, Classes
 from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.units import LONGEST, SECOND, format_duration
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apiflux_grpc.settings.findings import Findings, Place
-    from apiflux_grpc.settings.tables import LimitTable
+    from apiflux_grpc.settings.tables import LimitTable, PoolTable
 
 
 def limits_of(
@@ -40,7 +42,11 @@ def _limit(findings: Findings, place: Place, table: LimitTable) -> Limit | None:
             findings.fault((*place, name), "is missing")
     if table.max is None or table.per is None:
         return None
-    limit = Limit(table.max, table.per, Counts(table.counts), Kind(table.kind), table.burst)
+    if table.paths is not None and not table.paths:
+        findings.fault((*place, "paths"), "is empty, so it would count no call; leave it out to count all")
+    # Compared decoded; in one order, so that limits of the same paths are known to count the same calls.
+    paths = tuple(sorted({unquote(path) for path in table.paths or () if path is not None}))
+    limit = Limit(table.max, table.per, Counts(table.counts), Kind(table.kind), table.burst, paths)
     if table.burst is not None:
         burst, needed = (*place, "burst"), ((*place, "kind"), (*place, "max"), (*place, "per"))
         if limit.kind is Kind.WINDOW and table.burst > limit.max:
@@ -48,6 +54,21 @@ def _limit(findings: Findings, place: Place, table: LimitTable) -> Limit | None:
         if limit.kind is Kind.BUCKET and table.burst * limit.per > limit.max * LONGEST:
             findings.fault(burst, "must be smaller: at this rate it would take over 366 days to refill", *needed)
     return limit
+
+
+def check_classes(findings: Findings, here: Place, pool: PoolTable, limits: Sequence[Limit]) -> None:
+    """Calls that meet different limits wait apart, and every key is ranked for each kind of them."""
+    kinds = Classes(limits).count - 1
+    places = [] if pool.limits is None else [(*here, "limits")]
+    for name, tables in (("keys", pool.keys), ("groups", pool.groups)):
+        places += [(*here, name, at, "limits") for at, one in enumerate(tables) if one is not None and one.limits]
+    if kinds > MOST_CLASSES:
+        text = f"their paths make {kinds} kinds of calls that meet different limits; use at most {MOST_CLASSES}"
+        findings.fault(places[0], text, *places[1:])
+    allowed = tuple(path for path in pool.allow_paths or () if path is not None)
+    for path in sorted({path for limit in limits for path in limit.paths}):
+        if allowed and not any(path.startswith(one) or one.startswith(path) for one in allowed):
+            findings.warn(places[0], f"{path} counts no call, because allow_paths lets none have such a path")
 
 
 def _warn_of_spacing(findings: Findings, place: Place, limit: Limit, jitter: int) -> None:
@@ -77,6 +98,8 @@ def _idle(limits: Sequence[Limit]) -> Iterator[tuple[Limit, Limit]]:
 
 def _covers(other: Limit, limit: Limit) -> bool:
     """Whether whoever keeps `other` keeps `limit`, too. Exact in whole numbers."""
+    if other.paths and not (limit.paths and all(path.startswith(other.paths) for path in limit.paths)):
+        return False  # there are calls that only `limit` counts
     other_flow, flow = other.max * limit.per, limit.max * other.per  # the rates, both times per * per
     if limit.kind is Kind.WINDOW and other.kind is Kind.WINDOW:
         # So many windows of `other` cover one of `limit`, and each has at most other.max.

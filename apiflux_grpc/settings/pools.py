@@ -26,6 +26,7 @@ from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
 from apiflux_grpc.settings.answers import field_of, rules_of
 from apiflux_grpc.settings.keys import groups_of, keys_of
+from apiflux_grpc.settings.limits import check_classes
 from apiflux_grpc.settings.tables import SimulatorTable
 from apiflux_grpc.settings.tls import tls_files
 from apiflux_grpc.settings.types import PoolSettings
@@ -52,6 +53,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
     each = [key.limits for key in keys] + [group.limits for group in groups]
     limits = [limit for one in each for limit in one]
     _check_jitter(findings, here, table, limits)
+    check_classes(findings, here, table, limits)
     simulated = table.base_url is None
     preset_rules = sources.preset_rules.get(name, 0)
     pool = Pool(

@@ -63,12 +63,16 @@ class StressTable(Table):
     request_timeout: Length = _SETTINGS.request_timeout
 
 
+PathPrefix = Annotated[str, AfterValidator(values.path_prefix)]
+
+
 class LimitTable(Table):
     max: Count | None = None
     per: Length | None = None
     counts: Literal["calls", "cost"] = "calls"
     kind: Literal["window", "bucket"] = "window"
     burst: Count | None = None
+    paths: list[PathPrefix | None] | None = None
 
 
 class KeyInTable(Table):
@@ -94,7 +98,6 @@ class GroupTable(Table):
 JsonPath = Annotated[str, AfterValidator(values.json_path)]
 AnswerHeader = Annotated[str, AfterValidator(values.answer_header)]
 Statuses = list[Annotated[tuple[int, int], PlainValidator(values.status_range)] | None]
-PathPrefix = Annotated[str, AfterValidator(values.path_prefix)]
 
 
 class FieldTable(Table):

@@ -14,6 +14,7 @@ from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server.checking import Checking, StreamChecking
+from apiflux_grpc.server.wire import put_pool
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 POOL = Pool(
@@ -104,3 +105,33 @@ def test_the_loop_gets_a_turn_between_large_bodies() -> None:
     for pool, slices in ((TOKENS, 2), (POOL, 1)):
         checking = Checking(request, pool, "caller", default_repeat=1, max_calls=100, max_bytes=1 << 30)
         assert len(list(checking.slices())) == slices
+
+
+SEARCH = Limit(3, SECOND, paths=("/search/",))
+NARROW = Limit(5, SECOND, Counts.COST, paths=("/search/",))
+PATHS = replace(POOL, keys=(Key("key-1", "secret", (Limit(1000, SECOND), SEARCH)),))
+
+
+def test_the_path_class_of_each_call_is_found_on_its_way_in() -> None:
+    """The engine needn't stand still for it; a pool whose limits have no paths needs none."""
+    calls = [pb.Call(path=path) for path in ("/search/x", "/other", "%73earch/x", "")]
+    assert spec_of(pb.ProcessRequest(calls=calls), PATHS).classes == bytes([1, 0, 1, 0])
+    repeat = pb.RepeatedCall(template=calls[0], count=3)
+    assert spec_of(pb.ProcessRequest(repeat=repeat), PATHS).classes == bytes([1, 1, 1])
+    assert spec_of(pb.ProcessRequest(calls=calls), POOL).classes is None
+
+
+def test_a_cost_is_bounded_by_the_limits_that_its_path_meets() -> None:
+    """A dear call may go where no limit minds its cost."""
+    pool = replace(POOL, keys=(Key("key-1", "secret", (NARROW,)),))
+    spec_of(pb.ProcessRequest(calls=[pb.Call(path="/other", cost=6), pb.Call(path="/search/x", cost=5)]), pool)
+    with pytest.raises(InvalidRequest) as caught:
+        spec_of(pb.ProcessRequest(calls=[pb.Call(path="/search/x", cost=6)]), pool)
+    assert [*caught.value.violations] == [Fault("calls[0].cost", "is 6; no key of this pool takes more than 5 at once")]
+
+
+def test_get_info_shows_the_paths_of_a_limit() -> None:
+    """As they are compared."""
+    message = pb.PoolInfo()
+    put_pool(message, PATHS, None)
+    assert [[*limit.paths] for limit in message.keys[0].limits] == [[], ["/search/"]]
