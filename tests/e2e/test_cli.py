@@ -61,6 +61,7 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
         ("key 2: the same secret was given before", [*whole, "--key", SECRET]),
         ("'nowhere' has no port; write HOST:PORT", [*whole, "--bind", "nowhere"]),
         ("'cookie' must be header:NAME", [*whole, "--key-in", "cookie"]),
+        ("headers: 'rfc' must be one of none, ietf, openai", [*whole, "--headers", "rfc"]),
         ("set either --quick or --full", ["stress", "--quick", "--full"]),
         ("--timeout", ["process", "-", "--timeout", "0"]),
         ("a timeout is at most 1000000000 seconds, not inf", ["process", "-", "--timeout", "inf"]),
@@ -123,6 +124,7 @@ def ask(address: str, path: str, **headers: str) -> int:
 def test_the_judge(tmp_path: Path, signum: signal.Signals, calls: int, code: int, verdict: str) -> None:
     """It prints its address, enforces the limit, and says its verdict at a signal; that is its exit code, too."""
     options = ["--limit", "2/60s", "--key", f"alpha={SECRET}", "--key-in", "bearer", "--latency", "1ms..2ms"]
+    options += ["--headers", "ietf", "--cost", "json:tokens", "--others", "0.001"]
     with running("judge", "--bind", "127.0.0.1:0", *options, cwd=tmp_path) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
