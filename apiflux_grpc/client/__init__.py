@@ -21,6 +21,7 @@ from apiflux_grpc.client.info import Estimate, Info, Key, Pool
 from apiflux_grpc.client.results import CallError, Held, Progress, Response, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
+from apiflux_grpc.core.headers import Headers
 
 __all__ = [
     "ApifluxError",
@@ -31,6 +32,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeadlineInfeasible",
     "Estimate",
+    "Headers",
     "Held",
     "Info",
     "InternalError",

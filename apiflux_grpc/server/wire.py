@@ -156,10 +156,11 @@ def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -
             answer = message.response
             answer.status_code = status
             answer.body = body
-            header = answer.headers.add
-            for pair in headers.pairs:
-                line = header()  # filled after it is made: as arguments of `add` the same takes half as long again
-                line.name, line.value = pair
+            if headers.names:
+                add_header = answer.headers.add
+                for pair in headers.pairs:
+                    header = add_header()  # then filled: as arguments of `add` the same takes half as long again
+                    header.name, header.value = pair
             if truncated:
                 answer.truncated = True
         else:
@@ -170,9 +171,15 @@ def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -
             message.key_label = key
             message.attempts = attempts
             length = message.latency
-            length.seconds, length.nanos = divmod(latency, SECOND)
+            if latency < SECOND:  # nearly all are: that is one assignment of two
+                length.nanos = latency
+            else:
+                length.seconds, length.nanos = divmod(latency, SECOND)
         length = message.queue_time
-        length.seconds, length.nanos = divmod(queued, SECOND)
+        if queued < SECOND:
+            length.nanos = queued
+        else:
+            length.seconds, length.nanos = divmod(queued, SECOND)
         at = message.completed_at
         at.seconds, at.nanos = divmod(ended_at + offset, SECOND)
     return response

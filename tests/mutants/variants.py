@@ -31,6 +31,9 @@ PACER: Final = "apiflux_grpc/adapters/pacer.py"
 SIMULATION: Final = "apiflux_grpc/plan/simulation.py"
 CONNECTION: Final = "apiflux_grpc/adapters/sender/connection.py"
 ORIGIN: Final = "apiflux_grpc/adapters/sender/origin.py"
+READER: Final = "apiflux_grpc/adapters/sender/reader.py"
+REQUESTS: Final = "apiflux_grpc/adapters/http_settings.py"
+WORDS: Final = "apiflux_grpc/server/words.py"
 
 OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
 OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
@@ -819,5 +822,34 @@ VARIANTS: Final = (
         "if len(text) == most or not decoder.unused_data:",
         "if True:",
         ("tests/adapters/sender/test_codings.py",),
+    ),
+    Variant(
+        "two codings are taken for chunks",
+        READER,
+        ' and names.count(b"transfer-encoding") == 1',
+        "",
+        ("tests/adapters/sender/test_table.py",),
+    ),
+    # -- lists and words of the contract ----------------------------------------------------------
+    Variant(
+        "a repeated header goes out once",
+        REQUESTS,
+        "if lower not in self._ours:",
+        "if lower not in self._ours and lower not in spelled:",
+        ("tests/adapters/test_request_bytes.py",),
+    ),
+    Variant(
+        "a repeated header goes out in two spellings",
+        REQUESTS,
+        "spelled.setdefault(lower, name)",
+        "spelled.setdefault(lower, name) and name",
+        ("tests/adapters/test_request_bytes.py",),
+    ),
+    Variant(
+        "a reason that isn't known is left out",
+        WORDS,
+        "[_WORDS.get(number, str(number)) for number in reasons]",
+        "[_WORDS[number] for number in reasons if number in _WORDS]",
+        ("tests/server/test_wire.py",),
     ),
 )
