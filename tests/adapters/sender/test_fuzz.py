@@ -129,7 +129,11 @@ def joined(headers: Any) -> dict[str, str]:
     """As an Answer has them."""
     found: dict[str, str] = {}
     for raw, value in headers:
-        name, text = raw.decode("latin-1").lower(), value.decode("utf-8", "replace")
+        name = raw.decode("latin-1").lower()
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
         found[name] = f"{found[name]}, {text}" if name in found else text
     return found
 
