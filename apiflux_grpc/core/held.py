@@ -86,7 +86,8 @@ def _words(most: int, limit: Limit) -> str:
     per = format_duration(limit.per)
     number = per.rstrip("abcdefghijklmnopqrstuvwxyz")
     what = "" if limit.counts is Counts.CALLS else f" {limit.counts.value}"
-    return f"{most}{what} per {number} {per.removeprefix(number)}"
+    paths = f" for {', '.join(limit.paths)}" if limit.paths else ""
+    return f"{most}{what} per {number} {per.removeprefix(number)}{paths}"
 
 
 def _seconds(ns: int) -> str:

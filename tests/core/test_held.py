@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from apiflux_grpc.core import held
@@ -24,6 +26,7 @@ TOKENS = Limit(200_000, 60 * SECOND, Counts.COST)
         (held.failing("connection refused", None), "upstream failing: connection refused"),
         (held.others(40, TEN_SECONDS), "others use 40 of 100 per 10 s"),
         (held.others(9, TOKENS), "others use 9 of 200000 cost per 60 s"),
+        (held.others(9, replace(TEN_SECONDS, paths=("/search/",))), "others use 9 of 100 per 10 s for /search/"),
         (held.lower(50, TEN_SECONDS), "the upstream allows 50 per 10 s, below the configured 100"),
         (held.nothing_left("x-ratelimit-remaining"), "nothing left of x-ratelimit-remaining"),
         (held.probed("rejected with 401"), "rejected with 401; one call probes"),
