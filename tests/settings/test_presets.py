@@ -36,6 +36,16 @@ def test_all_that_a_preset_says_is_from_a_public_page(name: str) -> None:
     assert [block for block in said if block.count("[[answers]]") > 1] == []
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_what_a_preset_only_mentions_can_be_set(tmp_path: Path, name: str) -> None:
+    """The limits in its comments are those of a pool, and so is whatever else stands there to be copied."""
+    mentioned = re.findall(r"(?m)^# ((?:[a-z_]+ = |  |\]).*)$", preset_text(name))
+    assert any(line.startswith("limits = ") for line in mentioned)
+    text = "\n".join([f'[pools.default]\npreset = "{name}"\nkeys = [{{ secret = "s" }}]', *mentioned])
+    (one,) = loaded(tmp_path, text).pools
+    assert one.pool.keys[0].limits
+
+
 def test_the_pool_s_own_words_replace_the_preset_s(tmp_path: Path) -> None:
     """Each name whole: a table of the pool isn't mixed with the preset's."""
     text = f"""
