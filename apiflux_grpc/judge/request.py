@@ -81,7 +81,7 @@ class Request:
         if self.verdict is UNDECIDED:
             self._admit(_cost_in(self._body, self._judge.cost_path or ()))
         if self._body and not self._call_id:
-            self.call_id += f" #{blake2b(self._body, digest_size=8).hexdigest()}"
+            self.call_id = with_body(self.call_id, self._body)
         self._name()
 
     def abandoned(self) -> None:
@@ -129,6 +129,11 @@ class Request:
                 kept.append(pair)
         rest = b"&".join(kept)
         return key, path + b"?" + rest if rest else path
+
+
+def with_body(name: str, body: bytes | bytearray) -> str:
+    """The name of a call without X-Call-Id: method and target, and where there is a body, a mark of it."""
+    return f"{name} #{blake2b(body, digest_size=8).hexdigest()}" if body else name
 
 
 def _cost_in(body: bytes | bytearray, path: tuple[str, ...]) -> int:

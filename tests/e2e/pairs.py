@@ -22,6 +22,7 @@ from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.report import Report
+from apiflux_grpc.judge.request import with_body
 from apiflux_grpc.testing.served import ServedProcess
 
 CANARY = "canary-b41c"
@@ -148,7 +149,7 @@ def again(pair: Pair, pools: Mapping[str, str], limits: Sequence[Limit], keys: i
 
 def name_of(call: Call) -> str:
     """What the judge calls it."""
-    return f"{call.method} {call.path}"
+    return with_body(f"{call.method} {call.path}", call.body)
 
 
 async def collect(stream: Stream) -> list[Result]:
