@@ -194,7 +194,7 @@ class Scheduler:
             room = min(room, 1)
         # Whoever has a reservation has waited longest: before everybody else.
         if self._reserved:
-            room -= self._serve_reserved(now, room, permits)
+            room -= self._serve_reserved(now, min(room, most), permits)
         passed: list[Turn] = []
         while room > 0 and (turn := head()) is not None:
             if len(permits) >= most:
@@ -226,6 +226,8 @@ class Scheduler:
             self._starved = False  # an end of some call comes first
         full = room > 0 and len(permits) >= most and head() is not None
         self.queue.reopen()
+        if self._starved and self._lanes is not None:
+            self._starved = self.head is not None  # calls of other classes may have taken the last room for results
         return permits, now if full else self.wake_at
 
     @property

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from heapq import heappush
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.batch import Batch, FedCall
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.model import RetryPolicy
 from apiflux_grpc.core.outcome import Answer, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.dispatcher import Dispatcher
     from apiflux_grpc.core.lanes import Turn
-    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
 
@@ -46,10 +46,16 @@ class World(Generic[F]):
         self.scheduler = dispatcher.scheduler
         self.batches: dict[int, Batch] = {}
         self._cancelled: set[int] = set()
+        self._fed: set[int] = set()  # the batches that may get more calls
         self._next_number: dict[Place, int] = {}  # of the calls that wait, retries included
         self._due: dict[Place, int] = {}  # retries that aren't due
         self._flying: dict[Place, F] = {}
         self._finished: set[Place] = set()
+        self._paths: dict[Place, str] = {}  # of those that were ever attempted
+        self._last: dict[tuple[int, frozenset[tuple[str, ...]]], int] = {}  # the last first attempt of those of a kind
+        limits = [limit for key in pool.keys for limit in key.limits]
+        limits += [limit for group in pool.groups for limit in group.limits]
+        self._scoped = {limit for limit in limits if limit.paths}
         self._blocked = [0] * len(pool.keys)
         self._in_flight = [0] * len(pool.keys)
         self._events: list[tuple[int, int, Callable[[], object]]] = []
@@ -75,10 +81,18 @@ class World(Generic[F]):
 
     # -- the way of a call --------------------------------------------------------------------
 
-    def _admit(self, caller: str, total: int, weight: float, costs: list[int] | None, room: int = 1 << 60) -> None:
+    def _admit(
+        self,
+        caller: str,
+        total: int,
+        weight: float,
+        costs: list[int] | None,
+        room: int = 1 << 60,
+        paths: Sequence[str] = ("/",),
+    ) -> None:
         self._sequence += 1
         id = self._sequence
-        calls = [Call()] * total
+        calls = [Call(path=paths[place % len(paths)]) for place in range(total)]
         batch = Batch(
             id,
             caller,
@@ -94,6 +108,27 @@ class World(Generic[F]):
         self._next_number.update({(id, index): 1 for index in range(total)})
         self.expect(not self.dispatcher.submit(batch, self.now), "a result before anything was sent")
 
+    def _open_stream(self, caller: str, weight: float) -> None:
+        """A batch that is fed."""
+        self._sequence += 1
+        batch = Batch(self._sequence, caller, 0, admitted_at=self.now, fed=True, policy=POLICY, weight=weight)
+        self.batches[batch.id] = batch
+        self._fed.add(batch.id)
+        self.expect(not self.dispatcher.submit(batch, self.now), "a result before anything was sent")
+
+    def _feed(self, batch: Batch, paths: Sequence[str], costs: Sequence[int]) -> None:
+        """More calls of a batch that is fed."""
+        first = batch.total
+        fed = [FedCall(first + place, Call(path=path), costs[place]) for place, path in enumerate(paths)]
+        self._next_number.update({(batch.id, call.ordinal): 1 for call in fed})
+        self.expect(not self.dispatcher.feed(batch, fed, [], self.now), "a result before anything was sent")
+
+    def _end_stream(self, batch: Batch) -> None:
+        """No more calls come."""
+        self._fed.discard(batch.id)
+        self.dispatcher.end(batch)
+        self._forget_if_over(batch)
+
     def _takes_off(self, permit: Permit, flying: F) -> None:
         """A permit was made: for a call that waited, whose time had come, with a key that could."""
         batch, key = permit.batch, permit.key
@@ -106,6 +141,23 @@ class World(Generic[F]):
         self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
         self.expect(sum(self._in_flight) <= self.pool.max_connections, "over max_connections")
         self._flying[call] = flying
+        if permit.number == 1:
+            line = (batch.id, self.kind(self._path_of(permit)))
+            self.expect(
+                self._last.get(line, -1) < permit.place, "out of turn among the calls that meet the same limits"
+            )
+            self._last[line] = permit.place
+
+    def _path_of(self, permit: Permit) -> str:
+        """The path of its call, which its batch may have forgotten."""
+        call = (permit.batch.id, permit.place)
+        if call not in self._paths:
+            self._paths[call] = permit.batch.call_at(permit.place).path
+        return self._paths[call]
+
+    def kind(self, path: str) -> frozenset[tuple[str, ...]]:
+        """The paths of the limits that a call of this path meets."""
+        return frozenset(limit.paths for limit in self._scoped if meets(path, limit))
 
     def _lands(self, permit: Permit, outcome: Outcome, wait: int = 0) -> None:
         """The attempt is over: the call has its result, or is made again after `wait` if it failed."""
@@ -151,6 +203,7 @@ class World(Generic[F]):
 
     def _take_back(self, batch: Batch) -> dict[int, int]:
         """What waits of the batch doesn't any more: the number of the next attempt of each."""
+        self._fed.discard(batch.id)
         waiting = {call[1]: self._next_number.pop(call) for call in [*self._next_number] if call[0] == batch.id}
         for index in waiting:
             self._due.pop((batch.id, index), None)
@@ -159,7 +212,10 @@ class World(Generic[F]):
     def _forget_if_over(self, batch: Batch) -> None:
         waits = any(call[0] == batch.id for call in self._next_number)
         flies = any(call[0] == batch.id for call in self._flying)
-        self.expect(batch.finished != (waits or flies), "a batch that is over, or isn't, and says otherwise")
+        self.expect(
+            batch.finished != (waits or flies or batch.id in self._fed),
+            "a batch that is over, or isn't, and says otherwise",
+        )
         if batch.finished:
             self.batches.pop(batch.id, None)
 
@@ -181,9 +237,19 @@ class World(Generic[F]):
         return NEVER if ready >= FAR else max(due, ready)
 
 
+def meets(path: str, limit: Limit) -> bool:
+    """Whether a call of this path counts for the limit."""
+    return not limit.paths or any(path[: len(prefix)] == prefix for prefix in limit.paths)
+
+
+def next_place(turn: Turn) -> int:
+    """The place of the turn's next call."""
+    if turn.again:
+        return turn.again[0].place
+    return turn.started if isinstance(turn, Batch) else turn.next
+
+
 def next_cost(turn: Turn) -> int:
     """What the turn's next call costs."""
-    if isinstance(turn, Batch):
-        place = turn.again[0].place if turn.again else turn.started
-        return 1 if turn.costs is None else turn.costs[place]
-    return 1 if turn.batch.costs is None else turn.batch.costs[turn.next_place]
+    costs = turn.costs if isinstance(turn, Batch) else turn.batch.costs
+    return 1 if costs is None else costs[next_place(turn)]
