@@ -64,13 +64,23 @@ class FedCall(NamedTuple):
 
 @dataclass(slots=True)
 class Again:
-    """A call that waits to be attempted again. `avoid` has a bit (1 << its index) for the key that drew its failure, if
-    another one is the better choice; 0: none."""
+    """A call that waits to be attempted again, and what it has behind it. Lengths of time are ns.
+
+    `avoid` and `tried` have a bit (1 << its index) for each key: those that are the worse choice for it, and those that
+    rejected it, which it is not made with again. `number` counts sends, `charged` the attempts that its policy counts.
+    `waited` is how long it has waited until `since` after it was first refused for a limit or told to wait; below 0:
+    it never was. `label` is its last key's.
+    """
 
     place: int
     number: int
     queue_time: int
     avoid: int = 0
+    tried: int = 0
+    charged: int = 0
+    waited: int = -1
+    since: int = 0
+    label: str = ""
 
 
 class Costs(Protocol):

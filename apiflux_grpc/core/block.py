@@ -29,15 +29,15 @@ LONGEST_GUESS: Final = 60 * SECOND
 class Block:
     """From `since` until `until` (ns) because of `cause`, in words; `told`: the upstream said until when."""
 
-    __slots__ = ("_guesses", "_probe", "_renewed", "cause", "since", "told", "until")
+    __slots__ = ("_probe", "cause", "guesses", "renewed", "since", "told", "until")
 
     def __init__(self, now: int) -> None:
         self.since = now  # the first refusal without a success since
         self.until = now
         self.told = False
         self.cause = ""
-        self._renewed = now  # the last refusal that wasn't on its way with an earlier one
-        self._guesses = 0  # in a row
+        self.renewed = now  # the last refusal that wasn't on its way with an earlier one
+        self.guesses = 0  # in a row
         self._probe: Part | None = None
 
     def ready_at(self, now: int) -> int:
@@ -49,9 +49,14 @@ class Block:
         """A probe is out: nothing else may go."""
         return self._probe is not None and not self.told
 
+    @property
+    def is_guess_repeated(self) -> bool:
+        """A probe was refused."""
+        return not self.told and self.guesses > 1
+
     def is_old(self, taken_at: int) -> bool:
         """Whether a call taken at `taken_at` was on its way when the last refusal came."""
-        return taken_at <= self._renewed
+        return taken_at <= self.renewed
 
     def extend(self, until: int, cause: str) -> None:
         """We were told to wait until `until`: a later end holds, an earlier one says nothing new."""
@@ -60,15 +65,15 @@ class Block:
 
     def renew(self, now: int, until: int | None, cause: str, longest: int) -> None:
         """Refused once more, or for the first time; `until` None: without being told until when."""
-        self._renewed, self._probe = now, None
+        self.renewed, self._probe = now, None
         if self.told and self.until > now:  # what was told is kept to its end
             if until is not None:
                 self.extend(until, cause)
             return
         self.told, self.cause = until is not None, cause
         if until is None:
-            until = now + min(FIRST_GUESS << min(self._guesses, 40), longest)
-            self._guesses += 1
+            until = now + min(FIRST_GUESS << min(self.guesses, 40), longest)
+            self.guesses += 1
         self.until = until
 
     def began(self, permit: Part) -> None:
@@ -91,11 +96,12 @@ class Block:
 class Owner:
     """Who has limits: a key, or a group of keys."""
 
-    __slots__ = ("block", "budget", "wake")
+    __slots__ = ("_passed_at", "block", "budget", "wake")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.block: Block | None = None  # None also once a call has succeeded after it
+        self._passed_at = -1  # the permit of the call whose success ended the last block
         self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
 
     @property
@@ -109,6 +115,8 @@ class Owner:
         until = None if wait is None else now + wait
         block = self.block
         if block is None:
+            if until is None and taken_at < self._passed_at:
+                return False  # later ones were let pass meanwhile
             block = self.block = Block(now)
         elif block.is_old(taken_at):
             if until is not None:
@@ -121,8 +129,13 @@ class Owner:
         """The limits let the permit's call pass. True: this ended the block."""
         if self.block is None or self.block.is_old(permit.taken_at):
             return False
-        self.block = None
+        self.block, self._passed_at = None, permit.taken_at
         return True
+
+    @property
+    def guessed_at(self) -> int | None:
+        """When it was last refused, if nobody knows until when; None: it is open, or the upstream said so."""
+        return None if self.block is None or self.block.told else self.block.renewed
 
     @property
     def open_or_told(self) -> bool:

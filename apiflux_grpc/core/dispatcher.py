@@ -22,6 +22,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import CUT_SHORT, ENDINGS, REASONS, Again, Batch, Ending
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.comeback import Moment, comeback, expires_at, next_of
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
@@ -31,9 +33,7 @@ from apiflux_grpc.core.holding import of_pool
 from apiflux_grpc.core.info import pool_snapshot
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
 from apiflux_grpc.core.pulse import Patience, Pulse
-from apiflux_grpc.core.retry import again_in
 from apiflux_grpc.core.scheduler import Scheduler
-from apiflux_grpc.core.verdict import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +60,11 @@ class Dispatcher:
         self.pool = pool
         self.scheduler = Scheduler(pool, make_pacer, now)
         self._open: dict[int, Batch] = {}
-        self._verdicts = Verdicts(pool.success)
         self._pulse = Pulse()
-        self._health = Health(self.scheduler, self._pulse)
         self._patience = Patience(pool.patience)
+        self._health = Health(self.scheduler, self._pulse, self._patience)
+        self._reads = pool.cost_from is not None or bool(pool.answers)  # fields of answers
+        self.expires_at = FAR  # not before this has a call waited for as long as it may
         self._outlook: Outlook | None = None
         self._draining = False
 
@@ -149,10 +150,11 @@ class Dispatcher:
         # The order matters: the budget first, for what an outcome means for the key is judged on a budget that has it;
         # the call last, for whether it goes back depends on what its key was told.
         batch = permit.batch
-        self._account(permit, outcome, now)
+        fields = AnswerFields(outcome) if self._reads and isinstance(outcome, Answer) else None
+        self._account(permit, outcome, fields, now)
         if self._was_late(permit, outcome):
             self._health.says_nothing(permit, now)
-            self.scheduler.retry(batch, Again(permit.place, permit.number, permit.queue_time), now)
+            self._retry(batch, next_of(permit, now, 0), now)
             return None
         label, latency = permit.key.key.label, now - permit.taken_at
         batch.tally.attempted(label, permit.number, latency)
@@ -162,35 +164,36 @@ class Dispatcher:
             self._health.says_nothing(permit, now)
             self._forget_if_finished(batch)
             return None
-        verdict = self._verdicts.of(outcome)
-        told = self._health.judge(permit, outcome, verdict, now, wall_now)
+        verdict, told = self._health.judge(permit, outcome, fields, now, wall_now)
         if batch.ending is Ending.CANCELLED:
             self._forget_if_finished(batch)
             return None
-        failure = verdict.failure
+        failure, detail = verdict.failure, ""
         # A batch that was stopped, drained or given up lets what is in flight finish, and tries nothing again.
         if failure is not None and batch.ending is None:
-            idempotent = batch.call_at(permit.place).idempotent
-            wait = again_in(batch.policy, failure, permit.number, idempotent, draw)
-            if wait is not None:
-                # Another key if there is one; the same is better than none (scheduler._pair).
-                avoid = 1 << permit.key.index if verdict.other_key else 0
-                again = Again(permit.place, permit.number + 1, permit.queue_time, avoid)
-                self.scheduler.retry(batch, again, now + max(wait, told))
+            back = comeback(permit, verdict, told, self.scheduler, Moment(now, wall_now, draw))
+            if back.again is not None:
+                self._retry(batch, back.again, back.at)
                 return None
+            detail = back.detail
         index = batch.take_off(permit.place)
         return self._result(
-            batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now)
+            batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now, detail)
         )
 
-    def _account(self, permit: Permit, outcome: Outcome, now: int) -> None:
+    def _retry(self, batch: Batch, again: Again, at: int) -> None:
+        self.scheduler.retry(batch, again, at)
+        if again.waited >= 0:
+            self.expires_at = min(self.expires_at, expires_at(again, self.pool.longest_wait))
+
+    def _account(self, permit: Permit, outcome: Outcome, fields: AnswerFields | None, now: int) -> None:
         """What the attempt took of its key's budget."""
         answered_at = actual = None
         if isinstance(outcome, Answer):
             answered_at = outcome.answered_at
             self._pulse.answered(now - permit.taken_at, permit.sent_at, answered_at)
-            if self.pool.cost_from is not None:
-                actual = cost_of(AnswerFields(outcome), self.pool.cost_from)
+            if self.pool.cost_from is not None and fields is not None:
+                actual = cost_of(fields, self.pool.cost_from)
         # The adapter couldn't say when: then it may have gone out as late as now.
         if permit.flight is None and not isinstance(outcome, NotSent):
             self.scheduler.sent(permit, now)
@@ -209,11 +212,13 @@ class Dispatcher:
     def tick(self, now: int) -> Ended:
         """What is due about once a second: ETAs, what holds calls back, and the end of patience."""
         ended: Ended = []
-        if self._patience.is_over(not self._open or self.scheduler.usable(), now):
+        if now >= self.expires_at:
+            ended = self._expire(now)
+        if self._patience.is_over(not self._open or self.scheduler.usable(), now, self.scheduler.guessed_at):
             if self.scheduler.waiting:
                 self._health.tell(NothingUsable(self.scheduler.waiting, self._health.why_unusable))
             batches = list(self._open.values())
-            ended = [(batch, self._end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
+            ended += [(batch, self._end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
         if self._open:
             outlook = self._look_ahead(now)
             work = work_before(self._open.values())
@@ -224,6 +229,29 @@ class Dispatcher:
                 batch.eta = self._eta(outlook, work.get(id, 1), now)
         return ended
 
+    def _expire(self, now: int) -> Ended:
+        """End the calls that have waited for as long as the pool lets them; their batches go on."""
+        longest = self.pool.longest_wait
+        self.expires_at = FAR
+        ended: Ended = []
+        for batch in list(self._open.values()):
+            over = self.scheduler.take_back(batch, lambda one: one.waited >= 0 and expires_at(one, longest) <= now)
+            results = [self._result(batch, self._unsent(batch, again, Reason.LIMITED, now)) for again in over]
+            if results:
+                ended.append((batch, results))
+            left = [expires_at(one, longest) for one in self.scheduler.waiting_again(batch) if one.waited >= 0]
+            self.expires_at = min(self.expires_at, *left) if left else self.expires_at
+        return ended
+
+    def _unsent(self, batch: Batch, again: Again, reason: Reason, now: int) -> Result:
+        """The result of a call that waits to be attempted again, and isn't."""
+        made = again.number - 1
+        # One that isn't idempotent waits for a retry only if it certainly was not executed.
+        never_ran = not made or not batch.call_at(again.place).idempotent
+        index = batch.take_off(again.place)
+        detail = "limited for longer than the pool's longest_wait" if reason is Reason.LIMITED else ""
+        return Result(index, None, reason, again.label, made, again.queue_time, 0, now, detail, never_ran)
+
     def _end_unsent(self, batch: Batch, reason: Reason, now: int) -> list[Result]:
         """Results for all that waits: retries first, then what was never attempted."""
         if batch.ending is not None:
@@ -232,13 +260,7 @@ class Dispatcher:
         if reason is Reason.DRAINING:
             batch.closed = True  # whoever feeds it hears of the end
         waiting, unstarted = self.scheduler.drop(batch)
-        results = []
-        for again in waiting:
-            made = again.number - 1
-            # One that isn't idempotent waits for a retry only if it certainly was not executed.
-            never_ran = not made or not batch.call_at(again.place).idempotent
-            index, queued = batch.take_off(again.place), again.queue_time
-            results.append(Result(index, None, reason, "", made, queued, 0, now, never_ran=never_ran))
+        results = [self._unsent(batch, again, reason, now) for again in waiting]
         for place in unstarted:
             queued = now - batch.came_at(place)
             results.append(Result(batch.take_off(place), None, reason, "", 0, queued, 0, now, never_ran=True))

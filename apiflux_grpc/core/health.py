@@ -20,21 +20,33 @@ from apiflux_grpc.core.events import (
 )
 from apiflux_grpc.core.held import limited
 from apiflux_grpc.core.hints import hints
+from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.outcome import Answer
+from apiflux_grpc.core.rules import Means
 from apiflux_grpc.core.units import format_limit
-from apiflux_grpc.core.verdict import KEPT_BACK, SUCCESS, KeyVerdict, UpstreamVerdict
-from apiflux_grpc.core.waits import is_told, reset_wait, told_wait
+from apiflux_grpc.core.verdict import (
+    FORBIDDEN,
+    KEPT_BACK,
+    REJECTED,
+    REJECTED_AGAIN,
+    SUCCESS,
+    KeyVerdict,
+    UpstreamVerdict,
+    Verdicts,
+    of_no_answer,
+)
+from apiflux_grpc.core.waits import NO_WAIT, Wait, reset_wait, told_wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from apiflux_grpc.core.events import Event
+    from apiflux_grpc.core.fields import AnswerFields
     from apiflux_grpc.core.hints import Hint
-    from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
-    from apiflux_grpc.core.pulse import Pulse
+    from apiflux_grpc.core.pulse import Patience, Pulse
     from apiflux_grpc.core.scheduler import Scheduler
     from apiflux_grpc.core.verdict import Verdict
 
@@ -42,9 +54,11 @@ if TYPE_CHECKING:
 class Health:
     """The consequences of outcomes for one pool."""
 
-    __slots__ = ("_breaker", "_events", "_pulse", "_scheduler")
+    __slots__ = ("_breaker", "_events", "_patience", "_pulse", "_scheduler", "_verdicts")
 
-    def __init__(self, scheduler: Scheduler, pulse: Pulse) -> None:
+    def __init__(self, scheduler: Scheduler, pulse: Pulse, patience: Patience) -> None:
+        self._verdicts = Verdicts(scheduler.pool.success, scheduler.pool.answers)
+        self._patience = patience
         self._scheduler = scheduler
         self._breaker = scheduler.breaker
         self._pulse = pulse
@@ -65,57 +79,82 @@ class Health:
         """Why no key can be used, in words."""
         if self._breaker.state is not State.CLOSED:
             return f"the upstream fails: {self._pulse.last_failure}"
-        return "it rejects every key"
+        refused = next((one.block for key in self._scheduler.keys for one in key.owners if one.block), None)
+        return "it rejects every key" if refused is None else f"it lets no key pass: {refused.cause}"
 
-    def judge(self, permit: Permit, outcome: Outcome, verdict: Verdict, now: int, wall_now: datetime) -> int:
-        """The outcome of an attempt that we did not end. Returns how long (ns) the call itself was told to wait."""
+    def judge(
+        self, permit: Permit, outcome: Outcome, fields: AnswerFields | None, now: int, wall_now: datetime
+    ) -> tuple[Verdict, int]:
+        """The outcome of an attempt that we did not end. Returns what it means, and how long (ns) the call itself was
+        told to wait; `fields` may be None if the pool has no rules for answers."""
         if not isinstance(outcome, Answer):
+            verdict = of_no_answer(outcome)
             self._pulse.last_failure = outcome.detail
             self._tell_breakers(permit, verdict, now)
-            return 0
+            return verdict, 0
+        told, malformed = hints(outcome.headers, wall_now)
+        self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
+        verdict = self._verdicts.of(outcome, told, fields)
         # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
         if verdict is not SUCCESS or not key.calm or not self._breaker.calm:
-            if verdict.failure is not None:
+            if verdict is REJECTED and permit.again is not None and permit.again.tried:
+                verdict = self._of_rejected_again(permit, permit.again.tried)
+            if verdict.failure is None:
+                self._patience.anew()
+            else:
                 self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
-        told, malformed = hints(outcome.headers, wall_now)
-        self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
-        if verdict.limited:
-            self._limited(permit, outcome, told, now, wall_now)
-        if told and not (verdict.limited and is_told(outcome.headers)):  # explicit waits go before hints
+        wait = NO_WAIT
+        if verdict.means in (Means.LIMITED, Means.AGAIN):
+            wait = self._wait(key, outcome, verdict, fields, wall_now)
+        if verdict.means is Means.LIMITED:
+            self._limited(permit, outcome.status, wait, told, now)
+        if told and not (verdict.means is Means.LIMITED and wait.length):  # explicit waits go before hints
             key.hear(told, now)
-        if outcome.status == 503 and "retry-after" in outcome.headers:
-            return told_wait(outcome.headers, wall_now).length or 0
-        return 0
+        return verdict, wait.length or 0
+
+    def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
+        """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""
+        if any(key.breaker.calm for key in self._scheduler.keys if tried >> key.index & 1):
+            return FORBIDDEN
+        return REJECTED if permit.key.breaker.is_probe(permit.key_era) else REJECTED_AGAIN
+
+    def _wait(
+        self, key: KeyState, answer: Answer, verdict: Verdict, fields: AnswerFields | None, wall_now: datetime
+    ) -> Wait:
+        """The explicit wait that the answer tells."""
+        if verdict.wait is None or fields is None:
+            wait = told_wait(answer.headers, wall_now)
+        else:
+            wait = told_wait(answer.headers, wall_now, str(verdict.wait), fields.texts(verdict.wait))
+        if wait.unread:
+            self._pulse.malformed += 1
+            if not key.unread_told:
+                key.unread_told = True
+                self.tell(WaitUnread(key.key.label, wait.unread))
+        return wait
 
     def says_nothing(self, permit: Permit, now: int) -> None:
         """The attempt ended by our own doing: it was cancelled, or kept back."""
         self._tell_breakers(permit, KEPT_BACK, now)
 
-    def _limited(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, wall_now: datetime) -> None:
+    def _limited(self, permit: Permit, status: int, wait: Wait, told: Sequence[Hint], now: int) -> None:
         key = permit.key
-        wait = told_wait(answer.headers, wall_now)
-        if wait.unread:
-            self._unread(key, wait.unread)
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
-        cause = limited(answer.status, wait.length, wait.source)
-        if key.refused(permit.taken_at, now, wait.length, cause):
-            assert key.block is not None
-            self.tell(KeyBlocked(key.key.label, key.block.until - now, answer.status, cause))
-        self._scheduler.judged(key, now)
+        cause = limited(status, wait.length, wait.source)
+        owner: KeyState | GroupState = key if key.group is None or not key.group.is_meant(told) else key.group
+        if owner.refused(permit.taken_at, now, wait.length, cause):
+            assert owner.block is not None
+            group = tuple(one.key.label for one in owner.members) if isinstance(owner, GroupState) else ()
+            self.tell(KeyBlocked(key.key.label, owner.block.until - now, status, cause, group))
+        self._scheduler.judged(owner, now)
         # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
         cut = key.cut(now, permit.taken_at, told)
         if cut is not None:
             self._pulse.cuts += 1
             self.tell(LimitCut(key.key.label, format_limit(cut.max, cut.per, cut.counts.value)))
-
-    def _unread(self, key: KeyState, what: str) -> None:
-        self._pulse.malformed += 1
-        if not key.unread_told:
-            key.unread_told = True
-            self.tell(WaitUnread(key.key.label, what))
 
     def _tell_breakers(self, permit: Permit, verdict: Verdict, now: int, status: int = 0) -> None:
         key, label, changed = permit.key, permit.key.key.label, False

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from apiflux_grpc.core.model import Limit
+
 LONGEST_VALUE: Final = 1024  # characters of one header
 MOST_ITEMS: Final = 32  # in one header
 
@@ -36,6 +38,10 @@ class Hint:
     max: int | None
     per: int | None
     counts: Counts | None
+
+    def means(self, limit: Limit) -> bool:
+        """Whether this may be the limit, by all that the hint tells."""
+        return self.max in (None, limit.max) and self.per in (None, limit.per) and self.counts in (None, limit.counts)
 
 
 def hints(headers: Mapping[str, str], wall_now: datetime) -> tuple[list[Hint], int]:

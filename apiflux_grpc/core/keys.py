@@ -40,6 +40,16 @@ class GroupState(Owner):
         super().__init__(budget)
         self.members: list[KeyState] = []
 
+    def is_meant(self, told: Sequence[Hint]) -> bool:
+        """Whether these hints say that nothing is left of a limit that only the group has."""
+        own = [limit for key in self.members for limit in key.budget.limits]
+        for hint in told:
+            if hint.remaining or (hint.max is None and hint.per is None):
+                continue
+            if any(map(hint.means, self.budget.limits)) and not any(map(hint.means, own)):
+                return True
+        return False
+
     def __repr__(self) -> str:
         return f"<GroupState of {len(self.members)} keys: {self.budget!r}>"
 

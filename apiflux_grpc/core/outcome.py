@@ -31,7 +31,7 @@ class Reason(Enum):
     HTTP_4XX = "HTTP_4XX"
     LIMITED = "LIMITED"
     HTTP_5XX = "HTTP_5XX"
-    KEY_REJECTED = "KEY_REJECTED"  # 401 or 403: our key was refused, or this call was
+    KEY_REJECTED = "KEY_REJECTED"  # 401, 402 or 403: our key was refused, or this call was
     INVALID_CALL = "INVALID_CALL"  # never sent: of a stream of calls, this one is wrong
     DRAINING = "DRAINING"  # never sent, or not again: the server shut down
     STOPPED = "STOPPED"  # never sent, or not again: the caller stopped
@@ -86,7 +86,8 @@ class Unknown:
     reason: Reason = Reason.UNKNOWN
 
 
-Outcome = Answer | NotSent | Unknown
+NoAnswer = NotSent | Unknown
+Outcome = Answer | NoAnswer
 
 LATE: Final = NotSent(Cause.LATE, "late")
 OUT_OF_TIME: Final = NotSent(Cause.OUT_OF_TIME, "not sent in time")

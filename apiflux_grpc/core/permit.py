@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apiflux_grpc.core.batch import Batch
+    from apiflux_grpc.core.batch import Again, Batch
     from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.keys import KeyState, Share
 
@@ -18,6 +18,7 @@ class Permit:
     """One call, one key, one instant (ns)."""
 
     __slots__ = (
+        "again",
         "batch",
         "cost",
         "flight",
@@ -40,6 +41,7 @@ class Permit:
         self.batch = batch
         self.place = place
         self.number = number  # 1 for the first attempt
+        self.again: Again | None = None  # what the call waited as; None: it is its first attempt
         self.cost = cost
         self.taken_at = taken_at
         self.queue_time = queue_time

@@ -1,6 +1,7 @@
 """What a pool's attempts have told so far: how long they take, what went wrong last, for how long no key was usable.
 
-Rule: figures for people and for forecasts, and the one bound on waiting for a key; nothing here decides what is sent.
+Rule: figures for people and for forecasts, and the bound on waiting while no key can be used; nothing here decides
+what is sent.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Pulse:
 
 
 class Patience:
-    """How long (ns) calls wait while no key can be used."""
+    """How long (ns) calls wait while no key can be used and none has said when it can."""
 
     __slots__ = ("_length", "_since")
 
@@ -42,11 +43,20 @@ class Patience:
         self._length = length
         self._since: int | None = None
 
-    def is_over(self, usable: bool, now: int) -> bool:
-        """Whether no key was usable for so long; to be asked again and again, with how it is now."""
+    def anew(self) -> None:
+        """A call succeeded."""
+        self._since = None
+
+    def is_over(self, usable: bool, now: int, refused_at: int | None = None) -> bool:
+        """Whether no key was usable for so long; to be asked again and again, with how it is now.
+
+        Nobody gives up between two probes: if a probe decides whether a limit still holds, patience lasts until one has
+        been refused after its end. `refused_at`: when that was last, of the key for which it is longest ago.
+        """
         if usable:
             self._since = None
             return False
         if self._since is None:
             self._since = now
-        return now - self._since >= self._length
+        end = self._since + self._length
+        return now >= end and (refused_at is None or refused_at >= end)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.core.bucket import FAR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from apiflux_grpc.core.batch import Again, Batch
 
@@ -48,6 +48,19 @@ class Retries:
         heapify(self._heap)
         batch.retrying = 0
         return dropped
+
+    def of(self, batch: Batch) -> list[Again]:
+        """Those of a batch."""
+        return [entry[3] for entry in self._heap if entry[2] is batch] if batch.retrying else []
+
+    def take(self, batch: Batch, wanted: Callable[[Again], bool]) -> list[Again]:
+        """Those of a batch that are wanted, taken out."""
+        taken = [entry[3] for entry in self._heap if entry[2] is batch and wanted(entry[3])] if batch.retrying else []
+        if taken:
+            self._heap = [entry for entry in self._heap if entry[2] is not batch or not wanted(entry[3])]
+            heapify(self._heap)
+            batch.retrying -= len(taken)
+        return taken
 
     def next_at(self) -> int:
         """When the next one falls due; FAR: there is none."""

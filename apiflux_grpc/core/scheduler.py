@@ -33,7 +33,7 @@ from apiflux_grpc.core.sizes import sizes
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from apiflux_grpc.core.batch import Again
     from apiflux_grpc.core.bucket import PacerFactory
@@ -122,6 +122,23 @@ class Scheduler:
     def _turns(self, batch: Batch) -> Sequence[Turn]:
         return (batch,) if self._lanes is None else self._lanes.lanes(batch)
 
+    def waiting_again(self, batch: Batch) -> list[Again]:
+        """Its retries, those that aren't due included."""
+        return [*(again for turn in self._turns(batch) for again in turn.again), *self._retries.of(batch)]
+
+    def take_back(self, batch: Batch, wanted: Callable[[Again], bool]) -> list[Again]:
+        """Take those of its waiting retries that are wanted; they are not attempted again."""
+        taken = self._retries.take(batch, wanted)
+        for turn in self._turns(batch):
+            due = [*turn.again]
+            turn.again.clear()
+            turn.again.extend(again for again in due if not wanted(again))
+            taken += filter(wanted, due)
+            if turn is not batch:
+                batch.due -= len(due) - len(turn.again)
+        self.waiting -= len(taken)
+        return taken
+
     def over(self, batch: Batch) -> None:
         """The batch has all its results; it is forgotten."""
         self.queue.remove(batch)
@@ -157,9 +174,21 @@ class Scheduler:
         """Something was said of a key or a group: it may be used again, or not any more."""
         self._keyring.refresh(one, now)
 
+    def others_at(self, mask: int, now: int) -> int:
+        """When some other key than those of `mask` may be used, `now` at the earliest; FAR: there is none."""
+        ready = (key.usable_at(now) for key in self.keys if not mask >> key.index & 1)
+        return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
+
     def usable(self) -> bool:
         """Whether any key may be used, or will be when the time has passed that the upstream asked for."""
         return self.breaker.state is State.CLOSED and any(key.is_open for key in self.keys)
+
+    @property
+    def guessed_at(self) -> int | None:
+        """Of the keys of which nobody knows until when a limit holds: when that was last refused which was longest ago;
+        None: there is none."""
+        owners = (one for key in self.keys if key.breaker.state is State.CLOSED for one in key.owners)
+        return min((one.guessed_at for one in owners if one.guessed_at is not None), default=None)
 
     def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
         """Other limits for one key from now on; what it has spent stays spent. Raises ValueError for paths that no
@@ -203,6 +232,8 @@ class Scheduler:
             if permit is not None:
                 permits.append(permit)
                 room -= 1
+                continue
+            if self._set_aside(turn, now):
                 continue
             # Every key was tried for this call. Another batch's call may cost less.
             self._starved = True
@@ -262,14 +293,15 @@ class Scheduler:
         batch = turn if isinstance(turn, Batch) else turn.batch
         number, cost = turn.number, 1 if batch.costs is None else turn.next_cost
         seat = self._keyring.find(number, cost, now, avoid, held)
-        if seat is None and avoid:
-            turn.again[0].avoid = 0  # better with the same key than not at all
-            seat = self._keyring.find(number, cost, now, 0, held)
+        if seat is None and avoid and avoid != turn.again[0].tried:
+            avoid = turn.again[0].avoid = turn.again[0].tried  # better with the same key than not at all
+            seat = self._keyring.find(number, cost, now, avoid, held)
         if seat is None:
             return None
         if turn.again:
             again = turn.again.popleft()
             permit = Permit(seat.key, batch, again.place, again.number, cost, now, again.queue_time)
+            permit.again = again
             if turn is not batch:
                 batch.due -= 1
         else:
@@ -292,6 +324,20 @@ class Scheduler:
             self.queue.charge(size)
         self._keyring.paid(permit, seat, now)
         return permit
+
+    def _set_aside(self, turn: Turn, now: int) -> bool:
+        """If some keys have rejected the turn's next call: it waits for another key, and holds back no other call."""
+        if not turn.again or not turn.again[0].tried:
+            return False
+        batch = turn if isinstance(turn, Batch) else turn.batch
+        cost = 1 if batch.costs is None else turn.next_cost
+        again = turn.again.popleft()
+        if turn is not batch:
+            batch.due -= 1
+        others = [key.seats[turn.number] for key in self.keys if not again.tried >> key.index & 1]
+        at = min((seat.fits_at(cost, now) for seat in others), default=FAR)
+        self._retries.add(batch, again, max(at, now + 1) if at < FAR else now + SECOND)  # FAR: a probe of it is out
+        return True
 
     def _size(self, number: int, cost: int) -> float:
         call_size, cost_size = self._sizes[number]
@@ -330,6 +376,9 @@ class Scheduler:
             if permit is not None:
                 self._unreserve(number)
                 permits.append(permit)
+                continue
+            if self._set_aside(turn, now):
+                self._unreserve(number)
                 continue
             self._starved = True
             renewed = reserved.renewed(now)  # answers have come since

@@ -41,6 +41,9 @@ class Wait(NamedTuple):
     unread: str = ""
 
 
+NO_WAIT: Final = Wait()
+
+
 def clock_of(headers: Mapping[str, str], wall_now: datetime) -> datetime:
     """The time of day by the clock of who wrote this answer: its Date, else ours."""
     date = headers.get("date")

@@ -22,6 +22,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.headers import NO_HEADERS
@@ -158,12 +159,14 @@ class _Simulation:
         self._set_tick(now)
 
     def _set_tick(self, now: int) -> None:
-        """A tick matters to results only while no key is usable, and once after that, when patience begins anew.
+        """A tick matters to results only while no key is usable, once after that, when patience begins anew, and when
+        a call may have waited for as long as its pool lets it.
 
         All others are left out: a plan of weeks would have millions.
         """
         needed = self._impatient or self._unusable(now)
-        self._tick_at = (now // TICK + 1) * TICK if needed else None
+        at = now if needed else self._dispatcher.expires_at
+        self._tick_at = (at // TICK + 1) * TICK if at < FAR else None
 
     def _unusable(self, now: int) -> bool:
         scheduler = self._dispatcher.scheduler

@@ -54,6 +54,7 @@ _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
 _RESULT_CODES: Final = {
     Reason.NOT_SENT: grpc.StatusCode.UNAVAILABLE,
     Reason.NO_USABLE_KEY: grpc.StatusCode.UNAVAILABLE,
+    Reason.LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.INVALID_CALL: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.UNKNOWN: grpc.StatusCode.UNKNOWN,
@@ -136,7 +137,7 @@ def _in_words(violations: Sequence[tuple[str, str]]) -> list[str]:
 def result_error(result: Result) -> status_pb2.Status:
     """The error of one call that has no response."""
     outcome, reason = result.outcome, result.failure or Reason.INTERNAL
-    if reason is Reason.INVALID_CALL:
+    if result.detail:
         message = result.detail
     elif reason is Reason.NO_USABLE_KEY:
         message = "no key of the pool could be used for too long: the upstream rejects them, or it fails"
@@ -151,7 +152,8 @@ def result_error(result: Result) -> status_pb2.Status:
     metadata = {"may_have_run": "false" if certainly_not else "true"}
     if isinstance(outcome, Answer):
         metadata["http_status"] = str(outcome.status)
-    return _status(_RESULT_CODES[reason], reason.value, message, metadata, [])
+    code = _RESULT_CODES.get(reason, grpc.StatusCode.DATA_LOSS)  # of others a response came, and its body was cut
+    return _status(code, reason.value, message, metadata, [])
 
 
 def _status(

@@ -210,7 +210,7 @@ def test_a_deadline_is_judged_by_when_the_upstream_is_tried_again() -> None:
 def test_patience_ends_when_no_key_was_usable_for_so_long() -> None:
     """Every key rejected: calls wait for the pool's patience, and then end as NO_USABLE_KEY."""
     desk = Desk(replace(POOL, patience=5 * SECOND))
-    batch = batch_of(40, policy=RetryPolicy(max_attempts=1))
+    batch = batch_of(40, policy=RetryPolicy(reasons=RetryPolicy().reasons - {Reason.KEY_REJECTED}))
     desk.submit(batch)
     for permit in desk.assign():
         desk.answer(permit, 401)

@@ -66,7 +66,7 @@ def test_after_a_guess_one_call_probes() -> None:
 def test_a_rejected_key_says_with_what() -> None:
     """Since its breaker opened, until it is tried again."""
     desk = Desk(ONE)
-    desk.submit(batch_of(3))
+    desk.submit(batch_of(11))
     for permit in desk.assign():
         desk.answer(permit, 401)
     assert of_keys(desk) == [(Held(Cause.KEY_REJECTED, "rejected with 401", 0, 10 * SECOND),)]

@@ -6,6 +6,7 @@ no limits: what may go when is each machine's own.
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from heapq import heappush
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -56,6 +57,8 @@ class World(Generic[F]):
         limits = [limit for key in pool.keys for limit in key.limits]
         limits += [limit for group in pool.groups for limit in group.limits]
         self._scoped = {limit for limit in limits if limit.paths}
+        self._charged: Counter[Place] = Counter()  # attempts that the policy counts
+        self._tried: dict[Place, set[int]] = {}  # the keys that rejected a call
         self._blocked = [0] * len(pool.keys)
         self._in_flight = [0] * len(pool.keys)
         self._events: list[tuple[int, int, Callable[[], object]]] = []
@@ -137,6 +140,7 @@ class World(Generic[F]):
         self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
         self.expect(permit.cost == (1 if batch.costs is None else batch.costs[permit.place]), "another call's cost")
         self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
+        self.expect(key.index not in self._tried.get(call, ()), "a key that rejected the call")
         self._in_flight[key.index] += 1
         self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
         self.expect(sum(self._in_flight) <= self.pool.max_connections, "over max_connections")
@@ -165,12 +169,12 @@ class World(Generic[F]):
         call = (batch.id, permit.place)
         del self._flying[call]
         self._in_flight[permit.key.index] -= 1
+        due = self._comes_back(permit, outcome, wait) if batch.ending is None else None
         result = self.dispatcher.settle(permit, outcome, self.now, WALL, wait / SPREAD)
-        failed = not (isinstance(outcome, Answer) and outcome.status == 200)
-        if failed and permit.number < POLICY.max_attempts and batch.ending is None:
+        if due is not None:
             self.expect(result is None, "a result of a call that is to be made again")
             self._next_number[call] = permit.number + 1
-            self._due[call] = self.now + wait
+            self._due[call] = due
         elif batch.id in self._cancelled:
             self.expect(result is None, "a result that nobody waits for")
             self._finished.add(call)
@@ -180,6 +184,22 @@ class World(Generic[F]):
             self.expect((result.index, result.attempts) == (permit.place, permit.number), f"not its result: {result!r}")
             self._finish(call)
         self._forget_if_over(batch)
+
+    def _comes_back(self, permit: Permit, outcome: Outcome, wait: int) -> int | None:
+        """When the call may be made again at the earliest; None: it has its result."""
+        call = (permit.batch.id, permit.place)
+        status = outcome.status if isinstance(outcome, Answer) else 0
+        if status == 200:
+            return None
+        if status == 429:
+            return self.now
+        if status == 401:
+            tried = self._tried.setdefault(call, set())
+            works = any(self.scheduler.keys[index].breaker.calm for index in tried)
+            tried.add(permit.key.index)
+            return None if works or len(tried) >= min(3, len(self.scheduler.keys)) else self.now
+        self._charged[call] += 1
+        return self.now + wait if self._charged[call] < POLICY.max_attempts else None
 
     def _finish(self, call: Place) -> None:
         self.expect(call not in self._finished, "a second result")

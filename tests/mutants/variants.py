@@ -18,6 +18,8 @@ KEYRING: Final = "apiflux_grpc/core/keyring.py"
 QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
+COMEBACK: Final = "apiflux_grpc/core/comeback.py"
+OF_REFUSALS: Final = ("tests/core/test_refusals.py",)
 RETRY: Final = "apiflux_grpc/core/retry.py"
 PUMP: Final = "apiflux_grpc/engine/pump.py"
 DISPATCHER: Final = "apiflux_grpc/core/dispatcher.py"
@@ -349,6 +351,37 @@ VARIANTS: Final = (
         "if False:",
         (*OF_RETRY, *OF_ENGINE),
     ),
+    Variant(
+        "a refusal costs an attempt",
+        COMEBACK,
+        "    again.avoid |= 1 << key.index\n",
+        "    again.avoid |= 1 << key.index\n    again.charged += 1\n",
+        OF_REFUSALS,
+    ),
+    Variant(
+        "all calls come back after a guess",
+        BLOCK,
+        "self._probe is not None and self.until",
+        "False and self.until",
+        OF_REFUSALS,
+    ),
+    Variant(
+        "refusals in flight double the guess", BLOCK, "return taken_at <= self.renewed", "return False", OF_REFUSALS
+    ),
+    Variant(
+        "a rejected call tries a key again",
+        COMEBACK,
+        "            again.avoid |= again.tried\n",
+        "",
+        OF_REFUSALS,
+    ),
+    Variant(
+        "patience ends between two probes",
+        "apiflux_grpc/core/pulse.py",
+        "return now >= end and (refused_at is None or refused_at >= end)",
+        "return now >= end",
+        OF_REFUSALS,
+    ),
     # -- the engine -------------------------------------------------------------------------------
     Variant(
         "a call that was sent is refunded",
@@ -402,7 +435,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "a told wait is forgotten",
-        DISPATCHER,
+        COMEBACK,
         "now + max(wait, told)",
         "now + wait",
         ("tests/core/test_dispatcher.py",),
@@ -410,8 +443,8 @@ VARIANTS: Final = (
     Variant(
         "a 5xx shows that its key works",
         VERDICT,
-        "Verdict(Reason.HTTP_5XX, KeyVerdict.UNSEEN, UpstreamVerdict.FAILS)",
-        "Verdict(Reason.HTTP_5XX, upstream=UpstreamVerdict.FAILS)",
+        "_class_of(status), KeyVerdict.UNSEEN, upstream,",
+        "_class_of(status), KeyVerdict.WORKS, upstream,",
         ("tests/core/test_verdict.py",),
     ),
     Variant(

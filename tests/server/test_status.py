@@ -178,6 +178,15 @@ STOPPED = "the caller stopped before this call"
 # Outcome, reason, attempts, may it have run, code, message.
 RESULTS: list[tuple[Outcome | None, Reason, int, bool, str, str]] = [
     (NOT_SENT, Reason.NOT_SENT, 1, False, "UNAVAILABLE", "connection refused"),
+    (None, Reason.LIMITED, 3, True, "RESOURCE_EXHAUSTED", "limited for longer than the pool's longest_wait"),
+    (
+        Answer(200, NO_HEADERS, b"", 0, fault=Reason.BODY_CUT),
+        Reason.HTTP_5XX,
+        1,
+        True,
+        "DATA_LOSS",
+        "HTTP 200 came, but its body was cut",
+    ),
     (Unknown("cut"), Reason.UNKNOWN, 1, True, "UNKNOWN", "cut"),
     (Unknown("late", Reason.TIMEOUT), Reason.TIMEOUT, 1, True, "DEADLINE_EXCEEDED", "late"),
     (
@@ -210,7 +219,7 @@ def test_the_error_of_a_call(
     outcome: Outcome | None, reason: Reason, attempts: int, may_have_run: bool, code: str, message: str
 ) -> None:
     """A call without a response has the code that a gRPC client would expect, and says whether it may have run."""
-    detail = message if reason is Reason.INVALID_CALL else ""
+    detail = message if reason in (Reason.INVALID_CALL, Reason.LIMITED) and outcome is None else ""
     result = Result(0, outcome, reason, "", attempts, 0, 0, 0, detail, never_ran=not may_have_run)
     status = result_error(result)
     metadata = {"may_have_run": str(may_have_run).lower()}
@@ -224,4 +233,5 @@ def test_the_error_of_a_call(
 def test_every_reason_without_a_response_has_its_row() -> None:
     """The others come with an HTTP answer, which is no error of the call."""
     answered = {reason for reason in Reason if reason.value.startswith("HTTP_")} | {Reason.KEY_REJECTED}
+    answered -= {Reason.HTTP_5XX}  # an example of those whose body was cut
     assert {reason for _, reason, *_ in RESULTS} == set(Reason) - answered
