@@ -220,8 +220,8 @@ async def recovery() -> list[Figure]:
             refused = judge.report().faults.get("429", 0)
             case = f"{at_once} at once"
             found += [
-                Figure("refused arrivals but for the first at once", [max(0, refused - at_once)], target=10, case=case),
+                Figure("refused after the first burst", [max(0, refused - at_once)], target=10, case=case),
                 Figure("answered of 200 calls", [answered], target=REFUSED, better="more", case=case, must=True),
-                Figure("over after the refusals' 6 s and", [seconds - REFUSING], "s", case=case),
+                Figure("over, after the 6 s", [seconds - REFUSING], "s", case=case),
             ]
     return found
