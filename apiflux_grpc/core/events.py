@@ -17,6 +17,7 @@ class KeyBlocked:
     status: int
     why: str
     group: tuple[str, ...] = ()
+    again: bool = False  # no call has succeeded since the last time: it is still the same block
 
 
 @dataclass(frozen=True, slots=True)

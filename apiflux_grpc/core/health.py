@@ -148,7 +148,8 @@ class Health:
         if owner.refused(permit.taken_at, now, wait.length, cause):
             assert owner.block is not None
             group = tuple(one.key.label for one in owner.members) if isinstance(owner, GroupState) else ()
-            self.tell(KeyBlocked(key.key.label, owner.block.until - now, status, cause, group))
+            block = owner.block
+            self.tell(KeyBlocked(key.key.label, block.until - now, status, cause, group, again=block.since < now))
         self._scheduler.judged(owner, now)
         # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
         cut = key.cut(now, permit.taken_at, told)

@@ -556,6 +556,13 @@ VARIANTS: Final = (
         "batch.held_by = held_by",
         OF_HOLDING,
     ),
+    Variant(
+        "every refusal of a block is news",
+        "apiflux_grpc/adapters/observe_logs.py",
+        "level = logging.DEBUG if again else",
+        "level = logging.WARNING if again else",
+        ("tests/adapters/test_observe_logs.py",),
+    ),
     Variant("a debt is capacity that comes back", FORECAST, "debt = max(0, -window.free)", "debt = 0", OF_FORECAST),
     Variant(
         "a pacer in debt lets a burst go at its end",

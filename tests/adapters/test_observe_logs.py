@@ -1,0 +1,30 @@
+"""What operators read of a pool: one line for what begins, with its reason."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from apiflux_grpc.adapters.observe_logs import LogObserver
+from apiflux_grpc.core.model import Key, Limit, Pool
+from apiflux_grpc.core.units import SECOND
+from tests.core.desk import Desk, batch_of
+
+
+def test_a_block_is_one_line_however_long_it_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    """Further refusals are for whoever debugs; after a success the next one is news again."""
+    caplog.set_level(logging.DEBUG, "apiflux.engine")
+    desk = Desk(Pool("pool", (Key("key-0", "secret", (Limit(1, SECOND),)),)))
+    desk.submit(batch_of(2))
+    for answers in (3 * (429,) + (200,), (429,)):
+        for status in answers:
+            desk.now += 60 * SECOND  # longer than any guess
+            (permit,) = desk.assign()
+            desk.answer(permit, status)
+            for event in desk.dispatcher.take_events():
+                LogObserver().tell("pool", event)
+    lines = [record for record in caplog.records if record.getMessage() == "key blocked"]
+    assert [line.levelno for line in lines] == [logging.WARNING, logging.DEBUG, logging.DEBUG, logging.WARNING]
+    fields = {"pool": "pool", "key": "key-0", "seconds": 1.0, "status": 429, "why": "429 with no usable wait"}
+    assert fields.items() <= vars(lines[0]).items()
