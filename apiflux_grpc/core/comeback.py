@@ -32,11 +32,12 @@ MOST_REJECTED: Final = 3  # keys that one call may show to its upstream in vain
 
 
 class Comeback(NamedTuple):
-    """The call comes back as `again` at `at` (ns); None: it has its result, and `detail` says why if it must."""
+    """The call comes back as `again` at `at` (ns), unless `ends` says, in words, why it waits no longer for a limit.
+    None: its attempt was the last, and the outcome is its result."""
 
     again: Again | None
     at: int = 0
-    detail: str = ""
+    ends: str = ""
 
 
 FINAL: Final = Comeback(None)
@@ -83,9 +84,8 @@ def comeback(permit: Permit, verdict: Verdict, told: int, scheduler: Scheduler, 
         return FINAL
     if told:
         again.waited = max(0, again.waited)
-        late = too_late(permit, again, now + told, scheduler.pool.longest_wait, told=True)
-        if late:
-            return Comeback(None, detail=f"the upstream asks to wait until {moment.in_words(now + told)}, {late}")
+        if too_late(permit, again, now + told, scheduler.pool.longest_wait, told=True):
+            return FINAL
     return Comeback(again, now + max(wait, told))
 
 
@@ -106,7 +106,7 @@ def _limited(permit: Permit, scheduler: Scheduler, moment: Moment) -> Comeback:
         until = min(block.until, others)
         late = too_late(permit, again, until, longest, told=block.told)
         if late:
-            return Comeback(None, detail=f"limited until {moment.in_words(until)}, {late}")
+            return Comeback(again, ends=f"limited until {moment.in_words(until)}, {late}")
         if block.is_guess_repeated:
             # It was the probe, and may be the one call that is always refused: with this key others go first.
             return Comeback(again, min(until + 1, others))

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.batch import CUT_SHORT, ENDINGS, REASONS, Again, Batch, Ending
-from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.comeback import Moment, comeback, expires_at, next_of
+from apiflux_grpc.core.batch import REASONS, Again, Batch, Ending
+from apiflux_grpc.core.comeback import Moment, comeback, next_of
 from apiflux_grpc.core.cost import cost_of
+from apiflux_grpc.core.endings import Ended, Endings
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
 from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 
-Ended = list[tuple[Batch, list[Result]]]  # the results of calls that ended while they waited, by batch
-
 
 class Dispatcher:
     """The batches and keys of one pool. `make_pacer` None: nothing is paced, and bucket limits can't be."""
@@ -59,12 +57,12 @@ class Dispatcher:
     def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0) -> None:
         self.pool = pool
         self.scheduler = Scheduler(pool, make_pacer, now)
-        self._open: dict[int, Batch] = {}
+        self._endings = Endings(self.scheduler)
+        self._open = self._endings.open
         self._pulse = Pulse()
         self._patience = Patience(pool.patience)
         self._health = Health(self.scheduler, self._pulse, self._patience)
         self._reads = pool.cost_from is not None or bool(pool.answers)  # fields of answers
-        self.expires_at = FAR  # not before this has a call waited for as long as it may
         self._outlook: Outlook | None = None
         self._draining = False
 
@@ -80,24 +78,24 @@ class Dispatcher:
         self._open[batch.id] = batch
         # Before draining is looked at: a batch that ends at once takes the same way out as every other.
         self.scheduler.add(batch, batch.caller_weight)
-        return self._end_unsent(batch, Reason.DRAINING, now) if self._draining else []
+        return self._endings.end_unsent(batch, Reason.DRAINING, now) if self._draining else []
 
     def feed(self, batch: Batch, calls: Sequence[FedCall], wrong: Sequence[tuple[int, str]], now: int) -> list[Result]:
         """More calls of a batch that is fed; and (index, what is wrong) of those that can't be made."""
         if batch.ending is Ending.CANCELLED:  # its stream is gone: messages may still have crossed the cancel
             return []
-        results = [self._refuse(batch, index, Reason.INVALID_CALL, now, detail) for index, detail in wrong]
+        results = [self._endings.refuse(batch, index, Reason.INVALID_CALL, now, detail) for index, detail in wrong]
         if batch.ending is None:
             batch.feed(calls, now)
             self.scheduler.grow(batch, len(calls))
         else:
-            results += [self._refuse(batch, fed.ordinal, REASONS[batch.ending], now) for fed in calls]
+            results += [self._endings.refuse(batch, fed.ordinal, REASONS[batch.ending], now) for fed in calls]
         return results
 
     def end(self, batch: Batch) -> None:
         """No more calls come."""
         batch.closed = True
-        self._forget_if_finished(batch)
+        self._endings.forget_if_finished(batch)
 
     def room(self, batch: Batch) -> None:
         """Its reader has room again: `batch.reach` has grown. A batch that is over is ignored."""
@@ -106,7 +104,7 @@ class Dispatcher:
 
     def stop(self, batch: Batch, now: int) -> list[Result]:
         """The caller has had enough: what waits ends as STOPPED, what is in flight goes on, no more calls come."""
-        results = self._end_unsent(batch, Reason.STOPPED, now)
+        results = self._endings.end_unsent(batch, Reason.STOPPED, now)
         self.end(batch)
         return results
 
@@ -114,12 +112,12 @@ class Dispatcher:
         """Nobody waits for it: unsent calls are dropped, what is in flight is the driver's to stop."""
         batch.ending = Ending.CANCELLED
         self.scheduler.drop(batch)
-        self._forget_if_finished(batch)
+        self._endings.forget_if_finished(batch)
 
     def drain(self, now: int) -> Ended:
         """From now on what was never sent ends as DRAINING; what is in flight goes on."""
         self._draining = True  # what comes from now on ends in the same way, in `submit`
-        return [(batch, self._end_unsent(batch, Reason.DRAINING, now)) for batch in list(self._open.values())]
+        return [(batch, self._endings.end_unsent(batch, Reason.DRAINING, now)) for batch in list(self._open.values())]
 
     def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
         """Other limits for the key at this place from now on; what it has spent stays spent."""
@@ -131,6 +129,11 @@ class Dispatcher:
     def assign(self, now: int, most: int) -> tuple[list[Permit], int | None]:
         """Up to `most` permits for now, and when to ask again; None: not before something else happens."""
         return self.scheduler.assign(now, most)
+
+    @property
+    def expires_at(self) -> int:
+        """Not before this has a call waited for as long as the pool lets it; FAR: none waits so."""
+        return self._endings.expires_at
 
     @property
     def wake_at(self) -> int | None:
@@ -162,29 +165,29 @@ class Dispatcher:
         # same is as good as any for its key.
         if batch.ending is Ending.CANCELLED and not isinstance(outcome, Answer):
             self._health.says_nothing(permit, now)
-            self._forget_if_finished(batch)
+            self._endings.forget_if_finished(batch)
             return None
         verdict, told = self._health.judge(permit, outcome, fields, now, wall_now)
         if batch.ending is Ending.CANCELLED:
-            self._forget_if_finished(batch)
+            self._endings.forget_if_finished(batch)
             return None
-        failure, detail = verdict.failure, ""
+        failure = verdict.failure
         # A batch that was stopped, drained or given up lets what is in flight finish, and tries nothing again.
         if failure is not None and batch.ending is None:
             back = comeback(permit, verdict, told, self.scheduler, Moment(now, wall_now, draw))
             if back.again is not None:
+                if back.ends:
+                    return self._endings.limited(batch, back.again, now, back.ends)
                 self._retry(batch, back.again, back.at)
                 return None
-            detail = back.detail
         index = batch.take_off(permit.place)
-        return self._result(
-            batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now, detail)
+        return self._endings.result(
+            batch, Result(index, outcome, failure, label, permit.number, permit.queue_time, latency, now)
         )
 
     def _retry(self, batch: Batch, again: Again, at: int) -> None:
         self.scheduler.retry(batch, again, at)
-        if again.waited >= 0:
-            self.expires_at = min(self.expires_at, expires_at(again, self.pool.longest_wait))
+        self._endings.waits(again)
 
     def _account(self, permit: Permit, outcome: Outcome, fields: AnswerFields | None, now: int) -> None:
         """What the attempt took of its key's budget."""
@@ -211,14 +214,12 @@ class Dispatcher:
 
     def tick(self, now: int) -> Ended:
         """What is due about once a second: ETAs, what holds calls back, and the end of patience."""
-        ended: Ended = []
-        if now >= self.expires_at:
-            ended = self._expire(now)
+        ended = self._endings.expire(now)
         if self._patience.is_over(not self._open or self.scheduler.usable(), now, self.scheduler.guessed_at):
             if self.scheduler.waiting:
                 self._health.tell(NothingUsable(self.scheduler.waiting, self._health.why_unusable))
             batches = list(self._open.values())
-            ended += [(batch, self._end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
+            ended += [(batch, self._endings.end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
         if self._open:
             outlook = self._look_ahead(now)
             work = work_before(self._open.values())
@@ -228,66 +229,6 @@ class Dispatcher:
                 # What is all in flight has its results when those have theirs: as one call more.
                 batch.eta = self._eta(outlook, work.get(id, 1), now)
         return ended
-
-    def _expire(self, now: int) -> Ended:
-        """End the calls that have waited for as long as the pool lets them; their batches go on."""
-        longest = self.pool.longest_wait
-        self.expires_at = FAR
-        ended: Ended = []
-        for batch in list(self._open.values()):
-            over = self.scheduler.take_back(batch, lambda one: one.waited >= 0 and expires_at(one, longest) <= now)
-            results = [self._result(batch, self._unsent(batch, again, Reason.LIMITED, now)) for again in over]
-            if results:
-                ended.append((batch, results))
-            left = [expires_at(one, longest) for one in self.scheduler.waiting_again(batch) if one.waited >= 0]
-            self.expires_at = min(self.expires_at, *left) if left else self.expires_at
-        return ended
-
-    def _unsent(self, batch: Batch, again: Again, reason: Reason, now: int) -> Result:
-        """The result of a call that waits to be attempted again, and isn't."""
-        made = again.number - 1
-        # One that isn't idempotent waits for a retry only if it certainly was not executed.
-        never_ran = not made or not batch.call_at(again.place).idempotent
-        index = batch.take_off(again.place)
-        detail = "limited for longer than the pool's longest_wait" if reason is Reason.LIMITED else ""
-        return Result(index, None, reason, again.label, made, again.queue_time, 0, now, detail, never_ran)
-
-    def _end_unsent(self, batch: Batch, reason: Reason, now: int) -> list[Result]:
-        """Results for all that waits: retries first, then what was never attempted."""
-        if batch.ending is not None:
-            return []
-        batch.ending = ENDINGS[reason]
-        if reason is Reason.DRAINING:
-            batch.closed = True  # whoever feeds it hears of the end
-        waiting, unstarted = self.scheduler.drop(batch)
-        results = [self._unsent(batch, again, reason, now) for again in waiting]
-        for place in unstarted:
-            queued = now - batch.came_at(place)
-            results.append(Result(batch.take_off(place), None, reason, "", 0, queued, 0, now, never_ran=True))
-        results = [self._result(batch, result) for result in results]
-        self._forget_if_finished(batch)  # it may have waited for nothing
-        return results
-
-    def _result(self, batch: Batch, result: Result) -> Result:
-        """The one place where a call that took part gets its result."""
-        batch.tally.ended(result, cut_short=result.failure in CUT_SHORT)
-        batch.done += 1
-        self._forget_if_finished(batch)
-        return result
-
-    def _refuse(self, batch: Batch, index: int, reason: Reason, now: int, detail: str = "") -> Result:
-        """The result of a call that never took part."""
-        result = Result(index, None, reason, "", 0, 0, 0, now, detail, never_ran=True)
-        batch.tally.ended(result, cut_short=reason in CUT_SHORT)
-        batch.rejected += 1
-        return result
-
-    def _forget_if_finished(self, batch: Batch) -> None:
-        # In this order: most of the time the batch isn't finished, and that is cheaper to see.
-        if batch.finished and self._open.pop(batch.id, None) is not None:
-            batch.tally.total = batch.total + batch.rejected
-            self.scheduler.over(batch)
-            batch.let_go()  # the fair queue drops it when it comes up, which may be long after
 
     # -- what it knows --------------------------------------------------------------------------
 

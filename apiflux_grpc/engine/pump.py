@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from apiflux_grpc.core.batch import FedCall
-    from apiflux_grpc.core.dispatcher import Dispatcher, Ended
+    from apiflux_grpc.core.dispatcher import Dispatcher
+    from apiflux_grpc.core.endings import Ended
     from apiflux_grpc.core.info import PoolSnapshot
     from apiflux_grpc.core.outcome import Outcome, Result
     from apiflux_grpc.core.permit import Permit

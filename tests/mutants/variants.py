@@ -18,6 +18,7 @@ KEYRING: Final = "apiflux_grpc/core/keyring.py"
 QUEUE: Final = "apiflux_grpc/core/fairqueue.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
+ENDINGS: Final = "apiflux_grpc/core/endings.py"
 COMEBACK: Final = "apiflux_grpc/core/comeback.py"
 OF_REFUSALS: Final = ("tests/core/test_refusals.py",)
 RETRY: Final = "apiflux_grpc/core/retry.py"
@@ -407,7 +408,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "a retry that may have run says that it never did",
-        DISPATCHER,
+        ENDINGS,
         "never_ran = not made or not batch.call_at(again.place).idempotent",
         "never_ran = True",
         ("tests/core/test_dispatcher.py",),
@@ -421,7 +422,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "a batch that is over keeps its request",
-        DISPATCHER,
+        ENDINGS,
         "            batch.let_go()",
         "            # batch.let_go()",
         ("tests/core/test_dispatcher.py",),
@@ -588,7 +589,7 @@ VARIANTS: Final = (
     Variant(
         "a stopped stream goes on with what waits",
         DISPATCHER,
-        "results = self._end_unsent(batch, Reason.STOPPED, now)",
+        "results = self._endings.end_unsent(batch, Reason.STOPPED, now)",
         "results: list[Result] = []",
         OF_STREAM,
     ),
