@@ -132,6 +132,16 @@ class Owner:
         self.block, self._passed_at = None, permit.taken_at
         return True
 
+    def over(self, part: Part, *, answered: bool) -> bool:
+        """A call has ended. True: by what the upstream told, another had to wait for it."""
+        told = self.budget.told
+        return told is not None and part.mark is not None and told.ended(part.mark, answered=answered)
+
+    def is_changed(self, change: int, now: int) -> bool:
+        """Whether others, who take so much more of its limits now, or less, change when it can be used."""
+        had_none = change < 0 and self.budget.rank(now)[1] <= -change
+        return had_none or (self.budget.told is not None and self.budget.told.next_end() < self.wake)
+
     @property
     def guessed_at(self) -> int | None:
         """When it was last refused, if nobody knows until when; None: it is open, or the upstream said so."""

@@ -122,6 +122,10 @@ class Bucket:
             most = self.limit.depth + self.limit.max / self.limit.per * MOST_DEBT
             self._remake(self._factor, min(most, self._pacer.level(now) + more), now)
 
+    def raise_level(self, amount: float, now: int) -> None:
+        """Others took so much of it."""
+        self._remake(self._factor, self._pacer.level(now) + amount, now)
+
     def cut(self, now: int, taken_at: int) -> bool:
         """As Window.cut."""
         self.recover_at = now + self.limit.per

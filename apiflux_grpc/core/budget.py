@@ -27,9 +27,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, paced, shape
-from apiflux_grpc.core.ceilings import Ceilings
 from apiflux_grpc.core.flight import UNCOUNTED, Flight
 from apiflux_grpc.core.model import Counts, Kind
+from apiflux_grpc.core.told import Told
 from apiflux_grpc.core.window import GROUPS, Window
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.bucket import Pacer, PacerFactory
     from apiflux_grpc.core.flight import Part
     from apiflux_grpc.core.model import Limit
+    from apiflux_grpc.core.told import Mark
 
 
 class Budget:
@@ -49,20 +50,20 @@ class Budget:
 
     __slots__ = (
         "_cost_pacers",
-        "_flights",
         "_make_pacer",
-        "_most_cost",
         "_pacers",
         "_span",
-        "_unsent",
-        "_unsent_cost",
         "buckets",
         "by_cost",
-        "ceilings",
         "cost_windows",
+        "flights",
         "jitter",
         "kept",
         "limits",
+        "most_cost",
+        "told",
+        "unsent",
+        "unsent_cost",
         "windows",
     )
 
@@ -77,13 +78,13 @@ class Budget:
         self._cost_pacers = self._paced(Counts.COST)
         # Above this a call never fits; and a pacer that is asked for more than its burst raises.
         costs = [largest(limit, jitter) for limit in self.limits if limit.counts is Counts.COST]
-        self._most_cost = min(costs, default=1 << 64)
+        self.most_cost = min(costs, default=1 << 64)
         self.by_cost = bool(costs)
         # Oldest first, each of calls that went out within `_span`: the logs can't be more exact than their groups.
-        self._flights: deque[Flight] = deque()
-        self._unsent = 0  # taken, and neither sent nor given back
-        self._unsent_cost = 0
-        self.ceilings = Ceilings()
+        self.flights: deque[Flight] = deque()
+        self.unsent = 0  # taken, and neither sent nor given back
+        self.unsent_cost = 0
+        self.told: Told | None = None  # from the first word of the upstream's on its limits on
         everything = (*self.windows, *self.cost_windows)
         self._span = min((window.per for window in everything), default=0) // GROUPS
         # How long after its instant a slot comes back in the shortest window.
@@ -111,7 +112,7 @@ class Budget:
         FAR if a window is full (`next_change` tells when to ask again), else the instant at which the pacers or
         the upstream's own word may allow it.
         """
-        if cost > self._most_cost:
+        if cost > self.most_cost:
             return FAR
         # Windows before pacers: a full window is the common case, and only comparing two numbers tells it.
         for window in self.windows:
@@ -130,8 +131,8 @@ class Budget:
             ready = pacer.ready_at(cost, now)
             if ready > now and ready > wait:
                 wait = ready
-        if self.ceilings:
-            wait = max(wait, self.ceilings.wait(cost, now))
+        if self.told is not None:
+            wait = max(wait, self.told.wait(cost, now))
         return wait
 
     def try_take(self, cost: int, now: int) -> int:
@@ -152,10 +153,8 @@ class Budget:
             pacer.take(1)
         for pacer in self._cost_pacers:
             pacer.take(cost)
-        self._unsent += 1
-        self._unsent_cost += cost
-        if self.ceilings:
-            self.ceilings.take(cost)
+        self.unsent += 1
+        self.unsent_cost += cost
 
     def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
         """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
@@ -166,8 +165,8 @@ class Budget:
         if taken_at is not None:
             for bucket in self.buckets:
                 bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now, taken_at)
-        self._unsent -= 1
-        self._unsent_cost -= cost
+        self.unsent -= 1
+        self.unsent_cost -= cost
         for window in self.windows:
             window.used -= 1
         for window in self.cost_windows:
@@ -175,9 +174,9 @@ class Budget:
 
     def sent(self, part: Part, at: int) -> int:
         """The call's bytes went out at `at`. Returns when its slot ends if no answer comes."""
-        flights = self._flights
-        self._unsent -= 1
-        self._unsent_cost -= part.cost
+        flights = self.flights
+        self.unsent -= 1
+        self.unsent_cost -= part.cost
         if not self.kept:  # buckets alone: their pacers counted it at the permit
             part.flight = UNCOUNTED
             return FAR
@@ -199,7 +198,7 @@ class Budget:
 
         Returns when some window next frees something.
         """
-        flights = self._flights
+        flights = self.flights
         if flights and flights[0].last + self.jitter <= at:
             self._land(at)  # instants join the logs in their order, or slots would come back later than they must
         # J may have passed before the answer came: then its slot is in the logs already, with an end of its own.
@@ -238,16 +237,18 @@ class Budget:
     def advance(self, now: int) -> None:
         """Move flights whose J has passed into the logs, then take back what has ended."""
         self._land(now)
-        for window in self.windows:
-            window.expire(now)
-        for window in self.cost_windows:
-            window.expire(now)
+        if self.told is not None:
+            self.told.expire(now)
+        else:
+            for window in self.windows:
+                window.expire(now)
+            for window in self.cost_windows:
+                window.expire(now)
         for bucket in self.buckets:
             bucket.recover(now)
-        self.ceilings.expire(now)
 
     def _land(self, now: int) -> None:
-        flights = self._flights
+        flights = self.flights
         while flights and flights[0].last + self.jitter <= now:
             # However late an answer comes now, the calls have arrived by last + J: that is what J promises.
             flight = flights.popleft()
@@ -263,7 +264,7 @@ class Budget:
 
     def next_change(self) -> int:
         """The next instant at which something comes back by itself; FAR: nothing is on its way."""
-        first = self.ceilings.next_end()
+        first = FAR if self.told is None else self.told.next_end()
         for window in (*self.windows, *self.cost_windows):
             end = window.next_end
             if end is not None and end < first:
@@ -271,21 +272,41 @@ class Budget:
         for bucket in self.buckets:
             first = min(first, bucket.recover_at)
         # An empty flight (all answered) brings nothing; of the others the oldest lands first.
-        for flight in self._flights:
+        for flight in self.flights:
             if flight.calls:
                 return min(first, flight.last + self.jitter + self.kept)
         return first
 
     # -- what the upstream says ---------------------------------------------------------------
 
+    def listen(self, now: int) -> Told:
+        """What was told of its limits, kept from now on."""
+        if self.told is None:
+            self.told = Told(self._kept(), self.jitter, now)
+        return self.told
+
+    def mark(self, cost: int) -> Mark | None:
+        """Of the call of this cost that was just taken; None: the upstream tells nothing."""
+        if self.told is None:
+            return None
+        flying = self.unsent + sum([flight.calls for flight in self.flights])
+        flying_cost = self.unsent_cost + sum([flight.cost for flight in self.flights]) if self.by_cost else 0
+        return self.told.mark(cost, flying, flying_cost)
+
+    def _kept(self) -> list[tuple[Limit, Window | Bucket]]:
+        return [*self._windows(), *((bucket.limit, bucket) for bucket in self.buckets)]
+
+    def _windows(self) -> list[tuple[Limit, Window]]:
+        pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
+        return [*pairs, *zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)]
+
     def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
         """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
 
         That which `counts` and `per` name, else the tightest. Returns it, or None if nothing was cut (anew).
         """
-        pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
-        pairs += zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)
-        rows = [(window.free / window.max, place, limit, window) for place, (limit, window) in enumerate(pairs)]
+        pairs = enumerate(self._windows())
+        rows = [(window.free / window.max, place, limit, window) for place, (limit, window) in pairs]
         chosen: list[tuple[float, int, Limit, Window | Bucket]] = [*rows]
         chosen += [(bucket.headroom(now), len(rows), bucket.limit, bucket) for bucket in self.buckets]
         # The refusal names the limit if a hint says that nothing is left of it.
@@ -323,65 +344,13 @@ class Budget:
             share = max(0.0, min(bucket.headroom(now) for bucket in self.buckets))
         return share, calls
 
-    def room_at(self, cost: int, now: int) -> int:
-        """When a call of `cost` fits if nothing else is taken; FAR: never, with these limits."""
-        if cost > self._most_cost:
-            return FAR
-        latest = now
-        for counts, windows, pacers in self._kinds:
-            amount = 1 if counts is Counts.CALLS else cost
-            for window in windows:
-                latest = max(latest, self._window_room_at(window, counts, amount, now))
-            for pacer in pacers:
-                latest = max(latest, pacer.ready_at(amount, now))
-        return latest
-
     @property
-    def _kinds(self) -> tuple[tuple[Counts, tuple[Window, ...], tuple[Pacer, ...]], ...]:
+    def kinds(self) -> tuple[tuple[Counts, tuple[Window, ...], tuple[Pacer, ...]], ...]:
+        """Windows and pacers, by what they count."""
         return (
             (Counts.CALLS, self.windows, self._pacers),
             (Counts.COST, self.cost_windows, self._cost_pacers),
         )
-
-    def _window_room_at(self, window: Window, counts: Counts, amount: int, now: int) -> int:
-        if amount > window.nominal:
-            return FAR
-        if amount > window.max:  # it was cut: it fits when enough of the cut has come back
-            return window.back_at(amount)
-        # In the order in which slots come back: the logs, then the flights, then what isn't sent yet.
-        missing = amount - window.free
-        if missing <= 0:
-            return now
-        for end, back in window.ends():
-            missing -= back
-            if missing <= 0:
-                return end
-        for flight in self._flights:
-            missing -= flight.calls if counts is Counts.CALLS else flight.cost
-            if missing <= 0:
-                return flight.last + self.jitter + window.kept
-        return now + self.jitter + window.kept  # not sent yet
-
-    def spare_at(self, at: int, cost: int, now: int) -> tuple[int, int]:
-        """(calls, cost) that may be taken from now on and still leave room for a call of `cost` at `at`."""
-        spare = {Counts.CALLS: FAR, Counts.COST: FAR}
-        for counts, windows, pacers in self._kinds:
-            amount = 1 if counts is Counts.CALLS else cost
-            for window in windows:
-                if window.max < amount and now + self.jitter + window.kept <= at:
-                    continue  # it was cut: what goes out now has come back before enough of it has
-                free = max(window.max, amount) - window.used + sum(back for end, back in window.ends() if end <= at)
-                for flight in self._flights:
-                    if flight.last + self.jitter + window.kept <= at:
-                        free += flight.calls if counts is Counts.CALLS else flight.cost
-                if now + self.jitter + window.kept <= at:
-                    free += self._unsent if counts is Counts.CALLS else self._unsent_cost
-                spare[counts] = min(spare[counts], max(0, free - amount))
-            for limit, pacer in self._shaped(counts, pacers):
-                burst, rate = self._shape(limit)
-                left = burst - amount - pacer.level(now) + rate * (at - now)  # what is taken now leaks until then
-                spare[counts] = min(spare[counts], max(0, int(left)))
-        return spare[Counts.CALLS], spare[Counts.COST]
 
     def changed(self, limits: Sequence[Limit], now: int) -> Budget:
         """The budget after a change of limits: what was spent stays spent, and what can't be known counts as spent.
@@ -391,38 +360,40 @@ class Budget:
         self.advance(now)
         new = Budget(limits, self.jitter, self._make_pacer)
         # What is on its way will be told to the new budget: its permits know their flights, not their windows.
-        new._unsent, new._unsent_cost = self._unsent, self._unsent_cost
-        new.ceilings = self.ceilings
-        flying = sum(flight.calls for flight in self._flights)
-        flying_cost = sum(flight.cost for flight in self._flights)
-        new._flights = self._flights
+        new.unsent, new.unsent_cost = self.unsent, self.unsent_cost
+        flying = sum(flight.calls for flight in self.flights)
+        flying_cost = sum(flight.cost for flight in self.flights)
+        new.flights = self.flights
         for bucket in new.buckets:
             bucket.since = now  # it gives nothing back for calls that it never counted
-        new.windows = self._heirs(new, Counts.CALLS, self.windows, self._unsent + flying, now)
-        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self._unsent_cost + flying_cost, now)
+        new.windows = self._heirs(new, Counts.CALLS, self.windows, self.unsent + flying, now)
+        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unsent_cost + flying_cost, now)
+        if self.told is not None:
+            new.told = self.told
+            new.told.follow(new._kept(), self.jitter, now)
         for counts, pacers, ours in (
             (Counts.CALLS, new._pacers, self._pacers),
             (Counts.COST, new._cost_pacers, self._cost_pacers),
         ):
-            known = [(self._shape(limit)[1], pacer.level(now)) for limit, pacer in self._shaped(counts, ours)]
-            for limit, pacer in new._shaped(counts, pacers):
+            known = [(self.shape_of(limit)[1], pacer.level(now)) for limit, pacer in self.shaped(counts, ours)]
+            for limit, pacer in new.shaped(counts, pacers):
                 if not known:
                     pacer.fill(limit.depth, now)  # nobody knows what was sent before
                     continue
                 # A slower one shows at least as much; if all were faster, the fullest must do.
-                rate = new._shape(limit)[1]
+                rate = new.shape_of(limit)[1]
                 slower = [level for its_rate, level in known if its_rate <= rate]
                 level = min(slower, default=max(level for _, level in known))
                 # Behind a window a pacer only shapes bursts: full is enough.
                 pacer.fill(min(level, limit.depth) if limit.kind is Kind.WINDOW else level, now)
         return new
 
-    def _shaped(self, counts: Counts, pacers: tuple[Pacer, ...]) -> list[tuple[Limit, Pacer]]:
+    def shaped(self, counts: Counts, pacers: tuple[Pacer, ...]) -> list[tuple[Limit, Pacer]]:
         """The limits of this kind with their pacers."""
         limits = self._of(counts, Kind.WINDOW) + self._of(counts, Kind.BUCKET)
         return list(zip(limits, pacers, strict=bool(pacers)))
 
-    def _shape(self, limit: Limit) -> tuple[float, float]:
+    def shape_of(self, limit: Limit) -> tuple[float, float]:
         """(burst, rate) of a limit's pacer."""
         if limit.kind is Kind.WINDOW:
             return limit.depth, limit.max / limit.per * PACER_MARGIN

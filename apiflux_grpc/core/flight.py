@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from apiflux_grpc.core.told import Mark
     from apiflux_grpc.core.window import Window
 
 
@@ -18,6 +19,7 @@ class Part(Protocol):
     cost: int
     taken_at: int
     flight: Flight | None
+    mark: Mark | None
 
 
 class Flight:

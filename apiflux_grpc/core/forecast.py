@@ -157,7 +157,7 @@ class Forecast:
         ready = [key.usable_at(self.now), self._upstream_at]
         if self._at_best:
             ready = [at for at in ready if at < FAR]
-        return max(self.now, key.budget.ceilings.wait(1, self.now), *ready)
+        return max([self.now, *ready])
 
     def permits_by(self, at: int, cost: float = 1.0) -> float:
         """How many calls of `cost` can have got their permit until `at`."""
@@ -329,7 +329,7 @@ def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latenc
     for _, window in owners:
         own = window.ends()
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.
-        pending = window.used - sum(amount for _, amount in own)
+        pending = window.used - window.others - sum(amount for _, amount in own)
         if pending > 0:
             own.append((now + jitter + window.kept, pending))
         debt = max(0, -window.free)

@@ -18,6 +18,7 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
+from apiflux_grpc.core.hearing import hear
 from apiflux_grpc.core.held import limited
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
@@ -105,13 +106,18 @@ class Health:
             else:
                 self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
+        is_limited, explained = verdict.means is Means.LIMITED, False
+        if told or is_limited or key.budget.told is not None:
+            heard = hear(permit, told, min(outcome.answered_at, now), now, limited=is_limited)
+            explained = heard.explained
+            for owner, change in heard.changed:
+                if owner.is_changed(change, now):
+                    self._scheduler.judged(owner, now)
         wait = NO_WAIT
         if verdict.means in (Means.LIMITED, Means.AGAIN):
             wait = self._wait(key, outcome, verdict, fields, wall_now)
-        if verdict.means is Means.LIMITED:
-            self._limited(permit, outcome.status, wait, told, now)
-        if told and not (verdict.means is Means.LIMITED and wait.length):  # explicit waits go before hints
-            key.hear(told, now)
+        if is_limited:
+            self._limited(permit, outcome.status, wait, told, now, explained=explained)
         return verdict, wait.length or 0
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
@@ -139,7 +145,9 @@ class Health:
         """The attempt ended by our own doing: it was cancelled, or kept back."""
         self._tell_breakers(permit, KEPT_BACK, now)
 
-    def _limited(self, permit: Permit, status: int, wait: Wait, told: Sequence[Hint], now: int) -> None:
+    def _limited(
+        self, permit: Permit, status: int, wait: Wait, told: Sequence[Hint], now: int, *, explained: bool
+    ) -> None:
         key = permit.key
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
@@ -151,7 +159,9 @@ class Health:
             block = owner.block
             self.tell(KeyBlocked(key.key.label, block.until - now, status, cause, group, again=block.since < now))
         self._scheduler.judged(owner, now)
-        # Every limit was kept by our count, and yet it was refused: the limit is lower, or others use the key.
+        if explained:  # others took what it would have needed, and that is counted now
+            return
+        # Every limit was kept by our count, and yet it was refused: the limit is lower than we know.
         cut = key.cut(now, permit.taken_at, told)
         if cut is not None:
             self._pulse.cuts += 1

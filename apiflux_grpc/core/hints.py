@@ -7,7 +7,7 @@ sends, and the work is bounded: a value longer than a limit's header can be isn'
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,7 +25,7 @@ LONGEST_VALUE: Final = 1024  # characters of one header
 MOST_ITEMS: Final = 32  # in one header
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hint:
     """What the upstream says is left of one limit of the key that made the call.
 
@@ -38,6 +38,7 @@ class Hint:
     max: int | None
     per: int | None
     counts: Counts | None
+    name: str = field(default="", compare=False)  # of its header, or of its policy: a newer word replaces it
 
     def means(self, limit: Limit) -> bool:
         """Whether this may be the limit, by all that the hint tells."""
@@ -184,13 +185,13 @@ class _Reader:
             remaining = self._number(parameters.get("r"))
             reset = self._number(parameters["t"]) if "t" in parameters else None
             if remaining is not None:
-                self.hints.append(Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts))
+                self.hints.append(Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts, name))
         if dictionary:
             values = [self._number(dictionary[key]) if key in dictionary else None for key in _FIELDS]
             limit, remaining, reset = values
             if remaining is not None:
                 per = None if limit is None else self._windows.get(limit)
-                self.hints.append(Hint(remaining, _capped(reset), limit, per, None))
+                self.hints.append(Hint(remaining, _capped(reset), limit, per, None, "ratelimit"))
 
     def read_group(self, place: _Place, limit: str | None, remaining: str | None, reset: str | None) -> None:
         """Limit, remaining and reset of one limit, each a header of its own.
@@ -212,7 +213,7 @@ class _Reader:
             per = place.per
             if per is None and top is not None:
                 per = windows.get(top)
-            self.hints.append(Hint(amount, end, top, per, place.counts))
+            self.hints.append(Hint(amount, end, top, per, place.counts, f"{place.group}{index or ''}"))
 
     def _beside(self, left: Sequence[int | None], others: Sequence[int | None], index: int) -> int | None:
         """The value that belongs to left[index]; None: there is none, or it can't be told which."""

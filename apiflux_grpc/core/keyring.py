@@ -156,10 +156,14 @@ class Keyring:
     def paid(self, permit: Permit, seat: Seat, now: int) -> None:
         """The seat that `find` named has paid for this permit."""
         key, cost = seat.key, permit.cost
+        if key.budget.told is not None:
+            permit.mark = key.budget.mark(cost)
         if seat.others:
             for other in seat.others:
                 other.budget.take(cost)
             permit.shares = tuple(Share(other, cost, now) for other in seat.others)
+            for share in permit.shares:
+                share.mark = share.owner.budget.mark(cost)
         key.in_flight += 1
         key.cost_in_flight += cost
         key.attempts += 1
@@ -207,6 +211,11 @@ class Keyring:
         key = permit.key
         key.in_flight -= 1
         key.cost_in_flight -= permit.cost
+        if permit.mark is not None:
+            key.over(permit, answered=answered_at is not None)
+        for share in permit.shares:
+            if share.mark is not None and share.owner.over(share, answered=answered_at is not None):
+                self._relist_members(share.owner, now)
         if permit.flight is None:
             key.budget.give_back(permit.cost, now, permit.taken_at)
             for share in permit.shares:

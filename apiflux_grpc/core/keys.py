@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.block import LONGEST_GUESS, Owner
+from apiflux_grpc.core.block import Owner
 from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.room import room_at
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.model import Key, Limit
+    from apiflux_grpc.core.told import Mark
 
 # A key that the upstream rejects (401, 403): after so many in a row, lest one caller's forbidden path take it from
 # all, tried again after 10 s, doubling up to 10 minutes.
@@ -57,13 +58,14 @@ class GroupState(Owner):
 class Share:
     """What one permit takes of a budget beside its key's own."""
 
-    __slots__ = ("cost", "flight", "owner", "taken_at")
+    __slots__ = ("cost", "flight", "mark", "owner", "taken_at")
 
     def __init__(self, owner: GroupState, cost: int, taken_at: int) -> None:
         self.owner = owner
         self.cost = cost
         self.taken_at = taken_at
         self.flight: Flight | None = None
+        self.mark: Mark | None = None
 
 
 class Seat:
@@ -100,9 +102,9 @@ class Seat:
 
     def fits_at(self, cost: int, now: int) -> int:
         """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
-        at = max(self.usable_at(now), self.key.budget.room_at(cost, now))
+        at = max(self.usable_at(now), room_at(self.key.budget, cost, now))
         for other in self.others:
-            at = max(at, other.budget.room_at(cost, now))
+            at = max(at, room_at(other.budget, cost, now))
         return at
 
     def __repr__(self) -> str:
@@ -153,8 +155,11 @@ class KeyState(Owner):
         return self.seats[0].rank(now)
 
     def usable_at(self, now: int) -> int:
-        """`now`, or when a block, its group's too, or its breaker lets it be used; FAR: not before a probe ends."""
+        """`now`, or when a block, its group's too, its breaker, or what the upstream says is left lets it be used; FAR:
+        not before a probe ends."""
         at = max(now, self.breaker.ready_at(now))
+        if self.budget.told is not None:
+            at = max(at, self.budget.told.held_until(now))
         if self.block is not None:
             at = max(at, self.block.ready_at(now))
         if self.group is not None and self.group.block is not None:
@@ -186,24 +191,6 @@ class KeyState(Owner):
             owner = self.group.budget
         spent = next(((hint.counts, hint.per) for hint in told if not hint.remaining), (None, None))
         return owner.cut(now, taken_at, *spent)
-
-    def hear(self, told: Sequence[Hint], now: int) -> None:
-        """What is left of its limits, less what is on its way, is the most that may still go until they reset."""
-        for hint in told:
-            counts = hint.counts or self._meant(hint)
-            flying = self.in_flight if counts is Counts.CALLS else self.cost_in_flight
-            periods = [limit.per for limit in self.budget.limits if limit.counts is counts]
-            lasts = hint.reset_in if hint.reset_in is not None else hint.per or min(periods, default=LONGEST_GUESS)
-            self.budget.ceilings.tighten(counts, max(0, hint.remaining - flying), now + lasts)
-
-    def _meant(self, hint: Hint) -> Counts:
-        """What a hint that doesn't say so counts: as the limit that it means, else the only kind that the key has."""
-        limits = self.budget.limits
-        for limit in limits:
-            if hint.max == limit.max and hint.per in (None, limit.per):
-                return limit.counts
-        kinds = {limit.counts for limit in limits}
-        return kinds.pop() if len(kinds) == 1 else Counts.CALLS
 
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.batch import Again, Batch
     from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.keys import KeyState, Share
+    from apiflux_grpc.core.told import Mark
 
 
 class Permit:
@@ -24,6 +25,7 @@ class Permit:
         "flight",
         "key",
         "key_era",
+        "mark",
         "number",
         "path_class",
         "place",
@@ -49,6 +51,7 @@ class Permit:
         self.sent_at = -1  # -1: not yet
         self.key_era = 0  # of the key's breaker, and of the pool's
         self.pool_era = 0
+        self.mark: Mark | None = None  # its place among the calls of its key, once the upstream has told of a limit
         self.path_class = 0
         self.shares: tuple[Share, ...] = ()  # what it takes of budgets beside its key's own
 

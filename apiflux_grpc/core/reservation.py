@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.room import spare_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,4 +74,4 @@ def reserve(turn: Turn, seats: Sequence[Seat], now: int) -> Reservation | None:
 
 def _reservation(turn: Turn, cost: int, seat: Seat, at: int, now: int) -> Reservation:
     owners: tuple[KeyState | GroupState, ...] = (seat.key, *seat.others)
-    return Reservation(turn, cost, seat, at, {owner: [*owner.budget.spare_at(at, cost, now)] for owner in owners})
+    return Reservation(turn, cost, seat, at, {owner: [*spare_at(owner.budget, at, cost, now)] for owner in owners})

@@ -29,7 +29,7 @@ DRIFT: Final = 10_000  # clocks' rates differ by up to 1 in DRIFT; each window i
 class Window:
     """At most `max` in any window of `per` ns."""
 
-    __slots__ = ("_log", "cut_at", "kept", "max", "nominal", "per", "recover_at", "since", "span", "used")
+    __slots__ = ("_log", "cut_at", "kept", "max", "nominal", "others", "per", "recover_at", "since", "span", "used")
 
     def __init__(self, max: int, per: int) -> None:
         self.max = max
@@ -39,7 +39,8 @@ class Window:
         self.per = per
         self.kept = per + per // DRIFT + 1
         self.span = per // GROUPS
-        self.used = 0  # taken and not yet come back
+        self.used = 0  # taken and not yet come back, and what others take
+        self.others = 0
         self.since = ALWAYS  # an heir's: from when on all that was taken is known to it
         # [end of the group, amount, end of its first member]
         self._log: deque[list[int]] = deque()
@@ -77,7 +78,7 @@ class Window:
     def correct(self, entry: list[int], now: int, difference: int) -> None:
         """A call whose slot is in `entry` (or was) took `difference` more than was taken for it, or less."""
         # Its group may have ended: then there is nothing left to lower, and what it took more begins to count now.
-        if self._log and entry[0] >= self._log[0][0]:
+        if self.has(entry):
             entry[1] += difference
             self.used += difference
         elif difference > 0:
@@ -125,6 +126,29 @@ class Window:
         """When `max`, which was cut, is `amount` again, if it isn't cut once more."""
         steps = -(-(amount - self.max) // max(1, self.nominal // STEP))
         return self.recover_at + (steps - 1) * self.kept
+
+    def set_others(self, amount: int) -> None:
+        """So much of it is used by others, for all that is known."""
+        self.used += amount - self.others
+        self.others = amount
+
+    def ends_by(self, at: int) -> int:
+        """How much comes back by `at`, if every member of a group did at its own instant."""
+        total = 0
+        for _, amount, first in self._log:
+            if first > at:
+                break
+            total += amount
+        return total
+
+    def entry_of(self, instant: int) -> list[int] | None:
+        """The entry that has what was recorded for this instant; None: it has ended."""
+        end = instant + self.kept
+        return next((entry for entry in reversed(self._log) if entry[2] <= end), None)
+
+    def has(self, entry: list[int]) -> bool:
+        """Whether what is in `entry` hasn't ended yet."""
+        return bool(self._log) and entry[0] >= self._log[0][0]
 
     @property
     def newest(self) -> list[int]:

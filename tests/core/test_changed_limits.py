@@ -8,6 +8,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.model import Counts, Limit
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
@@ -100,11 +101,12 @@ def test_an_heir_of_an_heir_knows_no_more_than_the_first_of_them() -> None:
     assert [window.free for window in changed.windows] == [0]
 
 
-def test_a_ceiling_outlives_a_change() -> None:
-    """What the upstream said of itself holds whatever the limits are."""
+@pytest.mark.parametrize(("limit", "left"), [(Limit(60, PER), 12), (Limit(30, PER // 2), 30)])
+def test_what_others_take_outlives_a_change(limit: Limit, left: int) -> None:
+    """What they took of the old limit they take of the new one, if that is of the same length."""
     budget = Budget((Limit(50, PER),), 0, FakePacer)
-    budget.ceilings.tighten(calls, 2, 5 * SECOND)
-    assert taken_at(budget.changed((Limit(40, PER),), 0), 0) == 2
+    budget.listen(0).hear(budget.limits[0], Hint(2, None, 50, None, calls), 0, None, 0)
+    assert taken_at(budget.changed((limit,), 0), 0) == left
 
 
 @pytest.mark.parametrize(("most", "more"), [(9, 0), (10, 0), (14, 4)])

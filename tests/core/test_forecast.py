@@ -11,6 +11,7 @@ from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.forecast import Forecast, Outlook, work_before
+from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
@@ -250,11 +251,20 @@ def test_nothing_is_expected_while_the_upstream_is_left_alone() -> None:
 def test_what_the_upstream_says_is_left_counts() -> None:
     """Nothing is left until its reset: the key counts from then on, whatever its own limits say."""
     run = Run(pool_of((Limit(10, SECOND),)))
-    run.scheduler.keys[0].budget.ceilings.tighten(Counts.CALLS, 0, 20 * SECOND)
-    run.scheduler.judged(run.scheduler.keys[0], 0)
-    estimate = forecast(run.scheduler, 0).time_for(25)
-    run.scheduler.add(batch_of(25))
-    assert estimate == pytest.approx(run.until(), rel=0.05)
+    (key,) = run.scheduler.keys
+    key.budget.listen(0).allow(Hint(0, 20 * SECOND, None, None, Counts.CALLS), None, 0, 0, limited=False)
+    assert forecast(run.scheduler, 0).permits_for(25) == pytest.approx(22 * SECOND, rel=0.01)
+
+
+def test_what_others_take_counts() -> None:
+    """Others take half of the limit: the same calls last twice as long."""
+    run = Run(pool_of((Limit(10, SECOND),)))
+    (key,) = run.scheduler.keys
+    alone = forecast(run.scheduler, 0).permits_for(100)
+    told = key.budget.listen(0)
+    told.hear(key.budget.limits[0], Hint(5, None, 10, SECOND, Counts.CALLS), 0, None, 0)
+    round_ = SECOND + LATENCY
+    assert (alone, forecast(run.scheduler, 0).permits_for(100)) == pytest.approx((9 * round_, 19 * round_), rel=0.01)
 
 
 def test_at_best_every_probe_ends_well_at_once() -> None:

@@ -78,6 +78,7 @@ class Owner:
 
     limits: list[tuple[Limit, ...]]
     excused_until: int = 0
+    told: bool = False  # an answer said what is left of its limits
     arrived: list[tuple[int, int, int]] = field(default_factory=list)  # (at, cost, era)
     levels: dict[Limit, tuple[int, float, int]] = field(
         default_factory=dict
@@ -255,7 +256,11 @@ class Work(World[Flying]):
                 steps = 22 * max(map(self._kept, owner.limits[-1]), default=0)  # a twentieth comes back each time
                 owner.excused_until = max(owner.excused_until, self.now + steps)
         if plan.told is not None and plan.fate == "answer":
-            owners[0].excused_until = max(owners[0].excused_until, self.now + plan.told[2])
+            for owner in owners:
+                # What others take is held for a period and J, or leaks out of a bucket; then one call goes alone.
+                holds = max((self._holds(limit) for limit in owner.limits[-1]), default=0)
+                owner.excused_until = max(owner.excused_until, self.now + max(plan.told[2], holds))
+                owner.told = True
 
     def _end(self, flying: Flying) -> None:
         permit = flying.permit
@@ -285,6 +290,10 @@ class Work(World[Flying]):
 
     # -- the naive model ----------------------------------------------------------------------
 
+    def _holds(self, limit: Limit) -> int:
+        """How long a word on what is left of this limit may hold it back."""
+        return self._kept(limit) + (limit.depth * limit.per // limit.max if limit.kind is Kind.BUCKET else 0)
+
     def _kept(self, limit: Limit) -> int:
         return self.pool.arrival_jitter + limit.per + limit.per // 10_000 + limit.per // 64 + 2
 
@@ -304,6 +313,9 @@ class Work(World[Flying]):
         breakers = (key.breaker.ready_at(self.now), self.scheduler.breaker.ready_at(self.now))
         room_by = max(self.now, self._blocked[key.index], *breakers)
         budgets = [key.budget] if key.group is None else [key.budget, key.group.budget]
+        mine = {place for place in self._owners_of[key.index] if self.owners[place].told}
+        if any(mine.intersection(self._owners_of[one.permit.key.index]) for one in self._flying.values()):
+            return NEVER  # it may be that its answer is waited for
         for owner, budget in zip((self.owners[place] for place in self._owners_of[key.index]), budgets, strict=True):
             room_by = max(room_by, self._owner_room_by(owner, budget, cost))
         return room_by

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import Kind, Limit
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.room import room_at, spare_at
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.core.building import (
     BUCKET,
@@ -37,12 +38,12 @@ def test_room_and_spare_of_a_window() -> None:
         permit = take(budget, amount, at)
         budget.sent(permit, at)
         budget.answered(permit, at)
-    rows = [(amount, budget.room_at(amount, PER // 2)) for amount in (5, 10, 11, 70, 71, 100, 101)]
+    rows = [(amount, room_at(budget, amount, PER // 2)) for amount in (5, 10, 11, 70, 71, 100, 101)]
     first, second = KEPT, PER // 2 + KEPT
     now = PER // 2
     assert rows == [(5, now), (10, now), (11, first), (70, first), (71, second), (100, second), (101, FAR)]
-    assert [budget.spare_at(at, amount, now)[1] for amount, at in rows[:4]] == [5, 0, 59, 0]
-    assert budget.spare_at(second, 80, now)[1] == 20
+    assert [spare_at(budget, at, amount, now)[1] for amount, at in rows[:4]] == [5, 0, 59, 0]
+    assert spare_at(budget, second, 80, now)[1] == 20
 
 
 def test_room_counts_what_is_on_its_way() -> None:
@@ -50,9 +51,9 @@ def test_room_counts_what_is_on_its_way() -> None:
     budget = budget_of(Limit(100, PER, COST))
     hanging, _unsent = take(budget, 60), take(budget, 30)
     budget.sent(hanging, 5)
-    assert budget.room_at(70, 9) == 5 + JITTER + KEPT
-    assert budget.room_at(71, 9) == 9 + JITTER + KEPT
-    assert budget.spare_at(5 + JITTER + KEPT, 50, 9)[1] == 20
+    assert room_at(budget, 70, 9) == 5 + JITTER + KEPT
+    assert room_at(budget, 71, 9) == 9 + JITTER + KEPT
+    assert spare_at(budget, 5 + JITTER + KEPT, 50, 9)[1] == 20
 
 
 def test_room_in_a_window_of_calls() -> None:
@@ -62,10 +63,10 @@ def test_room_in_a_window_of_calls() -> None:
         permit = take(budget, 10)
         budget.sent(permit, 0)
         budget.answered(permit, 0)
-    assert budget.room_at(5, 0) == KEPT
-    assert budget.spare_at(KEPT, 5, 0) == (1, 95)
-    assert budget_of().room_at(1 << 40, 7) == 7
-    assert budget_of().spare_at(0, 1, 0) == (FAR, FAR)
+    assert room_at(budget, 5, 0) == KEPT
+    assert spare_at(budget, KEPT, 5, 0) == (1, 95)
+    assert room_at(budget_of(), 1 << 40, 7) == 7
+    assert spare_at(budget_of(), 0, 1, 0) == (FAR, FAR)
 
 
 def test_a_large_cost_is_passed_only_where_that_does_not_delay_it() -> None:

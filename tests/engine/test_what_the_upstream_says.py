@@ -162,14 +162,22 @@ async def test_a_429_cuts_the_limit_and_it_comes_back() -> None:
     await bench.engine.stop()
 
 
-async def test_what_is_left_by_the_headers_only_tightens() -> None:
-    """Fewer than our limit allows: no more go until the reset; more: our limit holds."""
-    headers = {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "20s"}
-    bench = Bench(lambda _: (200, headers), Limit(100, 10 * SECOND), keys=1, latency=0.01)
+async def test_of_a_limit_that_is_not_configured_no_more_goes_than_is_left() -> None:
+    """Fewer than our limit allows: no more go until the reset, then one that asks; more: our limit holds."""
+    left = iter([5, 4, 3, 2, 1, 0, *range(99, 0, -1)])
+
+    def answer(attempt: Attempt) -> Reply:
+        return 200, {
+            "x-ratelimit-limit-requests": "9",
+            "x-ratelimit-remaining-requests": str(next(left)),
+            "x-ratelimit-reset-requests": "20s",
+        }
+
+    bench = Bench(answer, Limit(100, 10 * SECOND), keys=1, latency=0.01)
     await bench.run(1)
     start = asyncio.get_running_loop().time()
     await bench.run(10)
-    at = [round(at - start) for at in bench.upstream.at[1:]]
+    at = [round(at - start, 1) for at in bench.upstream.at[1:]]
     assert at == [0] * 5 + [20] * 5
     await bench.engine.stop()
     plenty = Bench(lambda _: (200, {"ratelimit": '"default";r=5000;t=20'}), Limit(10, 10 * SECOND), keys=1)

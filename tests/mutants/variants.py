@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 WINDOW: Final = "apiflux_grpc/core/window.py"
 BUDGET: Final = "apiflux_grpc/core/budget.py"
+ROOM: Final = "apiflux_grpc/core/room.py"
 RETRIES: Final = "apiflux_grpc/core/retries.py"
 READY: Final = "apiflux_grpc/core/ready.py"
 BUCKET: Final = "apiflux_grpc/core/bucket.py"
@@ -47,7 +48,6 @@ OF_WINDOW: Final = ("tests/core/test_window.py",)
 OF_BUDGET: Final = (
     "tests/core/test_budget.py",
     "tests/core/test_bucket.py",
-    "tests/core/test_ceilings.py",
     "tests/core/test_changed_limits.py",
     "tests/core/test_reservation.py",
 )
@@ -197,11 +197,11 @@ VARIANTS: Final = (
         OF_BUDGET,
     ),
     Variant(
-        "ceilings without effect",
+        "what is told of a limit without effect",
         BUDGET,
-        "wait = max(wait, self.ceilings.wait(cost, now))",
+        "wait = max(wait, self.told.wait(cost, now))",
         "pass",
-        OF_BUDGET,
+        ("tests/engine/test_what_the_upstream_says.py",),
     ),
     Variant(
         "an overrun isn't charged",
@@ -212,12 +212,12 @@ VARIANTS: Final = (
     ),
     Variant(
         "room without what was never sent",
-        BUDGET,
-        "return now + self.jitter + window.kept  # not sent yet",
+        ROOM,
+        "return now + budget.jitter + window.kept  # not sent yet",
         "return now  # not sent yet",
         OF_BUDGET,
     ),
-    Variant("a reservation counts itself as spare", BUDGET, "max(0, free - amount)", "max(0, free)", OF_BUDGET),
+    Variant("a reservation counts itself as spare", ROOM, "max(0, free - amount)", "max(0, free)", OF_BUDGET),
     # -- the scheduler ----------------------------------------------------------------------------
     Variant(
         "small ones pass as they like",
@@ -575,8 +575,8 @@ VARIANTS: Final = (
     Variant(
         "a cost that nothing counts never fits",
         BUDGET,
-        "self._most_cost = min(costs, default=1 << 64)",
-        "self._most_cost = min(costs, default=FAR)",
+        "self.most_cost = min(costs, default=1 << 64)",
+        "self.most_cost = min(costs, default=FAR)",
         OF_BUDGET,
     ),
     Variant(

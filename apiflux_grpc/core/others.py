@@ -1,0 +1,152 @@
+"""What others take of one limit of ours, by what the upstream says is left of it.
+
+Rule: a hint is no ceiling. On a sliding window or a bucket what is left grows again by itself, and held until the reset
+`remaining` idles a key for half its time. So a hint only says how much of the limit is used that we didn't use, and
+that not exactly: calls overtake each other, and the upstream counts a call somewhere between its sending and its
+answer. What is certain is an interval, and the estimate moves into it by as little as possible:
+
+    ours    what we hold of the window, without what was answered as limited (the upstream didn't count it)
+    low     max - remaining - ours - what came back while this call was on its way
+    high    max - remaining - ours + what hadn't arrived for certain when this call was taken, and all after that
+            + ours whose sending is `per` ago (the upstream has freed it; we keep it J longer)
+
+An estimate lasts `per` + J beyond the last answer that spoke of the limit, whatever reset was told. Then one call goes
+alone, and its answer sets the estimate anew.
+
+Of a bucket the upstream's own level is told, and the pacer's is raised to it where we can't explain it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from apiflux_grpc.core.bucket import FAR
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.bucket import Bucket
+    from apiflux_grpc.core.window import Window
+
+MOST_KEPT: Final = 256  # of what came back lately
+
+
+class Word(NamedTuple):
+    """What one answer says of one limit, and how its call stood to others of the same owner. Amounts are in what the
+    limit counts."""
+
+    remaining: int
+    max: int | None  # as the upstream says it
+    sent_at: int
+    unsure: int | None  # what the upstream may have counted after this call; None: nobody counted then
+
+
+class Others:
+    """What others take of one window. `window.others` has the estimate, and is written here alone."""
+
+    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window")
+
+    def __init__(self, window: Window, jitter: int, now: int) -> None:
+        self._window = window
+        self._jitter = jitter
+        self._heard_at = now
+        self._back: deque[tuple[int, int]] = deque()  # (seen at, amount) of what came back lately
+        self._refused: deque[tuple[list[int], int]] = deque()  # (its entry of the log, amount)
+        self._refused_sum = 0
+
+    @property
+    def amount(self) -> int:
+        return self._window.others
+
+    def inherit(self, other: Others) -> None:
+        """It follows this one, of the same period."""
+        self._heard_at = other._heard_at
+        self._window.set_others(min(other.amount, self._window.nominal))
+
+    def refused(self, amount: int, instant: int) -> None:
+        """A call that the window is charged with since `instant` was answered as limited."""
+        entry = self._window.entry_of(instant)
+        if entry is not None:
+            self._refused.append((entry, amount))
+            self._refused_sum += amount
+
+    def hear(self, word: Word, now: int) -> int:
+        """An answer said what is left. Returns by how much the estimate changed."""
+        window = self._window
+        self._heard_at = now
+        refused = self._refused
+        while refused and not window.has(refused[0][0]):
+            self._refused_sum -= refused.popleft()[1]
+        most = window.nominal if word.max is None else word.max
+        base = most - word.remaining - (window.used - window.others - self._refused_sum)
+        before = window.others
+        if base > before:
+            low = base - self._back_since(word.sent_at)
+            if low > before:
+                window.set_others(min(low, window.nominal))
+        elif before and base < before:
+            unsure = window.used if word.unsure is None else word.unsure
+            high = base + unsure + window.ends_by(now + self._jitter + window.kept - window.per)
+            if high < before:
+                window.set_others(max(0, high))
+        return window.others - before
+
+    def _back_since(self, at: int) -> int:
+        total = 0
+        for seen_at, amount in reversed(self._back):
+            if seen_at < at:
+                break
+            total += amount
+        return total
+
+    def expire(self, now: int) -> bool:
+        """Take back what has ended in the window. True: the estimate was too old, and is forgotten."""
+        window = self._window
+        held = window.used
+        window.expire(now)
+        if held > window.used:
+            self._came_back(held - window.used, now)
+        if now < self.ends_at():
+            return False
+        window.set_others(0)
+        return True
+
+    def _came_back(self, amount: int, now: int) -> None:
+        back = self._back
+        if len(back) == MOST_KEPT:  # the older of two counts as the later one: of longer calls the low end is lower
+            _, oldest = back.popleft()
+            back[0] = (back[0][0], back[0][1] + oldest)
+        back.append((now, amount))
+
+    def ends_at(self) -> int:
+        """When the estimate is too old to hold; FAR: it holds nothing back."""
+        return self._heard_at + self._window.kept + self._jitter if self._window.others else FAR
+
+
+class OthersInBucket:
+    """What others take of a bucket: its level is raised to what the upstream tells, and leaks by itself."""
+
+    __slots__ = ("_bucket", "amount")
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self.amount = 0  # more than we could explain, by the last word
+
+    def refused(self, amount: int, instant: int) -> None:
+        """It was charged, and wasn't taken: that much is less at the upstream, and leaks away here."""
+
+    def hear(self, word: Word, now: int) -> int:
+        """As Others.hear; the level of a pacer leaks by itself, so there is nothing to lower."""
+        bucket = self._bucket
+        depth = bucket.limit.depth if word.max is None else word.max
+        # Ours since this call was sent: what leaked away, and what was taken after it, the upstream didn't know of.
+        ours = bucket.level(now) + (now - word.sent_at) * bucket.limit.max / bucket.limit.per
+        self.amount = max(0, int(depth - word.remaining - ours))
+        if self.amount:
+            bucket.raise_level(self.amount, now)
+        return self.amount
+
+    def expire(self, now: int) -> bool:
+        return False
+
+    def ends_at(self) -> int:
+        return FAR

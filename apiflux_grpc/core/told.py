@@ -1,0 +1,196 @@
+"""What an upstream has told of one owner's limits, a key's or a group's.
+
+Rule: kept from the first word on, so that nothing is counted for an upstream that says nothing. From then on each call
+has a mark, its place among those that were taken since, by which it is known what came after it.
+
+Of a configured limit a word says what others take (others.py). Of any other limit the newest word holds: since its call
+no more is taken than it says is left, though at least one call at a time; if that is nothing, none until the reset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.others import Others, OthersInBucket, Word
+from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from apiflux_grpc.core.bucket import Bucket
+    from apiflux_grpc.core.hints import Hint
+    from apiflux_grpc.core.model import Limit
+
+MOST_WORDS: Final = 8
+LONGEST_WORD: Final = 60 * SECOND  # of a limit whose period isn't known
+WITHOUT_RESET: Final = SECOND  # how long a key waits if nothing is left and nobody says until when
+
+
+class Mark(NamedTuple):
+    """A call's place among those of its owner that were taken since Told began; and how much had arrived by then."""
+
+    calls: int
+    cost: int
+    arrived: int  # calls, this one included: it has arrived when its answer comes
+    arrived_cost: int
+
+
+UNMARKED: Final = Mark(0, 0, 0, 0)  # taken before
+
+
+@dataclass(slots=True)
+class Allowance:
+    """The newest word on a limit that isn't configured."""
+
+    counts: Counts
+    mark: Mark  # of its call
+    left: int  # what may be taken after that call
+    until: int  # nothing before; 0: that is over
+    ends_at: int  # FAR: it holds until another word comes
+
+    def spent(self, taken: Mark, cost: int) -> bool:
+        """Whether a call of this cost is more than is left, `taken` being the newest call."""
+        if self.counts is Counts.CALLS:
+            return taken.calls - self.mark.calls + 1 > self.left
+        return taken.cost - self.mark.cost + cost > self.left
+
+
+class Told:
+    """What was told of the limits of one owner."""
+
+    __slots__ = ("_alone", "_newest", "_others", "_out", "_words")
+
+    def __init__(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
+        self._others = self._of(limits, jitter, now)
+        self._newest = UNMARKED
+        self._out: dict[int, None] = {}  # marked calls that aren't over, oldest first
+        self._alone: int | None = None  # the newest call when an estimate became too old: until an answer one at a time
+        self._words: dict[str, Allowance] = {}  # by the header that it came in
+
+    @staticmethod
+    def _of(
+        limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int
+    ) -> dict[Limit, Others | OthersInBucket]:
+        return {
+            limit: Others(one, jitter, now) if isinstance(one, Window) else OthersInBucket(one) for limit, one in limits
+        }
+
+    def follow(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
+        """The owner's limits are these from now on: what others take of one of the same period they still take."""
+        known, self._others = self._others, self._of(limits, jitter, now)
+        for limit, others in self._others.items():
+            for old, its in known.items():
+                alike = (old.per, old.counts) == (limit.per, limit.counts)
+                if alike and isinstance(others, Others) and isinstance(its, Others):
+                    others.inherit(its)
+
+    # -- the way of a call --------------------------------------------------------------------
+
+    def wait(self, cost: int, now: int) -> int:
+        """0: a call may go by what was told. Else the instant from which it may; FAR: not before another is over."""
+        if self._alone is not None and self._is_out_since(self._alone):
+            return FAR
+        wait = 0
+        for word in self._words.values():
+            if word.until > now:
+                wait = max(wait, word.until)
+            elif word.spent(self._newest, cost) and self._is_out_since(word.mark.calls):
+                return FAR
+        return wait
+
+    def _is_out_since(self, calls: int) -> bool:
+        """Whether a call is on its way that was taken after so many."""
+        return bool(self._out) and next(reversed(self._out)) > calls
+
+    def mark(self, cost: int, flying: int, flying_cost: int) -> Mark:
+        """A call was taken; `flying` is what hasn't arrived for certain, this call included."""
+        calls, spent = self._newest.calls + 1, self._newest.cost + cost
+        self._newest = Mark(calls, spent, calls - flying + 1, spent - flying_cost + cost)
+        self._out[calls] = None
+        return self._newest
+
+    def ended(self, mark: Mark, *, answered: bool) -> bool:
+        """The call of this mark is over. True: another may go that had to wait for it."""
+        alone = self._alone
+        waited = bool(self._words) or (alone is not None and mark.calls > alone)
+        self._out.pop(mark.calls, None)
+        if answered and alone is not None and mark.calls > alone:
+            self._alone = None
+        return waited
+
+    # -- what is told -------------------------------------------------------------------------
+
+    def refused(self, cost: int, instant: int) -> None:
+        """A call that is charged since `instant` was answered as limited: the upstream didn't count it."""
+        for limit, others in self._others.items():
+            others.refused(1 if limit.counts is Counts.CALLS else cost, instant)
+
+    def hear(self, limit: Limit, hint: Hint, sent_at: int, mark: Mark | None, now: int) -> int:
+        """What is left of `limit` by the answer to a call. Returns by how much the estimate of others changed."""
+        unsure = None
+        if mark is not None:
+            by_calls = limit.counts is Counts.CALLS
+            unsure = self._newest.calls - mark.arrived if by_calls else self._newest.cost - mark.arrived_cost
+        self._alone = None
+        return self._others[limit].hear(Word(hint.remaining, hint.max, sent_at, unsure), now)
+
+    def taken_by_others(self, limit: Limit) -> int:
+        """How much of `limit` others take, by what was told."""
+        return self._others[limit].amount
+
+    def allow(self, hint: Hint, mark: Mark | None, in_flight: int, now: int, *, limited: bool) -> None:
+        """What is left of a limit that isn't configured, by the answer to a call; `in_flight`: calls of the owner.
+
+        `limited`: the call was refused, and its owner is blocked for that.
+        """
+        word, left = self._words.get(hint.name), hint.remaining
+        if mark is None:
+            # Nobody knows which calls from before were counted in that.
+            mark, left = UNMARKED, max(0, left - (in_flight - len(self._out)))
+            if word is not None and word.left <= left:
+                return
+        if word is not None and mark.calls < word.mark.calls:
+            return  # calls overtake each other: this says what was, not what is
+        lasts = hint.reset_in or hint.per
+        until = 0 if hint.remaining or limited else now + (hint.reset_in or WITHOUT_RESET)
+        ends_at = now + (lasts or LONGEST_WORD) if hint.remaining else FAR
+        if word is None and len(self._words) >= MOST_WORDS:
+            del self._words[next(iter(self._words))]
+        self._words[hint.name] = Allowance(hint.counts or Counts.CALLS, mark, left, until, ends_at)
+
+    def silent(self, mark: Mark | None, cost: int, names: Collection[str], now: int) -> None:
+        """An answer spoke of the limits with these names only: who waited for its word on another waits no more."""
+        for name, word in list(self._words.items()):
+            newer = mark is not None and mark.calls > word.mark.calls
+            if newer and name not in names and word.until <= now and word.spent(self._newest, cost):
+                del self._words[name]
+
+    # -- what happens by itself ---------------------------------------------------------------
+
+    def expire(self, now: int) -> None:
+        """Take back what has ended in the windows, and forget what is too old."""
+        for others in self._others.values():
+            if others.expire(now):
+                self._alone = self._newest.calls
+        for name, word in list(self._words.items()):
+            if word.ends_at <= now:
+                del self._words[name]
+            elif word.until <= now:
+                word.until = 0
+
+    def next_end(self) -> int:
+        """When the first of what holds back ends by itself; FAR: nothing does."""
+        ends = [others.ends_at() for others in self._others.values()]
+        ends += [word.until or word.ends_at for word in self._words.values()]
+        return min(ends, default=FAR)
+
+    def held_until(self, now: int) -> int:
+        """Until when nothing may go, for nothing is left of a limit that isn't configured; `now`: it may."""
+        return max((word.until for word in self._words.values()), default=now)
+
+    def __repr__(self) -> str:
+        return f"<Told {self._others}, {len(self._words)} words>"

@@ -1,0 +1,53 @@
+"""Upstreams that tell what is left: nothing is held back that could go, and next to nothing is refused."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from apiflux_grpc.core.model import Kind, Limit
+from apiflux_grpc.core.units import MICROSECOND, SECOND
+from tests.core.upstreams import Fixed, Simulation, Sliding, Tokens, Upstream, ietf, pool_with
+
+PER: Final = 10 * SECOND
+LIMIT: Final = Limit(100, PER)
+KINDS: Final = [Sliding, Fixed, Tokens]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reset", [None, 0, 9, 10])
+def test_a_hint_holds_nothing_back(kind: type[Sliding | Fixed | Tokens], reset: int | None) -> None:
+    """1,500 calls over 5 keys take two periods, whatever the reset is; held until then, they took three to five."""
+
+    def tells(upstream: Upstream, now: int) -> dict[str, str]:
+        told = ietf(upstream, now)
+        return told if reset is None else {**told, "ratelimit-reset": str(reset)}
+
+    run = Simulation(pool_with(5, LIMIT), [kind(100, PER) for _ in range(5)], tells=tells, pace=300 * MICROSECOND)
+    run.submit(1500)
+    traffic = run.run(results=1500)
+    assert not traffic.refused
+    assert traffic.ended_at < 20.5 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("upstream", "limit"),
+    [
+        (Sliding(100, PER), LIMIT),
+        (Fixed(100, PER), LIMIT),
+        (Tokens(100, PER), LIMIT),
+        (Tokens(100, PER), Limit(100, PER, kind=Kind.BUCKET)),
+        (Tokens(10, SECOND), Limit(10, SECOND, kind=Kind.BUCKET)),
+    ],
+)
+def test_what_others_leave_is_used(upstream: Upstream, limit: Limit) -> None:
+    """Others take half of the limit, always admitted: we take at least 95 % of the rest, and 3 % at most is refused."""
+    run = Simulation(pool_with(1, limit), [upstream], others=0.5)
+    run.run(PER)  # others were there before us
+    run.submit(10_000)
+    traffic = run.run(20 * PER)
+    admitted = [at for at in traffic.admitted if at > 2 * PER]
+    refused = [at for at in traffic.refused if at > 2 * PER]
+    assert len(admitted) >= 0.95 * 18 * PER * limit.max / limit.per / 2
+    assert len(refused) <= 0.03 * len(admitted)
