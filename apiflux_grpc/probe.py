@@ -48,7 +48,7 @@ async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
         checking = Checking(request, part.pool, "probe", default_repeat=1, max_calls=1, max_bytes=1 << 20)
         for _ in checking.slices():
             pass
-        once = RetryPolicy(max_attempts=1)
+        once = RetryPolicy(max_attempts=1, reasons=frozenset())
         for key in part.pool.keys:
             name = f"{part.pool.name}/{key.label}"
             alone.append(replace(part, pool=replace(part.pool, name=name, keys=(key,), groups=(), retry=once)))
