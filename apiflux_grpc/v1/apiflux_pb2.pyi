@@ -93,9 +93,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_BODY_CUT: _Reason.ValueType  # 4
     """An answer began and was cut."""
     REASON_LIMITED: _Reason.ValueType  # 5
-    """The upstream refused it for a limit, whatever the status it said so with: not executed."""
+    """The upstream refuses it for a limit, whatever the status that says so: not executed. Either the policy tries no
+    limited call again, or it would wait longer than the pool allows, or until after the RPC's deadline.
+    """
     REASON_KEY_REJECTED: _Reason.ValueType  # 6
-    """The upstream refused the key, or this call with it: 401, 402 or 403."""
+    """The upstream rejected the key, or this call: 401, 402 or 403, unless the pool says otherwise."""
     REASON_HTTP_1XX: _Reason.ValueType  # 7
     """A status from 100 to 199, where the pool doesn't count it as a success."""
     REASON_HTTP_2XX: _Reason.ValueType  # 8
@@ -131,9 +133,11 @@ REASON_UNKNOWN: Reason.ValueType  # 3
 REASON_BODY_CUT: Reason.ValueType  # 4
 """An answer began and was cut."""
 REASON_LIMITED: Reason.ValueType  # 5
-"""The upstream refused it for a limit, whatever the status it said so with: not executed."""
+"""The upstream refuses it for a limit, whatever the status that says so: not executed. Either the policy tries no
+limited call again, or it would wait longer than the pool allows, or until after the RPC's deadline.
+"""
 REASON_KEY_REJECTED: Reason.ValueType  # 6
-"""The upstream refused the key, or this call with it: 401, 402 or 403."""
+"""The upstream rejected the key, or this call: 401, 402 or 403, unless the pool says otherwise."""
 REASON_HTTP_1XX: Reason.ValueType  # 7
 """A status from 100 to 199, where the pool doesn't count it as a success."""
 REASON_HTTP_2XX: Reason.ValueType  # 8
@@ -444,7 +448,7 @@ Global___ProcessStreamOpen: _TypeAlias = ProcessStreamOpen  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
-    """When a failed attempt is made again. Every attempt is charged to a key's limits."""
+    """When a failed attempt is made again. Every send is charged to a key's limits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,8 +457,8 @@ class RetryPolicy(_message.Message):
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """The most attempts for one call, the first included. 0 or absent: the pool's, which is also the
-    most that may be asked for. 1: never again.
+    """The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
+    executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: never again.
     """
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
@@ -469,9 +473,9 @@ class RetryPolicy(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]:
         """Which failures are tried again, of NOT_SENT, LIMITED, KEY_REJECTED (another key is tried), UNKNOWN, TIMEOUT,
-        HTTP_5XX and BODY_CUT; any other value, and one that this server doesn't know, is refused. A call that isn't
-        idempotent is only ever tried again after NOT_SENT, LIMITED or KEY_REJECTED, whatever this says. Empty: all of
-        them.
+        HTTP_5XX (with 408 and 425) and BODY_CUT; any other value, and one that this server doesn't know, is refused. A
+        call that isn't idempotent is only ever tried again where it wasn't executed: after NOT_SENT, LIMITED, KEY_REJECTED
+        or 425, whatever this says. Empty: all of them.
         """
 
     def __init__(
@@ -888,7 +892,7 @@ class CallResult(_message.Message):
     key_label: _builtins.str
     """The label of the key of the last attempt. Empty: no attempt was made."""
     attempts: _builtins.int
-    """Attempts made."""
+    """Attempts made, those included that were no attempt for RetryPolicy.max_attempts."""
     failure: Global___Reason.ValueType
     """Why this call counts as failed. REASON_UNSPECIFIED: it succeeded, which is a status that the pool counts as success
     and a whole body.
@@ -900,8 +904,8 @@ class CallResult(_message.Message):
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """It did not. The details hold an ErrorInfo whose reason is the word of a Reason: NOT_SENT, TIMEOUT, UNKNOWN,
-        BODY_CUT, INVALID_CALL (the message names the field), NO_USABLE_KEY, DRAINING, STOPPED or INTERNAL. Its metadata
-        tells whether the call `may_have_run`, "true" or "false".
+        BODY_CUT, INVALID_CALL (the message names the field), LIMITED (it would wait too long), NO_USABLE_KEY, DRAINING,
+        STOPPED or INTERNAL. Its metadata tells whether the call `may_have_run`, "true" or "false".
         """
 
     @_builtins.property

@@ -226,6 +226,26 @@ def test_patience_ends_when_no_key_was_usable_for_so_long() -> None:
     assert (batch.ending, batch.finished) == (Ending.GIVEN_UP, True)
 
 
+def test_what_ends_while_it_waits_names_its_last_key() -> None:
+    """A call that was attempted and ends as NO_USABLE_KEY or STOPPED has the label of that attempt's key."""
+    desk = Desk(replace(POOL, patience=5 * SECOND))
+    first, second = batch_of(1), batch_of(1, id=2)
+    for batch, label in ((first, "key-0"), (second, "key-1")):
+        desk.submit(batch)
+        (permit,) = desk.assign()
+        assert permit.key.key.label == label
+        assert desk.answer(permit, 503, retry_after="60") is None
+    (stopped,) = desk.dispatcher.stop(second, desk.now)
+    desk.submit(batch_of(20, id=3, policy=RetryPolicy(reasons=RetryPolicy().reasons - {Reason.KEY_REJECTED})))
+    for permit in desk.assign():
+        desk.answer(permit, 401)
+    assert desk.dispatcher.tick(desk.now) == []
+    desk.now = 5 * SECOND
+    given_up = [result for _, results in desk.dispatcher.tick(desk.now) for result in results if result.attempts]
+    assert [(result.failure, result.key) for result in given_up] == [(Reason.NO_USABLE_KEY, "key-0")]
+    assert (stopped.failure, stopped.key, stopped.attempts) == (Reason.STOPPED, "key-1", 1)
+
+
 def test_a_failing_upstream_is_left_alone_and_says_why() -> None:
     """Twenty failures in a row over any keys open its breaker: nothing is assigned until it is tried again."""
     desk, batch = Desk(), batch_of(60, idempotent=False)

@@ -122,9 +122,10 @@ const (
 	Reason_REASON_UNKNOWN Reason = 3
 	// An answer began and was cut.
 	Reason_REASON_BODY_CUT Reason = 4
-	// The upstream refused it for a limit, whatever the status it said so with: not executed.
+	// The upstream refuses it for a limit, whatever the status that says so: not executed. Either the policy tries no
+	// limited call again, or it would wait longer than the pool allows, or until after the RPC's deadline.
 	Reason_REASON_LIMITED Reason = 5
-	// The upstream refused the key, or this call with it: 401, 402 or 403.
+	// The upstream rejected the key, or this call: 401, 402 or 403, unless the pool says otherwise.
 	Reason_REASON_KEY_REJECTED Reason = 6
 	// A status from 100 to 199, where the pool doesn't count it as a success.
 	Reason_REASON_HTTP_1XX Reason = 7
@@ -798,11 +799,11 @@ func (x *ProcessStreamOpen) GetStrict() bool {
 	return false
 }
 
-// When a failed attempt is made again. Every attempt is charged to a key's limits.
+// When a failed attempt is made again. Every send is charged to a key's limits.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The most attempts for one call, the first included. 0 or absent: the pool's, which is also the
-	// most that may be asked for. 1: never again.
+	// The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
+	// executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: never again.
 	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The longest wait before the second attempt; it doubles with each further one, and the real wait
 	// is drawn evenly between zero and it (full jitter). Absent: 200 ms. At least 1 ms.
@@ -810,9 +811,9 @@ type RetryPolicy struct {
 	// The bound on that doubling. Absent: 10 s. At least initial_backoff, at most 60 s.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
 	// Which failures are tried again, of NOT_SENT, LIMITED, KEY_REJECTED (another key is tried), UNKNOWN, TIMEOUT,
-	// HTTP_5XX and BODY_CUT; any other value, and one that this server doesn't know, is refused. A call that isn't
-	// idempotent is only ever tried again after NOT_SENT, LIMITED or KEY_REJECTED, whatever this says. Empty: all of
-	// them.
+	// HTTP_5XX (with 408 and 425) and BODY_CUT; any other value, and one that this server doesn't know, is refused. A
+	// call that isn't idempotent is only ever tried again where it wasn't executed: after NOT_SENT, LIMITED, KEY_REJECTED
+	// or 425, whatever this says. Empty: all of them.
 	Reasons       []Reason `protobuf:"varint,4,rep,packed,name=reasons,proto3,enum=apiflux.v1.Reason" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1503,7 +1504,7 @@ type CallResult struct {
 	Outcome isCallResult_Outcome `protobuf_oneof:"outcome"`
 	// The label of the key of the last attempt. Empty: no attempt was made.
 	KeyLabel string `protobuf:"bytes,5,opt,name=key_label,json=keyLabel,proto3" json:"key_label,omitempty"`
-	// Attempts made.
+	// Attempts made, those included that were no attempt for RetryPolicy.max_attempts.
 	Attempts int32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// How long the call waited in the queue before its first attempt.
 	QueueTime *durationpb.Duration `protobuf:"bytes,7,opt,name=queue_time,json=queueTime,proto3" json:"queue_time,omitempty"`
@@ -1640,8 +1641,8 @@ type CallResult_Response struct {
 
 type CallResult_Error struct {
 	// It did not. The details hold an ErrorInfo whose reason is the word of a Reason: NOT_SENT, TIMEOUT, UNKNOWN,
-	// BODY_CUT, INVALID_CALL (the message names the field), NO_USABLE_KEY, DRAINING, STOPPED or INTERNAL. Its metadata
-	// tells whether the call `may_have_run`, "true" or "false".
+	// BODY_CUT, INVALID_CALL (the message names the field), LIMITED (it would wait too long), NO_USABLE_KEY, DRAINING,
+	// STOPPED or INTERNAL. Its metadata tells whether the call `may_have_run`, "true" or "false".
 	Error *status.Status `protobuf:"bytes,4,opt,name=error,proto3,oneof"`
 }
 
