@@ -16,9 +16,10 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, clock_of, reset_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from apiflux_grpc.core.headers import Headers
     from apiflux_grpc.core.model import Limit
 
 LONGEST_VALUE: Final = 1024  # characters of one header
@@ -45,18 +46,18 @@ class Hint:
         return self.max in (None, limit.max) and self.per in (None, limit.per) and self.counts in (None, limit.counts)
 
 
-def hints(headers: Mapping[str, str], wall_now: datetime) -> tuple[list[Hint], int]:
+def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     """What an answer's headers say is left of its key's limits, and how many of their values can't be read.
 
     Read are `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers (-08 to -11: lists of items;
     -07: `limit=100, remaining=50, reset=5`), `RateLimit-Limit`, `-Remaining` and `-Reset` of its versions up to -06,
     `x-ratelimit-*` with the unit first or last (OpenAI's, GitHub's, Kong's and Envoy's among them), `x-rate-limit-*`
-    (Twitter's) and `anthropic-ratelimit-*`. Names are in lower case, the values of one name joined by ", ".
+    (Twitter's) and `anthropic-ratelimit-*`.
 
     Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
     such header costs one search for "rate" in each name.
     """
-    names = [name for name in headers if "rate" in name]
+    names = [name for name in headers.names if "rate" in name]
     if not names:
         return [], 0
     reader = _Reader(clock_of(headers, wall_now))
@@ -67,7 +68,7 @@ def hints(headers: Mapping[str, str], wall_now: datetime) -> tuple[list[Hint], i
     if item is not None:
         reader.read_ratelimit(item)
     groups: dict[str, tuple[_Place, list[str | None]]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):  # a repeated one is read once, with all of its values
         # Names are the upstream's to choose: a long one must not stay in the cache.
         place = _place(name) if name.startswith(_PREFIXES) and len(name) <= _LONGEST_NAME else None
         if place is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final, NoReturn
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from apiflux_grpc.core import hints as hints_module
 from apiflux_grpc.core.cost import LARGEST_COST as LARGEST
-from apiflux_grpc.core.hints import LONGEST_VALUE, MOST_ITEMS, Hint, hints
+from apiflux_grpc.core.headers import Headers
+from apiflux_grpc.core.hints import LONGEST_VALUE, MOST_ITEMS, Hint
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.core.waits import LONGEST_RESET, reset_in
@@ -25,9 +26,14 @@ CALLS: Final = Counts.CALLS
 COST: Final = Counts.COST
 
 
+def hints(headers: Mapping[str, str]) -> tuple[list[Hint], int]:
+    """What these headers tell now."""
+    return hints_module.hints(Headers.of(headers), NOW)
+
+
 def read(headers: Mapping[str, str]) -> list[Hint]:
     """The hints of headers without a fault."""
-    found, malformed = hints(headers, NOW)
+    found, malformed = hints(headers)
     assert malformed == 0
     return found
 
@@ -128,7 +134,7 @@ def test_malformed_structured_fields(ratelimit: str, policy: str | None, expecte
     headers = {"ratelimit": ratelimit}
     if policy is not None:
         headers["ratelimit-policy"] = policy
-    assert hints(headers, NOW) == (expected, malformed)
+    assert hints(headers) == (expected, malformed)
 
 
 # -- a header for each value ---------------------------------------------------------------------
@@ -283,7 +289,7 @@ def test_a_header_for_each_value(headers: dict[str, str], expected: list[Hint]) 
 def test_malformed_values(limit: str, remaining: str, reset: str, expected: list[Hint], malformed: int) -> None:
     """What can't be read is counted, and what stands beside it still counts."""
     headers = {"x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
-    assert hints(headers, NOW) == (expected, malformed)
+    assert hints(headers) == (expected, malformed)
 
 
 # -- when it resets ------------------------------------------------------------------------------
@@ -427,7 +433,7 @@ _values = (
 @example({"x-ratelimit-remaining": "\udcff", "x-ratelimit-reset": "9" * 400 + "." + "9" * 400})
 def test_no_header_can_break_it(headers: dict[str, str]) -> None:
     """Whatever an upstream sends makes bounded hints or none."""
-    found, malformed = hints(headers, NOW)
+    found, malformed = hints(headers)
     assert 0 <= malformed <= sum(3 * (value.count(",") + value.count(";") + 1) for value in headers.values())
     for hint in found:
         assert 0 <= hint.remaining <= LARGEST
@@ -438,10 +444,10 @@ def test_no_header_can_break_it(headers: dict[str, str]) -> None:
 
 def test_a_list_of_more_items_than_any_upstream_sends_is_malformed() -> None:
     """The work is bounded: such a list is counted and not read."""
-    assert len(hints({"x-ratelimit-remaining": ", ".join(["1"] * MOST_ITEMS)}, NOW)[0]) == MOST_ITEMS
-    assert len(hints({"ratelimit": ", ".join(['"a";r=1'] * MOST_ITEMS)}, NOW)[0]) == MOST_ITEMS
-    assert hints({"x-ratelimit-remaining": ", ".join(["1"] * (MOST_ITEMS + 1))}, NOW) == ([], 1)
-    assert hints({"ratelimit": ", ".join(['"a";r=1'] * (MOST_ITEMS + 1))}, NOW) == ([], 1)
+    assert len(hints({"x-ratelimit-remaining": ", ".join(["1"] * MOST_ITEMS)})[0]) == MOST_ITEMS
+    assert len(hints({"ratelimit": ", ".join(['"a";r=1'] * MOST_ITEMS)})[0]) == MOST_ITEMS
+    assert hints({"x-ratelimit-remaining": ", ".join(["1"] * (MOST_ITEMS + 1))}) == ([], 1)
+    assert hints({"ratelimit": ", ".join(['"a";r=1'] * (MOST_ITEMS + 1))}) == ([], 1)
 
 
 @pytest.mark.parametrize("name", ["ratelimit", "ratelimit-policy", "x-ratelimit-remaining", "x-ratelimit-limit"])
@@ -451,8 +457,8 @@ def test_a_list_of_more_items_than_any_upstream_sends_is_malformed() -> None:
 def test_a_huge_value_is_not_looked_at(name: str, piece: str) -> None:
     """One that is too long is malformed as a whole, by its length alone; none as long as allowed takes for ever."""
     longest = (piece * LONGEST_VALUE)[:LONGEST_VALUE]
-    hints({name: longest, "x-ratelimit-reset": longest}, NOW)  # a careless pattern would run into the test's timeout
-    assert hints({name: Untouched("1" + piece * LONGEST_VALUE)}, NOW) == ([], 1)
+    hints({name: longest, "x-ratelimit-reset": longest})  # a careless pattern would run into the test's timeout
+    assert hints({name: Untouched("1" + piece * LONGEST_VALUE)}) == ([], 1)
 
 
 def test_a_value_as_long_as_allowed_is_read() -> None:
@@ -473,40 +479,40 @@ class Untouched(str):
     strip = partition = split
 
 
-class Counted(Mapping[str, str]):
+class Counted(Headers):
     """Headers that count how often a value is looked up."""
 
-    def __init__(self, headers: dict[str, str]) -> None:
-        self._headers = headers
-        self.looked_up = 0
+    looked_up = 0
 
     def __getitem__(self, name: str) -> str:
         self.looked_up += 1
-        return self._headers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
+        return super().__getitem__(name)
 
 
 def test_an_answer_without_hints_costs_its_names_only() -> None:
     """No value is looked at unless its header's name may speak of a limit."""
-    headers = Counted({"content-type": "text/plain", "server": "nginx", "date": "Tue, 27 Jan 2026 12:00:00 GMT"})
-    assert hints(headers, NOW) == ([], 0)
+    headers = Counted(("content-type", "server", "date"), ("text/plain", "nginx", "Tue, 27 Jan 2026 12:00:00 GMT"))
+    assert hints_module.hints(headers, NOW) == ([], 0)
     assert headers.looked_up == 0
-    headers = Counted({"x-ratelimit-remaining": "1"})
-    assert hints(headers, NOW) == ([Hint(1, None, None, None, None)], 0)
+    headers = Counted(("x-ratelimit-remaining",), ("1",))
+    assert hints_module.hints(headers, NOW) == ([Hint(1, None, None, None, None)], 0)
     assert headers.looked_up > 0
+
+
+def test_a_repeated_header_is_read_once_with_all_its_values() -> None:
+    """However often it came: the work is bounded."""
+    headers = Counted(("x-ratelimit-remaining",) * 3, ("5", "3", "4"))
+    once = Counted(("x-ratelimit-remaining",), ("5, 3, 4",))
+    assert hints_module.hints(headers, NOW) == hints_module.hints(once, NOW)
+    assert headers.looked_up == once.looked_up
 
 
 def test_names_that_an_upstream_invents_fill_no_memory() -> None:
     """The cache of names has an end, and no long name gets in."""
     hints_module._place.cache_clear()
     for number in range(1000):
-        hints({f"x-ratelimit-{number}-{'x' * 1000}": "1"}, NOW)
+        hints({f"x-ratelimit-{number}-{'x' * 1000}": "1"})
     assert hints_module._place.cache_info().currsize == 0
     for number in range(1000):
-        hints({f"x-ratelimit-{number}": "1"}, NOW)
+        hints({f"x-ratelimit-{number}": "1"})
     assert 0 < hints_module._place.cache_info().currsize <= 256
