@@ -6,7 +6,7 @@ Rule: a value that this version of the contract doesn't know is its number, so t
 from __future__ import annotations
 
 import difflib
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
 
 
-@cache
+@lru_cache(maxsize=256)  # a server may send any number
 def word_of(kind: EnumDescriptor, number: int) -> str:
     """The word of a value; "" for the unspecified one."""
     value = kind.values_by_number.get(number)

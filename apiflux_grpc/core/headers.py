@@ -28,6 +28,8 @@ class Headers(Mapping[str, str]):
     @classmethod
     def of(cls, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
         """From a mapping or from pairs, names in any case."""
+        if isinstance(headers, Headers):
+            return headers  # as a mapping it would lose its repeats
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
         return cls(tuple([name.lower() for name, _ in pairs]), tuple([value for _, value in pairs]))
 

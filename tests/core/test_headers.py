@@ -16,6 +16,7 @@ def test_repeats_and_order_stay() -> None:
     headers = Headers.of(PAIRS)
     assert list(headers.pairs) == [("set-cookie", "a=1, b"), ("date", "now"), ("set-cookie", "c=2"), ("empty", "")]
     assert headers.names == ("set-cookie", "date", "set-cookie", "empty")
+    assert Headers.of(headers) is headers
     assert list(headers.without("date", "empty").pairs) == [("set-cookie", "a=1, b"), ("set-cookie", "c=2")]
 
 
