@@ -139,7 +139,7 @@ class Forecast:
         self._groups = groups
         self._supplies = self._of([key for key in keys if key.group is None])
         for group in groups:
-            own = _supply([group.budget], now, now, latency)
+            own = _supply([group.budget], now, now, latency, at_best=at_best)
             own.members = self._of(group.members)
             self._supplies.append(own)
 
@@ -150,7 +150,10 @@ class Forecast:
             if start < FAR:
                 alike.setdefault((key.budget.limits, start), []).append(key.budget)
         most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike)))) if self._coarse else MOST_ENDS
-        return [_supply(budgets, start, self.now, self.latency, most) for (_, start), budgets in alike.items()]
+        return [
+            _supply(budgets, start, self.now, self.latency, most, at_best=self._at_best)
+            for (_, start), budgets in alike.items()
+        ]
 
     def _start(self, key: KeyState) -> int:
         """When the key can pay for anything at all; FAR: nobody knows."""
@@ -298,17 +301,14 @@ def mean_cost(batches: Iterable[Batch]) -> float:
     return cost / waiting if waiting else 1.0
 
 
-def _supply(budgets: list[Budget], start: int, now: int, latency: int, most_ends: int = MOST_ENDS) -> _Supply:
+def _supply(
+    budgets: list[Budget], start: int, now: int, latency: int, most_ends: int = MOST_ENDS, *, at_best: bool
+) -> _Supply:
     """The supply of owners with the same limits."""
     first = budgets[0]
-    windows = [
-        _merge([(budget, budget.windows[column]) for budget in budgets], Counts.CALLS, now, latency, most_ends)
-        for column in range(len(first.windows))
-    ]
-    windows += [
-        _merge([(budget, budget.cost_windows[column]) for budget in budgets], Counts.COST, now, latency, most_ends)
-        for column in range(len(first.cost_windows))
-    ]
+    columns = [(Counts.CALLS, row) for row in zip(*(budget.windows for budget in budgets), strict=True)]
+    columns += [(Counts.COST, row) for row in zip(*(budget.cost_windows for budget in budgets), strict=True)]
+    windows = [_merge(row, counts, now, latency, first.jitter, most_ends, at_best) for counts, row in columns]
     windows.sort(key=lambda window: window.period)
     flows = []
     for place, bucket in enumerate(first.buckets):
@@ -321,18 +321,21 @@ def _supply(budgets: list[Budget], start: int, now: int, latency: int, most_ends
     return _Supply(start, windows, flows)
 
 
-def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latency: int, most_ends: int) -> _Slots:
-    """The same window of several owners as one."""
-    jitter = owners[0][0].jitter
-    period = owners[0][1].kept + min(latency, jitter)
-    ends = []
-    for _, window in owners:
+def _merge(
+    row: Sequence[Window], counts: Counts, now: int, latency: int, jitter: int, most_ends: int, at_best: bool
+) -> _Slots:
+    """The same window of several owners as one. At best others take nothing any more, and no cut is left."""
+    period = row[0].kept + min(latency, jitter)
+    ends, room = [], 0
+    for window in row:
         own = window.ends()
+        free = window.nominal - window.used + window.others if at_best else window.free
+        room += max(0, free)
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.
         pending = window.used - window.others - sum(amount for _, amount in own)
         if pending > 0:
             own.append((now + jitter + window.kept, pending))
-        debt = max(0, -window.free)
+        debt = max(0, -free)
         for end, amount in own:
             paid = min(debt, amount)
             debt -= paid
@@ -343,7 +346,7 @@ def _merge(owners: list[tuple[Budget, Window]], counts: Counts, now: int, latenc
         size = -(-len(ends) // most_ends)
         chunks = [ends[place : place + size] for place in range(0, len(ends), size)]
         ends = [(chunk[-1][0], sum(amount for _, amount in chunk)) for chunk in chunks]
-    return _Slots(period, sum(max(0, window.free) for _, window in owners), ends, counts)
+    return _Slots(period, room, ends, counts)
 
 
 def work_before(batches: Collection[Batch]) -> dict[int, int]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND, format_duration
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Limit
+
+_LONGEST_NAME: Final = 64  # it is the upstream's to choose
 
 
 class Cause(Enum):
@@ -72,9 +74,14 @@ def lower(most: int, limit: Limit) -> str:
     return f"the upstream allows {_words(most, limit)}, below the configured {limit.max}"
 
 
+def cut(most: int, limit: Limit) -> str:
+    """It was refused though this limit was kept, so less of it is used for a while."""
+    return f"refused though it kept {_words(limit.max, limit)}: {most} are used for a while"
+
+
 def nothing_left(name: str) -> str:
-    """By the header `name` nothing is left of a limit that isn't configured."""
-    return f"nothing left of {name}"
+    """Of a limit that isn't configured; `name` is that of its headers (`x-ratelimit-requests`), or of its policy."""
+    return f"nothing left of {name[:_LONGEST_NAME]}{'remaining' if name.endswith('-') else ''}"
 
 
 def probed(reason: str) -> str:

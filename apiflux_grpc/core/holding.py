@@ -1,7 +1,6 @@
 """What holds a pool's keys back now, read off its keys and its upstream's breaker.
 
-Rule: nothing is changed here. It is looked at about once a second, so a key that nothing holds back costs one look at
-whether it is calm.
+Rule: nothing is changed here. It is looked at about once a second, and objects are made only for what is told.
 """
 
 from __future__ import annotations
@@ -13,17 +12,20 @@ from apiflux_grpc.core import held
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.held import Cause, Held
+from apiflux_grpc.core.model import Counts, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.breaker import Breaker
+    from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.keys import KeyState
 
 MOST_LABELS: Final = 3  # of the keys that are held back for one cause; all are counted
 
 # (cause, words, since, when calls may go). FAR or past: when a probe ends. Made for each key, so it is a plain tuple.
 _Reason = tuple[Cause, str, int, int]
+_SLOWER: Final = (Cause.LOWER_LIMIT, Cause.OTHERS)
 
 
 def of_key(key: KeyState, now: int) -> tuple[Held, ...]:
@@ -51,8 +53,20 @@ def of_pool(breaker: Breaker, why: str, keys: Iterable[KeyState], now: int) -> t
 
 
 def _reasons(key: KeyState, now: int) -> list[_Reason]:
-    if key.calm:
-        return []
+    found = [] if key.calm else _blocks(key, now)
+    for owner in key.owners:
+        if not found:  # a refusal both blocks and cuts: while it does the one, the other is no news
+            found += _cuts(owner.budget)
+        if (told := owner.budget.told) is not None:
+            found += [
+                (Cause.NOTHING_LEFT, held.nothing_left(name), since, until)
+                for name, since, until in told.nothing_left(now)
+            ]
+            found += [(Cause.OTHERS, held.others(amount, limit), since, FAR) for limit, amount, since in told.taken()]
+    return found
+
+
+def _blocks(key: KeyState, now: int) -> list[_Reason]:
     found: list[_Reason] = []
     if key.breaker.state is not State.CLOSED:
         words = held.rejected(key.rejected_with)
@@ -67,9 +81,24 @@ def _reasons(key: KeyState, now: int) -> list[_Reason]:
     return found
 
 
+def _cuts(budget: Budget) -> list[_Reason]:
+    found: list[_Reason] = []
+    for window in (*budget.windows, *budget.cost_windows) if budget.cost_windows else budget.windows:
+        if window.max < window.nominal:
+            counts = Counts.CALLS if window in budget.windows else Counts.COST
+            limits = [limit for limit in budget.limits if limit.counts is counts and limit.kind is Kind.WINDOW]
+            limit = next(limit for limit in limits if (limit.max, limit.per) == (window.nominal, window.per))
+            back_at = window.back_at(window.nominal)
+            found.append((Cause.LOWER_LIMIT, held.cut(window.max, limit), window.cut_at, back_at))
+    return found
+
+
 def _held(reason: _Reason, now: int) -> Held:
     cause, words, since, at = reason
-    return Held(cause, words, since, at) if now < at < FAR else Held(cause, held.probed(words), since, None)
+    if now < at < FAR:
+        return Held(cause, words, since, at)
+    # What only slows a key down ends by itself, and nobody knows when.
+    return Held(cause, words if cause in _SLOWER else held.probed(words), since, None)
 
 
 def _together(those: Sequence[_Reason], labels: Sequence[str], now: int) -> Held:

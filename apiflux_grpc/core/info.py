@@ -81,6 +81,8 @@ def _key_snapshot(key: KeyState, now: int) -> KeySnapshot:
     if key.breaker.state is not State.CLOSED:
         state = "rejected"
     blocked_for = max((one.block.until - now for one in key.owners if one.block is not None), default=0)
+    if key.budget.told is not None:
+        blocked_for = max(blocked_for, key.budget.told.held_until(now) - now)
     if state == "usable" and blocked_for > 0:
         state = "blocked"
     headroom = max(0.0, key.rank(now)[0])

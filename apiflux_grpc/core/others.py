@@ -43,12 +43,13 @@ class Word(NamedTuple):
 class Others:
     """What others take of one window. `window.others` has the estimate, and is written here alone."""
 
-    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window")
+    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window", "since")
 
     def __init__(self, window: Window, jitter: int, now: int) -> None:
         self._window = window
         self._jitter = jitter
         self._heard_at = now
+        self.since = now  # when others were seen to take something
         self._back: deque[tuple[int, int]] = deque()  # (seen at, amount) of what came back lately
         self._refused: deque[tuple[list[int], int]] = deque()  # (its entry of the log, amount)
         self._refused_sum = 0
@@ -59,7 +60,7 @@ class Others:
 
     def inherit(self, other: Others) -> None:
         """It follows this one, of the same period."""
-        self._heard_at = other._heard_at
+        self._heard_at, self.since = other._heard_at, other.since
         self._window.set_others(min(other.amount, self._window.nominal))
 
     def refused(self, amount: int, instant: int) -> None:
@@ -82,6 +83,7 @@ class Others:
         if base > before:
             low = base - self._back_since(word.sent_at)
             if low > before:
+                self.since = self.since if before else now
                 window.set_others(min(low, window.nominal))
         elif before and base < before:
             unsure = window.used if word.unsure is None else word.unsure

@@ -51,6 +51,7 @@ class Allowance:
     left: int  # what may be taken after that call
     until: int  # nothing before; 0: that is over
     ends_at: int  # FAR: it holds until another word comes
+    since: int  # the first word of this header without anything left between
 
     def spent(self, taken: Mark, cost: int) -> bool:
         """Whether a call of this cost is more than is left, `taken` being the newest call."""
@@ -160,7 +161,8 @@ class Told:
         ends_at = now + (lasts or LONGEST_WORD) if hint.remaining else FAR
         if word is None and len(self._words) >= MOST_WORDS:
             del self._words[next(iter(self._words))]
-        self._words[hint.name] = Allowance(hint.counts or Counts.CALLS, mark, left, until, ends_at)
+        since = now if word is None or word.left else word.since
+        self._words[hint.name] = Allowance(hint.counts or Counts.CALLS, mark, left, until, ends_at, since)
 
     def silent(self, mark: Mark | None, cost: int, names: Collection[str], now: int) -> None:
         """An answer spoke of the limits with these names only: who waited for its word on another waits no more."""
@@ -191,6 +193,17 @@ class Told:
     def held_until(self, now: int) -> int:
         """Until when nothing may go, for nothing is left of a limit that isn't configured; `now`: it may."""
         return max((word.until for word in self._words.values()), default=now)
+
+    # -- for people ---------------------------------------------------------------------------
+
+    def taken(self) -> list[tuple[Limit, int, int]]:
+        """(limit, how much of it others take, since when) of each of which they take something."""
+        pairs = self._others.items()
+        return [(limit, one.amount, one.since) for limit, one in pairs if isinstance(one, Others) and one.amount]
+
+    def nothing_left(self, now: int) -> list[tuple[str, int, int]]:
+        """(header, since when, until when) of each by which nothing may go."""
+        return [(name, word.since, word.until) for name, word in self._words.items() if word.until > now]
 
     def __repr__(self) -> str:
         return f"<Told {self._others}, {len(self._words)} words>"

@@ -53,7 +53,7 @@ class _HeldCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeldCause.V
     HELD_CAUSE_NOTHING_LEFT: _HeldCause.ValueType  # 4
     """The upstream says that nothing is left of a limit that isn't configured."""
     HELD_CAUSE_LOWER_LIMIT: _HeldCause.ValueType  # 5
-    """The upstream allows less than is configured."""
+    """The upstream allows less than is configured, or refused what should have passed."""
     HELD_CAUSE_OTHERS: _HeldCause.ValueType  # 6
     """Others use a part of the limit."""
 
@@ -71,7 +71,7 @@ HELD_CAUSE_LIMITED: HeldCause.ValueType  # 3
 HELD_CAUSE_NOTHING_LEFT: HeldCause.ValueType  # 4
 """The upstream says that nothing is left of a limit that isn't configured."""
 HELD_CAUSE_LOWER_LIMIT: HeldCause.ValueType  # 5
-"""The upstream allows less than is configured."""
+"""The upstream allows less than is configured, or refused what should have passed."""
 HELD_CAUSE_OTHERS: HeldCause.ValueType  # 6
 """Others use a part of the limit."""
 Global___HeldCause: _TypeAlias = HeldCause  # noqa: Y015

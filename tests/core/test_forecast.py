@@ -284,6 +284,18 @@ def test_at_best_every_probe_ends_well_at_once() -> None:
     assert at_best(10 * SECOND) == at_best(10 * SECOND, upstream_at=FAR) == 0
 
 
+def test_what_others_take_is_no_capacity_but_at_best() -> None:
+    """Half of each window is left for us; what they leave, and what was cut, may all be ours from now on."""
+    run = Run(pool_of((Limit(10, SECOND),)))
+    keys = run.scheduler.keys
+    (window,) = keys[0].budget.windows
+    window.set_others(5)
+    assert forecast(run.scheduler, 0, 0).permits_for(50) == pytest.approx(9 * SECOND, rel=0.01)
+    window.cut(0, 0)
+    assert forecast(run.scheduler, 0, 0).permits_for(10) == pytest.approx(4 * SECOND, rel=0.01)
+    assert Forecast(keys, 0, 0, PLENTY, at_best=True).permits_for(10) == 0
+
+
 @pytest.mark.parametrize(("slots", "expected"), [(PLENTY, 1), (100, 10), (1, 1000)])
 def test_keys_without_limits_are_bound_by_slots_alone(slots: int, expected: int) -> None:
     """An unlimited key makes as many calls at a time as there are slots."""

@@ -28,7 +28,10 @@ TOKENS = Limit(200_000, 60 * SECOND, Counts.COST)
         (held.others(9, TOKENS), "others use 9 of 200000 cost per 60 s"),
         (held.others(9, replace(TEN_SECONDS, paths=("/search/",))), "others use 9 of 100 per 10 s for /search/"),
         (held.lower(50, TEN_SECONDS), "the upstream allows 50 per 10 s, below the configured 100"),
-        (held.nothing_left("x-ratelimit-remaining"), "nothing left of x-ratelimit-remaining"),
+        (held.cut(70, TEN_SECONDS), "refused though it kept 100 per 10 s: 70 are used for a while"),
+        (held.nothing_left("x-ratelimit-"), "nothing left of x-ratelimit-remaining"),
+        (held.nothing_left("x-ratelimit-requests"), "nothing left of x-ratelimit-requests"),
+        (held.nothing_left("n" * 1000), f"nothing left of {'n' * 64}"),
         (held.probed("rejected with 401"), "rejected with 401; one call probes"),
     ],
 )

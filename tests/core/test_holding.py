@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from apiflux_grpc.core.batch import Batch, Ending
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Unknown
@@ -60,6 +62,14 @@ def test_after_a_guess_one_call_probes() -> None:
     (probe,) = desk.assign()
     assert of_keys(desk) == [(probing,)]
     desk.answer(probe)
+    ((cut,),) = of_keys(desk)
+    assert (cut.cause, cut.reason) == (
+        Cause.LOWER_LIMIT,
+        "refused though it kept 10 per 1 s: 7 are used for a while",
+    )
+    assert cut.until is not None
+    desk.now = cut.until
+    desk.assign()
     assert of_keys(desk) == [()]
 
 
@@ -128,6 +138,43 @@ def test_a_batch_that_waits_for_nothing_is_told_nothing() -> None:
     desk.dispatcher.tick(desk.now)
     assert batch.held_by == ()
     assert [held.keys for held in other.held_by] == [("key-0",)]
+
+
+def test_what_others_take_is_told_with_the_limit() -> None:
+    """The upstream says that less is left than we took: others do, and nobody knows until when."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(3))
+    first, *_ = desk.assign()
+    desk.now = 5
+    desk.answer(first, ratelimit_limit="10", ratelimit_remaining="2")
+    assert of_keys(desk) == [(Held(Cause.OTHERS, "others use 5 of 10 per 1 s", 5, None),)]
+    assert of_pool(desk)[0].keys == ("key-0",)
+
+
+def test_a_limit_that_is_not_configured_and_used_up_counts() -> None:
+    """The key isn't usable, ETA and drain time wait for the reset, and a deadline before it is refused."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(1))
+    (first,) = desk.assign()
+    told = {"x_ratelimit_limit": "5", "x_ratelimit_remaining": "0", "x_ratelimit_reset": "30"}
+    desk.answer(first, 200, **told)
+    reset = 30 * SECOND
+    held = Held(Cause.NOTHING_LEFT, "nothing left of x-ratelimit-remaining", 0, reset)
+    assert of_keys(desk) == [(held,)]
+    waiting = batch_of(1, id=2)
+    desk.submit(waiting)
+    desk.dispatcher.tick(desk.now)
+    info = desk.dispatcher.info(desk.now, detail=True)
+    (key,) = info.keys
+    assert (key.state, key.blocked_for) == ("blocked", reset)
+    assert info.drain_time == waiting.eta == pytest.approx(reset, rel=0.01)
+    hasty = Batch(3, "caller", 1, admitted_at=0, calls=[Call()], deadline=29 * SECOND)
+    desk.submit(hasty)
+    assert hasty.ending is Ending.INFEASIBLE
+    desk.now = reset
+    (probe,) = desk.assign()
+    desk.answer(probe, 200, **told)
+    assert of_keys(desk) == [(Held(held.cause, held.reason, 0, 2 * reset),)]
 
 
 def test_a_told_wait_is_kept_to_its_end() -> None:

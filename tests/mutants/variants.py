@@ -544,6 +544,27 @@ VARIANTS: Final = (
         OF_HOLDING,
     ),
     Variant(
+        "a key that only slows down is probed",
+        HOLDING,
+        "words if cause in _SLOWER else held.probed(words)",
+        "held.probed(words)",
+        OF_HOLDING,
+    ),
+    Variant(
+        "at best others go on taking",
+        FORECAST,
+        "free = window.nominal - window.used + window.others if at_best else window.free",
+        "free = window.free",
+        OF_FORECAST,
+    ),
+    Variant(
+        "a key without anything left is usable",
+        "apiflux_grpc/core/info.py",
+        "blocked_for = max(blocked_for, key.budget.told.held_until(now) - now)",
+        "pass",
+        OF_HOLDING,
+    ),
+    Variant(
         "a batch is told the words of the key that is free last",
         HOLDING,
         "_held(min(those,",
@@ -564,7 +585,7 @@ VARIANTS: Final = (
         "level = logging.WARNING if again else",
         ("tests/adapters/test_observe_logs.py",),
     ),
-    Variant("a debt is capacity that comes back", FORECAST, "debt = max(0, -window.free)", "debt = 0", OF_FORECAST),
+    Variant("a debt is capacity that comes back", FORECAST, "debt = max(0, -free)", "debt = 0", OF_FORECAST),
     Variant(
         "a pacer in debt lets a burst go at its end",
         PACER,

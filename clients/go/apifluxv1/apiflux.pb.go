@@ -53,7 +53,7 @@ const (
 	HeldCause_HELD_CAUSE_LIMITED HeldCause = 3
 	// The upstream says that nothing is left of a limit that isn't configured.
 	HeldCause_HELD_CAUSE_NOTHING_LEFT HeldCause = 4
-	// The upstream allows less than is configured.
+	// The upstream allows less than is configured, or refused what should have passed.
 	HeldCause_HELD_CAUSE_LOWER_LIMIT HeldCause = 5
 	// Others use a part of the limit.
 	HeldCause_HELD_CAUSE_OTHERS HeldCause = 6
