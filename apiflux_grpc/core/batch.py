@@ -6,7 +6,7 @@ batch that is fed keeps what it was fed by place, and only until the call has it
 After a batch was made, every field has one writer:
 
     what was asked   nobody, once it is made
-    the scheduler    total, started, in_flight, again, due, retrying
+    the scheduler    total, started, in_flight, again, due, retrying, laned
     the fair queue   queued, parked, finish, owed
     the outbox       reach, edge
     the dispatcher   the rest
@@ -151,6 +151,7 @@ class Batch:
         "held_by",
         "id",
         "in_flight",
+        "laned",
         "late",
         "mean_cost",
         "owed",
@@ -200,6 +201,7 @@ class Batch:
         self.started = 0  # first attempts; without lanes the place of the next one too
         self.in_flight = 0
         self.again: deque[Again] = deque()  # retries that are due, without lanes
+        self.laned = False
         self.due = 0  # retries that are due, in lanes
         self.retrying = 0  # retries that are not due yet
         # The fair queue's:

@@ -86,6 +86,7 @@ class Scheduler:
         """A new batch takes part from now on."""
         self.waiting += batch.waiting
         if self._lanes is not None:
+            batch.laned = True
             self._lanes.split(batch, self._marks(batch, 0) if batch.classes is None else batch.classes)
         self.queue.add(batch, caller_weight)
 

@@ -6,7 +6,8 @@ returned. A first attempt is assigned only if a place is free and `held bytes + 
 the strict `<` lets an empty outbox always start one call. `expect` rises to the largest result and falls by an
 eighth towards the mean with each. A retry needs no new room, or ordered batches would deadlock.
 
-What this allows is written to one field of the batch, `reach`: first attempts go up to there.
+What this allows is written to two fields of the batch. First attempts go up to `reach` in number; those of an ordered
+batch also have an index below `edge`, since in lanes (core/lanes.py) later calls may pass earlier ones.
 
 Owner: the engine's loop. A list of results is the server's once it was posted.
 """
@@ -102,10 +103,16 @@ class Outbox:
         by_bytes = -(-(self.bytes_bound - self.held) // self.expect)
         by_places = self.places - self.stored
         reach = batch.done + (by_places if by_places < by_bytes else by_bytes)
-        if self.ordered and reach <= batch.done:
-            # Results that wait for an earlier one may fill all places: the call that they wait for must go.
-            reach = batch.done + 1
         opened = batch.reach <= batch.started < min(reach, batch.total)
+        if self.ordered:
+            edge = self.next_index + self.places
+            if reach <= batch.done:
+                # Results that wait for an earlier one may fill all places: the call that they wait for must go, and in
+                # a batch of lanes, where others might go first, that call alone.
+                reach, edge = batch.done + 1, self.next_index + 1
+                opened = batch.reach <= batch.started < min(reach, batch.total)
+            opened |= batch.laned and edge > batch.edge
+            batch.edge = edge
         batch.reach = reach
         return opened
 
