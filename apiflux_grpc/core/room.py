@@ -56,8 +56,8 @@ def spare_at(budget: Budget, at: int, cost: int, now: int) -> tuple[int, int]:
     for counts, windows, pacers in budget.kinds:
         amount = 1 if counts is Counts.CALLS else cost
         for window in windows:
-            if window.max < amount and now + budget.jitter + window.kept <= at:
-                continue  # it was cut: what goes out now has come back before enough of it has
+            if now + budget.jitter + window.kept < at:
+                continue  # something else is waited for: what goes out now has come back by then
             free = max(window.max, amount) - window.used + sum(back for end, back in window.ends() if end <= at)
             for flight in budget.flights:
                 if flight.last + budget.jitter + window.kept <= at:

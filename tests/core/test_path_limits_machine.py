@@ -6,6 +6,7 @@ calls, and calls that meet the same limits go in their order; whatever is stoppe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from apiflux_grpc.core.model import Counts, Key, Limit, Pool
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.core.test_scheduler_machine import (
     PATHS,
@@ -25,7 +26,8 @@ from tests.core.test_scheduler_machine import (
     moments,
     pers,
 )
-from tests.core.work import JITTER, Work
+from tests.core.work import JITTER, Flying, Gate, Work
+from tests.core.world import meets
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.batch import Batch
@@ -97,3 +99,43 @@ class PathLimitsMachine(SchedulerMachine):
 TestPathLimitsMachine: Any = PathLimitsMachine.TestCase
 TestPathLimitsMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=30, print_blob=True)
 TestPathLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
+
+
+class GroupWork(Work):
+    """The same with groups. What a key could pay for isn't counted here: that calls come to an end is."""
+
+    def __init__(self, pool: Pool, *, paced: bool = False, most: int = 1 << 30) -> None:
+        super().__init__(pool, paced=paced, most=most)
+        gates = [(group.keys, [Gate(limit) for limit in group.limits]) for group in pool.groups]
+        self._shared = {label: its for labels, its in gates for label in labels}
+
+    def _gates_of(self, flying: Flying) -> list[Gate]:
+        permit = flying.permit
+        shared = self._shared.get(permit.key.key.label, [])
+        return super()._gates_of(flying) + [gate for gate in shared if meets(self._path_of(permit), gate.limit)]
+
+    def _check_wake(self, wake_at: int | None) -> None:
+        self._prune()
+        waits = bool(self._may_go()) and sum(self._in_flight) < self.pool.max_connections
+        self.expect(wake_at is not None or not waits or bool(self._flying), "nobody wakes those who wait")
+
+
+class GroupPathLimitsMachine(PathLimitsMachine):
+    """Groups whose limits have paths, beside keys whose limits have some."""
+
+    @initialize(
+        pool=pools(),
+        members=st.integers(1, 3),
+        shared=st.lists(path_limits, min_size=1, max_size=3),
+        slack=moments.filter(lambda at: at < SECOND),
+    )
+    def begin(self, pool: Pool, members: int, shared: list[Limit], slack: int) -> None:
+        labels = tuple(key.label for key in pool.keys[:members])
+        grouped = replace(pool, groups=(Group(labels, tuple(shared)),))
+        self.world = GroupWork(grouped)
+        self.world.slack = slack
+
+
+TestGroupPathLimitsMachine: Any = GroupPathLimitsMachine.TestCase
+TestGroupPathLimitsMachine.settings = settings(deadline=None, max_examples=40, stateful_step_count=25, print_blob=True)
+TestGroupPathLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

@@ -57,6 +57,7 @@ OF_SCHEDULER: Final = (
     "tests/core/test_groups.py",
     "tests/core/test_changed_limits.py",
 )
+OF_PATHS: Final = ("tests/core/test_path_limits.py",)
 OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
 OF_BREAKER: Final = ("tests/core/test_breaker.py",)
 OF_RETRY: Final = ("tests/core/test_retry.py",)
@@ -303,6 +304,42 @@ VARIANTS: Final = (
         "return self.breaker.state is State.CLOSED and any(",
         "return any(",
         OF_SCHEDULER,
+    ),
+    # -- limits with paths --------------------------------------------------------------------------
+    Variant(
+        "an endpoint's limit holds back all",
+        "apiflux_grpc/core/classqueue.py",
+        "        self._classes[number].closed = True\n        return True\n",
+        "        return False\n",
+        OF_PATHS,
+    ),
+    Variant(
+        "a group's limit with paths isn't paid",
+        KEYRING,
+        "            others += [state for paths, state in key.group_scoped.items() if paths in met]\n",
+        "",
+        (*OF_PATHS, "tests/core/test_path_limits_machine.py"),
+    ),
+    Variant(
+        "a path is compared as it was written",
+        "apiflux_grpc/core/classes.py",
+        "        path = decoded(path)\n",
+        "",
+        OF_PATHS,
+    ),
+    Variant(
+        "calls wait for ever for those that were fed",
+        "apiflux_grpc/core/lanes.py",
+        "            self.next = self.marks.find(self.number, first)",
+        "            pass",
+        (*OF_PATHS, "tests/core/test_path_limits_machine.py"),
+    ),
+    Variant(
+        "what waits for a closed class banks credit",
+        "apiflux_grpc/core/classqueue.py",
+        "caller.finish = max(self._virtual, caller.finish) + both[1]",
+        "caller.finish += both[1]",
+        OF_PATHS,
     ),
     # -- turns ------------------------------------------------------------------------------------
     Variant("virtual time stands still", QUEUE, "self._virtual = start", "self._virtual = 0.0", OF_QUEUE),
