@@ -69,10 +69,10 @@ def comeback(permit: Permit, verdict: Verdict, told: int, scheduler: Scheduler, 
             again = next_of(permit, now)
             again.tried |= 1 << permit.key.index
             again.avoid |= again.tried
-            tried = again.tried.bit_count()
-            if Reason.KEY_REJECTED not in policy.reasons or tried >= min(MOST_REJECTED, len(scheduler.keys)):
+            if Reason.KEY_REJECTED not in policy.reasons or again.tried.bit_count() >= MOST_REJECTED:
                 return FINAL
-            return Comeback(again, now)
+            seats = scheduler.seats_but(again.tried, permit.path_class)
+            return Comeback(again, now) if any(seat.takes(permit.cost, now) for seat in seats) else FINAL
     reason = verdict.retried_as
     if reason is None:
         return FINAL

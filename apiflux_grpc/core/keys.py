@@ -100,6 +100,10 @@ class Seat:
                 at = max(at, other.block.ready_at(now))
         return at
 
+    def takes(self, cost: int, now: int) -> bool:
+        """Whether a call of `cost` ever fits, with these limits."""
+        return all(room_at(owner.budget, cost, now) < FAR for owner in (self.key, *self.others))
+
     def fits_at(self, cost: int, now: int) -> int:
         """When a call of `cost` fits if nothing else is taken; FAR: never, as things stand."""
         at = max(self.usable_at(now), room_at(self.key.budget, cost, now))

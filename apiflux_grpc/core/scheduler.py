@@ -33,11 +33,11 @@ from apiflux_grpc.core.sizes import sizes
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from apiflux_grpc.core.batch import Again
     from apiflux_grpc.core.bucket import PacerFactory
-    from apiflux_grpc.core.keys import GroupState, KeyState
+    from apiflux_grpc.core.keys import GroupState, KeyState, Seat
     from apiflux_grpc.core.lanes import Turn
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.reservation import Reservation
@@ -174,6 +174,10 @@ class Scheduler:
     def judged(self, one: KeyState | GroupState, now: int) -> None:
         """Something was said of a key or a group: it may be used again, or not any more."""
         self._keyring.refresh(one, now)
+
+    def seats_but(self, mask: int, number: int) -> Iterator[Seat]:
+        """Those of a path class of all keys but those of `mask`."""
+        return (key.seats[number] for key in self.keys if not mask >> key.index & 1)
 
     def others_at(self, mask: int, now: int) -> int:
         """When some other key than those of `mask` may be used, `now` at the earliest; FAR: there is none."""
@@ -333,10 +337,14 @@ class Scheduler:
         batch = turn if isinstance(turn, Batch) else turn.batch
         cost = 1 if batch.costs is None else turn.next_cost
         again = turn.again.popleft()
+        seats = [seat for seat in self.seats_but(again.tried, turn.number) if seat.takes(cost, now)]
+        if not seats:  # their limits have changed since
+            again.tried = again.avoid = 0
+            turn.again.appendleft(again)
+            return True
         if turn is not batch:
             batch.due -= 1
-        others = [key.seats[turn.number] for key in self.keys if not again.tried >> key.index & 1]
-        at = min((seat.fits_at(cost, now) for seat in others), default=FAR)
+        at = min(seat.fits_at(cost, now) for seat in seats)
         self._retries.add(batch, again, max(at, now + 1) if at < FAR else now + SECOND)  # FAR: a probe of it is out
         return True
 

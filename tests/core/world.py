@@ -140,6 +140,8 @@ class World(Generic[F]):
         self.expect(self._due.pop(call, 0) <= self.now, "a retry before its time")
         self.expect(permit.cost == (1 if batch.costs is None else batch.costs[permit.place]), "another call's cost")
         self.expect(self._blocked[key.index] <= self.now, "a permit of a blocked key")
+        if permit.again is not None and not permit.again.tried:
+            self._tried.pop(call, None)  # limits have changed, and no key that it had not tried takes it any more
         self.expect(key.index not in self._tried.get(call, ()), "a key that rejected the call")
         self._in_flight[key.index] += 1
         self.expect(self._in_flight[key.index] <= (key.key.max_in_flight or NEVER), "over max_in_flight")
@@ -197,7 +199,9 @@ class World(Generic[F]):
             tried = self._tried.setdefault(call, set())
             works = any(self.scheduler.keys[index].breaker.calm for index in tried)
             tried.add(permit.key.index)
-            return None if works or len(tried) >= min(3, len(self.scheduler.keys)) else self.now
+            others = [key.seats[permit.path_class] for key in self.scheduler.keys if key.index not in tried]
+            takes = any(seat.takes(permit.cost, self.now) for seat in others)
+            return None if works or len(tried) >= 3 or not takes else self.now
         self._charged[call] += 1
         return self.now + wait if self._charged[call] < POLICY.max_attempts else None
 
