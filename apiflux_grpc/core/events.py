@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class KeyBlocked:
-    """The upstream refused a call for a limit: its key waits, or every key of its group (`group` has their labels)."""
+    """The upstream refused a call for a limit, or said that nothing is left of one: the key waits, or every key of its
+    group (`group` has their labels)."""
 
     key: str
     wait: int
     status: int
     why: str
     group: tuple[str, ...] = ()
-    again: bool = False  # no call has succeeded since the last time: it is still the same block
+    again: bool = False  # it is no news: no call has succeeded since the last time, or nothing was left lately too
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ operator should hear of makes an event. Nothing here is about the call itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.events import (
@@ -19,12 +19,12 @@ from apiflux_grpc.core.events import (
     WaitUnread,
 )
 from apiflux_grpc.core.hearing import hear
-from apiflux_grpc.core.held import limited
+from apiflux_grpc.core.held import limited, nothing_left
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.rules import Means
-from apiflux_grpc.core.units import format_limit
+from apiflux_grpc.core.units import SECOND, format_limit
 from apiflux_grpc.core.verdict import (
     FORBIDDEN,
     KEPT_BACK,
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.pulse import Patience, Pulse
     from apiflux_grpc.core.scheduler import Scheduler
     from apiflux_grpc.core.verdict import Verdict
+
+# A limit that isn't configured may be used up every second: so long (ns) that is no news.
+SAME_NEWS: Final = 3600 * SECOND
 
 
 class Health:
@@ -108,17 +111,29 @@ class Health:
             self._tell_breakers(permit, verdict, now, outcome.status)
         is_limited, explained = verdict.means is Means.LIMITED, False
         if told or is_limited or key.budget.told is not None:
-            heard = hear(permit, told, min(outcome.answered_at, now), now, limited=is_limited)
-            explained = heard.explained
-            for owner, change in heard.changed:
-                if owner.is_changed(change, now):
-                    self._scheduler.judged(owner, now)
+            explained = self._hear(permit, outcome, told, now, limited=is_limited)
         wait = NO_WAIT
         if verdict.means in (Means.LIMITED, Means.AGAIN):
             wait = self._wait(key, outcome, verdict, fields, wall_now)
         if is_limited:
             self._limited(permit, outcome.status, wait, told, now, explained=explained)
         return verdict, wait.length or 0
+
+    def _hear(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, *, limited: bool) -> bool:
+        """What the answer's hints do. Returns whether they explain why it was refused, if it was."""
+        budget = permit.key.budget
+        was_held = budget.told is not None and budget.told.held_until(now) > now
+        heard = hear(permit, told, min(answer.answered_at, now), now, limited=limited)
+        for owner, change in heard.changed:
+            if owner.is_changed(change, now):
+                self._scheduler.judged(owner, now)
+        if not was_held and budget.told is not None and (nothing := budget.told.nothing_left(now)):
+            name, _, until = nothing[0]
+            key, last = permit.key, permit.key.spent_told_at
+            again = last is not None and now - last < SAME_NEWS
+            key.spent_told_at = last if again else now
+            self.tell(KeyBlocked(key.key.label, until - now, answer.status, nothing_left(name), again=again))
+        return heard.explained
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
         """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""

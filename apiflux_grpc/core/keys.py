@@ -135,6 +135,7 @@ class KeyState(Owner):
         "rejected_with",
         "scoped",
         "seats",
+        "spent_told_at",
         "unread_told",
     )
 
@@ -149,6 +150,7 @@ class KeyState(Owner):
         self.cost_in_flight = 0
         self.attempts = 0
         self.rejected_with = 0  # the status with which it was last rejected
+        self.spent_told_at: int | None = None  # when observers were told that nothing is left of a limit we don't know
         self.unread_told = False  # observers were told of a wait that can't be read
         self.scoped: dict[tuple[str, ...], GroupState] = {}
         self.group_scoped: dict[tuple[str, ...], GroupState] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Batch, Ending
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.events import KeyBlocked
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Unknown
@@ -159,7 +160,9 @@ def test_a_limit_that_is_not_configured_and_used_up_counts() -> None:
     told = {"x_ratelimit_limit": "5", "x_ratelimit_remaining": "0", "x_ratelimit_reset": "30"}
     desk.answer(first, 200, **told)
     reset = 30 * SECOND
-    held = Held(Cause.NOTHING_LEFT, "nothing left of x-ratelimit-remaining", 0, reset)
+    words = "nothing left of x-ratelimit-remaining"
+    assert desk.dispatcher.take_events() == [KeyBlocked("key-0", reset, 200, words)]
+    held = Held(Cause.NOTHING_LEFT, words, 0, reset)
     assert of_keys(desk) == [(held,)]
     waiting = batch_of(1, id=2)
     desk.submit(waiting)
@@ -175,6 +178,20 @@ def test_a_limit_that_is_not_configured_and_used_up_counts() -> None:
     (probe,) = desk.assign()
     desk.answer(probe, 200, **told)
     assert of_keys(desk) == [(Held(held.cause, held.reason, 0, 2 * reset),)]
+
+
+def test_a_limit_that_is_used_up_again_and_again_is_news_once_an_hour() -> None:
+    """One that isn't configured may be spent every second: GetInfo says so, and the log not each time."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(210))
+    news = []
+    for _ in range(201):
+        for permit in desk.assign():
+            desk.answer(permit, ratelimit_limit="5", ratelimit_remaining="0", ratelimit_reset="30")
+        news += [event for event in desk.dispatcher.take_events() if isinstance(event, KeyBlocked)]
+        desk.now += 30 * SECOND
+    assert [place for place, event in enumerate(news) if not event.again] == [0, 120]
+    assert len(news) == 201
 
 
 def test_a_told_wait_is_kept_to_its_end() -> None:
