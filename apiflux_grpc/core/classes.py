@@ -39,9 +39,11 @@ class Classes:
     def of(self, path: str) -> int:
         """The class of a call with this path, as its caller gave it."""
         path = decoded(path)
-        if not path.startswith(self._prefixes):
-            return 0
-        return next(number for prefix, number in self._longest_first if path.startswith(prefix))
+        if path.startswith(self._prefixes):
+            for prefix, number in self._longest_first:
+                if path.startswith(prefix):
+                    return number
+        return 0
 
     def scopes(self, number: int) -> frozenset[tuple[str, ...]]:
         """The `paths` of the limits that calls of this class meet beside those without any."""

@@ -27,13 +27,14 @@ from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.endings import Ended, Endings
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
-from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost, work_before
+from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost
 from apiflux_grpc.core.health import Health
 from apiflux_grpc.core.holding import of_pool
 from apiflux_grpc.core.info import pool_snapshot
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
 from apiflux_grpc.core.pulse import Patience, Pulse
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.turns import work_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ class Dispatcher:
     def submit(self, batch: Batch, now: int) -> list[Result]:
         """A batch that was admitted. It is INFEASIBLE at once if not even all capacity could make its deadline."""
         if batch.deadline is not None:
-            takes = self.forecast(now, at_best=True).permits_for(batch.total, batch.mean_cost)
+            takes = self._at_best(batch, now)
             if takes is None or takes > batch.deadline:
                 batch.ending, batch.eta = Ending.INFEASIBLE, takes
                 return []
@@ -236,7 +237,19 @@ class Dispatcher:
         """What happened since this was last asked, for observers."""
         return self._health.take_events()
 
-    def forecast(self, now: int, *, coarse: bool = False, at_best: bool = False) -> Forecast:
+    def _at_best(self, batch: Batch, now: int) -> int | None:
+        """How long (ns) until its last call has its permit if all capacity is its own; None: never."""
+        takes = self.forecast(now, at_best=True).permits_for(batch.total, batch.mean_cost)
+        for number, calls in self.scheduler.met_by(batch):
+            # Nobody knows what those cost alone: counted in calls they take as long at least.
+            met = self.scheduler.classes.scopes(number)
+            alone = self.forecast(now, at_best=True, met=met).permits_for(calls, 1.0 if batch.costs is None else 0.0)
+            takes = None if takes is None or alone is None else max(takes, alone)
+        return takes
+
+    def forecast(
+        self, now: int, *, coarse: bool = False, at_best: bool = False, met: frozenset[tuple[str, ...]] = frozenset()
+    ) -> Forecast:
         """What the keys can do from now on; see Forecast."""
         scheduler = self.scheduler
         scheduler.advance(now)
@@ -249,6 +262,7 @@ class Dispatcher:
             upstream_at=scheduler.breaker.ready_at(now),
             coarse=coarse,
             at_best=at_best,
+            met=met,
         )
 
     def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:

@@ -19,7 +19,7 @@ from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from apiflux_grpc.core.batch import Batch
     from apiflux_grpc.core.budget import Budget
@@ -113,7 +113,8 @@ class Forecast:
     `slots` is the most calls in flight at once over all keys. `upstream_at` is when calls may go at all; FAR: not
     before a probe ends, and nobody knows how. `coarse` is for many questions about many keys: what comes back is told
     in fewer groups, each at its latest, so that instants come out later and never earlier. `at_best` is for a bound
-    that no turn of events can beat: whatever a probe finds out, it finds out now, and good news.
+    that no turn of events can beat: whatever a probe finds out, it finds out now, and good news. A limit
+    with paths counts if they are among `met`: then it is a forecast for calls that meet these.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Forecast:
         upstream_at: int = 0,
         coarse: bool = False,
         at_best: bool = False,
+        met: frozenset[tuple[str, ...]] = frozenset(),
     ) -> None:
         self.now = now
         self.latency = latency
@@ -135,25 +137,44 @@ class Forecast:
         self._upstream_at = upstream_at
         self._coarse = coarse
         self._at_best = at_best
+        self._met = met
         self._keys = keys
         self._groups = groups
         self._supplies = self._of([key for key in keys if key.group is None])
         for group in groups:
             own = _supply([group.budget], now, now, latency, at_best=at_best)
             own.members = self._of(group.members)
+            scoped = group.members[0].group_scoped if group.members else {}
+            for state in self._scoped(scoped):
+                own = self._within([state.budget], now, own)
             self._supplies.append(own)
 
+    def _scoped(self, scoped: Mapping[tuple[str, ...], GroupState]) -> list[GroupState]:
+        """Those of these budgets that the calls meet."""
+        return [state for paths, state in scoped.items() if paths in self._met]
+
+    def _within(self, budgets: list[Budget], start: int, supply: _Supply) -> _Supply:
+        """What these budgets let through of a supply."""
+        outer = _supply(budgets, start, self.now, self.latency, at_best=self._at_best)
+        outer.members = [supply]
+        return outer
+
     def _of(self, keys: Sequence[KeyState]) -> list[_Supply]:
-        alike: dict[tuple[object, int], list[Budget]] = {}
+        alike: dict[tuple[object, object, int], list[KeyState]] = {}
         for key in keys:
             start = self._start(key)
             if start < FAR:
-                alike.setdefault((key.budget.limits, start), []).append(key.budget)
+                own = tuple(state.budget.limits for state in self._scoped(key.scoped)) if self._met else ()
+                alike.setdefault((key.budget.limits, own, start), []).append(key)
         most = max(2, min(MOST_ENDS, MOST_IN_ALL // max(1, len(alike)))) if self._coarse else MOST_ENDS
-        return [
-            _supply(budgets, start, self.now, self.latency, most, at_best=self._at_best)
-            for (_, start), budgets in alike.items()
-        ]
+        supplies = []
+        for (_, _, start), those in alike.items():
+            budgets = [key.budget for key in those]
+            supply = _supply(budgets, start, self.now, self.latency, most, at_best=self._at_best)
+            for states in zip(*(self._scoped(key.scoped) for key in those), strict=True):
+                supply = self._within([state.budget for state in states], start, supply)
+            supplies.append(supply)
+        return supplies
 
     def _start(self, key: KeyState) -> int:
         """When the key can pay for anything at all; FAR: nobody knows."""
@@ -347,50 +368,3 @@ def _merge(
         chunks = [ends[place : place + size] for place in range(0, len(ends), size)]
         ends = [(chunk[-1][0], sum(amount for _, amount in chunk)) for chunk in chunks]
     return _Slots(period, room, ends, counts)
-
-
-def work_before(batches: Collection[Batch]) -> dict[int, int]:
-    """For each batch, by id: the calls that the pool makes until the batch has made its last one.
-
-    Fair queueing on two levels, as a fluid: a batch with r calls left and weight w is done when every other of its
-    caller has made min(its own, r * its weight / w); callers count alike, and share in the same way.
-    """
-    callers: dict[str, _Shares] = {}
-    for batch in batches:
-        if batch.waiting:
-            callers.setdefault(batch.caller, _Shares()).add(batch.waiting, batch.weight)
-    everyone = _Shares()
-    for shares in callers.values():
-        everyone.add(shares.total, 1.0)
-    return {
-        batch.id: everyone.made(callers[batch.caller].made(batch.waiting / batch.weight))
-        for batch in batches
-        if batch.waiting
-    }
-
-
-class _Shares:
-    """Flows that share by weight: how much all have made when each has got so much for each unit of its weight."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._flows: list[tuple[float, int, float]] = []
-        self._sums: list[tuple[float, int, float]] | None = None
-
-    def add(self, calls: int, weight: float) -> None:
-        self.total += calls
-        self._flows.append((calls / weight, calls, weight))
-
-    def made(self, each: float) -> int:
-        """The calls made by all when every flow has made min(its own, each * its weight)."""
-        if self._sums is None:
-            # (what the flow needs for each unit of weight, calls of those done by then, weight of those that aren't)
-            self._sums, done, weight = [], 0, sum(flow[2] for flow in self._flows)
-            for needs, calls, its_weight in sorted(self._flows):
-                self._sums.append((needs, done, weight))
-                done, weight = done + calls, weight - its_weight
-        place = bisect_left(self._sums, each, key=lambda entry: entry[0])
-        if place == len(self._sums):
-            return self.total
-        _, done, weight = self._sums[place]
-        return min(self.total, round(done + each * weight))

@@ -90,6 +90,15 @@ class Scheduler:
             self._lanes.split(batch, self._marks(batch, 0) if batch.classes is None else batch.classes)
         self.queue.add(batch, caller_weight)
 
+    def met_by(self, batch: Batch) -> list[tuple[int, int]]:
+        """(path class, calls of it) of a batch that wasn't added yet, class 0 left out."""
+        if self._lanes is None:
+            return []
+        if batch.classes is None:
+            batch.classes = self._marks(batch, 0)
+        counts = ((number, batch.classes.count(number)) for number in range(1, self.classes.count))
+        return [(number, calls) for number, calls in counts if calls]
+
     def _marks(self, batch: Batch, first: int) -> bytes:
         """The path class of each call of the batch from this place on."""
         return bytes(self.classes.of(batch.call_at(place).path) for place in range(first, batch.total))

@@ -10,11 +10,12 @@ import pytest
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
-from apiflux_grpc.core.forecast import Forecast, Outlook, work_before
+from apiflux_grpc.core.forecast import Forecast, Outlook
 from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.turns import work_before
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
 from tests.core.building import block

@@ -8,6 +8,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Again, Batch
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.model import Group, Key, Limit, Pool
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.units import SECOND
@@ -183,3 +184,24 @@ def test_a_change_of_limits_keeps_what_was_spent_of_each() -> None:
     assert places(scheduler, 1) == [3, 4]
     with pytest.raises(ValueError, match="/else/"):
         scheduler.change_limits(0, (Limit(5, SECOND, paths=("/else/",)),), 2)
+
+
+@pytest.mark.parametrize(("searches", "deadline", "feasible"), [(9, 2, False), (9, 3, True), (3, 1, True)])
+def test_a_deadline_counts_the_limits_with_paths(searches: int, deadline: int, feasible: bool) -> None:
+    """A batch whose searches alone take longer is refused at once, and no batch that could be in time."""
+    dispatcher = Dispatcher(pool_of((MAIN, NARROW)), None)
+    batch = batch_to(*["/search/x"] * searches, *["/other"] * 20)
+    batch.deadline = deadline * SECOND
+    dispatcher.submit(batch, 0)
+    assert (batch.ending is None) == feasible
+
+
+def test_the_forecast_of_a_class_counts_each_key_and_its_group() -> None:
+    """Two keys of 3 searches a second each, in a group of 4."""
+    keys = tuple(Key(f"key-{place}", "secret", (MAIN, NARROW)) for place in range(2))
+    shared = Group(("key-0", "key-1"), (Limit(4, SECOND, paths=SEARCH),))
+    for groups, within_a_second in (((), 6), ((shared,), 4)):
+        dispatcher = Dispatcher(Pool("default", keys, 0, groups=groups), None)
+        forecast = dispatcher.forecast(0, met=dispatcher.scheduler.classes.scopes(1))
+        assert forecast.permits_by(SECOND) == within_a_second
+        assert dispatcher.forecast(0).permits_by(SECOND) == 200

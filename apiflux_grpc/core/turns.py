@@ -1,0 +1,62 @@
+"""How many calls a pool makes before a batch has made its last one.
+
+Rule: what fair queueing (fairqueue.py) comes to, as a fluid and in closed form: nobody's turns are played through. When
+they will be made is the forecast's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from apiflux_grpc.core.batch import Batch
+
+
+def work_before(batches: Collection[Batch]) -> dict[int, int]:
+    """For each batch, by id: the calls that the pool makes until the batch has made its last one.
+
+    Fair queueing on two levels, as a fluid: a batch with r calls left and weight w is done when every other of its
+    caller has made min(its own, r * its weight / w); callers count alike, and share in the same way.
+    """
+    callers: dict[str, _Shares] = {}
+    for batch in batches:
+        if batch.waiting:
+            callers.setdefault(batch.caller, _Shares()).add(batch.waiting, batch.weight)
+    everyone = _Shares()
+    for shares in callers.values():
+        everyone.add(shares.total, 1.0)
+    return {
+        batch.id: everyone.made(callers[batch.caller].made(batch.waiting / batch.weight))
+        for batch in batches
+        if batch.waiting
+    }
+
+
+class _Shares:
+    """Flows that share by weight: how much all have made when each has got so much for each unit of its weight."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._flows: list[tuple[float, int, float]] = []
+        self._sums: list[tuple[float, int, float]] | None = None
+
+    def add(self, calls: int, weight: float) -> None:
+        self.total += calls
+        self._flows.append((calls / weight, calls, weight))
+
+    def made(self, each: float) -> int:
+        """The calls made by all when every flow has made min(its own, each * its weight)."""
+        if self._sums is None:
+            # (what the flow needs for each unit of weight, calls of those done by then, weight of those that aren't)
+            self._sums, done, weight = [], 0, sum(flow[2] for flow in self._flows)
+            for needs, calls, its_weight in sorted(self._flows):
+                self._sums.append((needs, done, weight))
+                done, weight = done + calls, weight - its_weight
+        place = bisect_left(self._sums, each, key=lambda entry: entry[0])
+        if place == len(self._sums):
+            return self.total
+        _, done, weight = self._sums[place]
+        return min(self.total, round(done + each * weight))
