@@ -139,7 +139,7 @@ class OthersInBucket:
     def hear(self, word: Word, now: int) -> int:
         """As Others.hear; the level of a pacer leaks by itself, so there is nothing to lower."""
         bucket = self._bucket
-        depth = bucket.limit.depth if word.max is None else word.max
+        depth = bucket.limit.depth if word.max is None else min(word.max, bucket.limit.depth)
         # Ours since this call was sent: what leaked away, and what was taken after it, the upstream didn't know of.
         ours = bucket.level(now) + (now - word.sent_at) * bucket.limit.max / bucket.limit.per
         self.amount = max(0, int(depth - word.remaining - ours))

@@ -103,15 +103,16 @@ class _Account:
         self.rejected = array("q")
         self._rejected_costs = array("q")  # of the same arrivals
         self.rejected_for_others = 0
-        self.others = 0
+        self._passed = self.others = 0  # calls of others, with those before the start and without
         self.faults: Counter[str] = Counter()
 
     def pass_to(self, now: int) -> None:
         """Others' calls up to `now` arrive."""
         if self._others:
-            for at in self._others.due(self.others, now):
+            for at in self._others.due(self._passed, now):
                 self.all.add(at, self._others.cost)
-                self.others += 1
+                self._passed += 1
+                self.others += at > self._others.start
 
     def arrive(self, now: int, cost: int) -> Verdict:
         self.pass_to(now)

@@ -51,3 +51,21 @@ def test_what_others_leave_is_used(upstream: Upstream, limit: Limit) -> None:
     refused = [at for at in traffic.refused if at > 2 * PER]
     assert len(admitted) >= 0.95 * 18 * PER * limit.max / limit.per / 2
     assert len(refused) <= 0.03 * len(admitted)
+
+
+@pytest.mark.parametrize("told", [100, None])
+def test_what_is_left_of_a_bucket_is_out_of_its_depth(told: int | None) -> None:
+    """A bucket that holds less than its rate gives in a period is as empty as `remaining` says, whatever max is told."""
+
+    def tells(upstream: Upstream, now: int) -> dict[str, str]:
+        limit = {} if told is None else {"ratelimit-limit": str(told)}
+        return limit | {"ratelimit-remaining": str(upstream.left(now))}
+
+    bucket = Limit(100, PER, kind=Kind.BUCKET, burst=20)
+    run = Simulation(pool_with(1, bucket), [Tokens(20, PER, rate=100)], tells=tells, others=0.5)
+    run.run(PER)
+    run.submit(10_000)
+    traffic = run.run(20 * PER)
+    admitted = [at for at in traffic.admitted if at > 2 * PER]
+    assert len(admitted) >= 0.95 * 18 * PER * 5 / SECOND
+    assert len(traffic.refused) <= 0.03 * len(admitted)

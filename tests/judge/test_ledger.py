@@ -141,7 +141,10 @@ def test_others_are_always_admitted(limit: Limit, stamps: list[int], tenths: int
         for_others += status == 429 and alone
         ours += [(now, 1)] if status == 200 else []
     [key] = ledger.report().keys
-    assert (key.others, key.rejected_for_others) == (sum(at <= max(stamps, default=-1) for at, _ in spent), for_others)
+    assert (key.others, key.rejected_for_others) == (
+        sum(0 < at <= max(stamps, default=-1) for at, _ in spent),
+        for_others,
+    )
     assert [each.most for each in key.limits] == [fullest_naive(limit, [(now, 1) for now in stamps])]
 
 
@@ -149,7 +152,7 @@ def fullest_of(limit: Limit, arrivals: list[tuple[int, int]], now: int) -> int:
     """How full a limit is at `now`, the last of these arrivals, whatever was before."""
     arrivals = sorted((at, cost if limit.counts == "cost" else 1) for at, cost in arrivals)
     if limit.kind == "bucket":
-        level, last = Fraction(0), 0
+        level, last = Fraction(0), arrivals[0][0]
         for at, cost in arrivals:
             level = max(Fraction(0), level - Fraction((at - last) * limit.max, limit.per_ns)) + cost
             last = at
@@ -159,12 +162,19 @@ def fullest_of(limit: Limit, arrivals: list[tuple[int, int]], now: int) -> int:
 
 
 def test_others_spend_their_share() -> None:
-    """Others spend their share of the tightest limit of calls, and of cost the same; without calls, in small pieces."""
+    """Others spend their share of the tightest limit of calls, and of cost the same; without calls, in small pieces.
+
+    They have done so for a period when they are first asked about.
+    """
     calls, cost = Limit(100, 10 * SECOND), Limit(6000, MINUTE, "cost")
-    both = Others(Fraction(1, 2), [calls, cost], 0)
+    both = Others(Fraction(1, 2), [calls, cost], MINUTE)
     assert (sum(1 for _ in both.due(0, MINUTE)), both.cost) == (300, 10)
-    alone = Others(Fraction(1, 2), [cost], 0)
+    alone = Others(Fraction(1, 2), [cost], MINUTE)
     assert sum(1 for _ in alone.due(0, MINUTE)) * alone.cost == 3000
+    ledger = Ledger({"alpha": SECRET}, [calls], 0.5, start=MINUTE)
+    ledger.arrive("a", SECRET, 1, MINUTE)
+    assert ledger.left(SECRET, MINUTE)[0].remaining == 49
+    assert ledger.report().others == 0
 
 
 @given(in_any_order, st.integers(1, 30))
