@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.model import Counts, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,17 @@ def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
     if hint.per is not None:
         limits = [one for one in limits if one[1].per == hint.per]
         if len(limits) > 1:
-            limits = [one for one in limits if one[1].max == hint.max]
+            limits = [one for one in limits if hint.max in _maxes(one[1])]
     elif hint.max is not None:
-        limits = [one for one in limits if one[1].max == hint.max]
+        limits = [one for one in limits if hint.max in _maxes(one[1])]
     if len(limits) > 1 and hint.counts is None:  # most headers without a unit count calls
         limits = [one for one in limits if one[1].counts is Counts.CALLS]
     return limits[0] if len(limits) == 1 else None
+
+
+def _maxes(limit: Limit) -> tuple[int, ...]:
+    """What an upstream may tell as this limit's max: of a bucket Envoy and others tell what it holds."""
+    return (limit.max, limit.depth) if limit.kind is Kind.BUCKET else (limit.max,)
 
 
 def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, limited: bool) -> Heard:

@@ -53,9 +53,9 @@ def test_what_others_leave_is_used(upstream: Upstream, limit: Limit) -> None:
     assert len(refused) <= 0.03 * len(admitted)
 
 
-@pytest.mark.parametrize("told", [100, None])
+@pytest.mark.parametrize("told", [100, 20, None])
 def test_what_is_left_of_a_bucket_is_out_of_its_depth(told: int | None) -> None:
-    """A bucket that holds less than its rate gives in a period is as empty as `remaining` says, whatever max is told."""
+    """A bucket that holds less than comes back in a period is as empty as is told, whatever max is told beside it."""
 
     def tells(upstream: Upstream, now: int) -> dict[str, str]:
         limit = {} if told is None else {"ratelimit-limit": str(told)}
