@@ -20,7 +20,8 @@ def room_at(budget: Budget, cost: int, now: int) -> int:
     """When a call of `cost` fits if nothing else is taken; FAR: never, with these limits."""
     if cost > budget.most_cost:
         return FAR
-    latest = now
+    # What the upstream told may let nothing go before another call's answer.
+    latest = now if budget.told is None else max(now, budget.told.wait(cost, now))
     for counts, windows, pacers in budget.kinds:
         amount = 1 if counts is Counts.CALLS else cost
         for window in windows:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from apiflux_grpc.core import hints as hints_module
 from apiflux_grpc.core.cost import LARGEST_COST as LARGEST
 from apiflux_grpc.core.headers import Headers
-from apiflux_grpc.core.hints import LONGEST_VALUE, MOST_ITEMS, Hint
+from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.structured import LONGEST_VALUE, MOST_ITEMS
 from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from apiflux_grpc.core.waits import LONGEST_RESET, reset_in
 
@@ -220,6 +221,25 @@ def test_malformed_structured_fields(ratelimit: str, policy: str | None, expecte
                 Hint(1, MINUTE, 1000, None, COST),
             ],
         ),
+        # Atlassian, Spring Cloud Gateway
+        (
+            {
+                "x-ratelimit-limit": "5",
+                "x-ratelimit-remaining": "0",
+                "x-ratelimit-interval-seconds": "1",
+                "x-ratelimit-fillrate": "5",
+            },
+            [Hint(0, None, 5, SECOND, None)],
+        ),
+        (
+            {
+                "x-ratelimit-burst-capacity": "20",
+                "x-ratelimit-remaining": "19",
+                "x-ratelimit-replenish-rate": "10",
+                "x-ratelimit-requested-tokens": "1",
+            },
+            [Hint(19, None, 20, SECOND, None)],
+        ),
         # two gateways in a row
         (
             {"x-ratelimit-limit": "10, 99", "x-ratelimit-remaining": "1, 98", "x-ratelimit-reset": "7, 1769515200"},
@@ -258,6 +278,21 @@ def test_malformed_structured_fields(ratelimit: str, policy: str | None, expecte
 def test_a_header_for_each_value(headers: dict[str, str], expected: list[Hint]) -> None:
     """Limit, remaining and reset in headers of their own make one hint, unit and period from their names."""
     assert read(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "resources"),
+    [
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-resource": "search"}, ["search"]),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-bucket": "abcd"}, ["abcd"]),
+        ({"ratelimit-remaining": "0", "x-ratelimit-resource": "search"}, [""]),
+        ({"ratelimit": '"permin";r=1, "perhr";r=2'}, ["permin", "perhr"]),
+        ({"x-ratelimit-remaining": "0"}, [""]),
+    ],
+)
+def test_of_which_calls_a_limit_is(headers: dict[str, str], resources: list[str]) -> None:
+    """A resource, a bucket or a policy has a name, in the upstream's words."""
+    assert [hint.resource for hint in read(headers)] == resources
 
 
 @pytest.mark.parametrize(
@@ -508,11 +543,13 @@ def test_a_repeated_header_is_read_once_with_all_its_values() -> None:
 
 
 def test_names_that_an_upstream_invents_fill_no_memory() -> None:
-    """The cache of names has an end, and no long name gets in."""
+    """What is kept of names has an end, and no long name gets in."""
     hints_module._place.cache_clear()
+    hints_module._plans.clear()
     for number in range(1000):
-        hints({f"x-ratelimit-{number}-{'x' * 1000}": "1"})
-    assert hints_module._place.cache_info().currsize == 0
+        hints({f"x-ratelimit-{number}-{'x' * 3000}": "1"})
+    assert hints_module._place.cache_info().currsize == len(hints_module._plans) == 0
     for number in range(1000):
         hints({f"x-ratelimit-{number}": "1"})
     assert 0 < hints_module._place.cache_info().currsize <= 256
+    assert 0 < len(hints_module._plans) <= 64
