@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
+
+_RENAMED: Final = {"HTTP_429": "LIMITED"}  # the closest word, HTTP_4XX, is another reason
 
 
 @lru_cache(maxsize=256)  # a server may send any number
@@ -30,7 +32,7 @@ def reason_of(word: str) -> pb.Reason.ValueType:
     value = kind.values_by_name.get(f"{_prefix(kind)}{word}")
     if value is None or not value.number:
         words = [word_of(kind, number) for number in kind.values_by_number if number]
-        close = difflib.get_close_matches(word, words, 1)
+        close = [_RENAMED[word]] if word in _RENAMED else difflib.get_close_matches(word, words, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(words)}"
         raise ValueError(f"{word!r} is not the word of a reason; {hint}")
     return pb.Reason.Value(value.name)

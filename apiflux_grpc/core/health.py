@@ -145,10 +145,10 @@ class Health:
         self, key: KeyState, answer: Answer, verdict: Verdict, fields: AnswerFields | None, wall_now: datetime
     ) -> Wait:
         """The explicit wait that the answer tells."""
-        if verdict.wait is None or fields is None:
-            wait = told_wait(answer.headers, wall_now)
-        else:
-            wait = told_wait(answer.headers, wall_now, str(verdict.wait), fields.texts(verdict.wait))
+        name, texts = "", list[str]()
+        if verdict.wait is not None and fields is not None:
+            name, texts = str(verdict.wait), fields.texts(verdict.wait)
+        wait = told_wait(answer.headers, wall_now, name, texts, key.key.secret)
         if wait.unread:
             self._pulse.malformed += 1
             if not key.unread_told:

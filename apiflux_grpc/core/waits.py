@@ -55,8 +55,13 @@ def is_told(headers: Mapping[str, str]) -> bool:
     return any(name in headers for name in _EXPLICIT)
 
 
-def told_wait(headers: Mapping[str, str], wall_now: datetime, name: str = "", texts: Sequence[str] = ()) -> Wait:
-    """The largest explicit wait: of the usual headers, and of the pool's own field `name`, at which `texts` stand."""
+def told_wait(
+    headers: Mapping[str, str], wall_now: datetime, name: str = "", texts: Sequence[str] = (), secret: str = ""
+) -> Wait:
+    """The largest explicit wait: of the usual headers, and of the pool's own field `name`, at which `texts` stand.
+
+    What is unread goes into the log: without `secret`, which an upstream may send back.
+    """
     best, source, unread = 0, "", ""
     clock = clock_of(headers, wall_now)
     told: list[tuple[str, int, Sequence[str]]] = [
@@ -67,10 +72,11 @@ def told_wait(headers: Mapping[str, str], wall_now: datetime, name: str = "", te
         if not texts:
             unread = f"{name} is missing"
     for where, unit, values in told:
-        for text in (item for value in values for item in _items(value)):
+        for value, text in ((value, item) for value in values for item in _items(value)):
             wait = _explicit(text, clock, unit)
             if wait is None:
-                unread = f"{where}: {text[:_LONGEST_ITEM]}"
+                shown = "***" if secret and secret in value else text[:_LONGEST_ITEM]
+                unread = f"{where}: {shown}"
             elif wait > best:
                 best, source = wait, where
     return Wait(_rounded(best), source, unread)

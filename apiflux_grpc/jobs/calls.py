@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = (*(field.json_name for field in pb.Call.DESCRIPTOR.fields), "json", "text")
 _KNOWN: Final = frozenset(_FIELDS)
+_OF_A_RESULT: Final = {"bodyJson": "json", "bodyText": "text"}  # whose closest name, body, is base64
 _STRINGS: Final = ("id", "method", "path", "body")
 _PAIRS: Final[dict[str, Callable[..., Message]]] = {"query": pb.QueryParameter, "headers": pb.Header}
 _PLAIN: Final = frozenset({"id", "method", "path", "query", "headers"})
@@ -68,7 +69,10 @@ def parse_json(text: str) -> dict[str, Any]:
         else:
             data = _object([(name, _member(name, text[start:end])) for name, start, end in members(text)])
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+        # What is cut ends with its line, not at the beginning of the next.
+        at = min(error.pos, len(text.rstrip()))
+        column = json.JSONDecodeError(error.msg, text, at).colno
+        raise ValueError(f"not JSON: {error.msg} at column {column}") from None
     except RecursionError:
         raise ValueError("not JSON that can be read: it is nested too deeply") from None
     if not isinstance(data, dict):
@@ -89,7 +93,7 @@ def check_names(data: Mapping[str, object]) -> None:
     """Raises ValueError if a field is none of a call's, or if two of them conflict."""
     for key in data:
         if key not in _KNOWN:
-            close = difflib.get_close_matches(key, _FIELDS, 1)
+            close = [_OF_A_RESULT[key]] if key in _OF_A_RESULT else difflib.get_close_matches(key, _FIELDS, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; a call has {', '.join(_FIELDS)}"
             raise ValueError(f"unknown field {key[:64]!r}{hint}")
     bodies = [key for key in ("body", "json", "text") if key in data]
@@ -162,6 +166,8 @@ def _check_kinds(data: Mapping[str, object]) -> None:
     for key in _STRINGS:
         if not isinstance(data.get(key), str | None):
             raise ValueError(f"{key} must be a string")
+    if not isinstance(data.get("idempotent"), bool | None):
+        raise ValueError("idempotent must be true or false")
 
 
 def _json_body(document: Carried) -> bytes:

@@ -60,7 +60,7 @@ class Teller:
         """The answer to an arrival that this limit refuses; `fields` come on top of it."""
         dialect, words = self._dialect, self._words[self._limits.index(limit)]
         waits = (f"Retry-After: {-(-wait_ns // SECOND)}",)
-        if dialect.secondary and limit != primary(self._limits):
+        if dialect.secondary and limit != _primary(dialect, self._limits):
             return Refusal(429, {"message": "You have exceeded a secondary rate limit."}, dialect.content_type, waits)
         fields = waits if dialect.retry_after else ()
         return Refusal(dialect.status, _filled(dialect.body, words), dialect.content_type, fields)
@@ -83,9 +83,10 @@ class Teller:
         return self._date[1]
 
 
-def primary(limits: Sequence[Limit]) -> Limit:
-    """The one of the longest period."""
-    return max(limits, key=lambda limit: limit.per_ns)
+def _primary(dialect: Dialect, limits: Sequence[Limit]) -> Limit | None:
+    """The one of the longest period, of those that the dialect has a word for."""
+    told = (limit for limit in limits if limit.counts in dialect.units)
+    return max(told, key=lambda limit: limit.per_ns, default=None)
 
 
 def _words(dialect: Dialect, limits: Sequence[Limit]) -> list[dict[str, str]]:
@@ -107,7 +108,7 @@ def _groups(dialect: Dialect, limits: Sequence[Limit], words: Sequence[Mapping[s
     told = [
         (place, {**words[place], "unit": unit})
         for place, limit in enumerate(limits)
-        if dialect.headers and (not dialect.secondary or limit == primary(limits))
+        if dialect.headers and (not dialect.secondary or limit == _primary(dialect, limits))
         for unit in dialect.units.get(limit.counts, ())
     ]
     if dialect.lists:

@@ -22,5 +22,7 @@ def test_reasons_are_words() -> None:
     assert Retry(reasons=("TIMEOUT", "HTTP_5XX")).to_message().reasons == [pb.REASON_TIMEOUT, pb.REASON_HTTP_5XX]
     with pytest.raises(ValueError, match=r"^'TIME_OUT' is not the word of a reason; did you mean 'TIMEOUT'\?$"):
         Retry(reasons=("TIME_OUT",)).to_message()
+    with pytest.raises(ValueError, match=r"did you mean 'LIMITED'\?$"):
+        Retry(reasons=("HTTP_429",)).to_message()
     with pytest.raises(ValueError, match="use one of NOT_SENT, TIMEOUT,"):
         Retry(reasons=("UNSPECIFIED", "")).to_message()

@@ -410,6 +410,14 @@ def test_rules_of_the_pool_say_what_is_a_limit_and_where_the_wait_stands() -> No
     assert [event.what for event in done.events if isinstance(event, WaitUnread)] == ["error.retryDelay is missing"]
 
 
+def test_a_key_that_comes_back_as_a_wait_is_not_told() -> None:
+    """Events have no secret, though an upstream sends it back where it should say how long to wait."""
+    pool = pool_of(1)
+    headers = {"retry-after": f"ask {pool.keys[0].secret}"}
+    done = run(pool, until(SECOND, lambda arrival: says(arrival, 429, headers)), 3)
+    assert [event.what for event in done.events if isinstance(event, WaitUnread)] == ["Retry-After: ***"]
+
+
 def test_limited_calls_open_no_breaker() -> None:
     """Hundreds of refusals say nothing of the upstream, nor of whether it rejects the key."""
     done = run(pool_of(1, WIDE), until(5 * SECOND, lambda arrival: says(arrival, 429)), 300)

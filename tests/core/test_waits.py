@@ -110,6 +110,14 @@ def test_what_cannot_be_read_is_named_and_no_wait(text: str) -> None:
     assert len(wait.unread) < 100
 
 
+@pytest.mark.parametrize("text", ["s3cret,key", "in 5 s, s3cret,key", "x" * 60 + "s3cret,key"])
+def test_no_secret_is_named(text: str) -> None:
+    """What can't be read goes into the log, which has no key in it, be it whole, split as a list or cut."""
+    wait = told_wait({"retry-after": text}, NOW, "error.wait", [text], secret="s3cret,key")
+    assert wait.unread == "error.wait: ***"
+    assert told_wait({"retry-after": text}, NOW, secret="s3cret,key").unread == "Retry-After: ***"
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [

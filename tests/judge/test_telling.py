@@ -112,6 +112,13 @@ def test_a_secondary_limit_is_not_told() -> None:
     assert "secondary" in body["message"]
 
 
+def test_a_primary_limit_is_one_that_can_be_told() -> None:
+    """GitHub has no word for cost: a limit of it is a secondary one, however long its period is."""
+    wire = Wire(Limit(9, SECOND), Limit(20, MINUTE, "cost"), headers="github")
+    assert told(wire, "X-Cost: 20")[1]["x-ratelimit-limit"] == "9"
+    assert (told(wire)[0], told(Wire(Limit(1, MINUTE, "cost"), headers="github"))[0]) == (429, 200)
+
+
 def test_of_limits_with_one_header_the_tightest_is_told() -> None:
     """Where several limits count the same and only one can be told, it is the one with the smallest share left."""
     wire = Wire(Limit(10, SECOND), Limit(12, MINUTE), headers="openai")
