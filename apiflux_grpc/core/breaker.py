@@ -9,8 +9,8 @@ Every change of state begins a new *era*. `began` returns the era in which a cal
 and a result of another era is ignored. A probe begins an era of its own, so that it alone can end it. A call ends
 with exactly one of `succeeded`, `failed` and `abandoned`, a probe too, or no other call could ever go.
 
-What a failure is, the owner decides: for a key 401 and 403, for an upstream what is the upstream's fault. Owner: the
-scheduler asks and the pump reports, on the engine's loop. Not known here: keys, calls, clocks.
+What a failure is, the owner decides: for a key that it's rejected, for an upstream what is the upstream's fault. Owner:
+the scheduler asks and the pump reports, on the engine's loop. Not known here: keys, calls, clocks.
 
 Source of the states: Nygard, "Release It!" (2007), chapter 5.2, "Circuit Breaker".
 """

@@ -23,7 +23,7 @@ class KeyBlocked:
 
 @dataclass(frozen=True, slots=True)
 class KeyRejected:
-    """The upstream rejects a key (401, 403): it is left alone for `cool_down`, then tried again."""
+    """The upstream rejects a key: it is left alone for `cool_down`, then tried again."""
 
     key: str
     cool_down: int

@@ -29,7 +29,7 @@ class KeySnapshot:
     in_flight: int
     attempts: int
     blocked_for: int
-    state: str  # usable, blocked (the upstream said so) or rejected (401, 403)
+    state: str  # usable, blocked (the upstream said so) or rejected
     held_by: tuple[Held, ...]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Key, Limit
     from apiflux_grpc.core.told import Mark
 
-# A key that the upstream rejects (401, 403): after so many in a row, lest one caller's forbidden path take it from
+# A key that the upstream rejects: after so many in a row, lest one caller's forbidden path take it from
 # all, tried again after 10 s, doubling up to 10 minutes.
 KEY_BREAKER: Final = (3, 10 * SECOND, 600 * SECOND)
 

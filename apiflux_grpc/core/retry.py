@@ -1,8 +1,8 @@
 """Whether an attempt is final, and if not, when the call may be tried again.
 
-Rule: a call that isn't idempotent is tried again only when it certainly was not executed: NOT_SENT, or 429, 401 or
-403, with which an upstream says that it refused. Waits are drawn evenly from zero to a bound that doubles ("full
-jitter", Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015); the caller hands in the random number.
+Rule: a call that isn't idempotent is tried again only when it certainly was not executed: NOT_SENT, or refused by an
+upstream that says so. Waits are drawn evenly from zero to a bound that doubles ("full jitter", Brooker, "Exponential
+Backoff and Jitter", AWS Architecture Blog 2015); the caller hands in the random number.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def told_wait(
         if not texts:
             unread = f"{name} is missing"
     for where, unit, values in told:
-        for value, text in ((value, item) for value in values for item in _items(value)):
+        for value, text in ((whole, item) for whole in values for item in _items(whole)):
             wait = _explicit(text, clock, unit)
             if wait is None:
                 shown = "***" if secret and secret in value else text[:_LONGEST_ITEM]
