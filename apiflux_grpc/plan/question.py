@@ -5,7 +5,7 @@ Rule: what can't be planned is refused here, before anything runs, and the error
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool
@@ -107,7 +107,7 @@ def ask(
         range_ns = parse_latency(LATENCY) if settings.base_url else settings.latency
     failing = settings.error_rate if fail is None else fail
     upstream = _draws(settings.pool, range_ns, failing, limited or 0.0, reject, seed)
-    return Question(settings.pool, arrivals, upstream, tuple(_notes(settings)))
+    return Question(_without_paths(settings.pool), arrivals, upstream, tuple(_notes(settings.pool)))
 
 
 def _draws(
@@ -187,6 +187,22 @@ def _chosen(pools: Sequence[PoolSettings], name: str | None) -> PoolSettings:
     return by_name[name]
 
 
-def _notes(settings: PoolSettings) -> Iterable[str]:
-    if any(limit.counts is Counts.COST for key in settings.pool.keys for limit in key.limits):
+def _without_paths(pool: Pool) -> Pool:
+    """The pool with the limits alone that every call meets: the calls of a plan have no path."""
+    keys = tuple(replace(key, limits=_for_all(key.limits)) for key in pool.keys)
+    return replace(
+        pool, keys=keys, groups=tuple(replace(group, limits=_for_all(group.limits)) for group in pool.groups)
+    )
+
+
+def _for_all(limits: Iterable[Limit]) -> tuple[Limit, ...]:
+    return tuple(limit for limit in limits if not limit.paths)
+
+
+def _notes(pool: Pool) -> Iterable[str]:
+    limits = [limit for key in pool.keys for limit in key.limits]
+    if any(limit.counts is Counts.COST for limit in limits):
         yield "every call of a plan costs 1"
+    limits += [limit for group in pool.groups for limit in group.limits]
+    if any(limit.paths for limit in limits):
+        yield "limits with paths are left out: the calls of a plan meet only those that count all"

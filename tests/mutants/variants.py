@@ -467,8 +467,8 @@ VARIANTS: Final = (
     Variant(
         "an ordered batch is stuck behind its own results",
         OUTBOX,
-        "if self.ordered and reach <= batch.done:",
-        "if False:",
+        "            if reach <= batch.done:",
+        "            if False:",
         OF_ENGINE,
     ),
     Variant(

@@ -114,3 +114,16 @@ def test_bad_input_says_what_is_wrong(options: dict[str, object], message: str) 
     """Each is refused before anything runs, by a message that names it."""
     with pytest.raises(ValueError, match=message):
         ask(**options)  # type: ignore[arg-type]
+
+
+def test_limits_with_paths_are_left_out_and_it_is_said(tmp_path: Path) -> None:
+    """The calls of a plan have no path: only limits that count all of them hold."""
+    file = tmp_path / "c.toml"
+    limits = 'limits = [{ max = 5, per = "1s" }, { max = 1, per = "60s", paths = ["/search/"] }]'
+    text = f"[pools.default]\n{limits}\n"
+    text += '[[pools.default.keys]]\nlabel = "a"\nsecret = "sk-0123456789abcdef"\n'
+    text += f'[[pools.default.groups]]\nkeys = ["a"]\n{limits}\n'
+    file.write_text(text, encoding="utf-8")
+    asked = ask(load(file, environ={}).pools, calls=10)
+    assert asked.pool.keys[0].limits == asked.pool.groups[0].limits == (Limit(5, SECOND),)
+    assert asked.notes == ("limits with paths are left out: the calls of a plan meet only those that count all",)
