@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.reservation import Reservation
 
 MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
+LOOK_AGAIN: Final = SECOND // 10  # of a call that waits for a key that has not rejected it
 # An upstream that fails whatever key is used: after so many in a row, tried again after 1 s, doubling up to 30 s.
 POOL_BREAKER: Final = (20, SECOND, 30 * SECOND)
 
@@ -354,7 +355,8 @@ class Scheduler:
         if turn is not batch:
             batch.due -= 1
         at = min(seat.fits_at(cost, now) for seat in seats)
-        self._retries.add(batch, again, max(at, now + 1) if at < FAR else now + SECOND)  # FAR: a probe of it is out
+        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call.
+        self._retries.add(batch, again, at if now < at < FAR else now + LOOK_AGAIN)
         return True
 
     def _size(self, number: int, cost: int) -> float:
