@@ -1,8 +1,8 @@
 """Which limit a hint means, and what it says of it.
 
 Rule: a hint means the limit whose period it tells; without a period, exactly one whose max it tells; telling neither,
-the only one of its unit. It is sought among the limits of all owners that paid for the call: its key, and the key's
-group. What it says is counted for that owner.
+the only one of its unit. It is sought among the limits of all owners that paid for the call: its key, the key's group,
+the limits with its path. What it says is counted for that owner.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
     if hint.per is not None:
         limits = [one for one in limits if one[1].per == hint.per]
         if len(limits) > 1:
-            limits = [one for one in limits if hint.max in _maxes(one[1])]
+            limits = [one for one in limits if _has(one[1], hint.max)]
     elif hint.max is not None:
-        limits = [one for one in limits if hint.max in _maxes(one[1])]
+        limits = [one for one in limits if _has(one[1], hint.max)]
     if len(limits) > 1 and hint.counts is None:  # most headers without a unit count calls
         limits = [one for one in limits if one[1].counts is Counts.CALLS]
     return limits[0] if len(limits) == 1 else None
@@ -49,6 +49,11 @@ def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
 def _maxes(limit: Limit) -> tuple[int, ...]:
     """What an upstream may tell as this limit's max: of a bucket Envoy and others tell what it holds."""
     return (limit.max, limit.depth) if limit.kind is Kind.BUCKET else (limit.max,)
+
+
+def _has(limit: Limit, most: int | None) -> bool:
+    """Whether the upstream may call this the limit's max: of a bucket it tells the depth."""
+    return most is not None and most in ((limit.max, limit.depth) if limit.kind is Kind.BUCKET else (limit.max,))
 
 
 def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, limited: bool) -> Heard:
@@ -65,6 +70,8 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
     explained, changed, unknown = False, [], set()
     for hint, one in found:
         short = hint.remaining < (permit.cost if hint.counts is Counts.COST else 1)
+        if one is None and hint.resource:
+            continue  # of some calls only, and nobody knows which: it must not hold back the others
         if one is None:
             key = permit.key
             key.budget.listen(now).allow(hint, permit.mark, key.in_flight, now, limited=limited)

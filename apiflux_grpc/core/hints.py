@@ -55,7 +55,7 @@ def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     (Twitter's) and `anthropic-ratelimit-*`. Names are in lower case, the values of one name joined by ", ".
 
     A period is in a name or a policy, or told by `-interval-seconds` and `-replenish-rate` (per second); which calls a
-    limit is of, by `x-ratelimit-resource`, `x-ratelimit-bucket` or its policy's name.
+    limit is of, by `x-ratelimit-resource` or `x-ratelimit-bucket`.
 
     Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
     such header costs one look for its names.
@@ -250,9 +250,7 @@ class _Reader:
             remaining = self._number(parameters.get("r"))
             reset = self._number(parameters["t"]) if "t" in parameters else None
             if remaining is not None:
-                self.hints.append(
-                    Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts, name, _name(name))
-                )
+                self.hints.append(Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts, name))
         if dictionary:
             values = [self._number(dictionary[key]) if key in dictionary else None for key in _FIELDS]
             limit, remaining, reset = values

@@ -55,9 +55,10 @@ class Allowance:
 
     def spent(self, taken: Mark, cost: int) -> bool:
         """Whether a call of this cost is more than is left, `taken` being the newest call."""
+        # Calls overtake each other: what hadn't arrived for certain when the word's call was taken may come after it.
         if self.counts is Counts.CALLS:
-            return taken.calls - self.mark.calls + 1 > self.left
-        return taken.cost - self.mark.cost + cost > self.left
+            return taken.calls - self.mark.arrived + 1 > self.left
+        return taken.cost - self.mark.arrived_cost + cost > self.left
 
 
 class Told:

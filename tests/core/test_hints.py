@@ -286,12 +286,11 @@ def test_a_header_for_each_value(headers: dict[str, str], expected: list[Hint]) 
         ({"x-ratelimit-remaining": "0", "x-ratelimit-resource": "search"}, ["search"]),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-bucket": "abcd"}, ["abcd"]),
         ({"ratelimit-remaining": "0", "x-ratelimit-resource": "search"}, [""]),
-        ({"ratelimit": '"permin";r=1, "perhr";r=2'}, ["permin", "perhr"]),
         ({"x-ratelimit-remaining": "0"}, [""]),
     ],
 )
 def test_of_which_calls_a_limit_is(headers: dict[str, str], resources: list[str]) -> None:
-    """A resource, a bucket or a policy has a name, in the upstream's words."""
+    """A resource or a bucket has a name, in the upstream's words; without one, a limit is of all calls."""
     assert [hint.resource for hint in read(headers)] == resources
 
 
