@@ -1,8 +1,9 @@
 """What a call costs by its pool's rule, read from the body of its request.
 
 Rule: nothing here raises, whatever a caller sends, and the work is bounded. What isn't there counts 0: a field that is
-missing or no number, a body that is no JSON. A body above LARGEST_JSON isn't read: each of its bytes is counted, which
-is more than a field of it can have, so that the largest calls aren't the cheapest.
+missing or no number, a body that is no JSON. A body above LARGEST_JSON, or with an object of more than MOST_MEMBERS on
+the way to a field, isn't read: each of its bytes is counted, which is more than a field of it can have, so that the
+largest calls aren't the cheapest.
 
 The bytes of a field are counted as they will be sent, so the body is scanned in place: a value that was parsed and
 written again would have another length.
@@ -16,40 +17,41 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.cost import LARGEST_COST
 from apiflux_grpc.core.fields import LARGEST_JSON
-from apiflux_grpc.core.jsontext import members, members_at
+from apiflux_grpc.core.jsontext import TooManyMembers, members, members_at
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.jsontext import Member
     from apiflux_grpc.core.rules import CostOfCall
 
+MOST_MEMBERS: Final = 1_000  # of one object; going through them takes 5 ms
 _is_number: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
 _TOO_MUCH: Final = Decimal(LARGEST_COST + 1)
 
 
 def cost_of_call(rule: CostOfCall, body: bytes) -> int:
     """The sum, rounded up; at least `at_least`. At most LARGEST_COST + 1, which no key can pay."""
-    total = Decimal(0)
-    readable = len(body) <= LARGEST_JSON
-    text, top = _top(body) if readable and (rule.json or rule.per_byte_of) else ("", [])
-    if rule.json and (span := _span(text, top, rule.json)):
-        total += _number(text[slice(*span)])
-    if rule.per_byte:
-        size = len(body)
-        if rule.per_byte_of and readable:
-            span = _span(text, top, rule.per_byte_of)
-            size = len(text[slice(*span)].encode()) if span else 0
-        total += Decimal(repr(rule.per_byte)) * size
+    number, size = _read(rule, body)
+    total = number + Decimal(repr(rule.per_byte)) * size
     cost = int(min(total, _TOO_MUCH).to_integral_value(ROUND_CEILING))
     return max(cost, rule.at_least)
 
 
-def _top(body: bytes) -> tuple[str, list[Member]]:
-    """The body as text, and the members of its object; none if it isn't one JSON object."""
+def _read(rule: CostOfCall, body: bytes) -> tuple[Decimal, int]:
+    """The number that the rule asks for, and how many bytes it counts."""
+    if len(body) > LARGEST_JSON or not (rule.json or rule.per_byte_of):
+        return Decimal(0), len(body)
     try:
         text = body.decode()
-        return text, members(text)
-    except (ValueError, RecursionError):
-        return "", []
+        top = members(text, MOST_MEMBERS)
+        at, counted = (_span(text, top, path) if path else None for path in (rule.json, rule.per_byte_of))
+    except TooManyMembers:
+        return Decimal(0), len(body)
+    except (ValueError, RecursionError):  # not one JSON object
+        return Decimal(0), 0 if rule.per_byte_of else len(body)
+    number = _number(text[slice(*at)]) if at else Decimal(0)
+    if rule.per_byte_of is None:
+        return number, len(body)
+    return number, len(text[slice(*counted)].encode()) if counted else 0
 
 
 def _span(text: str, top: list[Member], path: tuple[str, ...]) -> tuple[int, int] | None:
@@ -58,7 +60,7 @@ def _span(text: str, top: list[Member], path: tuple[str, ...]) -> tuple[int, int
     for name in path[1:]:
         if span is None:
             return None
-        span = _last(members_at(text, span[0]), name)
+        span = _last(members_at(text, span[0], MOST_MEMBERS), name)
     return span
 
 

@@ -66,7 +66,7 @@ class Checking:
         total = len(calls)
         self._batch(total)
         start = 0
-        for end in self._ends(total):
+        for end in _ends(calls, SLICE, self._checks):
             for index in range(start, end):
                 self._call(index, calls[index])
             start = end
@@ -75,19 +75,6 @@ class Checking:
         self._faults += faults
         if self._faults:
             raise InvalidRequest(self._faults)
-
-    def _ends(self, total: int) -> Iterator[int]:
-        """Where the slices end."""
-        start = read = 0
-        if self._checks.cost_rule is not None:
-            for end, call in enumerate(self._request.calls, 1):
-                read += len(call.body)
-                if read >= SLICE_BYTES or end - start == SLICE:
-                    yield end
-                    start, read = end, 0
-        yield from range(start + SLICE, total, SLICE)
-        if start < total:
-            yield total
 
     def spec(self, deadline: int | None = None) -> BatchSpec:
         """The batch, with ns to its deadline; only after `slices` has run to its end."""
@@ -167,6 +154,13 @@ class StreamChecking:
             fed=True,
         )
 
+    def slices(self, calls: Sequence[pb.Call], most: int) -> Iterator[Sequence[pb.Call]]:
+        """The calls of a message, so many at once as `take` may take without giving the loop a turn, `most` at most."""
+        start = 0
+        for end in _ends(calls, most, self._checks):
+            yield calls[start:end]
+            start = end
+
     def take(self, calls: Sequence[pb.Call]) -> tuple[list[FedCall], list[tuple[int, str]], dict[int, int]]:
         """The good ones, (index, what is wrong) of the others, bytes of each by index.
 
@@ -201,6 +195,20 @@ class StreamChecking:
         id = self.names.pop(index, "")
         self._ids.release(id)
         return id
+
+
+def _ends(calls: Sequence[pb.Call], most: int, checks: Checks) -> Iterator[int]:
+    """Where slices of `most` calls end; sooner after SLICE_BYTES of bodies, if costs are read from them."""
+    start = read = 0
+    if checks.cost_rule is not None:
+        for end, call in enumerate(calls, 1):
+            read += len(call.body)
+            if read >= SLICE_BYTES or end - start == most:
+                yield end
+                start, read = end, 0
+    yield from range(start + most, len(calls), most)
+    if start < len(calls):
+        yield len(calls)
 
 
 def _cost_of(checks: Checks, call: pb.Call, faults: list[Fault]) -> int:

@@ -7,6 +7,7 @@ wait for results of calls that nobody feeds.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.checks import Fault
@@ -37,8 +38,10 @@ async def feed(
     message = first
     try:
         while True:
-            for start in range(0, len(message.calls), SLICE):
-                ticket.feed(*checking.take(message.calls[start : start + SLICE]))
+            for place, calls in enumerate(checking.slices(message.calls, SLICE)):
+                if place:
+                    await asyncio.sleep(0)
+                ticket.feed(*checking.take(calls))
                 while (ticket.unfinished >= window() or ticket.held > held) and not ticket.is_over:
                     await ticket.progress()
             if ticket.is_over:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.cost import LARGEST_COST
-from apiflux_grpc.core.cost_of_call import cost_of_call
+from apiflux_grpc.core.cost_of_call import MOST_MEMBERS, cost_of_call
 from apiflux_grpc.core.fields import LARGEST_JSON
 from apiflux_grpc.core.rules import CostOfCall
 
@@ -89,6 +89,15 @@ def test_a_body_that_is_too_large_to_be_read_counts_with_all_its_bytes() -> None
     body = json.dumps({"max_tokens": 100, "messages": "x" * LARGEST_JSON}).encode()
     assert cost_of_call(TOKENS, body) == ceil(len(body) / 4)
     assert cost_of_call(MOST, body) == 1
+
+
+@pytest.mark.parametrize(("within", "path"), [("%s", ("max_tokens",)), ('{"x": %s}', ("x", "max_tokens"))])
+def test_an_object_of_too_many_members_is_not_gone_through(within: str, path: tuple[str, ...]) -> None:
+    """A megabyte of them would keep everybody waiting for a second; the call costs as one that is too large to read."""
+    others = [f'"{place}": 0' for place in range(MOST_MEMBERS)]
+    rule = CostOfCall(path, 0.25, ("messages",))
+    few, many = ((within % f'{{{", ".join(some)}, "max_tokens": 100}}').encode() for some in (others[1:], others))
+    assert (cost_of_call(rule, few), cost_of_call(rule, many)) == (100, ceil(len(many) / 4))
 
 
 NAMES = st.sampled_from(["a", "b", "é", '"', "\\"])

@@ -722,10 +722,17 @@ VARIANTS: Final = (
         ("tests/core/test_cost_of_call.py",),
     ),
     Variant(
-        "the largest bodies cost nothing",
+        "the largest bodies are read",
         "apiflux_grpc/core/cost_of_call.py",
-        "if rule.per_byte_of and readable:",
-        "if rule.per_byte_of:",
+        "if len(body) > LARGEST_JSON or not (",
+        "if not (",
+        ("tests/core/test_cost_of_call.py",),
+    ),
+    Variant(
+        "bodies of too many members cost nothing",
+        "apiflux_grpc/core/cost_of_call.py",
+        "except TooManyMembers:\n        return Decimal(0), len(body)",
+        "except TooManyMembers:\n        return Decimal(0), 0",
         ("tests/core/test_cost_of_call.py",),
     ),
     Variant(

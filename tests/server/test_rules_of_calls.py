@@ -105,6 +105,8 @@ def test_the_loop_gets_a_turn_between_large_bodies() -> None:
     for pool, slices in ((TOKENS, 2), (POOL, 1)):
         checking = Checking(request, pool, "caller", default_repeat=1, max_calls=100, max_bytes=1 << 30)
         assert len(list(checking.slices())) == slices
+        stream = StreamChecking(pb.ProcessStreamOpen(), pool)
+        assert [len(part) for part in stream.slices(request.calls, 3)] == ([2, 2] if pool is TOKENS else [3, 1])
 
 
 SEARCH = Limit(3, SECOND, paths=("/search/",))
