@@ -7,7 +7,7 @@ the limits with its path. What it says is counted for that owner.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.model import Counts, Kind
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.model import Limit
     from apiflux_grpc.core.permit import Permit
+    from apiflux_grpc.core.told import Meaning, Shape, Told
 
     Owned = tuple[KeyState | GroupState, Limit]
 
@@ -29,6 +30,9 @@ class Heard(NamedTuple):
 
     explained: bool  # others took what a refused call would have needed
     changed: Sequence[tuple[KeyState | GroupState, int]]  # by how much the estimate of others did
+
+
+NOTHING: Final = Heard(False, ())
 
 
 def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
@@ -58,9 +62,8 @@ def _has(limit: Limit, most: int | None) -> bool:
 
 def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, limited: bool) -> Heard:
     """An answer to the permit's call, which is settled, carried these hints; `limited`: it was refused for a limit."""
-    owners = _owners(permit)
-    limits = [(owner, limit) for owner, _ in owners for limit in owner.budget.limits]
-    found = [(hint, meant(hint, limits)) for hint in told]
+    own = permit.key.budget.listen(now) if told else permit.key.budget.told
+    owners = _owners(permit) if permit.shares else [(permit.key, permit)]
     if limited:
         for owner, part in owners:
             if told:
@@ -68,25 +71,35 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             _refused(owner.budget, part, answered_at)
     sent_at = permit.taken_at if permit.sent_at < 0 else permit.sent_at
     explained, changed, unknown = False, [], set()
-    for hint, one in found:
+    for hint in told:
+        assert own is not None
         short = hint.remaining < (permit.cost if hint.counts is Counts.COST else 1)
-        if one is None and hint.resource:
-            continue  # of some calls only, and nobody knows which: it must not hold back the others
-        if one is None:
-            key = permit.key
-            key.budget.listen(now).allow(hint, permit.mark, key.in_flight, now, limited=limited)
+        # What it means follows from what it always tells, so that it is found out once.
+        shape = (hint.max, hint.per, hint.counts, permit.path_class)
+        one = own.meanings[shape] if shape in own.meanings else _found(shape, hint, owners, own)
+        if one is not None:
+            place, limit = one
+            owner, part = owners[place]
+            budget = owner.budget.listen(now)
+            if change := budget.hear(limit, hint, sent_at, part.mark, now):
+                changed.append((owner, change))
+            explained |= short and budget.taken_by_others(limit) > 0
+        elif (
+            not hint.resource
+        ):  # else it is of some calls only, and nobody knows which: it must not hold back the others
+            own.allow(hint, permit.mark, permit.key.in_flight, now, limited=limited)
             unknown.add(hint.name)
             explained |= short
-            continue
-        owner, limit = one
-        mark = next(part.mark for other, part in owners if other is owner)
-        budget = owner.budget.listen(now)
-        if change := budget.hear(limit, hint, sent_at, mark, now):
-            changed.append((owner, change))
-        explained |= short and budget.taken_by_others(limit) > 0
-    if permit.key.budget.told is not None:
-        permit.key.budget.told.silent(permit.mark, permit.cost, unknown, now)
-    return Heard(explained, changed)
+    if own is not None and own.has_words:
+        own.silent(permit.mark, permit.cost, unknown, now)
+    return Heard(explained, changed) if explained or changed else NOTHING
+
+
+def _found(shape: Shape, hint: Hint, owners: Sequence[tuple[KeyState | GroupState, Part]], own: Told) -> Meaning:
+    found = meant(hint, [(owner, limit) for owner, _ in owners for limit in owner.budget.limits])
+    meaning = None if found is None else ([owner for owner, _ in owners].index(found[0]), found[1])
+    own.learn(shape, meaning)
+    return meaning
 
 
 def _refused(budget: Budget, part: Part, answered_at: int) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Limit
 
 MOST_WORDS: Final = 8
+MOST_SHAPES: Final = 64
 LONGEST_WORD: Final = 60 * SECOND  # of a limit whose period isn't known
 WITHOUT_RESET: Final = SECOND  # how long a key waits if nothing is left and nobody says until when
 
@@ -37,6 +38,10 @@ class Mark(NamedTuple):
     cost: int
     arrived: int  # calls, this one included: it has arrived when its answer comes
     arrived_cost: int
+
+
+Shape = tuple[int | None, int | None, Counts | None, int]  # of a hint: max, per, what it counts; and the path class
+Meaning = tuple[int, "Limit"] | None  # the place of its owner among those who paid, and the limit; None: none of ours
 
 
 UNMARKED: Final = Mark(0, 0, 0, 0)  # taken before
@@ -64,7 +69,7 @@ class Allowance:
 class Told:
     """What was told of the limits of one owner."""
 
-    __slots__ = ("_alone", "_newest", "_others", "_out", "_words")
+    __slots__ = ("_alone", "_newest", "_others", "_out", "_words", "meanings")
 
     def __init__(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
         self._others = self._of(limits, jitter, now)
@@ -72,6 +77,7 @@ class Told:
         self._out: dict[int, None] = {}  # marked calls that aren't over, oldest first
         self._alone: int | None = None  # the newest call when an estimate became too old: until an answer one at a time
         self._words: dict[str, Allowance] = {}  # by the header that it came in
+        self.meanings: dict[Shape, Meaning] = {}  # of a key's: which limit hints of this shape mean
 
     @staticmethod
     def _of(
@@ -83,6 +89,7 @@ class Told:
 
     def follow(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
         """The owner's limits are these from now on: what others take of one of the same period they still take."""
+        self.meanings.clear()
         known, self._others = self._others, self._of(limits, jitter, now)
         for limit, others in self._others.items():
             for old, its in known.items():
@@ -165,6 +172,17 @@ class Told:
         since = now if word is None or word.left else word.since
         self._words[hint.name] = Allowance(hint.counts or Counts.CALLS, mark, left, until, ends_at, since)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether anything is told of limits that aren't configured."""
+        return bool(self._words)
+
+    def learn(self, shape: Shape, meaning: Meaning) -> None:
+        """Hints of this shape mean this limit."""
+        if len(self.meanings) >= MOST_SHAPES:  # an upstream that invents them
+            self.meanings.clear()
+        self.meanings[shape] = meaning
+
     def silent(self, mark: Mark | None, cost: int, names: Collection[str], now: int) -> None:
         """An answer spoke of the limits with these names only: who waited for its word on another waits no more."""
         for name, word in list(self._words.items()):
@@ -193,6 +211,8 @@ class Told:
 
     def held_until(self, now: int) -> int:
         """Until when nothing may go, for nothing is left of a limit that isn't configured; `now`: it may."""
+        if not self._words:
+            return now
         return max((word.until for word in self._words.values()), default=now)
 
     # -- for people ---------------------------------------------------------------------------
