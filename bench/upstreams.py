@@ -1,7 +1,7 @@
 """Section upstreams: those that tell what is left of their limits, that others use too, or that refuse for a while.
 
 Rule: every run is bounded in time, and what is said of it is what the judge saw. Runs that differ in nothing but the
-upstream go on at once, a quarter of a window apart, so that their bursts don't meet: they wait nearly all the time.
+upstream go on at once, a part of a window apart, so that their bursts don't meet: they wait nearly all the time.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from bench.figures import Figure
 
 Answer = TypeVar("Answer")
 
-SPOKEN: Final = tuple(name for name in DIALECTS if name != "none")
 LIMIT: Final = Limit(100, 10 * SECOND)
 LATENCY: Final = (10 * MILLISECOND, 50 * MILLISECOND)
-APART: Final = LIMIT.per_ns / SECOND / 4  # seconds between the beginnings of runs that go on at once
+APART: Final = LIMIT.per_ns / SECOND / len(DIALECTS)  # seconds between the beginnings of runs that go on at once
 KEYS: Final = {f"key-{number}": f"bench-secret-{number}" for number in range(1, 6)}
 BATCH, IDEAL = 1_500, 20.0
 DEADLINE: Final = 90.0  # seconds, of a batch
@@ -76,10 +75,10 @@ def config(url: str, limit: Limit, keys: Iterable[str], extra: str = "") -> str:
 
 
 async def told() -> list[Figure]:
-    """The batch of section peers, against a judge that tells what is left in each dialect."""
+    """The batch of section peers, against a judge that tells what is left in each dialect, or nothing."""
     with ExitStack() as stack:
         judges, targets = [], []
-        for dialect in SPOKEN:
+        for dialect in DIALECTS:
             options = JudgeOptions(KEYS, (LIMIT,), latency_ns=LATENCY, headers=dialect)
             judges.append(stack.enter_context(JudgeProcess(options)))
             text = config(judges[-1].url, LIMIT, KEYS, f"max_connections = {BATCH}")
@@ -87,7 +86,7 @@ async def told() -> list[Figure]:
         runs = await staggered(batch(target, BATCH) for target in targets)
         reports = [judge.report() for judge in judges]
     found = []
-    for dialect, (seconds, answered), report in zip(SPOKEN, runs, reports, strict=True):
+    for dialect, (seconds, answered), report in zip(DIALECTS, runs, reports, strict=True):
         found += [
             Figure("batch / ideal", [seconds / IDEAL], target=1.02, case=dialect),
             Figure("refused", [report.rejected], target=0, case=dialect, must=True),
