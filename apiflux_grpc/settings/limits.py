@@ -65,7 +65,7 @@ def check_classes(findings: Findings, here: Place, pool: PoolTable, limits: Sequ
     if kinds > MOST_CLASSES:
         text = f"their paths make {kinds} kinds of calls that meet different limits; use at most {MOST_CLASSES}"
         findings.fault(places[0], text, *places[1:])
-    allowed = tuple(path for path in pool.allow_paths or () if path is not None)
+    allowed = tuple(unquote(path) for path in pool.allow_paths or () if path is not None)
     for path in sorted({path for limit in limits for path in limit.paths}):
         if allowed and not any(path.startswith(one) or one.startswith(path) for one in allowed):
             findings.warn(places[0], f"{path} counts no call, because allow_paths lets none have such a path")

@@ -77,7 +77,9 @@ def test_a_limit_without_effect_is_one_all_of_whose_calls_meet_a_tighter_one(
     assert any("has no effect" in str(warning) for warning in warnings) == idle
 
 
-@pytest.mark.parametrize(("allowed", "warned"), [('"/v1/"', True), ('"/search/x/"', False), ('"/"', False)])
+@pytest.mark.parametrize(
+    ("allowed", "warned"), [('"/v1/"', True), ('"/search/x/"', False), ('"/"', False), ('"/se%61rch/"', False)]
+)
 def test_a_path_that_no_call_may_have_is_warned_of(tmp_path: Path, allowed: str, warned: bool) -> None:
     """allow_paths refuses them all."""
     text = with_limits(MAIN, searching('"/search/"'), more=f"allow_paths = [{allowed}]")
