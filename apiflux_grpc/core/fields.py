@@ -91,14 +91,19 @@ class AnswerFields:
         if not self._parsed:
             self._parsed = True
             self._document = _parsed(self._answer)
-        return values_at(self._document, field.path)
+        found = values_at(self._document, field.path)
+        return [Number(one.decode()) if isinstance(one, bytes) else one for one in found]
 
 
 def _parsed(answer: Answer) -> object:
-    """The body as JSON, numbers as their text; None if it isn't JSON, or not all of it."""
+    """The body as JSON; None if it isn't JSON, or not all of it.
+
+    Numbers are bytes, their text: unlike an object of our own that costs no more than reading them would, and an answer
+    may be a list of 50,000.
+    """
     if answer.truncated or answer.fault is not None or not 0 < len(answer.body) <= LARGEST_JSON:
         return None
     try:
-        return json.loads(answer.body, parse_int=Number, parse_float=Number, parse_constant=Number)
+        return json.loads(answer.body, parse_int=str.encode, parse_float=str.encode, parse_constant=str.encode)
     except (ValueError, RecursionError):  # not JSON, not UTF-8; nested too deep
         return None
