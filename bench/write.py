@@ -58,7 +58,7 @@ each call is checked before its batch is admitted, in slices that let others hav
 what a result takes of its batch's room, so that a slow reader bounds its own batch. It stays.""",
     "AsyncLimiter._leak (aiolimiter/leakybucket.py)": """\
 the pacer brings itself up to date. It stays: the arithmetic of pacers is aiolimiter's.""",
-    "Scheduler._charge (apiflux_grpc/core/scheduler.py)": """\
+    "Keyring.paid (apiflux_grpc/core/keyring.py)": """\
 the permit is taken of each limit, all or none. It stays: that is the job.""",
 }
 
