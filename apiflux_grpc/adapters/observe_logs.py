@@ -17,6 +17,7 @@ from apiflux_grpc.core.events import (
     KeyBlocked,
     KeyRejected,
     LimitCut,
+    LimitLower,
     NothingUsable,
     UpstreamBack,
     UpstreamFailing,
@@ -50,6 +51,8 @@ class LogObserver:
                 _log.warning("key accepted again", extra={"pool": pool, "key": key})
             case LimitCut(key, limit):
                 _log.warning("limit cut: refused though it was kept", extra={"pool": pool, "key": key, "limit": limit})
+            case LimitLower(key, why):
+                _log.warning("limit lower than configured", extra={"pool": pool, "key": key, "why": why})
             case UpstreamFailing(cool_down, why):
                 _log.error("upstream failing", extra={"pool": pool, **_seconds(cool_down), "why": why})
             case UpstreamBack():

@@ -46,6 +46,14 @@ class LimitCut:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitLower:
+    """The upstream says that it allows less than is configured, which holds while it says so; told when it begins."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitUnread:
     """The upstream told a key how long to wait, in a way that can't be read; told once for each key."""
 
@@ -74,4 +82,14 @@ class NothingUsable:
     why: str
 
 
-Event = KeyBlocked | KeyRejected | KeyAccepted | LimitCut | WaitUnread | UpstreamFailing | UpstreamBack | NothingUsable
+Event = (
+    KeyBlocked
+    | KeyRejected
+    | KeyAccepted
+    | LimitCut
+    | LimitLower
+    | WaitUnread
+    | UpstreamFailing
+    | UpstreamBack
+    | NothingUsable
+)

@@ -14,12 +14,13 @@ from apiflux_grpc.core.events import (
     KeyBlocked,
     KeyRejected,
     LimitCut,
+    LimitLower,
     UpstreamBack,
     UpstreamFailing,
     WaitUnread,
 )
 from apiflux_grpc.core.hearing import hear
-from apiflux_grpc.core.held import limited, nothing_left
+from apiflux_grpc.core.held import limited, lower, nothing_left
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.outcome import Answer
@@ -127,6 +128,9 @@ class Health:
         for owner, change in heard.changed:
             if owner.is_changed(change, now):
                 self._scheduler.judged(owner, now)
+            if owner.budget.told is not None:
+                for limit, most in owner.budget.told.newly_lower():
+                    self.tell(LimitLower(permit.key.key.label, lower(most, limit)))
         if not was_held and budget.told is not None and (nothing := budget.told.nothing_left(now)):
             name, _, until = nothing[0]
             key, last = permit.key, permit.key.spent_told_at

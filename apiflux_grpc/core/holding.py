@@ -62,7 +62,12 @@ def _reasons(key: KeyState, now: int) -> list[_Reason]:
                 (Cause.NOTHING_LEFT, held.nothing_left(name), since, until)
                 for name, since, until in told.nothing_left(now)
             ]
-            found += [(Cause.OTHERS, held.others(amount, limit), since, FAR) for limit, amount, since in told.taken()]
+            for limit, amount, since, lower in told.taken():
+                if lower is not None:
+                    found.append((Cause.LOWER_LIMIT, held.lower(lower, limit), since, FAR))
+                    amount -= limit.max - lower
+                if amount > 0:
+                    found.append((Cause.OTHERS, held.others(amount, limit), since, FAR))
     return found
 
 

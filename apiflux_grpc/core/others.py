@@ -10,6 +10,9 @@ answer. What is certain is an interval, and the estimate moves into it by as lit
     high    max - remaining - ours + what hadn't arrived for certain when this call was taken, and all after that
             + ours whose sending is `per` ago (the upstream has freed it; we keep it J longer)
 
+`max` is the header's own where it is above the configured one. One that is below holds while it is told: what it
+allows less counts as taken by others.
+
 An estimate lasts `per` + J beyond the last answer that spoke of the limit, whatever reset was told. Then one call goes
 alone, and its answer sets the estimate anew.
 
@@ -43,13 +46,15 @@ class Word(NamedTuple):
 class Others:
     """What others take of one window. `window.others` has the estimate, and is written here alone."""
 
-    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window", "since")
+    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window", "lower", "lower_seen", "since")
 
     def __init__(self, window: Window, jitter: int, now: int) -> None:
         self._window = window
         self._jitter = jitter
         self._heard_at = now
         self.since = now  # when others were seen to take something
+        self.lower: int | None = None  # the upstream's own max of this period, if it is below the configured one
+        self.lower_seen: int | None = None  # of these, what observers were told
         self._back: deque[tuple[int, int]] = deque()  # (seen at, amount) of what came back lately
         self._refused: deque[tuple[list[int], int]] = deque()  # (its entry of the log, amount)
         self._refused_sum = 0
@@ -61,6 +66,7 @@ class Others:
     def inherit(self, other: Others) -> None:
         """It follows this one, of the same period."""
         self._heard_at, self.since = other._heard_at, other.since
+        self.lower = self.lower_seen = other.lower
         self._window.set_others(min(other.amount, self._window.nominal))
 
     def refused(self, amount: int, instant: int) -> None:
@@ -77,7 +83,8 @@ class Others:
         refused = self._refused
         while refused and not window.has(refused[0][0]):
             self._refused_sum -= refused.popleft()[1]
-        most = window.nominal if word.max is None else word.max
+        most = window.nominal if word.max is None else max(word.max, window.nominal)
+        self.lower = None if word.max is None or word.max >= window.nominal else word.max
         base = most - word.remaining - (window.used - window.others - self._refused_sum)
         before = window.others
         if base > before:
@@ -110,6 +117,7 @@ class Others:
         if now < self.ends_at():
             return False
         window.set_others(0)
+        self.lower = None
         return True
 
     def _came_back(self, amount: int, now: int) -> None:

@@ -217,10 +217,23 @@ class Told:
 
     # -- for people ---------------------------------------------------------------------------
 
-    def taken(self) -> list[tuple[Limit, int, int]]:
-        """(limit, how much of it others take, since when) of each of which they take something."""
-        pairs = self._others.items()
-        return [(limit, one.amount, one.since) for limit, one in pairs if isinstance(one, Others) and one.amount]
+    def taken(self) -> list[tuple[Limit, int, int, int | None]]:
+        """(limit, how much of it can't be used, since when, the upstream's own max if that is lower) of each."""
+        return [
+            (limit, others.amount, others.since, others.lower)
+            for limit, others in self._others.items()
+            if isinstance(others, Others) and others.amount
+        ]
+
+    def newly_lower(self) -> list[tuple[Limit, int]]:
+        """(limit, the upstream's own max) of each that it lowered, or lowered again, since this was last asked."""
+        news = []
+        for limit, others in self._others.items():
+            if isinstance(others, Others) and others.lower != others.lower_seen:
+                others.lower_seen = others.lower
+                if others.lower is not None:
+                    news.append((limit, others.lower))
+        return news
 
     def nothing_left(self, now: int) -> list[tuple[str, int, int]]:
         """(header, since when, until when) of each by which nothing may go."""

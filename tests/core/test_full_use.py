@@ -69,3 +69,17 @@ def test_what_is_left_of_a_bucket_is_out_of_its_depth(told: int | None) -> None:
     admitted = [at for at in traffic.admitted if at > 2 * PER]
     assert len(admitted) >= 0.95 * 18 * PER * 5 / SECOND
     assert len(traffic.refused) <= 0.03 * len(admitted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_limit_below_the_configured_one_is_used_and_kept(kind: type[Sliding | Fixed | Tokens]) -> None:
+    """Half of what is configured: only the first burst is refused, and 95 % of what there is goes out."""
+
+    def tells(upstream: Upstream, now: int) -> dict[str, str]:
+        return {**ietf(upstream, now), "ratelimit-policy": "50;w=10"}
+
+    run = Simulation(pool_with(1, LIMIT), [kind(50, PER)], tells=tells)
+    run.submit(10_000)
+    traffic = run.run(20 * PER)
+    assert len([at for at in traffic.admitted if at > PER]) >= 0.95 * 19 * 50
+    assert len([at for at in traffic.refused if at > PER]) <= 0.03 * 19 * 50

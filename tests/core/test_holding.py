@@ -8,7 +8,7 @@ import pytest
 
 from apiflux_grpc.core.batch import Batch, Ending
 from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.events import KeyBlocked
+from apiflux_grpc.core.events import KeyBlocked, LimitLower
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Unknown
@@ -150,6 +150,27 @@ def test_what_others_take_is_told_with_the_limit() -> None:
     desk.answer(first, ratelimit_limit="10", ratelimit_remaining="2")
     assert of_keys(desk) == [(Held(Cause.OTHERS, "others use 5 of 10 per 1 s", 5, None),)]
     assert of_pool(desk)[0].keys == ("key-0",)
+
+
+def test_a_limit_below_the_configured_one_holds_while_it_is_told() -> None:
+    """Told once to observers, apart from what others take of it; without the word the configured one is there again."""
+    desk = Desk(ONE)
+    desk.submit(batch_of(30))
+    for place, permit in enumerate(desk.assign()):  # ten: two of the seven are others', so five are admitted
+        told = {"ratelimit_policy": "7;w=1", "ratelimit_limit": "7", "ratelimit_remaining": str(max(0, 4 - place))}
+        desk.answer(permit, 200 if place < 5 else 429, **told)
+    lower = "the upstream allows 7 per 1 s, below the configured 10"
+    assert [event for event in desk.dispatcher.take_events() if not isinstance(event, KeyBlocked)] == [
+        LimitLower("key-0", lower)
+    ]
+    ((_, first, others),) = of_keys(desk)
+    assert first == Held(Cause.LOWER_LIMIT, lower, 0, None)
+    assert others == Held(Cause.OTHERS, "others use 2 of 10 per 1 s", 0, None)
+    desk.now = 2 * SECOND
+    (probe,) = desk.assign()
+    desk.answer(probe)
+    assert of_keys(desk) == [()]
+    assert len(desk.assign()) == 9
 
 
 def test_a_limit_that_is_not_configured_and_used_up_counts() -> None:

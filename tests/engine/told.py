@@ -9,6 +9,7 @@ from apiflux_grpc.core.events import (
     KeyBlocked,
     KeyRejected,
     LimitCut,
+    LimitLower,
     NothingUsable,
     UpstreamBack,
     UpstreamFailing,
@@ -46,6 +47,8 @@ def in_words(event: Event) -> str:
             return f"{key} accepted"
         case LimitCut(key, limit):
             return f"{key} cut {limit}"
+        case LimitLower(key, why):
+            return f"{key} lower: {why}"
         case UpstreamFailing(cool_down, why):
             return f"failing {cool_down / SECOND:g}: {why}"
         case UpstreamBack():

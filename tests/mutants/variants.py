@@ -581,6 +581,13 @@ VARIANTS: Final = (
         OF_HOLDING,
     ),
     Variant(
+        "a lower limit of the upstream's is ignored",
+        "apiflux_grpc/core/others.py",
+        "max(word.max, window.nominal)",
+        "word.max",
+        ("tests/core/test_full_use.py", "tests/core/test_holding.py"),
+    ),
+    Variant(
         "a key that only slows down is probed",
         HOLDING,
         "words if cause in _SLOWER else held.probed(words)",
