@@ -30,15 +30,18 @@ def test_what_the_example_only_mentions_loads_too(tmp_path: Path) -> None:
     """Whoever uncomments a line of the example gets what its comment says."""
     text = (ROOT / "examples" / "apiflux.toml").read_text()
     text, found = re.subn(r"(?m)^( *)# (?=\{ max|\[\[|[a-z_]+ = )", r"\1", text)
-    assert found == 11
+    assert found == 13
     settings = loaded(tmp_path, text, TEAM_A_KEY="one", TEAM_B_KEY="two")
     pool = settings.pools[0].pool
     assert [(limit.max, limit.counts, limit.kind, limit.burst) for limit in pool.keys[0].limits] == [
         (1000, Counts.CALLS, Kind.WINDOW, None),
         (90000, Counts.COST, Kind.WINDOW, None),
+        (30, Counts.CALLS, Kind.WINDOW, None),
         (50, Counts.CALLS, Kind.BUCKET, 20),
         (50, Counts.CALLS, Kind.BUCKET, 21),
     ]
+    assert [limit.paths for limit in pool.keys[0].limits if limit.paths] == [("/v1/search",)]
+    assert pool.longest_wait == 24 * 3600 * SECOND
     assert pool.groups == (Group(("team-a", "team-b"), (Limit(1200, 60 * SECOND),)),)
     assert pool.cost_from == JsonField(("usage", "total_tokens"))
     assert pool.cost == CostOfCall(("max_tokens",), 0.25, ("messages",))
