@@ -125,10 +125,14 @@ class Scheduler:
             due, unstarted = self._lanes.clear(batch)
             again = [*due, *again]
         batch.started = batch.total  # so that the fair queue sees no work and drops it when it comes up
+        self._let_go_of(batch)
+        return again, unstarted
+
+    def _let_go_of(self, batch: Batch) -> None:
+        """No call of it needs a place any more."""
         for number, reserved in [*self._reserved.items()]:
             if reserved.turn in self._turns(batch):
                 self._unreserve(number)
-        return again, unstarted
 
     def _turns(self, batch: Batch) -> Sequence[Turn]:
         return (batch,) if self._lanes is None else self._lanes.lanes(batch)
@@ -152,6 +156,7 @@ class Scheduler:
 
     def over(self, batch: Batch) -> None:
         """The batch has all its results; it is forgotten."""
+        self._let_go_of(batch)  # the call that had a place may have been taken back
         self.queue.remove(batch)
 
     def retry(self, batch: Batch, again: Again, at: int) -> None:
@@ -355,8 +360,9 @@ class Scheduler:
         if turn is not batch:
             batch.due -= 1
         at = min(seat.fits_at(cost, now) for seat in seats)
-        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call.
-        self._retries.add(batch, again, at if now < at < FAR else now + LOOK_AGAIN)
+        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call. All who wait
+        # like that wake us together.
+        self._retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)
         return True
 
     def _size(self, number: int, cost: int) -> float:
