@@ -12,6 +12,8 @@ A large cost must not starve among small ones: the first call that no key can pa
 where it fits soonest, and others may pass it only if they don't delay it (reservation.py).
 
 Owner: the dispatcher. Not known here: clocks, I/O, randomness, results.
+
+Over 400 lines: who waits and who pays meet here, and what is kept of both changes together.
 """
 
 from __future__ import annotations
@@ -360,8 +362,8 @@ class Scheduler:
         if turn is not batch:
             batch.due -= 1
         at = min(seat.fits_at(cost, now) for seat in seats)
-        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call. All who wait
-        # like that wake us together.
+        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call. All who
+        # wait like that wake us together.
         self._retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)
         return True
 

@@ -31,7 +31,7 @@ def wake_ups(dispatcher: Dispatcher, start: int, end: int) -> int:
 
 
 def test_a_rejected_call_that_waits_for_a_busy_key_does_not_spin() -> None:
-    """The only key left for it has all in flight that it may have: the call waits for an end, looked for now and then."""
+    """The only key left for it has all in flight that it may have: its end is looked for ten times a second."""
     busy = Key("key-1", "secret", WIDE, max_in_flight=1)
     desk = Desk(Pool("pool", (Key("key-0", "secret", WIDE), busy)))
     desk.submit(batch_of(2))
