@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool
 
 LONGEST_ID: Final = 256  # bytes
+MOST_FIELDS: Final = 10_000  # headers, or parameters, of one call: they are checked at once, in 10 ms
 LONGEST_BACKOFF: Final = 60 * SECOND
 LOWEST_PRIORITY: Final = -3
 HIGHEST_PRIORITY: Final = 3
@@ -255,6 +256,12 @@ class Ids:
     def release(self, id: str) -> None:
         """Its call has its result: another one may use it."""
         self._used.discard(id)
+
+
+def too_many(headers: int, parameters: int) -> list[Fault]:
+    """Whether a call has more of them than are read."""
+    counts = (("headers", headers), ("query", parameters))
+    return [Fault(field, f"has {count}; use at most {MOST_FIELDS}") for field, count in counts if count > MOST_FIELDS]
 
 
 def is_sendable(method: str) -> bool:

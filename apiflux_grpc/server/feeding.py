@@ -38,7 +38,7 @@ async def feed(
     message = first
     try:
         while True:
-            for place, calls in enumerate(checking.slices(message.calls, SLICE)):
+            for place, calls in enumerate(checking.slices(message, SLICE)):
                 if place:
                     await asyncio.sleep(0)
                 ticket.feed(*checking.take(calls))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from apiflux_grpc.core.call import Call, may_run_twice
+from apiflux_grpc.core.checks import MOST_FIELDS, too_many
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.status import result_error
@@ -101,6 +102,8 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
 
 def check_call(checks: Checks, call: pb.Call) -> list[Fault]:
     """What is wrong with a call."""
+    if len(call.headers) > MOST_FIELDS or len(call.query) > MOST_FIELDS:
+        return too_many(len(call.headers), len(call.query))
     return checks.call(
         call.id,
         call.method,

@@ -458,7 +458,7 @@ class RetryPolicy(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
-    executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: never again.
+    executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
     """
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
@@ -529,14 +529,14 @@ class Call(_message.Message):
     @_builtins.property
     def query(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryParameter]:
         """Query parameters, not encoded; sent in this order, repeated ones as often as they stand here. One that carries
-        the pool's key is refused.
+        the pool's key is refused. At most 10,000.
         """
 
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Header]:
         """Request headers, sent in this order, repeated ones as often as they stand here. CR, LF and NUL are refused, and so
         are the headers that are ours: Host, Authorization, the key's own header, Content-Length, Transfer-Encoding,
-        Accept-Encoding and the hop-by-hop ones.
+        Accept-Encoding and the hop-by-hop ones. At most 10,000.
         """
 
     @_builtins.property

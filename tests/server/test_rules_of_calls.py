@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from apiflux_grpc.core.batch import FedCall
-from apiflux_grpc.core.checks import Fault
+from apiflux_grpc.core.checks import MOST_FIELDS, Fault
 from apiflux_grpc.core.errors import InvalidRequest
 from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
 from apiflux_grpc.core.rules import CallRule, CostOfCall
@@ -99,14 +99,25 @@ def test_bodies_are_read_only_if_something_counts_cost() -> None:
     assert spec_of(pb.ProcessRequest(calls=[pb.Call(body=BODY)]), shared).costs == [106]
 
 
-def test_the_loop_gets_a_turn_between_large_bodies() -> None:
-    """A slice is over after so many bytes of bodies, too, if costs are read from them."""
-    request = pb.ProcessRequest(calls=[pb.Call(body=b" " * (1 << 19))] * 4)
-    for pool, slices in ((TOKENS, 2), (POOL, 1)):
-        checking = Checking(request, pool, "caller", default_repeat=1, max_calls=100, max_bytes=1 << 30)
-        assert len(list(checking.slices())) == slices
-        stream = StreamChecking(pb.ProcessStreamOpen(), pool)
-        assert [len(part) for part in stream.slices(request.calls, 3)] == ([2, 2] if pool is TOKENS else [3, 1])
+def test_the_loop_gets_a_turn_between_large_calls() -> None:
+    """A slice is over after so many bytes, too: of bodies that costs are read from, and of thousands of headers."""
+    for bytes_of_each, slices in ((10, [3, 1]), (1 << 17, [2, 2]), (1 << 20, [1, 1, 1, 1])):
+        message = pb.ProcessStreamRequest(calls=[pb.Call(body=b" " * bytes_of_each)] * 4)
+        assert [len(part) for part in StreamChecking.slices(message, 3)] == slices
+        request = pb.ProcessRequest(calls=message.calls)
+        checking = Checking(request, TOKENS, "caller", default_repeat=1, max_calls=100, max_bytes=1 << 30)
+        assert len(list(checking.slices())) == (1 if bytes_of_each == 10 else len(slices))
+
+
+def test_a_call_has_so_many_headers_and_parameters_at_most() -> None:
+    """Those of one call are read at once, and a message of 30 MB has room for six million."""
+    for count in (MOST_FIELDS, MOST_FIELDS + 1):
+        call = pb.Call(
+            headers=[pb.Header(name="X-A", value="1")] * count, query=[pb.QueryParameter(name="a", value="1")] * count
+        )
+        _, wrong, _ = StreamChecking(pb.ProcessStreamOpen(), POOL).take([call])
+        text = "calls[0].headers: has 10001; use at most 10000; calls[0].query: has 10001; use at most 10000"
+        assert wrong == ([] if count == MOST_FIELDS else [(0, text)])
 
 
 SEARCH = Limit(3, SECOND, paths=("/search/",))

@@ -803,7 +803,7 @@ func (x *ProcessStreamOpen) GetStrict() bool {
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
-	// executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: never again.
+	// executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
 	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The longest wait before the second attempt; it doubles with each further one, and the real wait
 	// is drawn evenly between zero and it (full jitter). Absent: 200 ms. At least 1 ms.
@@ -890,11 +890,11 @@ type Call struct {
 	// bad percent signs are refused, never corrected.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	// Query parameters, not encoded; sent in this order, repeated ones as often as they stand here. One that carries
-	// the pool's key is refused.
+	// the pool's key is refused. At most 10,000.
 	Query []*QueryParameter `protobuf:"bytes,4,rep,name=query,proto3" json:"query,omitempty"`
 	// Request headers, sent in this order, repeated ones as often as they stand here. CR, LF and NUL are refused, and so
 	// are the headers that are ours: Host, Authorization, the key's own header, Content-Length, Transfer-Encoding,
-	// Accept-Encoding and the hop-by-hop ones.
+	// Accept-Encoding and the hop-by-hop ones. At most 10,000.
 	Headers []*Header `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
 	// The request body, sent as it is.
 	Body []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
