@@ -123,7 +123,7 @@ class Health:
     def _hear(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, *, limited: bool) -> bool:
         """What the answer's hints do. Returns whether they explain why it was refused, if it was."""
         budget = permit.key.budget
-        was_held = budget.told is not None and budget.told.held_until(now) > now
+        held_until = now if budget.told is None else budget.told.held_until(now)
         heard = hear(permit, told, min(answer.answered_at, now), now, limited=limited)
         for owner, change in heard.changed:
             if owner.is_changed(change, now):
@@ -131,7 +131,9 @@ class Health:
             if owner.budget.told is not None:
                 for limit, most in owner.budget.told.newly_lower():
                     self.tell(LimitLower(permit.key.key.label, lower(most, limit)))
-        if not was_held and budget.told is not None and (nothing := budget.told.nothing_left(now)):
+        if budget.told is not None and budget.told.held_until(now) < held_until:
+            self._scheduler.judged(permit.key, now)  # it was to be looked at when the old word ends
+        if held_until <= now and budget.told is not None and (nothing := budget.told.nothing_left(now)):
             name, _, until = nothing[0]
             key, last = permit.key, permit.key.spent_told_at
             again = last is not None and now - last < SAME_NEWS

@@ -10,6 +10,7 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.units import SECOND
 from tests.core.desk import Desk, batch_of
 
@@ -63,3 +64,23 @@ def test_a_place_is_let_go_of_with_the_batch_of_its_call() -> None:
     desk.now = 61 * SECOND
     assert desk.assign() == []
     assert desk.dispatcher.wake_at is None
+
+
+def tell(desk: Desk, permit: Permit, remaining: str) -> None:
+    """So much is left of a limit that isn't configured."""
+    assert desk.answer(permit, x_ratelimit_limit="5000", x_ratelimit_remaining=remaining, x_ratelimit_reset="3600")
+
+
+def test_a_newer_word_lets_a_key_go_at_once() -> None:
+    """Nothing was left for an hour, says one answer; the next one, of a later call, says otherwise: calls go on."""
+    desk = Desk(Pool("pool", (Key("key-0", "secret", WIDE),)))
+    desk.submit(batch_of(1))
+    tell(desk, desk.assign()[0], "50")
+    desk.submit(batch_of(2, id=2))
+    first, second = desk.assign()
+    desk.now = SECOND
+    tell(desk, first, "0")
+    desk.submit(batch_of(1, id=3))
+    assert desk.assign() == []
+    tell(desk, second, "40")
+    assert len(desk.assign()) == 1
