@@ -1,7 +1,8 @@
 """What an answer tells of its key's limits, in the words of a dialect.
 
-The rule: what doesn't change from answer to answer is written once; an answer costs one formatting of each limit that
-it tells. Whatever is a time is rounded up: who comes then isn't early.
+The rule: a limit is told as what `remaining` is out of, which of a bucket is its depth. What doesn't change from answer
+to answer is written once; an answer costs one formatting of each limit that it tells. Whatever is a time is rounded up:
+who comes then isn't early.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +100,7 @@ def _words(dialect: Dialect, limits: Sequence[Limit]) -> list[dict[str, str]]:
             name = f"{name}-{len(found) + 1}"
         window = "" if limit.per_ns % SECOND else f";w={limit.per_ns // SECOND}"  # it can't be told finer
         of_quota = "" if limit.counts == "calls" else f';qu="{unit}"'
-        found.append({"max": str(limit.max), "unit": unit, "name": name, "window": window, "unit_of_quota": of_quota})
+        found.append({"max": str(limit.most), "unit": unit, "name": name, "window": window, "unit_of_quota": of_quota})
     return found
 
 

@@ -128,6 +128,19 @@ def test_of_limits_with_one_header_the_tightest_is_told() -> None:
     assert told(wire)[1]["x-ratelimit-limit-requests"] == "12"
 
 
+@pytest.mark.parametrize("dialect", ["ietf", "openai", "github"])
+def test_of_a_bucket_what_it_holds_is_the_limit(dialect: str) -> None:
+    """What remains is out of its depth: of more than the told limit nothing could be left."""
+    fields = told(Wire(Limit(10, SECOND, kind="bucket", depth=20), headers=dialect))[1]
+    limit, left = {
+        "ietf": ("ratelimit-policy", "ratelimit"),
+        "openai": ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
+        "github": ("x-ratelimit-limit", "x-ratelimit-remaining"),
+    }[dialect]
+    assert "20" in fields[limit]
+    assert "19" in fields[left]
+
+
 def test_policies_have_names_of_their_own() -> None:
     """Two limits of one unit and period are two policies; a period that is no whole second isn't told."""
     wire = Wire(Limit(9, SECOND), Limit(8, SECOND, "calls", "fixed"), Limit(7, SECOND // 2), headers="ietf")
