@@ -123,7 +123,6 @@ ANSWERS: Final[dict[str, list[Row]]] = {
             LEFT,
         ),
         Row(401, {"message": "Bad credentials", "documentation_url": "https://docs.github.com/rest"}, "key_rejected"),
-        Row(200, {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded for user"}]}, "limited"),
         Row(200, {"data": {"node": None}, "errors": [{"type": "NOT_FOUND", "path": ["node"]}]}, "success"),
         Row(200, {"data": {"viewer": {"login": "octocat"}}}, "success"),
     ],
