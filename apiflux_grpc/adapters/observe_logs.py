@@ -38,10 +38,12 @@ class LogObserver:
 
     def tell(self, pool: str, event: Event) -> None:
         match event:
-            case KeyBlocked(key, wait, status, why, group, again):
+            case KeyBlocked(key, wait, status, why, group, paths, again):
                 extra = {"pool": pool, "key": key, **_seconds(wait), "status": status, "why": why}
+                extra |= {"group": ",".join(group)} if group else {}
+                extra |= {"paths": ",".join(paths)} if paths else {}
                 level = logging.DEBUG if again else logging.WARNING  # one line is enough for a block, however long
-                _log.log(level, "key blocked", extra=extra | ({"group": ",".join(group)} if group else {}))
+                _log.log(level, "key blocked", extra=extra)
             case WaitUnread(key, what):
                 _log.warning("can't read how long to wait", extra={"pool": pool, "key": key, "what": what})
             case KeyRejected(key, cool_down, status):

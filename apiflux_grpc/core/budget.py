@@ -282,7 +282,7 @@ class Budget:
     def listen(self, now: int) -> Told:
         """What was told of its limits, kept from now on."""
         if self.told is None:
-            self.told = Told(self._kept(), self.jitter, now)
+            self.told = Told(self.kept_limits(), self.jitter, now)
         return self.told
 
     def mark(self, cost: int) -> Mark | None:
@@ -293,28 +293,13 @@ class Budget:
         flying_cost = self.unsent_cost + sum([flight.cost for flight in self.flights]) if self.by_cost else 0
         return self.told.mark(cost, flying, flying_cost)
 
-    def _kept(self) -> list[tuple[Limit, Window | Bucket]]:
+    def kept_limits(self) -> list[tuple[Limit, Window | Bucket]]:
+        """The limits, each with what keeps it."""
         return [*self._windows(), *((bucket.limit, bucket) for bucket in self.buckets)]
 
     def _windows(self) -> list[tuple[Limit, Window]]:
         pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
         return [*pairs, *zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)]
-
-    def cut(self, now: int, taken_at: int, counts: Counts | None = None, per: int | None = None) -> Limit | None:
-        """A call taken at `taken_at` was refused though every limit was kept: allow less of one of them.
-
-        That which `counts` and `per` name, else the tightest. Returns it, or None if nothing was cut (anew).
-        """
-        pairs = enumerate(self._windows())
-        rows = [(window.free / window.max, place, limit, window) for place, (limit, window) in pairs]
-        chosen: list[tuple[float, int, Limit, Window | Bucket]] = [*rows]
-        chosen += [(bucket.headroom(now), len(rows), bucket.limit, bucket) for bucket in self.buckets]
-        # The refusal names the limit if a hint says that nothing is left of it.
-        named = [row for row in chosen if row[2].counts is counts and per in (None, row[2].per)]
-        if not chosen:
-            return None
-        _, _, limit, owner = min(named or chosen, key=lambda row: row[:2])
-        return limit if owner.cut(now, taken_at) else None
 
     # -- room for more ------------------------------------------------------------------------
 
@@ -370,7 +355,7 @@ class Budget:
         new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unsent_cost + flying_cost, now)
         if self.told is not None:
             new.told = self.told
-            new.told.follow(new._kept(), self.jitter, now)
+            new.told.follow(new.kept_limits(), self.jitter, now)
         for counts, pacers, ours in (
             (Counts.CALLS, new._pacers, self._pacers),
             (Counts.COST, new._cost_pacers, self._cost_pacers),

@@ -94,13 +94,13 @@ def _limited(permit: Permit, scheduler: Scheduler, moment: Moment) -> Comeback:
     again = next_of(permit, now)
     again.waited = max(0, again.waited)
     again.avoid |= 1 << key.index
-    blocks = [one.block for one in key.owners if one.block is not None]
+    blocks = [one.block for one in permit.owners if one.block is not None]
     if not blocks:  # it was on its way for long, and its key is open again
         return Comeback(again, now)
     block = max(blocks, key=lambda one: one.until)
     if not block.is_guess_repeated and not too_late(permit, again, block.until, longest, told=block.told):
         return Comeback(again, now)
-    others = scheduler.others_at(again.tried | 1 << key.index, now)
+    others = scheduler.others_at(again.tried | 1 << key.index, permit.path_class, now)
     if others > now:
         # No other key can be used now: it waits for the first of all.
         until = min(block.until, others)

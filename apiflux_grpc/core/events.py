@@ -11,13 +11,14 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class KeyBlocked:
     """The upstream refused a call for a limit, or said that nothing is left of one: the key waits, or every key of its
-    group (`group` has their labels)."""
+    group (`group` has their labels). `paths`: only calls wait whose path begins with one of these."""
 
     key: str
     wait: int
     status: int
     why: str
     group: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     again: bool = False  # it is no news: no call has succeeded since the last time, or nothing was left lately too
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.blame import blamed, cut
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.events import (
     KeyAccepted,
@@ -25,7 +26,7 @@ from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.rules import Means
-from apiflux_grpc.core.units import SECOND, format_limit
+from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.verdict import (
     FORBIDDEN,
     KEPT_BACK,
@@ -102,7 +103,8 @@ class Health:
         verdict = self._verdicts.of(outcome, told, fields)
         # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
-        if verdict is not SUCCESS or not key.calm or not self._breaker.calm:
+        calm = permit.calm if permit.shares else key.calm
+        if verdict is not SUCCESS or not calm or not self._breaker.calm:
             if verdict is REJECTED and permit.again is not None and permit.again.tried:
                 verdict = self._of_rejected_again(permit, permit.again.tried)
             if verdict.failure is None:
@@ -173,24 +175,31 @@ class Health:
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
         cause = limited(status, wait.length, wait.source)
-        owner: KeyState | GroupState = key if key.group is None or not key.group.is_meant(told) else key.group
-        if owner.refused(permit.taken_at, now, wait.length, cause):
-            assert owner.block is not None
-            group = tuple(one.key.label for one in owner.members) if isinstance(owner, GroupState) else ()
-            block = owner.block
-            self.tell(KeyBlocked(key.key.label, block.until - now, status, cause, group, again=block.since < now))
-        self._scheduler.judged(owner, now)
+        for owner in blamed(permit, told):
+            if owner.refused(permit.taken_at, now, wait.length, cause):
+                self._tell_block(key, owner, status, now)
+            self._scheduler.judged(owner, now)
         if explained:  # others took what it would have needed, and that is counted now
             return
         # Every limit was kept by our count, and yet it was refused: the limit is lower than we know.
-        cut = key.cut(now, permit.taken_at, told)
-        if cut is not None:
+        less = cut(permit, told, now)
+        if less is not None:
             self._pulse.cuts += 1
-            self.tell(LimitCut(key.key.label, format_limit(cut.max, cut.per, cut.counts.value)))
+            self.tell(LimitCut(key.key.label, str(less)))
+
+    def _tell_block(self, key: KeyState, owner: KeyState | GroupState, status: int, now: int) -> None:
+        block = owner.block
+        assert block is not None
+        group, paths = tuple[str, ...](), tuple[str, ...]()
+        if isinstance(owner, GroupState):
+            paths = owner.paths
+            group = tuple(one.key.label for one in owner.members) if len(owner.members) > 1 or not paths else ()
+        again = block.since < now
+        self.tell(KeyBlocked(key.key.label, block.until - now, status, block.cause, group, paths, again))
 
     def _tell_breakers(self, permit: Permit, verdict: Verdict, now: int, status: int = 0) -> None:
         key, label, changed = permit.key, permit.key.key.label, False
-        for one in key.owners if key.block or key.group else ():
+        for one in permit.owners if key.block or permit.shares else ():
             worked = verdict.key is KeyVerdict.WORKS and one.worked(permit)
             if worked or (one.block is not None and one.block.ended(permit)):
                 self._scheduler.judged(one, now)

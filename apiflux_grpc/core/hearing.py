@@ -37,6 +37,12 @@ NOTHING: Final = Heard(False, ())
 
 def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
     """The limit that a hint means, of those that these owners have; None: it isn't configured."""
+    limits = may_mean(hint, limits)
+    return limits[0] if len(limits) == 1 else None
+
+
+def may_mean(hint: Hint, limits: Sequence[Owned]) -> Sequence[Owned]:
+    """The limits that a hint may mean: if there is more than one, it can't be said which."""
     if hint.counts is not None:
         limits = [one for one in limits if one[1].counts is hint.counts]
     if hint.per is not None:
@@ -47,7 +53,12 @@ def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
         limits = [one for one in limits if _has(one[1], hint.max)]
     if len(limits) > 1 and hint.counts is None:  # most headers without a unit count calls
         limits = [one for one in limits if one[1].counts is Counts.CALLS]
-    return limits[0] if len(limits) == 1 else None
+    return limits
+
+
+def is_short(hint: Hint, permit: Permit) -> bool:
+    """Whether less is left than the permit's call takes."""
+    return hint.remaining < (permit.cost if hint.counts is Counts.COST else 1)
 
 
 def _maxes(limit: Limit) -> tuple[int, ...]:
@@ -73,7 +84,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
     explained, changed, unknown = False, [], set()
     for hint in told:
         assert own is not None
-        short = hint.remaining < (permit.cost if hint.counts is Counts.COST else 1)
+        short = is_short(hint, permit)
         # What it means follows from what it always tells, so that it is found out once.
         shape = (hint.max, hint.per, hint.counts, permit.path_class)
         one = own.meanings[shape] if shape in own.meanings else _found(shape, hint, owners, own)

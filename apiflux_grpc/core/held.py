@@ -17,6 +17,8 @@ from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import SECOND, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apiflux_grpc.core.model import Limit
 
 _LONGEST_NAME: Final = 64  # it is the upstream's to choose
@@ -82,6 +84,11 @@ def cut(most: int, limit: Limit) -> str:
 def nothing_left(name: str) -> str:
     """Of a limit that isn't configured; `name` is that of its headers (`x-ratelimit-requests`), or of its policy."""
     return f"nothing left of {name[:_LONGEST_NAME]}{'remaining' if name.endswith('-') else ''}"
+
+
+def only_for(paths: Sequence[str], reason: str) -> str:
+    """It holds back only calls whose path begins so."""
+    return f"{reason}, for {', '.join(paths)} only"
 
 
 def probed(reason: str) -> str:

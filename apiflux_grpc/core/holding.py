@@ -17,9 +17,10 @@ from apiflux_grpc.core.model import Counts, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from apiflux_grpc.core.block import Block
     from apiflux_grpc.core.breaker import Breaker
     from apiflux_grpc.core.budget import Budget
-    from apiflux_grpc.core.keys import KeyState
+    from apiflux_grpc.core.keys import GroupState, KeyState
 
 MOST_LABELS: Final = 3  # of the keys that are held back for one cause; all are counted
 
@@ -62,12 +63,22 @@ def _reasons(key: KeyState, now: int) -> list[_Reason]:
                 (Cause.NOTHING_LEFT, held.nothing_left(name), since, until)
                 for name, since, until in told.nothing_left(now)
             ]
-            for limit, amount, since, lower in told.taken():
-                if lower is not None:
-                    found.append((Cause.LOWER_LIMIT, held.lower(lower, limit), since, FAR))
-                    amount -= limit.max - lower
-                if amount > 0:
-                    found.append((Cause.OTHERS, held.others(amount, limit), since, FAR))
+            found += _taken(owner)
+    for one in key.path_owners:
+        blocked = [] if one.block is None else _blocked(one.block, now)
+        found += [(cause, held.only_for(one.paths, words), since, at) for cause, words, since, at in blocked]
+        found += [*([] if blocked else _cuts(one.budget)), *_taken(one)]
+    return found
+
+
+def _taken(owner: KeyState | GroupState) -> list[_Reason]:
+    found: list[_Reason] = []
+    for limit, amount, since, lower in () if owner.budget.told is None else owner.budget.told.taken():
+        if lower is not None:
+            found.append((Cause.LOWER_LIMIT, held.lower(lower, limit), since, FAR))
+            amount -= limit.max - lower
+        if amount > 0:
+            found.append((Cause.OTHERS, held.others(amount, limit), since, FAR))
     return found
 
 
@@ -76,14 +87,17 @@ def _blocks(key: KeyState, now: int) -> list[_Reason]:
     if key.breaker.state is not State.CLOSED:
         words = held.rejected(key.rejected_with)
         found.append((Cause.KEY_REJECTED, words, key.breaker.since, key.breaker.ready_at(now)))
-    blocks = [one.block for one in key.owners if one.block is not None]
-    # After a told wait all its capacity is there again; after a guess a probe has to say so.
-    found += [
-        (Cause.LIMITED, block.cause, block.since, block.ready_at(now))
-        for block in blocks
-        if block.until > now or not block.told
-    ]
+    for one in key.owners:
+        if one.block is not None:
+            found += _blocked(one.block, now)
     return found
+
+
+def _blocked(block: Block, now: int) -> list[_Reason]:
+    # After a told wait all the capacity is there again; after a guess a probe has to say so.
+    if block.told and block.until <= now:
+        return []
+    return [(Cause.LIMITED, block.cause, block.since, block.ready_at(now))]
 
 
 def _cuts(budget: Budget) -> list[_Reason]:

@@ -47,7 +47,7 @@ class Keyring:
         self._beside: list[GroupState] = []  # the budgets beside those of the keys
         for key in self.keys:
             for paths in _scopes(key.key.limits):
-                key.scoped[paths] = self._shared(_of(key.key.limits, paths), [key])
+                key.scoped[paths] = self._shared(key.key.limits, [key], paths)
         for group in pool.groups:
             self._add_group(group)
         for key in self.keys:
@@ -62,17 +62,17 @@ class Keyring:
     def _budget(self, limits: Sequence[Limit]) -> Budget:
         return Budget(limits, self._jitter, self._make_pacer)
 
-    def _shared(self, limits: Sequence[Limit], members: list[KeyState]) -> GroupState:
-        state = GroupState(self._budget(limits))
-        state.members = members
+    def _shared(self, limits: Sequence[Limit], members: Sequence[KeyState], paths: tuple[str, ...] = ()) -> GroupState:
+        """The budget beside those of its members that is of the limits with these paths."""
+        state = GroupState(self._budget(_of(limits, paths)), members, paths)
         self._beside.append(state)
         return state
 
     def _add_group(self, group: Group) -> None:
         members = [key for key in self.keys if key.key.label in group.keys]
-        state = self._shared(_of(group.limits, ()), members)
+        state = self._shared(group.limits, members)
         self.groups.append(state)
-        scoped = {paths: self._shared(_of(group.limits, paths), members) for paths in _scopes(group.limits)}
+        scoped = {paths: self._shared(group.limits, members, paths) for paths in _scopes(group.limits)}
         for key in members:
             key.group, key.group_scoped = state, scoped
 
@@ -252,7 +252,7 @@ class Keyring:
             raise ValueError(f"no limit of the pool has these paths, so its calls aren't told apart by them: {unknown}")
         key.budget = key.budget.changed(_of(limits, ()), now)
         for paths in [paths for paths in asked if paths not in key.scoped]:
-            key.scoped[paths] = self._shared((), [key])
+            key.scoped[paths] = self._shared((), [key], paths)
         for paths, state in key.scoped.items():
             state.budget = state.budget.changed(_of(limits, paths), now)
         self._seat(key)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.flight import Flight
-    from apiflux_grpc.core.hints import Hint
-    from apiflux_grpc.core.model import Key, Limit
+    from apiflux_grpc.core.model import Key
     from apiflux_grpc.core.told import Mark
 
 # A key that the upstream rejects: after so many in a row, lest one caller's forbidden path take it from
@@ -35,21 +34,12 @@ KEY_BREAKER: Final = (3, 10 * SECOND, 600 * SECOND)
 class GroupState(Owner):
     """A budget beside those of its keys: limits that they share, or that only some of their calls meet."""
 
-    __slots__ = ("members",)
+    __slots__ = ("members", "paths")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, members: Sequence[KeyState] = (), paths: tuple[str, ...] = ()) -> None:
         super().__init__(budget)
-        self.members: list[KeyState] = []
-
-    def is_meant(self, told: Sequence[Hint]) -> bool:
-        """Whether these hints say that nothing is left of a limit that only the group has."""
-        own = [limit for key in self.members for limit in key.budget.limits]
-        for hint in told:
-            if hint.remaining or (hint.max is None and hint.per is None):
-                continue
-            if any(map(hint.means, self.budget.limits)) and not any(map(hint.means, own)):
-                return True
-        return False
+        self.members = members
+        self.paths = paths  # of its limits; empty: every call of its members meets them
 
     def __repr__(self) -> str:
         return f"<GroupState of {len(self.members)} keys: {self.budget!r}>"
@@ -184,19 +174,17 @@ class KeyState(Owner):
         return (self,) if self.group is None else (self, self.group)
 
     @property
+    def path_owners(self) -> Sequence[GroupState]:
+        """Who has the limits that only some of its calls meet."""
+        if not self.scoped and not self.group_scoped:
+            return ()
+        return (*self.scoped.values(), *self.group_scoped.values())
+
+    @property
     def calm(self) -> bool:
         """Nothing holds it back, and nothing went wrong: a success has nothing to say."""
         group = self.group
         return self.breaker.calm and self.block is None and (group is None or group.block is None)
-
-    def cut(self, now: int, taken_at: int, told: Sequence[Hint]) -> Limit | None:
-        """It was refused though every limit was kept: allow less of the limit that the hints name, else of the
-        tightest, its group's included. Returns it, or None if nothing was cut (anew)."""
-        owner = self.budget
-        if self.group is not None and self.group.budget.rank(now) < owner.rank(now):
-            owner = self.group.budget
-        spent = next(((hint.counts, hint.per) for hint in told if not hint.remaining), (None, None))
-        return owner.cut(now, taken_at, *spent)
 
     def __repr__(self) -> str:
         return f"<KeyState {self.key.label}: {self.in_flight} in flight, {self.budget!r}>"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from apiflux_grpc.core.batch import Again, Batch
     from apiflux_grpc.core.flight import Flight
-    from apiflux_grpc.core.keys import KeyState, Share
+    from apiflux_grpc.core.keys import GroupState, KeyState, Share
     from apiflux_grpc.core.told import Mark
 
 
@@ -54,6 +54,16 @@ class Permit:
         self.mark: Mark | None = None  # its place among the calls of its key, once the upstream has told of a limit
         self.path_class = 0
         self.shares: tuple[Share, ...] = ()  # what it takes of budgets beside its key's own
+
+    @property
+    def owners(self) -> list[KeyState | GroupState]:
+        """Whose limits the call meets: its key's, its group's, those with its path."""
+        return [self.key, *(share.owner for share in self.shares)]
+
+    @property
+    def calm(self) -> bool:
+        """Nothing holds its key back from such calls, and nothing went wrong: a success has nothing to say."""
+        return self.key.calm and all(share.owner.block is None for share in self.shares)
 
     @property
     def send_within(self) -> int | None:

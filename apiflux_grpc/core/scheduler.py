@@ -196,9 +196,10 @@ class Scheduler:
         """Those of a path class of all keys but those of `mask`."""
         return (key.seats[number] for key in self.keys if not mask >> key.index & 1)
 
-    def others_at(self, mask: int, now: int) -> int:
-        """When some other key than those of `mask` may be used, `now` at the earliest; FAR: there is none."""
-        ready = (key.usable_at(now) for key in self.keys if not mask >> key.index & 1)
+    def others_at(self, mask: int, number: int, now: int) -> int:
+        """When some other key than those of `mask` may be used for calls of a path class, `now` at the earliest; FAR:
+        there is none."""
+        ready = (seat.usable_at(now) for seat in self.seats_but(mask, number))
         return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
 
     def usable(self) -> bool:

@@ -12,8 +12,7 @@ from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.core.window import Window
-from apiflux_grpc.testing import FakePacer
-from tests.core.building import BUCKET, JITTER, KEPT, PER, Gatekeepers, budget_of, frees_at, permit_of, take
+from tests.core.building import JITTER, KEPT, PER, Gatekeepers, budget_of, frees_at, permit_of, take
 
 
 def test_what_is_taken_has_no_end() -> None:
@@ -230,38 +229,6 @@ def test_a_full_window_does_not_ask_its_pacers(counts: Counts) -> None:
     assert budget.try_take(1, 0) == FAR
     assert [len(made.asked) for made in pacers.made] == asked
     assert [made.taken for made in pacers.made] == [[1], [1], [1]]
-
-
-@pytest.mark.parametrize(
-    ("named", "expected"),
-    [
-        ((None, None), Limit(10, SECOND)),  # the tightest: nine tenths are used
-        ((calls, None), Limit(10, SECOND)),
-        ((calls, 60 * SECOND), Limit(100, 60 * SECOND)),
-        ((cost, None), Limit(30, SECOND, cost)),
-        ((cost, 7), Limit(10, SECOND)),  # no such limit
-    ],
-)
-def test_a_cut_is_of_the_limit_that_is_named_else_of_the_tightest(
-    named: tuple[Counts | None, int | None], expected: Limit
-) -> None:
-    """A refusal that names its limit cuts that one alone."""
-    budget = budget_of(Limit(10, SECOND), Limit(100, 60 * SECOND), Limit(30, SECOND, cost))
-    for _ in range(9):
-        take(budget)
-    assert budget.cut(0, 0, *named) == expected
-    assert budget.cut(1, 0, *named) is None
-    everything = (*budget.windows, *budget.cost_windows)
-    assert [window.max < window.nominal for window in everything] == [limit == expected for limit in budget.limits]
-
-
-def test_of_a_window_and_a_bucket_the_tighter_is_cut() -> None:
-    """Kinds of limits are compared by their free share."""
-    window, other = Limit(100, SECOND), Limit(10, SECOND, kind=BUCKET)
-    budget = Budget((window, other), 0, FakePacer)
-    take(budget)
-    assert budget.cut(0, 0) == other
-    assert budget_of().cut(0, 0) is None
 
 
 @pytest.mark.parametrize("answered", [10 * MILLISECOND, SECOND // 2, 3 * SECOND])

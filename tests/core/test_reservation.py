@@ -168,6 +168,6 @@ def test_a_limit_that_was_cut_is_used_while_a_large_cost_waits_for_more() -> Non
     scheduler = scheduler_of((Limit(100, SECOND, COST),))
     scheduler.add(batch_costing(90))
     scheduler.add(batch_costing(*[5] * 100, id=2))
-    scheduler.keys[0].budget.cut(0, 0)
+    scheduler.keys[0].budget.cost_windows[0].cut(0, 0)
     block(scheduler, scheduler.keys[0], 1)
     assert costs_of(scheduler.assign(1)[0]) == [5] * 14

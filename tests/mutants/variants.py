@@ -21,6 +21,7 @@ BREAKER: Final = "apiflux_grpc/core/breaker.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
 ENDINGS: Final = "apiflux_grpc/core/endings.py"
 COMEBACK: Final = "apiflux_grpc/core/comeback.py"
+HEALTH: Final = "apiflux_grpc/core/health.py"
 OF_REFUSALS: Final = ("tests/core/test_refusals.py",)
 RETRY: Final = "apiflux_grpc/core/retry.py"
 PUMP: Final = "apiflux_grpc/engine/pump.py"
@@ -57,6 +58,8 @@ OF_SCHEDULER: Final = (
     "tests/core/test_groups.py",
     "tests/core/test_changed_limits.py",
 )
+BLAME: Final = "apiflux_grpc/core/blame.py"
+OF_BLAME: Final = ("tests/core/test_blame.py",)
 OF_PATHS: Final = ("tests/core/test_path_limits.py",)
 OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
 OF_BREAKER: Final = ("tests/core/test_breaker.py",)
@@ -340,6 +343,42 @@ VARIANTS: Final = (
         "caller.finish = max(self._virtual, caller.finish) + both[1]",
         "caller.finish += both[1]",
         OF_PATHS,
+    ),
+    # -- whose limit it was -----------------------------------------------------------------------
+    Variant(
+        "a refusal for an endpoint's limit blocks the key",
+        BLAME,
+        "owners.pop() if len(owners) == 1 else permit.key",
+        "permit.key",
+        OF_BLAME,
+    ),
+    Variant(
+        "a hint that something is left names its limit",
+        BLAME,
+        "for hint in told if is_short(hint, permit))",
+        "for hint in told)",
+        OF_BLAME,
+    ),
+    Variant(
+        "the block of an endpoint's limit never ends by a success",
+        HEALTH,
+        "for one in permit.owners if key.block or permit.shares else ():",
+        "for one in key.owners:",
+        OF_BLAME,
+    ),
+    Variant(
+        "only limits of all calls are cut",
+        BLAME,
+        "for owner in permit.owners\n        for place",
+        "for owner in permit.key.owners\n        for place",
+        OF_BLAME,
+    ),
+    Variant(
+        "what holds an endpoint back isn't told",
+        HOLDING,
+        "for one in key.path_owners:",
+        "for one in ():",
+        OF_BLAME,
     ),
     # -- turns ------------------------------------------------------------------------------------
     Variant("virtual time stands still", QUEUE, "self._virtual = start", "self._virtual = 0.0", OF_QUEUE),
