@@ -2,13 +2,13 @@
 
 Rule: each sleeper knows the earliest instant that is meant for it (`wake`), and only that one counts: an earlier one
 that is set later leaves the old entry in the heap, which is dropped when it comes up. So setting costs O(log n), and
-nothing is ever searched for.
+nothing is ever searched for. Old entries that are far off are swept out before they are the most.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from apiflux_grpc.core.bucket import FAR
 
@@ -23,22 +23,29 @@ class Sleeper(Protocol):
 
 
 S = TypeVar("S", bound=Sleeper)
+_FEW: Final = 64
 
 
 class Alarms(Generic[S]):
     """The alarms of many sleepers. Instants are ns."""
 
-    __slots__ = ("_heap", "_sequence")
+    __slots__ = ("_heap", "_most", "_sequence")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, S]] = []
+        self._most = _FEW
         self._sequence = 0
 
     def set(self, one: S, at: int) -> None:
         """Wake it at `at` and at no other instant."""
         one.wake = at
         self._sequence += 1
-        heappush(self._heap, (at, self._sequence, one))
+        heap = self._heap
+        heappush(heap, (at, self._sequence, one))
+        if len(heap) > self._most:
+            heap[:] = [entry for entry in heap if entry[0] == entry[2].wake]
+            heapify(heap)
+            self._most = 2 * len(heap) + _FEW
 
     def ring(self, now: int) -> Iterator[S]:
         """Those whose instant has come; each may be set anew meanwhile."""

@@ -86,7 +86,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
         assert own is not None
         short = is_short(hint, permit)
         # What it means follows from what it always tells, so that it is found out once.
-        shape = (hint.max, hint.per, hint.counts, permit.path_class)
+        shape = (hint.max, hint.per, hint.counts, permit.path_class, len(permit.shares))
         one = own.meanings[shape] if shape in own.meanings else _found(shape, hint, owners, own)
         if one is not None:
             place, limit = one

@@ -71,18 +71,23 @@ class Others:
 
     def refused(self, amount: int, instant: int) -> None:
         """A call that the window is charged with since `instant` was answered as limited."""
+        self._forget_refused()
         entry = self._window.entry_of(instant)
         if entry is not None:
             self._refused.append((entry, amount))
             self._refused_sum += amount
 
+    def _forget_refused(self) -> None:
+        """Those whose slots have come back."""
+        window, refused = self._window, self._refused
+        while refused and not window.has(refused[0][0]):
+            self._refused_sum -= refused.popleft()[1]
+
     def hear(self, word: Word, now: int) -> int:
         """An answer said what is left. Returns by how much the estimate changed."""
         window = self._window
         self._heard_at = now
-        refused = self._refused
-        while refused and not window.has(refused[0][0]):
-            self._refused_sum -= refused.popleft()[1]
+        self._forget_refused()
         most = window.nominal if word.max is None else max(word.max, window.nominal)
         self.lower = None if word.max is None or word.max >= window.nominal else word.max
         base = most - word.remaining - (window.used - window.others - self._refused_sum)

@@ -40,7 +40,9 @@ class Mark(NamedTuple):
     arrived_cost: int
 
 
-Shape = tuple[int | None, int | None, Counts | None, int]  # of a hint: max, per, what it counts; and the path class
+# Of a hint: max, per, what it counts; and of its call: the path class, and how many budgets paid beside its key's own,
+# since a key gets more of them when its limits change.
+Shape = tuple[int | None, int | None, Counts | None, int, int]
 Meaning = tuple[int, "Limit"] | None  # the place of its owner among those who paid, and the limit; None: none of ours
 
 
@@ -100,7 +102,9 @@ class Told:
     # -- the way of a call --------------------------------------------------------------------
 
     def wait(self, cost: int, now: int) -> int:
-        """0: a call may go by what was told. Else the instant from which it may; FAR: not before another is over."""
+        """0: a call may go by what was told. Else from when on it may; FAR: not before another is over.
+
+        It may sooner if another is over."""
         if self._alone is not None and self._is_out_since(self._alone):
             return FAR
         wait = 0
@@ -108,7 +112,7 @@ class Told:
             if word.until > now:
                 wait = max(wait, word.until)
             elif word.spent(self._newest, cost) and self._is_out_since(word.mark.calls):
-                return FAR
+                wait = max(wait, word.ends_at)
         return wait
 
     def _is_out_since(self, calls: int) -> bool:

@@ -66,9 +66,9 @@ def test_a_place_is_let_go_of_with_the_batch_of_its_call() -> None:
     assert desk.dispatcher.wake_at is None
 
 
-def tell(desk: Desk, permit: Permit, remaining: str) -> None:
+def tell(desk: Desk, permit: Permit, remaining: str, reset: str = "3600") -> None:
     """So much is left of a limit that isn't configured."""
-    assert desk.answer(permit, x_ratelimit_limit="5000", x_ratelimit_remaining=remaining, x_ratelimit_reset="3600")
+    assert desk.answer(permit, x_ratelimit_limit="5000", x_ratelimit_remaining=remaining, x_ratelimit_reset=reset)
 
 
 def test_a_newer_word_lets_a_key_go_at_once() -> None:
@@ -84,3 +84,20 @@ def test_a_newer_word_lets_a_key_go_at_once() -> None:
     assert desk.assign() == []
     tell(desk, second, "40")
     assert len(desk.assign()) == 1
+
+
+def test_a_word_that_ends_wakes_those_who_wait_for_an_answer() -> None:
+    """One was left for two seconds, and its call hangs: when the word has ended, the next one goes."""
+    desk = Desk(Pool("pool", (Key("key-0", "secret", ()),)))
+    desk.submit(batch_of(1))
+    tell(desk, desk.assign()[0], "1", "2")
+    desk.submit(batch_of(2, id=2))
+    (hanging,) = desk.assign()
+    desk.dispatcher.sent(hanging, desk.now)
+    wakes = 0
+    while not (permits := desk.assign()):
+        assert desk.dispatcher.wake_at is not None
+        desk.now = desk.dispatcher.wake_at
+        wakes += 1
+    assert len(permits) == 1
+    assert (desk.now, wakes <= 3) == (2 * SECOND, True)
