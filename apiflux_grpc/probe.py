@@ -74,6 +74,8 @@ def _told(pool: str, key: str, result: Result) -> Probed:
     outcome = result.outcome
     if isinstance(outcome, Answer):
         what = f"HTTP {outcome.status}" + (", its body cut" if outcome.fault else "")
+        if result.failure is not None and outcome.fault is None and outcome.status < 300:
+            what += f", {result.failure.value}"  # a rule of the pool says so
     else:
         what = "never sent" if outcome is None else outcome.detail
     return Probed(pool, key, result.failure is None, what, result.latency / 1e9)

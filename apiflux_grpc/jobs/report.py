@@ -45,7 +45,8 @@ class Report:
             if failure == "INVALID_CALL":
                 what = result.error.message.replace(f"calls[{call.index}].", "")
         elif failure == "KEY_REJECTED" or failure.endswith("XX"):
-            what = f"HTTP {result.response.status_code}"
+            status = result.response.status_code
+            what = f"HTTP {status}" if status >= 300 else f"{failure}: HTTP {status}"  # the pool says that it failed
         self._failures.append(f"{self._source_name}:{call.line}: {what[:300]}")
 
     def figures(self, output: Output | None, skipped: int, bad_lines: int) -> None:

@@ -33,13 +33,15 @@ def answered(status: int, failure: pb.Reason.ValueType) -> pb.CallResult:
     [
         (answered(503, pb.REASON_HTTP_5XX), "calls:1: HTTP 503"),
         (answered(401, pb.REASON_KEY_REJECTED), "calls:1: HTTP 401"),
+        (answered(200, pb.REASON_KEY_REJECTED), "calls:1: KEY_REJECTED: HTTP 200"),
+        (answered(200, pb.REASON_HTTP_2XX), "calls:1: HTTP_2XX: HTTP 200"),
         (answered(200, pb.REASON_BODY_CUT), "calls:1: BODY_CUT"),
         (unknown_result(0, "", "why it is not known"), "calls:1: UNKNOWN: why it is not known"),
         (unknown_result(0, "", "x" * 500), f"calls:1: UNKNOWN: {'x' * 291}"),
     ],
 )
 def test_a_failure_is_told_with_its_line(capsys: pytest.CaptureFixture[str], result: pb.CallResult, told: str) -> None:
-    """The status if there was an answer, else the reason and what the error says, of which 300 characters are shown."""
+    """The status if it says it all, else the reason and what the error says, of which 300 characters are shown."""
     one = report()
     one.add(result, call(0))
     one.figures(None, 0, 0)
