@@ -49,17 +49,21 @@ class Report:
             what = f"HTTP {status}" if status >= 300 else f"{failure}: HTTP {status}"  # the pool says that it failed
         self._failures.append(f"{self._source_name}:{call.line}: {what[:300]}")
 
-    def figures(self, output: Output | None, skipped: int, bad_lines: int) -> None:
-        """The table, and the first calls that failed."""
+    def figures(
+        self, output: Output | None, skipped: int, bad_lines: int, by_key: Mapping[str, int] | None = None
+    ) -> None:
+        """The table, and the first calls that failed. `by_key` has the attempts made with each key as the server counts
+        them; without it all of a call are counted for the key of its last."""
         tally = self.tally
+        by_key = by_key or tally.by_key
         elapsed = tally.elapsed
         rows = [("results", f"{tally.total} in {elapsed:.1f} s, {tally.total / max(elapsed, 1e-9):.0f} a second")]
         if tally.failed:
             rows.append(("failed", f"{tally.failed.total()}: {_counts(tally.failed)}"))
         if tally.retries:
             rows.append(("retries", str(tally.retries)))
-        if tally.by_key:
-            rows.append(("by key", _counts(tally.by_key)))
+        if by_key:
+            rows.append(("by key", _counts(by_key)))
         rows.append(("waited", f"{tally.waiting / 1e9:.1f} s for budget, {tally.in_calls / 1e9:.1f} s in calls (sums)"))
         if output is not None and skipped:
             rows.append(("earlier", self._earlier(output, skipped)))

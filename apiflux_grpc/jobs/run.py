@@ -280,7 +280,8 @@ class _Run:
         if error is not None:
             report.explain(error, was_sent=self._stream is not None)
         if done or report.tally.total or skipped:
-            report.figures(output, skipped, self._checks.bad)
+            summary = None if self._stream is None else self._stream.summary
+            report.figures(output, skipped, self._checks.bad, None if summary is None else summary.calls_by_key)
         if unwritable is not None:
             report.unwritable(unwritable)
         if not done or ending is Ending.INTERRUPTED:

@@ -66,6 +66,19 @@ def test_only_the_first_failures_are_told(capsys: pytest.CaptureFixture[str]) ->
     assert lines[5].split() == ["bad", "lines", "2"]
 
 
+@pytest.mark.parametrize(("by_key", "told"), [({"a": 5, "b": 3}, "a 5, b 3"), (None, "a 8"), ({}, "a 8")])
+def test_attempts_are_told_for_the_key_that_made_them(
+    capsys: pytest.CaptureFixture[str], by_key: dict[str, int] | None, told: str
+) -> None:
+    """As the server counts them: a result names the key of its last attempt alone, which is told if nothing else is."""
+    one = report()
+    for index in range(4):
+        one.add(answered(200, pb.REASON_UNSPECIFIED), call(index))
+    one.figures(None, 0, 0, by_key)
+    (row,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("by key")]
+    assert row.split(maxsplit=2)[2] == told
+
+
 @pytest.mark.parametrize(
     ("ending", "told"),
     [
