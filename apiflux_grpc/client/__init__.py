@@ -17,7 +17,7 @@ from apiflux_grpc.client.errors import (
     Unavailable,
 )
 from apiflux_grpc.client.feed import CallSource
-from apiflux_grpc.client.info import Estimate, Info, Key, Pool
+from apiflux_grpc.client.info import Estimate, Info, Key, KeyLimit, Pool
 from apiflux_grpc.client.results import CallError, Held, Progress, Response, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
@@ -38,6 +38,7 @@ __all__ = [
     "InternalError",
     "InvalidRequest",
     "Key",
+    "KeyLimit",
     "Overloaded",
     "Pool",
     "PoolNotFound",

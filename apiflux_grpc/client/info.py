@@ -6,23 +6,34 @@ Rule: every message of GetInfo and Estimate has one frozen dataclass here, made 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from apiflux_grpc.client.results import Held, seconds
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
+class KeyLimit(NamedTuple):
+    """At most `max` per `per` seconds; `counts` is "calls" or "cost". `paths`: only calls whose decoded path begins
+    with one of these count; empty: all do."""
+
+    max: int
+    per: float
+    counts: str
+    paths: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a pool. `limits` are (max, per in seconds, "calls" or "cost"); `held_by` is what holds it back, but for
-    them."""
+    """A key of a pool. `headroom` is the free share of its tightest window, limits with paths left out; `held_by` is
+    what holds it back, but for its limits."""
 
     label: str
     headroom: float
     in_flight: int
     attempts: int
     blocked_for: float
-    limits: tuple[tuple[int, float, str], ...]
+    limits: tuple[KeyLimit, ...]
     held_by: tuple[Held, ...]
 
 
@@ -94,7 +105,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
                 attempts=key.attempts,
                 blocked_for=seconds(key.blocked_for),
                 held_by=tuple(map(Held.of, key.held_by)),
-                limits=tuple((limit.max, seconds(limit.per), _counts(limit)) for limit in key.limits),
+                limits=tuple(map(_limit, key.limits)),
             )
             for key in message.keys
         ),
@@ -105,5 +116,6 @@ def _pool(message: pb.PoolInfo) -> Pool:
     )
 
 
-def _counts(limit: pb.Limit) -> str:
-    return word_of(pb.LimitCounts.DESCRIPTOR, limit.counts).lower()
+def _limit(message: pb.Limit) -> KeyLimit:
+    counts = word_of(pb.LimitCounts.DESCRIPTOR, message.counts).lower()
+    return KeyLimit(message.max, seconds(message.per), counts, tuple(message.paths))

@@ -101,7 +101,8 @@ async def _drive(measured: Measured, target: str, timeout: float | None, console
         ]
         info = await clients[0].info()
         measured.limits = {
-            key.label: [(most, round(per * SECOND)) for most, per, _ in key.limits] for key in _default_keys(info)
+            key.label: [(limit.max, round(limit.per * SECOND)) for limit in key.limits if not limit.paths]
+            for key in _default_keys(info)
         }
         watch = asyncio.create_task(_watch(measured, clients[0], info, console))
         start = time.monotonic()

@@ -1271,7 +1271,7 @@ class KeyInfo(_message.Message):
     label: _builtins.str
     """Its label."""
     headroom: _builtins.float
-    """The free share of its tightest window, 0 to 1."""
+    """The free share of its tightest window, 0 to 1. Limits with paths are left out."""
     in_flight: _builtins.int
     """Calls being attempted with it now."""
     max_in_flight: _builtins.int

@@ -25,11 +25,11 @@ def test_enums_are_words() -> None:
     answered = pb.HttpResponse(status_code=429)
     assert Result.of(pb.CallResult(response=answered, failure=pb.REASON_LIMITED)).failure == "LIMITED"
     assert Result.of(pb.CallResult(response=answered)).ok
-    limits = [pb.Limit(max=1, counts=pb.LIMIT_COUNTS_COST), pb.Limit(max=2)]
+    limits = [pb.Limit(max=1, counts=pb.LIMIT_COUNTS_COST), pb.Limit(max=2, paths=["/search/"])]
     pool = pb.PoolInfo(upstream=pb.UPSTREAM_KIND_HTTP, keys=[pb.KeyInfo(limits=limits)])
     info = Info.of(pb.GetInfoResponse(mode=pb.MODE_TEST, pools=[pool]))
     assert (info.mode, info.pools[0].upstream) == ("test", "http")
-    assert info.pools[0].keys[0].limits == ((1, 0.0, "cost"), (2, 0.0, ""))
+    assert info.pools[0].keys[0].limits == ((1, 0.0, "cost", ()), (2, 0.0, "", ("/search/",)))
 
 
 def test_a_value_that_is_not_known_yet_is_a_failure_too() -> None:

@@ -2268,7 +2268,7 @@ type KeyInfo struct {
 	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
 	// Its limits.
 	Limits []*Limit `protobuf:"bytes,2,rep,name=limits,proto3" json:"limits,omitempty"`
-	// The free share of its tightest window, 0 to 1.
+	// The free share of its tightest window, 0 to 1. Limits with paths are left out.
 	Headroom float64 `protobuf:"fixed64,3,opt,name=headroom,proto3" json:"headroom,omitempty"`
 	// Calls being attempted with it now.
 	InFlight int64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
