@@ -61,11 +61,6 @@ def is_short(hint: Hint, permit: Permit) -> bool:
     return hint.remaining < (permit.cost if hint.counts is Counts.COST else 1)
 
 
-def _maxes(limit: Limit) -> tuple[int, ...]:
-    """What an upstream may tell as this limit's max: of a bucket Envoy and others tell what it holds."""
-    return (limit.max, limit.depth) if limit.kind is Kind.BUCKET else (limit.max,)
-
-
 def _has(limit: Limit, most: int | None) -> bool:
     """Whether the upstream may call this the limit's max: of a bucket it tells the depth."""
     return most is not None and most in ((limit.max, limit.depth) if limit.kind is Kind.BUCKET else (limit.max,))
