@@ -111,7 +111,7 @@ class Told:
         for word in self._words.values():
             if word.until > now:
                 wait = max(wait, word.until)
-            elif word.spent(self._newest, cost) and self._is_out_since(word.mark.calls):
+            elif word.ends_at > now and word.spent(self._newest, cost) and self._is_out_since(word.mark.calls):
                 wait = max(wait, word.ends_at)
         return wait
 

@@ -101,3 +101,17 @@ def test_a_word_that_ends_wakes_those_who_wait_for_an_answer() -> None:
         wakes += 1
     assert len(permits) == 1
     assert (desk.now, wakes <= 3) == (2 * SECOND, True)
+
+
+def test_a_word_that_has_ended_holds_nothing_back() -> None:
+    """Nobody asked when it ended: it is over all the same, and wakes nobody in the past."""
+    desk = Desk(Pool("pool", (Key("key-0", "secret", ()),)))
+    desk.submit(batch_of(1))
+    tell(desk, desk.assign()[0], "1", "2")
+    desk.submit(batch_of(1, id=2))
+    (hanging,) = desk.assign()
+    desk.dispatcher.sent(hanging, desk.now)
+    desk.now = 5 * SECOND
+    desk.submit(batch_of(3, id=3))
+    assert len(desk.assign()) == 3
+    assert desk.dispatcher.wake_at is None
