@@ -3,7 +3,8 @@
 Rule: a wait that was told is kept to its end, and then the whole capacity is there again. Without a told wait the end
 is a guess: a second, doubling with each refusal, and at its end one call goes alone, as a probe. Its success ends the
 block, and another refusal begins the next one. (The whole capacity back after each guess cost every waiting call
-a refusal each time.)
+a refusal each time.) If others explain the refusal, what they leave is known (others.py): then a second is enough, and
+no probe, which may take as long as a call can.
 
 Calls that were on their way when the block began were refused for the same reason: they neither double nor extend it,
 unless they tell a later end. Nor does their success end it.
@@ -29,7 +30,7 @@ LONGEST_GUESS: Final = 60 * SECOND
 class Block:
     """From `since` until `until` (ns) because of `cause`, in words; `told`: the upstream said until when."""
 
-    __slots__ = ("_probe", "cause", "guesses", "renewed", "since", "told", "until")
+    __slots__ = ("_known", "_probe", "cause", "guesses", "renewed", "since", "told", "until")
 
     def __init__(self, now: int) -> None:
         self.since = now  # the first refusal without a success since
@@ -38,16 +39,22 @@ class Block:
         self.cause = ""
         self.renewed = now  # the last refusal that wasn't on its way with an earlier one
         self.guesses = 0  # in a row
+        self._known = False  # what is left after it, without being told until when
         self._probe: Part | None = None
 
     def ready_at(self, now: int) -> int:
         """`now` or earlier: calls may go. Else a later instant at which one may; FAR: not before the probe ends."""
-        return FAR if self._probe is not None and self.until <= now and not self.told else self.until
+        return FAR if self.probing and self.until <= now else self.until
 
     @property
     def probing(self) -> bool:
         """A probe is out: nothing else may go."""
-        return self._probe is not None and not self.told
+        return self._probe is not None and self.ends_by_probe
+
+    @property
+    def ends_by_probe(self) -> bool:
+        """At its end one call finds out whether all may go."""
+        return not self.told and not self._known
 
     @property
     def is_guess_repeated(self) -> bool:
@@ -63,22 +70,25 @@ class Block:
         if until > self.until:
             self.until, self.told, self.cause = until, True, cause
 
-    def renew(self, now: int, until: int | None, cause: str, longest: int) -> None:
-        """Refused once more, or for the first time; `until` None: without being told until when."""
+    def renew(self, now: int, until: int | None, cause: str, longest: int, *, known: bool) -> None:
+        """Refused once more, or for the first time; `until` None: without being told until when. `known`: others
+        explain it."""
         self.renewed, self._probe = now, None
         if self.told and self.until > now:  # what was told is kept to its end
             if until is not None:
                 self.extend(until, cause)
             return
-        self.told, self.cause = until is not None, cause
-        if until is None:
+        self.told, self.cause, self._known = until is not None, cause, known
+        if until is None and known:
+            until, self.guesses = now + FIRST_GUESS, 0
+        elif until is None:
             until = now + min(FIRST_GUESS << min(self.guesses, 40), longest)
             self.guesses += 1
         self.until = until
 
     def began(self, permit: Part) -> None:
         """A call got its permit though there is a block: its time is over."""
-        if not self.told:
+        if self.ends_by_probe:
             self._probe = permit
 
     def ended(self, permit: Part) -> bool:
@@ -110,8 +120,9 @@ class Owner:
         longest = max((limit.per for limit in self.budget.limits), default=LONGEST_GUESS)
         return min(max(FIRST_GUESS, longest), LONGEST_GUESS)
 
-    def refused(self, taken_at: int, now: int, wait: int | None, cause: str) -> bool:
-        """A call taken at `taken_at` was refused; `wait` (ns): so long we were told to wait. True: a new block."""
+    def refused(self, taken_at: int, now: int, wait: int | None, cause: str, *, known: bool = False) -> bool:
+        """A call taken at `taken_at` was refused; `wait` (ns): so long we were told to wait; `known`: what others take
+        explains it. True: a new block."""
         until = None if wait is None else now + wait
         block = self.block
         if block is None:
@@ -122,7 +133,7 @@ class Owner:
             if until is not None:
                 block.extend(until, cause)
             return False
-        block.renew(now, until, cause, self.longest_guess)
+        block.renew(now, until, cause, self.longest_guess, known=known)
         return True
 
     def worked(self, permit: Part) -> bool:

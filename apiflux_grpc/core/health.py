@@ -20,7 +20,7 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
-from apiflux_grpc.core.hearing import hear
+from apiflux_grpc.core.hearing import NOTHING, hear
 from apiflux_grpc.core.held import limited, lower, nothing_left
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.fields import AnswerFields
+    from apiflux_grpc.core.hearing import Heard
     from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
@@ -112,18 +113,18 @@ class Health:
             else:
                 self._pulse.last_failure = f"HTTP {outcome.status}"
             self._tell_breakers(permit, verdict, now, outcome.status)
-        is_limited, explained = verdict.means is Means.LIMITED, False
+        is_limited, heard = verdict.means is Means.LIMITED, NOTHING
         if told or is_limited or key.budget.told is not None:
-            explained = self._hear(permit, outcome, told, now, limited=is_limited)
+            heard = self._hear(permit, outcome, told, now, limited=is_limited)
         wait = NO_WAIT
         if verdict.means in (Means.LIMITED, Means.AGAIN):
             wait = self._wait(key, outcome, verdict, fields, wall_now)
         if is_limited:
-            self._limited(permit, outcome.status, wait, told, now, explained=explained)
+            self._limited(permit, outcome.status, wait, told, now, heard)
         return verdict, wait.length or 0
 
-    def _hear(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, *, limited: bool) -> bool:
-        """What the answer's hints do. Returns whether they explain why it was refused, if it was."""
+    def _hear(self, permit: Permit, answer: Answer, told: Sequence[Hint], now: int, *, limited: bool) -> Heard:
+        """What the answer's hints do. Returns what came of them."""
         budget = permit.key.budget
         held_until = now if budget.told is None else budget.told.held_until(now)
         heard = hear(permit, told, min(answer.answered_at, now), now, limited=limited)
@@ -141,7 +142,7 @@ class Health:
             again = last is not None and now - last < SAME_NEWS
             key.spent_told_at = last if again else now
             self.tell(KeyBlocked(key.key.label, until - now, answer.status, nothing_left(name), again=again))
-        return heard.explained
+        return heard
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
         """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""
@@ -168,18 +169,16 @@ class Health:
         """The attempt ended by our own doing: it was cancelled, or kept back."""
         self._tell_breakers(permit, KEPT_BACK, now)
 
-    def _limited(
-        self, permit: Permit, status: int, wait: Wait, told: Sequence[Hint], now: int, *, explained: bool
-    ) -> None:
+    def _limited(self, permit: Permit, status: int, wait: Wait, told: Sequence[Hint], now: int, heard: Heard) -> None:
         key = permit.key
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
         cause = limited(status, wait.length, wait.source)
         for owner in blamed(permit, told):
-            if owner.refused(permit.taken_at, now, wait.length, cause):
+            if owner.refused(permit.taken_at, now, wait.length, cause, known=heard.known):
                 self._tell_block(key, owner, status, now)
             self._scheduler.judged(owner, now)
-        if explained:  # others took what it would have needed, and that is counted now
+        if heard.explained:  # others took what it would have needed, and that is counted now
             return
         # Every limit was kept by our count, and yet it was refused: the limit is lower than we know.
         less = cut(permit, told, now)

@@ -29,10 +29,11 @@ class Heard(NamedTuple):
     """What came of an answer's hints."""
 
     explained: bool  # others took what a refused call would have needed
+    known: bool  # and what they leave is counted from now on
     changed: Sequence[tuple[KeyState | GroupState, int]]  # by how much the estimate of others did
 
 
-NOTHING: Final = Heard(False, ())
+NOTHING: Final = Heard(False, False, ())
 
 
 def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
@@ -76,7 +77,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
                 owner.budget.listen(now)
             _refused(owner.budget, part, answered_at)
     sent_at = permit.taken_at if permit.sent_at < 0 else permit.sent_at
-    explained, changed, unknown = False, [], set()
+    explained, known, changed, unknown = False, False, [], set()
     for hint in told:
         assert own is not None
         short = is_short(hint, permit)
@@ -89,7 +90,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             budget = owner.budget.listen(now)
             if change := budget.hear(limit, hint, sent_at, part.mark, now):
                 changed.append((owner, change))
-            explained |= short and budget.taken_by_others(limit) > 0
+            known |= short and budget.taken_by_others(limit) > 0
         elif (
             not hint.resource
         ):  # else it is of some calls only, and nobody knows which: it must not hold back the others
@@ -98,7 +99,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             explained |= short
     if own is not None and own.has_words:
         own.silent(permit.mark, permit.cost, unknown, now)
-    return Heard(explained, changed) if explained or changed else NOTHING
+    return Heard(explained or known, known and not explained, changed) if explained or known or changed else NOTHING
 
 
 def _found(shape: Shape, hint: Hint, owners: Sequence[tuple[KeyState | GroupState, Part]], own: Told) -> Meaning:

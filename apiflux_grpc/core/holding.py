@@ -95,7 +95,7 @@ def _blocks(key: KeyState, now: int) -> list[_Reason]:
 
 def _blocked(block: Block, now: int) -> list[_Reason]:
     # After a told wait all the capacity is there again; after a guess a probe has to say so.
-    if block.told and block.until <= now:
+    if block.until <= now and not block.ends_by_probe:
         return []
     return [(Cause.LIMITED, block.cause, block.since, block.ready_at(now))]
 

@@ -16,6 +16,11 @@ allows less counts as taken by others.
 An estimate lasts `per` + J beyond the last answer that spoke of the limit, whatever reset was told. Then one call goes
 alone, and its answer sets the estimate anew.
 
+An answer to a call that took longer than that says what was left at an instant that nobody knows: when the call
+arrived, or when it was answered. It says nothing, then, and one call alone would take just as long. Only refusals,
+which come at once, say what others take: between them the estimate shrinks, each period by twice as much as in the
+one before, until a refusal corrects it.
+
 Of a bucket the upstream's own level is told, and the pacer's is raised to it where we can't explain it.
 """
 
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.window import Window
 
 MOST_KEPT: Final = 256  # of what came back lately
+FIRST_STEP: Final = 64  # nominal / FIRST_STEP is what an estimate shrinks by at first
 
 
 class Word(NamedTuple):
@@ -46,12 +52,28 @@ class Word(NamedTuple):
 class Others:
     """What others take of one window. `window.others` has the estimate, and is written here alone."""
 
-    __slots__ = ("_back", "_heard_at", "_jitter", "_refused", "_refused_sum", "_window", "lower", "lower_seen", "since")
+    __slots__ = (
+        "_back",
+        "_heard_at",
+        "_jitter",
+        "_refused",
+        "_refused_sum",
+        "_step",
+        "_told_at",
+        "_window",
+        "is_slow",
+        "lower",
+        "lower_seen",
+        "since",
+    )
 
     def __init__(self, window: Window, jitter: int, now: int) -> None:
         self._window = window
         self._jitter = jitter
-        self._heard_at = now
+        self._heard_at = now  # by an answer that was in time
+        self._told_at = now  # by any
+        self._step = 0  # by how much the estimate shrank last; 0: it was heard of since
+        self.is_slow = False  # calls take longer than an estimate lasts
         self.since = now  # when others were seen to take something
         self.lower: int | None = None  # the upstream's own max of this period, if it is below the configured one
         self.lower_seen: int | None = None  # of these, what observers were told
@@ -65,7 +87,8 @@ class Others:
 
     def inherit(self, other: Others) -> None:
         """It follows this one, of the same period."""
-        self._heard_at, self.since = other._heard_at, other.since
+        self._heard_at, self._told_at, self.since = other._heard_at, other._told_at, other.since
+        self._step, self.is_slow = other._step, other.is_slow
         self.lower = self.lower_seen = other.lower
         self._window.set_others(min(other.amount, self._window.nominal))
 
@@ -86,23 +109,45 @@ class Others:
     def hear(self, word: Word, now: int) -> int:
         """An answer said what is left. Returns by how much the estimate changed."""
         window = self._window
-        self._heard_at = now
+        before = window.others
+        self._told_at = now
+        self.lower = None if word.max is None or word.max >= window.nominal else word.max
+        if now - word.sent_at > self._lasts:
+            self.is_slow = True
+            if self._floor > before:
+                self._take(self._floor, now)
+            return window.others - before
+        self._heard_at, self._step = now, 0
+        if word.remaining:  # else it may have been refused, which comes at once however long calls take
+            self.is_slow = False
         self._forget_refused()
         most = window.nominal if word.max is None else max(word.max, window.nominal)
-        self.lower = None if word.max is None or word.max >= window.nominal else word.max
         base = most - word.remaining - (window.used - window.others - self._refused_sum)
-        before = window.others
         if base > before:
             low = base - self._back_since(word.sent_at)
             if low > before:
-                self.since = self.since if before else now
-                window.set_others(min(low, window.nominal))
+                self._take(low, now)
         elif before and base < before:
             unsure = window.used if word.unsure is None else word.unsure
             high = base + unsure + window.ends_by(now + self._jitter + window.kept - window.per)
             if high < before:
                 window.set_others(max(0, high))
         return window.others - before
+
+    def _take(self, amount: int, now: int) -> None:
+        """Others take more than was known."""
+        self.since = self.since if self._window.others else now
+        self._window.set_others(min(amount, self._window.nominal))
+
+    @property
+    def _floor(self) -> int:
+        """What can't be used though nobody else takes it."""
+        return 0 if self.lower is None else self._window.nominal - self.lower
+
+    @property
+    def _lasts(self) -> int:
+        """How long (ns) an estimate holds."""
+        return self._window.kept + self._jitter
 
     def _back_since(self, at: int) -> int:
         total = 0
@@ -112,8 +157,9 @@ class Others:
             total += amount
         return total
 
-    def expire(self, now: int) -> bool:
-        """Take back what has ended in the window. True: the estimate was too old, and is forgotten."""
+    def expire(self, now: int, *, slow: bool) -> bool:
+        """Take back what has ended in the window. True: the estimate was too old, and is forgotten; `slow`: calls are
+        on their way for longer than it lasted."""
         window = self._window
         held = window.used
         window.expire(now)
@@ -121,8 +167,15 @@ class Others:
             self._came_back(held - window.used, now)
         if now < self.ends_at():
             return False
-        window.set_others(0)
+        if now - self._told_at >= self._lasts:
+            self.lower = None
+        if slow or self.is_slow:
+            self._heard_at = now
+            self._step = 2 * self._step or max(1, window.nominal // FIRST_STEP)
+            window.set_others(max(self._floor, window.others - self._step))
+            return False
         self.lower = None
+        window.set_others(0)
         return True
 
     def _came_back(self, amount: int, now: int) -> None:
@@ -134,7 +187,7 @@ class Others:
 
     def ends_at(self) -> int:
         """When the estimate is too old to hold; FAR: it holds nothing back."""
-        return self._heard_at + self._window.kept + self._jitter if self._window.others else FAR
+        return self._heard_at + self._lasts if self._window.others else FAR
 
 
 class OthersInBucket:
@@ -160,7 +213,7 @@ class OthersInBucket:
             bucket.raise_level(self.amount, now)
         return self.amount
 
-    def expire(self, now: int) -> bool:
+    def expire(self, now: int, *, slow: bool) -> bool:
         return False
 
     def ends_at(self) -> int:

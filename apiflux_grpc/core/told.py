@@ -71,11 +71,12 @@ class Allowance:
 class Told:
     """What was told of the limits of one owner."""
 
-    __slots__ = ("_alone", "_newest", "_others", "_out", "_words", "meanings")
+    __slots__ = ("_alone", "_heard", "_newest", "_others", "_out", "_words", "meanings")
 
     def __init__(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
         self._others = self._of(limits, jitter, now)
         self._newest = UNMARKED
+        self._heard = -1  # the newest call when an answer last spoke of a configured limit
         self._out: dict[int, None] = {}  # marked calls that aren't over, oldest first
         self._alone: int | None = None  # the newest call when an estimate became too old: until an answer one at a time
         self._words: dict[str, Allowance] = {}  # by the header that it came in
@@ -148,7 +149,7 @@ class Told:
         if mark is not None:
             by_calls = limit.counts is Counts.CALLS
             unsure = self._newest.calls - mark.arrived if by_calls else self._newest.cost - mark.arrived_cost
-        self._alone = None
+        self._alone, self._heard = None, self._newest.calls
         return self._others[limit].hear(Word(hint.remaining, hint.max, sent_at, unsure), now)
 
     def taken_by_others(self, limit: Limit) -> int:
@@ -198,8 +199,9 @@ class Told:
 
     def expire(self, now: int) -> None:
         """Take back what has ended in the windows, and forget what is too old."""
+        slow = next(iter(self._out), FAR) <= self._heard
         for others in self._others.values():
-            if others.expire(now):
+            if others.expire(now, slow=slow):
                 self._alone = self._newest.calls
         for name, word in list(self._words.items()):
             if word.ends_at <= now:

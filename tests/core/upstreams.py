@@ -143,7 +143,11 @@ class Traffic:
 
 
 class Simulation:
-    """A pool at work against one counter a key."""
+    """A pool at work against one counter a key.
+
+    An admitted call takes the upstream `work` ns, a refused one none; `tells_late`: its headers are written after that,
+    not when it arrives.
+    """
 
     def __init__(
         self,
@@ -154,6 +158,8 @@ class Simulation:
         latency: tuple[int, int] = (10 * MILLISECOND, 50 * MILLISECOND),
         pace: int = 200 * MICROSECOND,
         others: float = 0.0,
+        work: int = 0,
+        tells_late: bool = False,
         tells: Callable[[Upstream, int], Mapping[str, str]] = ietf,
     ) -> None:
         self.dispatcher = Dispatcher(pool, FakePacer)
@@ -166,9 +172,12 @@ class Simulation:
         self._pace = pace
         self._free_at = 0
         self._tells = tells
+        self._work = work
+        self._tells_late = tells_late
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._wake_at: int | None = None
+        self.others_until = FAR
         if others:
             for counter, key in zip(counters, pool.keys, strict=True):
                 self._others(counter, round(key.limits[0].per / (key.limits[0].max * others)))
@@ -180,7 +189,8 @@ class Simulation:
     def _others(self, counter: Upstream, every: int) -> None:
         def come() -> None:
             counter.arrives(self.now, always=True)
-            self._at(self.now + every, come)
+            if self.now < self.others_until:
+                self._at(self.now + every, come)
 
         self._at(self.now + self._random.randrange(every), come)
 
@@ -222,7 +232,16 @@ class Simulation:
         ok = counter.arrives(self.now)
         (self.traffic.admitted if ok else self.traffic.refused).append(self.now)
         headers = self._tells(counter, self.now)
-        self._at(self.now + back, partial(self._answer, permit, 200 if ok else 429, headers))
+        if not ok:
+            self._at(self.now + back, partial(self._answer, permit, 429, headers))
+        elif self._tells_late:
+            self._at(self.now + self._work, partial(self._finish, permit, back))
+        else:
+            self._at(self.now + self._work + back, partial(self._answer, permit, 200, headers))
+
+    def _finish(self, permit: Permit, back: int) -> None:
+        headers = self._tells(self._counters[permit.key.index], self.now)
+        self._at(self.now + back, partial(self._answer, permit, 200, headers))
 
     def _answer(self, permit: Permit, status: int, headers: Mapping[str, str]) -> None:
         answer = Answer(status, Headers.of(headers), b"", self.now)

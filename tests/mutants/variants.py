@@ -31,6 +31,7 @@ OUTBOX: Final = "apiflux_grpc/engine/outbox.py"
 BATCHES: Final = "apiflux_grpc/engine/batches.py"
 MAILBOX: Final = "apiflux_grpc/engine/mailbox.py"
 FORECAST: Final = "apiflux_grpc/core/forecast.py"
+OTHERS: Final = "apiflux_grpc/core/others.py"
 HOLDING: Final = "apiflux_grpc/core/holding.py"
 PACER: Final = "apiflux_grpc/adapters/pacer.py"
 SIMULATION: Final = "apiflux_grpc/plan/simulation.py"
@@ -438,8 +439,8 @@ VARIANTS: Final = (
     Variant(
         "all calls come back after a guess",
         BLOCK,
-        "self._probe is not None and self.until",
-        "False and self.until",
+        "FAR if self.probing and self.until",
+        "FAR if False and self.until",
         OF_REFUSALS,
     ),
     Variant(
@@ -615,13 +616,34 @@ VARIANTS: Final = (
     Variant(
         "a told wait that is over holds a key back",
         HOLDING,
-        "block.until > now or not block.told",
-        "True",
+        "if block.until <= now and not block.ends_by_probe:",
+        "if False:",
         OF_HOLDING,
     ),
     Variant(
+        "one call finds out after a refusal that others explain",
+        BLOCK,
+        "return not self.told and not self._known",
+        "return not self.told",
+        ("tests/core/test_full_use.py",),
+    ),
+    Variant(
+        "an answer that comes after a period says what is left",
+        OTHERS,
+        "if now - word.sent_at > self._lasts:",
+        "if False:",
+        ("tests/core/test_full_use.py",),
+    ),
+    Variant(
+        "what long calls leave to others they never get back",
+        OTHERS,
+        "window.others - self._step))",
+        "window.others))",
+        ("tests/core/test_full_use.py",),
+    ),
+    Variant(
         "a lower limit of the upstream's is ignored",
-        "apiflux_grpc/core/others.py",
+        OTHERS,
         "max(word.max, window.nominal)",
         "word.max",
         ("tests/core/test_full_use.py", "tests/core/test_holding.py"),
