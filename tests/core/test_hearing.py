@@ -1,42 +1,96 @@
-"""Hints that come at a bad time: none ends the engine, and none is kept for longer than it counts."""
+"""Which limit a hint means, and what is made of one that means none of ours."""
 
 from __future__ import annotations
 
-from apiflux_grpc.core.batch import Batch
-from apiflux_grpc.core.call import Call
-from apiflux_grpc.core.model import Key, Limit, Pool
-from apiflux_grpc.core.others import Others
-from apiflux_grpc.core.permit import Permit
+from typing import Final
+
+import pytest
+
+from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.hearing import meant
+from apiflux_grpc.core.hints import Hint
+from apiflux_grpc.core.keys import GroupState, KeyState
+from apiflux_grpc.core.model import Counts, Key, Kind, Limit
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.core.window import Window
-from tests.core.desk import Desk
+from apiflux_grpc.testing import FakePacer
+from tests.core.upstreams import Simulation, Sliding, Tokens, Upstream, pool_with
+
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+CALLS, COST = Counts.CALLS, Counts.COST
+A_SECOND: Final = Limit(10, SECOND)
+A_MINUTE: Final = Limit(100, MINUTE)
+TOKENS: Final = Limit(5000, MINUTE, COST)
+SHARED: Final = Limit(300, MINUTE)
 
 
-def test_a_hint_on_a_limit_that_came_after_the_call() -> None:
-    """The call was made before its key had the limit that the hint means: it says nothing of it."""
-    wide, narrow = Limit(100, SECOND), Limit(7, 60 * SECOND, paths=("/a/",))
-    desk = Desk(Pool("pool", (Key("key-0", "secret", (wide,)), Key("key-1", "secret", (narrow,)))))
-    desk.submit(Batch(1, "caller", 16, admitted_at=0, calls=[Call(path="/a/b")] * 16))
-    old = [permit for permit in desk.assign() if permit.key.index == 0]
-    desk.dispatcher.change_limits(0, (wide, narrow), desk.now)
+@pytest.mark.parametrize(
+    ("own", "group", "hint", "limit"),
+    [
+        # its period
+        ([A_SECOND, A_MINUTE], [], Hint(0, None, None, SECOND, None), A_SECOND),
+        ([A_SECOND, A_MINUTE], [], Hint(0, None, 80, MINUTE, None), A_MINUTE),
+        ([A_SECOND], [], Hint(0, None, 10, MINUTE, None), None),
+        ([A_MINUTE], [SHARED], Hint(0, None, 300, MINUTE, None), SHARED),
+        ([A_MINUTE], [SHARED], Hint(0, None, None, MINUTE, None), None),
+        ([A_MINUTE, TOKENS], [], Hint(0, None, None, MINUTE, COST), TOKENS),
+        # without one its max
+        ([A_SECOND, A_MINUTE], [SHARED], Hint(0, None, 300, None, None), SHARED),
+        ([A_SECOND, A_MINUTE], [], Hint(0, None, 50, None, None), None),
+        ([A_SECOND, Limit(10, HOUR)], [], Hint(0, None, 10, None, None), None),
+        # neither: the only one of its unit
+        ([A_SECOND, TOKENS], [], Hint(0, None, None, None, CALLS), A_SECOND),
+        ([A_SECOND, TOKENS], [], Hint(0, None, None, None, COST), TOKENS),
+        ([A_SECOND, TOKENS], [], Hint(0, None, None, None, None), A_SECOND),
+        ([A_SECOND, A_MINUTE], [], Hint(0, None, None, None, CALLS), None),
+        ([A_SECOND], [], Hint(0, None, None, None, COST), None),
+        ([TOKENS], [], Hint(0, None, None, None, None), TOKENS),
+        ([], [], Hint(0, None, None, None, None), None),
+        # of a bucket the upstream tells the depth
+        ([Limit(5, SECOND, kind=Kind.BUCKET, burst=20)], [], Hint(0, None, 20, None, None), 0),
+    ],
+)
+def test_which_limit_a_hint_means(own: list[Limit], group: list[Limit], hint: Hint, limit: Limit | int | None) -> None:
+    """By its period, else by its max, else as the only one of its unit; of the key's limits and its group's."""
+    key = KeyState(0, Key("key-0", "secret", tuple(own)), Budget(own, 0, FakePacer))
+    shared = GroupState(Budget(group, 0, FakePacer))
+    found = meant(hint, [*((key, one) for one in own), *((shared, one) for one in group)])
+    expected = own[limit] if isinstance(limit, int) else limit
+    assert (None if found is None else found[1]) == expected
+    if found is not None:
+        assert found[0] is (shared if expected in group else key)
 
-    def tell(permit: Permit) -> None:
-        assert desk.answer(permit, x_ratelimit_limit="7", x_ratelimit_remaining="3", x_ratelimit_reset="60")
 
-    desk.now = 61 * SECOND
-    desk.submit(Batch(2, "caller", 14, admitted_at=desk.now, calls=[Call(path="/a/b")] * 14))
-    tell(next(permit for permit in desk.assign() if permit.key.index == 0))
-    tell(old[0])
+def test_a_bucket_that_is_not_configured_is_kept() -> None:
+    """Five calls a second by the headers and no reset; 10,000 a day configured: 30 calls take about five seconds."""
+
+    def tells(upstream: Upstream, now: int) -> dict[str, str]:
+        return {
+            "x-ratelimit-limit": "5",
+            "x-ratelimit-remaining": str(upstream.left(now)),
+            "x-ratelimit-interval-seconds": "1",
+            "x-ratelimit-fillrate": "5",
+        }
+
+    run = Simulation(pool_with(1, Limit(10_000, 24 * HOUR)), [Tokens(5, SECOND)], tells=tells)
+    run.submit(1)
+    run.run(results=1)
+    run.submit(29, id=2)
+    traffic = run.run(results=30)
+    assert 5 * SECOND < traffic.ended_at < 7.5 * SECOND
+    assert len(traffic.refused) <= 3  # calls overtake each other
 
 
-def test_refusals_are_forgotten_with_their_slots() -> None:
-    """An upstream that told of a limit once and only refuses from then on: what it refused isn't kept for ever."""
-    window = Window(10, SECOND)
-    others = Others(window, 0, 0)
-    for second in range(100):
-        now = 2 * second * SECOND
-        others.expire(now)
-        window.used += 1
-        window.record(now, 1)
-        others.refused(1, now)
-    assert len(others._refused) <= 2
+def test_a_limit_of_some_calls_holds_back_no_others() -> None:
+    """Nothing is left for searches: all other calls go on."""
+    told = iter([("search", "0"), *[("core", str(left)) for left in range(4995, 0, -1)]])
+
+    def tells(_upstream: Upstream, _now: int) -> dict[str, str]:
+        resource, left = next(told)
+        return {"x-ratelimit-remaining": left, "x-ratelimit-reset": "37", "x-ratelimit-resource": resource}
+
+    run = Simulation(pool_with(1, Limit(100, SECOND)), [Sliding(100, SECOND)], tells=tells)
+    run.submit(1)
+    run.run(results=1)
+    run.submit(100, id=2)
+    assert run.run(results=101).ended_at < 2 * SECOND
