@@ -62,6 +62,7 @@ OF_SCHEDULER: Final = (
 BLAME: Final = "apiflux_grpc/core/blame.py"
 OF_BLAME: Final = ("tests/core/test_blame.py",)
 OF_PATHS: Final = ("tests/core/test_path_limits.py",)
+OF_WAKING: Final = ("tests/core/test_waking.py",)
 OF_QUEUE: Final = ("tests/core/test_fairqueue.py",)
 OF_BREAKER: Final = ("tests/core/test_breaker.py",)
 OF_RETRY: Final = ("tests/core/test_retry.py",)
@@ -640,6 +641,41 @@ VARIANTS: Final = (
         "window.others - self._step))",
         "window.others))",
         ("tests/core/test_full_use.py",),
+    ),
+    Variant(
+        "a rejected call that waits for a busy key spins",
+        SCHEDULER,
+        "(now // LOOK_AGAIN + 1) * LOOK_AGAIN",
+        "now + 1",
+        OF_WAKING,
+    ),
+    Variant(
+        "a reserved place outlives its batch",
+        SCHEDULER,
+        "        self._let_go_of(batch)  # the call",
+        "        # the call",
+        OF_WAKING,
+    ),
+    Variant(
+        "a newer word leaves its key held back",
+        HEALTH,
+        "budget.told.held_until(now) < held_until:",
+        "budget.told.held_until(now) < 0:",
+        OF_WAKING,
+    ),
+    Variant(
+        "the end of a word wakes nobody",
+        "apiflux_grpc/core/told.py",
+        "wait = max(wait, word.ends_at)",
+        "return FAR",
+        OF_WAKING,
+    ),
+    Variant(
+        "a word that has ended holds back",
+        "apiflux_grpc/core/told.py",
+        "word.ends_at > now and word.spent",
+        "word.spent",
+        OF_WAKING,
     ),
     Variant(
         "a lower limit of the upstream's is ignored",
