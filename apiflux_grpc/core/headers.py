@@ -21,7 +21,9 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_values", "names")
 
     def __init__(self, names: tuple[str, ...] = (), values: tuple[str, ...] = ()) -> None:
-        """`names`, which are in lower case already, and the value of each."""
+        """`names`, which are in lower case already, and the value of each. Raises ValueError if some have none."""
+        if len(names) != len(values):
+            raise ValueError(f"{len(names)} names of headers have {len(values)} values")
         self.names: Final = names
         self._values: Final = values
 
@@ -40,7 +42,7 @@ class Headers(Mapping[str, str]):
     @property
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Name and value of each header, as they came; begins anew each time."""
-        return zip(self.names, self._values, strict=True)
+        return zip(self.names, self._values)  # noqa: B905  (both are as long; `strict` costs half a header)
 
     @overload
     def get(self, name: str, /) -> str | None: ...

@@ -102,17 +102,20 @@ class Health:
         told, malformed = hints(outcome.headers, wall_now)
         self._pulse.malformed += malformed  # counted and shown, since a limit that is never read is a limit overrun
         verdict = self._verdicts.of(outcome, told, fields)
-        # A success while all is calm has nothing to say to any breaker: nearly all calls go this way.
         key = permit.key
         calm = permit.calm if permit.shares else key.calm
-        if verdict is not SUCCESS or not calm or not self._breaker.calm:
-            if verdict is REJECTED and permit.again is not None and permit.again.tried:
-                verdict = self._of_rejected_again(permit, permit.again.tried)
-            if verdict.failure is None:
-                self._patience.anew()
-            else:
-                self._pulse.last_failure = f"HTTP {outcome.status}"
-            self._tell_breakers(permit, verdict, now, outcome.status)
+        if verdict is SUCCESS and calm and self._breaker.calm:
+            # It has nothing to say to any breaker: nearly all calls go this way.
+            if told or key.budget.told is not None:
+                self._hear(permit, outcome, told, now, limited=False)
+            return verdict, 0
+        if verdict is REJECTED and permit.again is not None and permit.again.tried:
+            verdict = self._of_rejected_again(permit, permit.again.tried)
+        if verdict.failure is None:
+            self._patience.anew()
+        else:
+            self._pulse.last_failure = f"HTTP {outcome.status}"
+        self._tell_breakers(permit, verdict, now, outcome.status)
         is_limited, heard = verdict.means is Means.LIMITED, NOTHING
         if told or is_limited or key.budget.told is not None:
             heard = self._hear(permit, outcome, told, now, limited=is_limited)

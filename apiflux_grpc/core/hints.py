@@ -60,7 +60,8 @@ def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
     such header costs one look for its names.
     """
-    plan = _plan(headers.names)
+    names = headers.names
+    plan = _plans[names] if names in _plans else _plan(names)
     if plan is None:
         return NO_HINTS, 0
     if plan.plain is not None and (hint := _plain(plan.plain, headers)) is not None:
@@ -104,9 +105,7 @@ _plans: Final[dict[tuple[str, ...], _Plan | None]] = {}
 
 
 def _plan(names: tuple[str, ...]) -> _Plan | None:
-    """The plan for an answer's names; kept for the next one, unless it is an upstream that invents names."""
-    if names in _plans:
-        return _plans[names]
+    """The plan for an answer's names, seen for the first time; kept, unless it is an upstream that invents names."""
     plan = _planned(names)
     if sum(map(len, names)) <= _LONGEST_NAMES:
         if len(_plans) >= _MOST_PLANS:

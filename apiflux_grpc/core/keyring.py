@@ -168,9 +168,12 @@ class Keyring:
         key.cost_in_flight += cost
         key.attempts += 1
         # `calm` is a closed breaker without a failure: then asking it is not worth a call.
-        breaker = key.breaker
-        permit.key_era = breaker.era if breaker.calm else breaker.began(now)
-        probing = not breaker.calm and breaker.is_probe(permit.key_era)
+        breaker, probing = key.breaker, False
+        if breaker.calm:
+            permit.key_era = breaker.era
+        else:
+            permit.key_era = breaker.began(now)
+            probing = breaker.is_probe(permit.key_era)
         if key.block is not None:
             key.block.began(permit)
             probing |= key.block.probing
@@ -183,10 +186,11 @@ class Keyring:
             self._unlist(key)
         if self._passed:
             self._put_back(ready.heap)
-        for other in seat.others:
-            if other.block is not None:
-                other.block.began(permit)
-                self._relist_members(other, now)
+        if seat.others:
+            for other in seat.others:
+                if other.block is not None:
+                    other.block.began(permit)
+                    self._relist_members(other, now)
 
     def _put_back(self, heap: list[Entry]) -> None:
         for entry in self._passed:  # still good: nothing was taken of these keys

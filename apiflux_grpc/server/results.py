@@ -93,9 +93,10 @@ def _pieces(message: Results, most: int) -> Iterator[tuple[bool, list[Result], i
     piece: list[Result] = []
     size = 0
     for item in items:
-        if piece and (len(piece) == most or size + item.size > FLUSH_BYTES):
+        more = item.size
+        if piece and (len(piece) == most or size + more > FLUSH_BYTES):
             yield False, piece, size
             piece, size = [], 0
         piece.append(item)
-        size += item.size
+        size += more
     yield True, piece, size

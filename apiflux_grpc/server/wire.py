@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from apiflux_grpc.core.call import Call, may_run_twice
+from apiflux_grpc.core.call import IDEMPOTENT_METHODS, Call, may_run_twice
 from apiflux_grpc.core.checks import MOST_FIELDS, too_many
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
@@ -95,7 +95,9 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
         headers=_pairs(message.headers) if message.headers else (),
         body=message.body,
         timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
-        idempotent=message.idempotent if told else may_run_twice(method, message.path, may_repeat),
+        idempotent=message.idempotent
+        if told
+        else method in IDEMPOTENT_METHODS or may_run_twice(method, message.path, may_repeat),
         id=message.id,
     )
 

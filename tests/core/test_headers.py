@@ -36,6 +36,14 @@ def test_read_by_name_they_are_joined() -> None:
     assert (len(NO_HEADERS), list(NO_HEADERS.pairs), dict(NO_HEADERS)) == (0, [], {})
 
 
+def test_each_name_has_a_value() -> None:
+    """Headers can't be made of more names than values, or the other way round."""
+    with pytest.raises(ValueError, match="2 names of headers have 1 values"):
+        Headers(("a", "b"), ("1",))
+    with pytest.raises(ValueError, match="0 names"):
+        Headers((), ("1",))
+
+
 def test_a_value_is_not_shown() -> None:
     """A header may hold what no log should."""
     assert repr(Headers.of({"Set-Cookie": "secret", "a": "b"})) == "<Headers set-cookie, a>"
