@@ -60,8 +60,8 @@ def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
     such header costs one look for its names.
     """
-    names = headers.names
-    plan = _plans[names] if names in _plans else _plan(names)
+    told_by = headers.names
+    plan = _plans[told_by] if told_by in _plans else _plan(told_by)
     if plan is None:
         return NO_HINTS, 0
     if plan.plain is not None and (hint := _plain(plan.plain, headers)) is not None:
