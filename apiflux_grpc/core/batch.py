@@ -231,6 +231,11 @@ class Batch:
         return self.costs[self.again[0].place if self.again else self.started]
 
     @property
+    def next_path(self) -> str:
+        """That call's path."""
+        return self.call_at(self.again[0].place if self.again else self.started).path
+
+    @property
     def has_work(self) -> bool:
         """Whether it has something to assign: a due retry, or a first attempt and room for its result."""
         return bool(self.again) or (self.started < self.reach and self.started < self.total)

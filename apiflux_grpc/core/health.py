@@ -20,8 +20,8 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
-from apiflux_grpc.core.hearing import NOTHING, hear
-from apiflux_grpc.core.held import limited, lower, nothing_left
+from apiflux_grpc.core.hearing import NOTHING, hear, is_short
+from apiflux_grpc.core.held import limited, lower, nothing_left, only_named
 from apiflux_grpc.core.hints import hints
 from apiflux_grpc.core.keys import GroupState, KeyState
 from apiflux_grpc.core.outcome import Answer
@@ -137,6 +137,8 @@ class Health:
             if owner.budget.told is not None:
                 for limit, most in owner.budget.told.newly_lower():
                     self.tell(LimitLower(permit.key.key.label, lower(most, limit)))
+        if heard.named:
+            self._named(permit, answer, heard.named, now, limited=limited)
         if budget.told is not None and budget.told.held_until(now) < held_until:
             self._scheduler.judged(permit.key, now)  # it was to be looked at when the old word ends
         if held_until <= now and budget.told is not None and (nothing := budget.told.nothing_left(now)):
@@ -146,6 +148,27 @@ class Health:
             key.spent_told_at = last if again else now
             self.tell(KeyBlocked(key.key.label, until - now, answer.status, nothing_left(name), again=again))
         return heard
+
+    def _named(self, permit: Permit, answer: Answer, named: Sequence[Hint], now: int, *, limited: bool) -> None:
+        """Limits of some calls only were told of."""
+        key, resources = permit.key, self._scheduler.resources
+        path = permit.batch.call_at(permit.place).path
+        for hint in named:
+            resources.learn(path, hint.resource)
+            if not is_short(hint, permit):
+                resources.left(key.index, hint.resource, permit.taken_at)
+            elif not limited:  # else when the wait was read
+                self._used_up(permit, hint.resource, answer.status, hint.reset_in or 0, now)
+
+    def _used_up(self, permit: Permit, name: str, status: int, wait: int, now: int) -> None:
+        """Nothing is left of what the upstream calls so."""
+        key = permit.key
+        until, is_new = self._scheduler.resources.used_up(key.index, name, permit.taken_at, now, wait)
+        if is_new:
+            last = key.spent_told_at
+            again = last is not None and now - last < SAME_NEWS
+            key.spent_told_at = last if again else now
+            self.tell(KeyBlocked(key.key.label, until - now, status, only_named(name), again=again))
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
         """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""
@@ -177,6 +200,10 @@ class Health:
         if wait.length is None:
             wait = reset_wait(hint.reset_in or 0 for hint in told if not hint.remaining)
         cause = limited(status, wait.length, wait.source)
+        if not heard.explained and (spent := [hint for hint in heard.named if is_short(hint, permit)]):
+            for hint in spent:  # calls of other names go on
+                self._used_up(permit, hint.resource, status, wait.length or 0, now)
+            return
         for owner in blamed(permit, told):
             if owner.refused(permit.taken_at, now, wait.length, cause, known=heard.known):
                 self._tell_block(key, owner, status, now)

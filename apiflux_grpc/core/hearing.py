@@ -1,8 +1,8 @@
 """Which limit a hint means, and what it says of it.
 
 Rule: a hint means the limit whose period it tells; without a period, exactly one whose max it tells; telling neither,
-the only one of its unit. It is sought among the limits of all owners that paid for the call: its key, the key's group,
-the limits with its path. What it says is counted for that owner.
+the only one of its unit, unless it names some calls only. It is sought among the limits of all owners that paid for the
+call: its key, the key's group, the limits with its path. What it says is counted for that owner.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Heard(NamedTuple):
     explained: bool  # others took what a refused call would have needed
     known: bool  # and what they leave is counted from now on
     changed: Sequence[tuple[KeyState | GroupState, int]]  # by how much the estimate of others did
+    named: Sequence[Hint]  # of limits that aren't configured, and of some calls only
 
 
-NOTHING: Final = Heard(False, False, ())
+NOTHING: Final = Heard(False, False, (), ())
 
 
 def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
@@ -44,6 +45,8 @@ def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
 
 def may_mean(hint: Hint, limits: Sequence[Owned]) -> Sequence[Owned]:
     """The limits that a hint may mean: if there is more than one, it can't be said which."""
+    if hint.resource and hint.per is None and hint.max is None:
+        return ()  # it is of some calls only, and a limit without paths is of all
     if hint.counts is not None:
         limits = [one for one in limits if one[1].counts is hint.counts]
     if hint.per is not None:
@@ -78,11 +81,12 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             _refused(owner.budget, part, answered_at)
     sent_at = permit.taken_at if permit.sent_at < 0 else permit.sent_at
     explained, known, changed, unknown = False, False, [], set()
+    named: Sequence[Hint] = ()
     for hint in told:
         assert own is not None
         short = is_short(hint, permit)
         # What it means follows from what it always tells, so that it is found out once.
-        shape = (hint.max, hint.per, hint.counts, permit.path_class, len(permit.shares))
+        shape = (hint.max, hint.per, hint.counts, permit.path_class, len(permit.shares), bool(hint.resource))
         one = own.meanings[shape] if shape in own.meanings else _found(shape, hint, owners, own)
         if one is not None:
             place, limit = one
@@ -91,15 +95,17 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             if change := budget.hear(limit, hint, sent_at, part.mark, now):
                 changed.append((owner, change))
             known |= short and budget.taken_by_others(limit) > 0
-        elif (
-            not hint.resource
-        ):  # else it is of some calls only, and nobody knows which: it must not hold back the others
+        elif hint.resource:
+            named = (*named, hint)
+        else:
             own.allow(hint, permit.mark, permit.key.in_flight, now, limited=limited)
             unknown.add(hint.name)
             explained |= short
     if own is not None and own.has_words:
         own.silent(permit.mark, permit.cost, unknown, now)
-    return Heard(explained or known, known and not explained, changed) if explained or known or changed else NOTHING
+    if not (explained or known or changed or named):
+        return NOTHING
+    return Heard(explained or known, known and not explained, changed, named)
 
 
 def _found(shape: Shape, hint: Hint, owners: Sequence[tuple[KeyState | GroupState, Part]], own: Told) -> Meaning:

@@ -91,6 +91,11 @@ def only_for(paths: Sequence[str], reason: str) -> str:
     return f"{reason}, for {', '.join(paths)} only"
 
 
+def only_named(name: str) -> str:
+    """Of a limit that isn't configured, and that the upstream counts for some calls only, by this name."""
+    return f"nothing left of {name[:_LONGEST_NAME]}: only its calls wait"
+
+
 def probed(reason: str) -> str:
     """What held it back is over, or may be: one call finds out."""
     return f"{reason}; one call probes"

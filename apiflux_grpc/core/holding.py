@@ -64,6 +64,11 @@ def _reasons(key: KeyState, now: int) -> list[_Reason]:
                 for name, since, until in told.nothing_left(now)
             ]
             found += _taken(owner)
+    found += [
+        (Cause.NOTHING_LEFT, held.only_named(name), spent.since, spent.until)
+        for name, spent in key.spent.items()
+        if spent.until > now
+    ]
     for one in key.path_owners:
         blocked = [] if one.block is None else _blocked(one.block, now)
         found += [(cause, held.only_for(one.paths, words), since, at) for cause, words, since, at in blocked]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.flight import Flight
     from apiflux_grpc.core.model import Key
+    from apiflux_grpc.core.resources import Spent
     from apiflux_grpc.core.told import Mark
 
 # A key that the upstream rejects: after so many in a row, lest one caller's forbidden path take it from
@@ -125,6 +126,7 @@ class KeyState(Owner):
         "rejected_with",
         "scoped",
         "seats",
+        "spent",
         "spent_told_at",
         "unread_told",
     )
@@ -141,6 +143,7 @@ class KeyState(Owner):
         self.attempts = 0
         self.rejected_with = 0  # the status with which it was last rejected
         self.spent_told_at: int | None = None  # when observers were told that nothing is left of a limit we don't know
+        self.spent: dict[str, Spent] = {}  # what is used up for some calls only, by the upstream's name for it
         self.unread_told = False  # observers were told of a wait that can't be read
         self.scoped: dict[tuple[str, ...], GroupState] = {}
         self.group_scoped: dict[tuple[str, ...], GroupState] = {}

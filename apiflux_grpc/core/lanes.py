@@ -91,6 +91,11 @@ class Lane:
         costs = self.batch.costs
         return 1 if costs is None else costs[self.next_place]
 
+    @property
+    def next_path(self) -> str:
+        """That call's path."""
+        return self.batch.call_at(self.next_place).path
+
     def start(self) -> int:
         """Its next first attempt is made. Returns the place of that call."""
         place = self.next

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.batch import Again, Batch
 from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.classes import classes_of
@@ -30,6 +30,7 @@ from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.reservation import reserve
+from apiflux_grpc.core.resources import Resources
 from apiflux_grpc.core.retries import Retries
 from apiflux_grpc.core.sizes import sizes
 from apiflux_grpc.core.units import SECOND
@@ -37,7 +38,6 @@ from apiflux_grpc.core.units import SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from apiflux_grpc.core.batch import Again
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.keys import GroupState, KeyState, Seat
     from apiflux_grpc.core.lanes import Turn
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.reservation import Reservation
 
 MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
+MOST_ASIDE: Final = 256  # calls that one pass sets aside, until others must have their turn
 LOOK_AGAIN: Final = SECOND // 10  # of a call that waits for a key that has not rejected it
 # An upstream that fails whatever key is used: after so many in a row, tried again after 1 s, doubling up to 30 s.
 POOL_BREAKER: Final = (20, SECOND, 30 * SECOND)
@@ -59,6 +60,9 @@ class Scheduler:
         self._keyring = Keyring(pool, self.classes, make_pacer, now)
         self.keys = self._keyring.keys
         self.groups = self._keyring.groups
+        self.resources = Resources(len(self.keys))
+        for key in self.keys:
+            key.spent = self.resources.of(key.index)
         self.breaker = Breaker(*POOL_BREAKER)
         self._lanes = ClassQueue(self.classes.count) if self.classes.count > 1 else None
         self.queue: FairQueue = self._lanes or FairQueue()
@@ -248,6 +252,7 @@ class Scheduler:
         if self._reserved:
             room -= self._serve_reserved(now, min(room, most), permits)
         passed: list[Turn] = []
+        aside = 0
         while room > 0 and (turn := head()) is not None:
             if len(permits) >= most:
                 break
@@ -257,6 +262,9 @@ class Scheduler:
                 room -= 1
                 continue
             if self._set_aside(turn, now):
+                aside += 1
+                if aside >= MOST_ASIDE:
+                    break
                 continue
             # Every key was tried for this call. Another batch's call may cost less.
             self._starved = True
@@ -278,7 +286,7 @@ class Scheduler:
                 permit.pool_era = era
         if room <= 0:
             self._starved = False  # an end of some call comes first
-        full = room > 0 and len(permits) >= most and head() is not None
+        full = ((room > 0 and len(permits) >= most) or aside >= MOST_ASIDE) and head() is not None
         self.queue.reopen()
         if self._starved and self._lanes is not None:
             self._starved = self.head is not None  # calls of other classes may have taken the last room for results
@@ -315,15 +323,18 @@ class Scheduler:
         held = self._held(turn) if self._reserved else ()
         batch = turn if isinstance(turn, Batch) else turn.batch
         number, cost = turn.number, 1 if batch.costs is None else turn.next_cost
-        seat = self._keyring.find(number, cost, now, avoid, held)
+        spent = self.resources.mask(turn.next_path, now) if self.resources.until > now else 0
+        seat = self._keyring.find(number, cost, now, avoid | spent, held)
         if seat is None and avoid and avoid != turn.again[0].tried:
             avoid = turn.again[0].avoid = turn.again[0].tried  # better with the same key than not at all
-            seat = self._keyring.find(number, cost, now, avoid, held)
+            seat = self._keyring.find(number, cost, now, avoid | spent, held)
         if seat is None:
             return None
         if turn.again:
             again = turn.again.popleft()
-            permit = Permit(seat.key, batch, again.place, again.number, cost, now, again.queue_time)
+            was_aside = again.number == 1 and not again.label
+            queue_time = now - batch.came_at(again.place) if was_aside else again.queue_time
+            permit = Permit(seat.key, batch, again.place, again.number, cost, now, queue_time)
             permit.again = again
             if turn is not batch:
                 batch.due -= 1
@@ -349,20 +360,31 @@ class Scheduler:
         return permit
 
     def _set_aside(self, turn: Turn, now: int) -> bool:
-        """If some keys have rejected the turn's next call: it waits for another key, and holds back no other call."""
-        if not turn.again or not turn.again[0].tried:
+        """If some keys have rejected the turn's next call, or nothing is left of them for calls like it: it waits for
+        another key, or until something is left, and holds back no other call."""
+        again = turn.again[0] if turn.again else None
+        tried = 0 if again is None else again.tried
+        path = turn.next_path if self.resources.until > now else ""
+        if not tried and not (path and self.resources.mask(path, now)):
             return False
         batch = turn if isinstance(turn, Batch) else turn.batch
         cost = 1 if batch.costs is None else turn.next_cost
-        again = turn.again.popleft()
-        seats = [seat for seat in self.seats_but(again.tried, turn.number) if seat.takes(cost, now)]
-        if not seats:  # their limits have changed since
-            again.tried = again.avoid = 0
-            turn.again.appendleft(again)
+        seats = [seat for seat in self.seats_but(tried, turn.number) if seat.takes(cost, now)]
+        if not seats:
+            if again is None or not tried:
+                return False
+            again.tried = again.avoid = 0  # their limits have changed since
             return True
-        if turn is not batch:
-            batch.due -= 1
-        at = min(seat.fits_at(cost, now) for seat in seats)
+        if again is None:
+            place = turn.start()
+            again = Again(place, 1, now - batch.came_at(place), since=now)
+        else:
+            turn.again.popleft()
+            if turn is not batch:
+                batch.due -= 1
+        at = min(
+            max(seat.fits_at(cost, now), self.resources.ends_at(path, seat.key.index) if path else 0) for seat in seats
+        )
         # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call. All who
         # wait like that wake us together.
         self._retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)

@@ -42,7 +42,7 @@ class Mark(NamedTuple):
 
 # Of a hint: max, per, what it counts; and of its call: the path class, and how many budgets paid beside its key's own,
 # since a key gets more of them when its limits change.
-Shape = tuple[int | None, int | None, Counts | None, int, int]
+Shape = tuple[int | None, int | None, Counts | None, int, int, bool]
 Meaning = tuple[int, "Limit"] | None  # the place of its owner among those who paid, and the limit; None: none of ours
 
 

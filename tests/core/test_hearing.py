@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.hearing import meant
 from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.keys import GroupState, KeyState
-from apiflux_grpc.core.model import Counts, Key, Kind, Limit
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
+from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakePacer
+from tests.core.desk import Desk
 from tests.core.upstreams import Simulation, Sliding, Tokens, Upstream, pool_with
 
 MINUTE: Final = 60 * SECOND
@@ -81,6 +87,65 @@ def test_a_bucket_that_is_not_configured_is_kept() -> None:
     assert len(traffic.refused) <= 3  # calls overtake each other
 
 
+@dataclass
+class Search:
+    """An upstream whose searches have a limit of their own; it tells each call what it is of."""
+
+    most: int
+    per: int
+    tells_reset: bool = True
+    refused: int = 0
+    log: list[int] = field(default_factory=list)
+
+    def answer(self, path: str, now: int) -> tuple[int, dict[str, str]]:
+        if not path.startswith("/search"):
+            return 200, {"x-ratelimit-remaining": "4995", "x-ratelimit-resource": "core"}
+        self.log = [at for at in self.log if at > now - self.per]
+        status = 200 if len(self.log) < self.most else 429
+        if status == 200:
+            self.log.append(now)
+        else:
+            self.refused += 1
+        told = {"x-ratelimit-remaining": str(self.most - len(self.log)), "x-ratelimit-resource": "search"}
+        if self.tells_reset:
+            told["x-ratelimit-reset"] = str(-(-(self.log[0] + self.per - now) // SECOND))
+        return status, told
+
+
+def results_of(desk: Desk, upstream: Search, calls: list[str], until: int) -> dict[str, list[int]]:
+    """When calls of each path are answered with 200, each 20 ms after it was sent."""
+    done: dict[str, list[int]] = {path: [] for path in calls}
+    flying: deque[tuple[int, Permit, int, dict[str, str]]] = deque()
+    desk.submit(Batch(1, "caller", len(calls), admitted_at=desk.now, calls=[Call(path=path) for path in calls]))
+    while desk.now < until:
+        for permit in desk.assign():
+            status, told = upstream.answer(permit.batch.call_at(permit.place).path, desk.now)
+            flying.append((desk.now + 20 * MILLISECOND, permit, status, told))
+        desk.now += 10 * MILLISECOND
+        while flying and flying[0][0] <= desk.now:
+            _, permit, status, told = flying.popleft()
+            path = permit.batch.call_at(permit.place).path
+            desk.answer(permit, status, **{name.replace("-", "_"): value for name, value in told.items()})
+            if status == 200:
+                done[path].append(desk.now)
+    return done
+
+
+@pytest.mark.parametrize("tells_reset", [True, False])
+def test_calls_of_a_resource_that_is_used_up_wait_and_others_go_on(tells_reset: bool) -> None:
+    """Searches are ten a minute, in front of all other calls: these go on, and next to no search is refused."""
+    desk, upstream = (
+        Desk(Pool("pool", (Key("key-0", "secret", (Limit(100, SECOND),)),))),
+        Search(10, 60 * SECOND, tells_reset),
+    )
+    calls = ["/search/code", *["/search/issues"] * 29, *["/repos/a"] * 50, *["search/users"] * 20, *["/user"] * 50]
+    done = results_of(desk, upstream, calls, 400 * SECOND)
+    assert {path: len(times) for path, times in done.items()} == {path: calls.count(path) for path in calls}
+    assert max(done["/repos/a"] + done["/user"]) < 3 * SECOND
+    assert max(done["search/users"]) < 320 * SECOND
+    assert upstream.refused < (150 if tells_reset else 400)
+
+
 def test_a_limit_of_some_calls_holds_back_no_others() -> None:
     """Nothing is left for searches: all other calls go on."""
     told = iter([("search", "0"), *[("core", str(left)) for left in range(4995, 0, -1)]])
@@ -92,5 +157,5 @@ def test_a_limit_of_some_calls_holds_back_no_others() -> None:
     run = Simulation(pool_with(1, Limit(100, SECOND)), [Sliding(100, SECOND)], tells=tells)
     run.submit(1)
     run.run(results=1)
-    run.submit(100, id=2)
+    run.submit(100, id=2, path="/repos/a")
     assert run.run(results=101).ended_at < 2 * SECOND

@@ -194,8 +194,8 @@ class Simulation:
 
         self._at(self.now + self._random.randrange(every), come)
 
-    def submit(self, calls: int, id: int = 1) -> None:
-        batch = Batch(id, "a", calls, admitted_at=self.now, calls=[Call()] * calls, policy=POLICY)
+    def submit(self, calls: int, id: int = 1, path: str = "/") -> None:
+        batch = Batch(id, "a", calls, admitted_at=self.now, calls=[Call(path=path)] * calls, policy=POLICY)
         self.dispatcher.submit(batch, self.now)
         self._assign()
 

@@ -678,6 +678,20 @@ VARIANTS: Final = (
         OF_WAKING,
     ),
     Variant(
+        "a resource that is used up holds back all calls",
+        "apiflux_grpc/core/resources.py",
+        "names = self._names.get(_segment(path), ())\n        return sum",
+        "names = {name: None for one in self._names.values() for name in one}\n        return sum",
+        ("tests/core/test_hearing.py",),
+    ),
+    Variant(
+        "calls of a resource that is used up go on",
+        SCHEDULER,
+        "avoid | spent, held)\n        if seat is None and avoid",
+        "avoid, held)\n        if seat is None and avoid",
+        ("tests/core/test_hearing.py",),
+    ),
+    Variant(
         "a lower limit of the upstream's is ignored",
         OTHERS,
         "max(word.max, window.nominal)",
