@@ -69,7 +69,7 @@ class Again:
     `avoid` and `tried` have a bit (1 << its index) for each key: those that are the worse choice for it, and those that
     rejected it, which it is not made with again. `number` counts sends, `charged` the attempts that its policy counts.
     `waited` is how long it has waited until `since` after it was first refused for a limit or told to wait; below 0:
-    it never was. `label` is its last key's.
+    it never was. `label` is its last key's, `path_class` is the call's.
     """
 
     place: int
@@ -81,6 +81,7 @@ class Again:
     waited: int = -1
     since: int = 0
     label: str = ""
+    path_class: int = 0
 
 
 class Costs(Protocol):

@@ -24,7 +24,7 @@ MOST_CLASSES: Final = 8  # beside class 0: every key is ranked once for each
 class Classes:
     """The path classes of limits. `of` is asked once for each call, and once more when the call is tried again."""
 
-    __slots__ = ("_longest_first", "_numbers", "_prefixes", "count")
+    __slots__ = ("_longest_first", "_numbers", "_prefixes", "_within", "count")
 
     def __init__(self, limits: Iterable[Limit]) -> None:
         scopes = dict.fromkeys(limit.paths for limit in limits if limit.paths)
@@ -35,6 +35,9 @@ class Classes:
             met = frozenset(scope for scope in scopes if prefix.startswith(scope))
             self._longest_first.append((prefix, self._numbers.setdefault(met, len(self._numbers))))
         self.count = len(self._numbers)
+        self._within = [
+            tuple(number for scopes, number in self._numbers.items() if least <= scopes) for least in self._numbers
+        ]
 
     def of(self, path: str) -> int:
         """The class of a call with this path, as its caller gave it."""
@@ -48,6 +51,10 @@ class Classes:
     def scopes(self, number: int) -> frozenset[tuple[str, ...]]:
         """The `paths` of the limits that calls of this class meet beside those without any."""
         return next(scopes for scopes, its_number in self._numbers.items() if its_number == number)
+
+    def within(self, number: int) -> tuple[int, ...]:
+        """The classes whose calls meet at least the limits that those of this one meet, itself included."""
+        return self._within[number]
 
     def meets(self, number: int, limit: Limit) -> bool:
         """Whether the limit counts calls of this class."""

@@ -132,7 +132,14 @@ def next_of(permit: Permit, now: int, number: int = 1) -> Again:
     """The call comes back: what it has behind it, and so many sends more."""
     before = permit.again
     if before is None:
-        return Again(permit.place, permit.number + number, permit.queue_time, since=now, label=permit.key.key.label)
+        return Again(
+            permit.place,
+            permit.number + number,
+            permit.queue_time,
+            since=now,
+            label=permit.key.key.label,
+            path_class=permit.path_class,
+        )
     waited = before.waited if before.waited < 0 else before.waited + permit.taken_at - before.since
     return Again(
         permit.place,
@@ -144,4 +151,5 @@ def next_of(permit: Permit, now: int, number: int = 1) -> Again:
         waited,
         now,
         permit.key.key.label,
+        permit.path_class,
     )

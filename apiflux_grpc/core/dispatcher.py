@@ -27,11 +27,12 @@ from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.endings import Ended, Endings
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
-from apiflux_grpc.core.forecast import Forecast, Outlook, mean_cost
+from apiflux_grpc.core.forecast import Forecast, mean_cost
 from apiflux_grpc.core.health import Health
 from apiflux_grpc.core.holding import of_pool
 from apiflux_grpc.core.info import pool_snapshot
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
+from apiflux_grpc.core.outlooks import Outlooks
 from apiflux_grpc.core.pulse import Patience, Pulse
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.turns import work_before
@@ -64,7 +65,9 @@ class Dispatcher:
         self._patience = Patience(pool.patience)
         self._health = Health(self.scheduler, self._pulse, self._patience)
         self._reads = pool.cost_from is not None or bool(pool.answers)  # fields of answers
-        self._outlook: Outlook | None = None
+        self._outlooks = Outlooks(
+            self.scheduler, self._pulse, lambda now, met: self.forecast(now, coarse=True, met=met)
+        )
         self._draining = False
 
     # -- batches --------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ class Dispatcher:
     def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
         """Other limits for the key at this place from now on; what it has spent stays spent."""
         self.scheduler.change_limits(index, limits, now)
-        self._outlook = None  # it was reckoned with the old limits
+        self._outlooks.forget()
 
     # -- the way of a call ----------------------------------------------------------------------
 
@@ -222,13 +225,11 @@ class Dispatcher:
             batches = list(self._open.values())
             ended += [(batch, self._endings.end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
         if self._open:
-            outlook = self._look_ahead(now)
-            work = work_before(self._open.values())
+            etas = self._outlooks.etas(self._open, now)
             held_by = self._held_by(now) if self.scheduler.waiting else ()
             for id, batch in self._open.items():
                 batch.held_by = held_by if batch.waiting else ()
-                # What is all in flight has its results when those have theirs: as one call more.
-                batch.eta = self._eta(outlook, work.get(id, 1), now)
+                batch.eta = etas[id]
         return ended
 
     # -- what it knows --------------------------------------------------------------------------
@@ -277,25 +278,12 @@ class Dispatcher:
 
     def info(self, now: int, connecting: int | None = None, *, detail: bool = False) -> PoolSnapshot:
         """The state of the pool; with `detail` of every key too. `connecting`: see pool_snapshot."""
-        waiting = self.scheduler.waiting
-        drain_time = 0 if not waiting else self._eta(self._look_ahead(now), waiting, now)
+        drain_time = self._outlooks.drain_time(self._open, now)
         return pool_snapshot(self.scheduler, self._pulse, drain_time, connecting, now, detail=detail)
 
     def _held_by(self, now: int) -> Sequence[Held]:
         scheduler = self.scheduler
         return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
-
-    def _look_ahead(self, now: int) -> Outlook:
-        # One for all batches, and kept: to ask every key for each of them once a second took nine tenths of a core at a
-        # thousand keys and four hundred batches.
-        cost = mean_cost(self._open.values())
-        assigned = self.scheduler.assigned
-        if self._outlook is None or not self._outlook.holds(now, cost, assigned):
-            self._outlook = Outlook(self.forecast(now, coarse=True), cost, assigned)
-        return self._outlook
-
-    def _eta(self, outlook: Outlook, calls: int, now: int) -> int | None:
-        return outlook.time_for(calls, self.scheduler.assigned, now, self._pulse.latency)
 
     def __repr__(self) -> str:
         return f"<Dispatcher of {self.scheduler!r}: {len(self._open)} batches open>"

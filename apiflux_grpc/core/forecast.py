@@ -146,7 +146,7 @@ class Forecast:
             own.members = self._of(group.members)
             scoped = group.members[0].group_scoped if group.members else {}
             for state in self._scoped(scoped):
-                own = self._within([state.budget], now, own)
+                own = self._within([state.budget], self._opens(state, now), own)
             self._supplies.append(own)
 
     def _scoped(self, scoped: Mapping[tuple[str, ...], GroupState]) -> list[GroupState]:
@@ -178,10 +178,18 @@ class Forecast:
 
     def _start(self, key: KeyState) -> int:
         """When the key can pay for anything at all; FAR: nobody knows."""
-        ready = [key.usable_at(self.now), self._upstream_at]
-        if self._at_best:
-            ready = [at for at in ready if at < FAR]
-        return max([self.now, *ready])
+        at = max(self._certain(key.usable_at(self.now)), self._certain(self._upstream_at))
+        for state in self._scoped(key.scoped) if self._met else ():
+            at = self._opens(state, at)
+        return max(self.now, at)
+
+    def _opens(self, state: GroupState, at: int) -> int:
+        """When these limits let anything pass; `at` at the earliest."""
+        return at if state.block is None else max(at, self._certain(state.block.ready_at(self.now)))
+
+    def _certain(self, at: int) -> int:
+        """An instant, or at best now if only a probe can tell."""
+        return self.now if self._at_best and at >= FAR else at
 
     def permits_by(self, at: int, cost: float = 1.0) -> float:
         """How many calls of `cost` can have got their permit until `at`."""

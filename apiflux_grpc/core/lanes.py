@@ -38,6 +38,10 @@ class Marks:
         at = self._marks.find(number, max(0, start - self._behind))
         return NONE if at < 0 else at + self._behind
 
+    def count(self, number: int, start: int) -> int:
+        """How many calls from this place on are of this class."""
+        return self._marks.count(number, max(0, start - self._behind))
+
     def append(self, marks: bytes) -> None:
         """The marks of the calls that were fed next."""
         self._marks += marks
@@ -60,7 +64,7 @@ class Marks:
 class Lane:
     """The calls of one class of one batch. In the fair queue it is what a batch is in a pool without classes."""
 
-    __slots__ = ("again", "batch", "marks", "next", "number", "parked", "queued")
+    __slots__ = ("again", "batch", "marks", "next", "number", "parked", "queued", "waiting")
 
     def __init__(self, batch: Batch, number: int, marks: Marks) -> None:
         self.batch = batch
@@ -68,6 +72,7 @@ class Lane:
         self.marks = marks
         self.next = marks.find(number, 0)  # the place of its next first attempt
         self.again: deque[Again] = deque()  # retries that are due
+        self.waiting = marks.count(number, 0)  # calls of it without a permit and without a result, retries included
         # The fair queue's:
         self.queued = False
         self.parked = False
@@ -100,17 +105,20 @@ class Lane:
         """Its next first attempt is made. Returns the place of that call."""
         place = self.next
         self.next = self.marks.find(self.number, place + 1)
+        self.waiting -= 1
         self.batch.started += 1
         return place
 
     def grown(self, first: int) -> None:
         """The batch has got more calls, from this place on."""
+        self.waiting += self.marks.count(self.number, first)
         if self.next == NONE:
             self.next = self.marks.find(self.number, first)
 
     def drop(self) -> list[int]:
         """Nothing more of it is to be assigned. Returns the places that were never attempted."""
         self.again.clear()
+        self.waiting = 0
         places = []
         while self.next != NONE:
             places.append(self.next)

@@ -27,6 +27,7 @@ from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.classqueue import ClassQueue
 from apiflux_grpc.core.fairqueue import FairQueue
 from apiflux_grpc.core.keyring import Keyring
+from apiflux_grpc.core.lanes import Lane
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.reservation import reserve
@@ -69,6 +70,7 @@ class Scheduler:
         self.waiting = 0  # calls without a permit and without a result, retries included
         self.in_flight = 0
         self.assigned = 0  # permits that were ever handed out, and not given back
+        self.assigned_by_class = [0] * self.classes.count  # the same, not counted for class 0
         self._now = now
         self._retries = Retries()
         # A call waits that no key could pay for. Only then does time alone bring anything, and a timer is worth it.
@@ -143,6 +145,10 @@ class Scheduler:
     def _turns(self, batch: Batch) -> Sequence[Turn]:
         return (batch,) if self._lanes is None else self._lanes.lanes(batch)
 
+    def waiting_by_class(self, batch: Batch) -> list[int]:
+        """Its calls without a permit and without a result, by path class."""
+        return [batch.waiting] if self._lanes is None else [lane.waiting for lane in self._lanes.lanes(batch)]
+
     def waiting_again(self, batch: Batch) -> list[Again]:
         """Its retries, those that aren't due included."""
         return [*(again for turn in self._turns(batch) for again in turn.again), *self._retries.of(batch)]
@@ -158,6 +164,9 @@ class Scheduler:
             if turn is not batch:
                 batch.due -= len(due) - len(turn.again)
         self.waiting -= len(taken)
+        if self._lanes is not None:
+            for again in taken:
+                self._lanes.lanes(batch)[again.path_class].waiting -= 1
         return taken
 
     def over(self, batch: Batch) -> None:
@@ -169,6 +178,8 @@ class Scheduler:
         """A call is to be attempted again, not before `at`."""
         self._retries.add(batch, again, at)
         self.waiting += 1
+        if self._lanes is not None:
+            self._lanes.lanes(batch)[again.path_class].waiting += 1
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -187,6 +198,7 @@ class Scheduler:
         if permit.flight is None:
             # Never sent, so it never arrived: the only slots that come back before their time.
             self.assigned -= 1
+            self.assigned_by_class[permit.path_class] -= 1 if permit.path_class else 0
         elif answered_at is not None and actual is not None and actual != permit.cost:
             number = permit.path_class
             if self._sizes[number][1]:
@@ -310,7 +322,7 @@ class Scheduler:
         for batch, again in self._retries.due(now):
             turn: Turn = batch
             if self._lanes is not None:
-                turn = self._lanes.lanes(batch)[self.classes.of(batch.call_at(again.place).path)]
+                turn = self._lanes.lanes(batch)[again.path_class]
                 batch.due += 1
             turn.again.append(again)
             self.queue.wake(turn)
@@ -336,13 +348,15 @@ class Scheduler:
             queue_time = now - batch.came_at(again.place) if was_aside else again.queue_time
             permit = Permit(seat.key, batch, again.place, again.number, cost, now, queue_time)
             permit.again = again
-            if turn is not batch:
+            if isinstance(turn, Lane):
                 batch.due -= 1
+                turn.waiting -= 1
         else:
             place = turn.start()
             permit = Permit(seat.key, batch, place, 1, cost, now, now - batch.came_at(place))
         if number:
             permit.path_class = number
+            self.assigned_by_class[number] += 1
         if self._reserved:
             for reserved in self._reserved.values():
                 if reserved.turn is not turn:

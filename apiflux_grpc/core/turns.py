@@ -10,28 +10,32 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from apiflux_grpc.core.batch import Batch
 
 
-def work_before(batches: Collection[Batch]) -> dict[int, int]:
+def work_before(batches: Collection[Batch], waiting: Mapping[int, int] | None = None) -> dict[int, int]:
     """For each batch, by id: the calls that the pool makes until the batch has made its last one.
+
+    `waiting`: count only so many calls of each batch, by id, and what the pool makes of these.
 
     Fair queueing on two levels, as a fluid: a batch with r calls left and weight w is done when every other of its
     caller has made min(its own, r * its weight / w); callers count alike, and share in the same way.
     """
+    if waiting is None:
+        waiting = {batch.id: batch.waiting for batch in batches}
     callers: dict[str, _Shares] = {}
     for batch in batches:
-        if batch.waiting:
-            callers.setdefault(batch.caller, _Shares()).add(batch.waiting, batch.weight)
+        if calls := waiting[batch.id]:
+            callers.setdefault(batch.caller, _Shares()).add(calls, batch.weight)
     everyone = _Shares()
     for shares in callers.values():
         everyone.add(shares.total, 1.0)
     return {
-        batch.id: everyone.made(callers[batch.caller].made(batch.waiting / batch.weight))
+        batch.id: everyone.made(callers[batch.caller].made(waiting[batch.id] / batch.weight))
         for batch in batches
-        if batch.waiting
+        if waiting[batch.id]
     }
 
 

@@ -994,7 +994,7 @@ class EstimateRequest(_message.Message):
     pool: _builtins.str
     """The pool. Empty: "default"."""
     calls: _builtins.int
-    """How many calls."""
+    """How many calls, which meet no limit with paths."""
     cost_per_call: _builtins.int
     """The cost of each, in limits that count cost. 0: 1."""
     def __init__(

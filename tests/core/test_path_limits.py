@@ -123,7 +123,7 @@ def test_a_stopped_batch_hands_back_what_waits_in_every_lane() -> None:
     assert [permit.place for permit in permits] == [0, 1, 2, 3, 4, 5]
     for permit in permits[:2]:
         answer(scheduler, permit, 0)
-        scheduler.retry(batch, Again(permit.place, 2, 0), permit.place)
+        scheduler.retry(batch, Again(permit.place, 2, 0, path_class=permit.path_class), permit.place)
     scheduler.advance(0)
     assert batch.waiting == scheduler.waiting == 12
     again, unstarted = scheduler.drop(batch)
@@ -140,7 +140,7 @@ def test_a_retry_waits_for_its_own_class() -> None:
     permits, _ = scheduler.assign(0, 3)
     for permit in permits:
         answer(scheduler, permit, 0)
-    scheduler.retry(batch, Again(1, 2, 0), 5)
+    scheduler.retry(batch, Again(1, 2, 0, path_class=1), 5)
     assert places(scheduler, 5) == [5, 6]
     assert places(scheduler, KEPT) == [1, 3, 4]
 

@@ -249,6 +249,8 @@ class World(Generic[F]):
         for key, count in zip(self.scheduler.keys, self._in_flight, strict=True):
             self.expect(key.in_flight == count, "miscounts what a key has in flight")
         for batch in self.batches.values():
+            by_class = self.scheduler.waiting_by_class(batch)
+            self.expect(sum(by_class) == batch.waiting and min(by_class) >= 0, "miscounts what waits of a path class")
             self.expect(
                 batch.ending is not None or batch.started <= batch.reach,
                 "a first attempt without room for its result",

@@ -1729,7 +1729,7 @@ type EstimateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pool. Empty: "default".
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
-	// How many calls.
+	// How many calls, which meet no limit with paths.
 	Calls int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
 	// The cost of each, in limits that count cost. 0: 1.
 	CostPerCall   int64 `protobuf:"varint,3,opt,name=cost_per_call,json=costPerCall,proto3" json:"cost_per_call,omitempty"`
