@@ -44,6 +44,10 @@ class Headers(Mapping[str, str]):
         """Name and value of each header, as they came; begins anew each time."""
         return zip(self.names, self._values)  # noqa: B905  (both are as long; `strict` costs half a header)
 
+    def at(self, place: int) -> str:
+        """The value of names[place]."""
+        return self._values[place]
+
     @overload
     def get(self, name: str, /) -> str | None: ...
     @overload

@@ -6,20 +6,23 @@ sends, and the work is bounded: a value longer than a limit's header can be isn'
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from apiflux_grpc.core.hintplan import FIELDS, LONGEST_NAME, plan_for, plans
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.structured import LONGEST_VALUE, MOST_ITEMS, integer, members
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, clock_of, reset_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
 
     from apiflux_grpc.core.headers import Headers
+    from apiflux_grpc.core.hintplan import Place, Plan
     from apiflux_grpc.core.model import Limit
 
 
@@ -60,127 +63,93 @@ def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     Limits of bytes and of concurrent requests are no business of a window and give no hint. An answer without any
     such header costs one look for its names.
     """
-    told_by = headers.names
-    plan = _plans[told_by] if told_by in _plans else _plan(told_by)
+    names = headers.names
+    plan = plans[names] if names in plans else plan_for(names)
     if plan is None:
         return NO_HINTS, 0
-    if plan.plain is not None and (hint := _plain(plan.plain, headers)) is not None:
-        return [hint], 0
+    found = _plain(plan, headers, wall_now) if plan.plain else _single(plan, headers) if plan.single else None
+    return in_full(headers, wall_now) if found is None else (found, 0)
+
+
+def in_full(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
+    """As hints(), which has short ways for the usual headers and says the same."""
+    plan = plan_for(headers.names)
+    if plan is None:
+        return NO_HINTS, 0
     reader = _Reader(clock_of(headers, wall_now))
     if plan.policy:
         reader.read_policies(headers["ratelimit-policy"])
     if plan.item:
         reader.read_ratelimit(headers["ratelimit"])
-    resource = "" if plan.resource is None else headers[plan.resource][:_LONGEST_NAME]
+    resource = "" if plan.resource is None else headers[plan.resource][:LONGEST_NAME]
     for place, names in plan.groups:
         texts = [None if name is None else headers[name] for name in names]
         reader.read_group(place, texts, resource if place.group.startswith("x-") else "")
     return reader.hints, reader.malformed
 
 
-def _plain(group: _Group, headers: Headers) -> Hint | None:
-    """The hint of an answer with one group of whole numbers, which are nearly all that tell; None: it has others."""
-    place, (limit, remaining, reset, _, _) = group
-    left = None if remaining is None else integer(headers[remaining])
-    most = None if limit is None else integer(headers[limit])
-    end = None if reset is None else integer(headers[reset])
-    if left is None or (most is None and limit is not None):
+# -- the usual ones, read in short: each says what _Reader says, or None: it has to be asked ---------
+
+
+def _plain(plan: Plan, headers: Headers, wall_now: datetime) -> list[Hint] | None:
+    """The hints of an answer whose limits are told in whole numbers, with any reset: nearly all that tell."""
+    found = []
+    clock: datetime | None = None
+    for place, limit, remaining, reset in plan.plain:
+        left = integer(headers.at(remaining))
+        most = None if limit is None else integer(headers.at(limit))
+        if left is None or (most is None and limit is not None):
+            return None
+        end: int | None = None
+        if reset is not None:
+            text = headers.at(reset)
+            seconds = integer(text)
+            if seconds is not None and seconds < _EPOCH:
+                end = _capped(seconds)
+            elif len(text) > LONGEST_NAME or "," in text:
+                return None
+            else:
+                clock = clock or clock_of(headers, wall_now)
+                end = reset_in(text, clock)
+                if end is None:
+                    return None
+        resource = "" if plan.resource is None or not place.group.startswith("x-") else headers[plan.resource]
+        found.append(Hint(left, end, most, place.per, place.counts, place.group, resource[:LONGEST_NAME]))
+    return found
+
+
+_ITEM: Final = re.compile(r'("[a-z0-9_-]{0,64}");r=([0-9]{1,15})(?:;t=([0-9]{1,15}))?')
+
+
+def _single(plan: Plan, headers: Headers) -> list[Hint] | None:
+    """The hint of an answer that tells of one limit by RateLimit alone, or with its policies."""
+    match = _ITEM.fullmatch(headers["ratelimit"])
+    if match is None:
         return None
-    if reset is not None and (end is None or end >= _EPOCH):
-        return None
-    return Hint(left, _capped(end), most, place.per, place.counts, place.group)
+    policy = _UNKNOWN
+    if plan.policy:
+        text = headers["ratelimit-policy"]
+        if len(text) > LONGEST_VALUE:
+            return None
+        policies, malformed = _policies_of(text)
+        of_item = policies.get(_name(match[1]), _UNKNOWN)
+        if malformed or of_item is None:
+            return None
+        policy = of_item
+    reset = None if match[3] is None else _capped(int(match[3]))
+    return [Hint(int(match[2]), reset, policy.max, policy.per, policy.counts, match[1])]
 
 
-class _Plan(NamedTuple):
-    """Which of an answer's headers tell of limits: it follows from their names, which are always the same ones."""
-
-    policy: bool
-    item: bool
-    resource: str | None
-    groups: tuple[_Group, ...]
-    plain: _Group | None  # nothing else tells
+@lru_cache(maxsize=64)  # an upstream's policies hardly change
+def _policies_of(text: str) -> tuple[Mapping[str, _Policy | None], int]:
+    """What RateLimit-Policy says, by name, and how much of it can't be read."""
+    reader = _Reader(_NEVER)
+    reader.read_policies(text)
+    return reader.policies, reader.malformed
 
 
-_plans: Final[dict[tuple[str, ...], _Plan | None]] = {}
-
-
-def _plan(names: tuple[str, ...]) -> _Plan | None:
-    """The plan for an answer's names, seen for the first time; kept, unless it is an upstream that invents names."""
-    plan = _planned(names)
-    if sum(map(len, names)) <= _LONGEST_NAMES:
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        _plans[names] = plan
-    return plan
-
-
-def _planned(names: tuple[str, ...]) -> _Plan | None:
-    told = [name for name in dict.fromkeys(names) if "rate" in name]
-    groups: dict[str, tuple[_Place, list[str | None]]] = {}
-    for name in told:
-        place = _place(name) if name.startswith(_PREFIXES) and len(name) <= _LONGEST_NAME else None
-        if place is not None:
-            fields = groups.setdefault(place.group, (place, [None] * (_PER_SECOND + 1)))[1]
-            fields[place.field] = name
-    policy, item = "ratelimit-policy" in told, "ratelimit" in told
-    if not (groups or policy or item):
-        return None
-    resource = next((name for name in _RESOURCES if name in told), None)
-    found = tuple((place, tuple(fields)) for place, fields in groups.values())
-    is_plain = len(found) == 1 and not (policy or item or resource) and found[0][1][_INTERVAL:] == (None, None)
-    return _Plan(policy, item, resource, found, found[0] if is_plain else None)
-
-
-class _Place(NamedTuple):
-    """What a header's name says. The headers of one group speak of one limit."""
-
-    group: str
-    field: int
-    counts: Counts | None
-    per: int | None
-
-
-_Group = tuple[_Place, tuple[str | None, ...]]  # and the headers of its fields, by number
 NO_HINTS: Final[list[Hint]] = []  # of nearly all answers; nobody adds to it
-_FIELDS: Final = {"limit": 0, "remaining": 1, "reset": 2}
-_INTERVAL: Final = 3
-_PER_SECOND: Final = 4
-# Of Atlassian's, and of Spring Cloud Gateway's.
-_SUFFIXES: Final = {"interval-seconds": _INTERVAL, "replenish-rate": _PER_SECOND, "burst-capacity": 0}
-_RESOURCES: Final = ("x-ratelimit-resource", "x-ratelimit-bucket")
 _EPOCH: Final = 10**9  # a number of seconds from here on is an instant; see waits.py
-_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-", "x-rate-limit-")
-_UNITS: Final = {
-    "": None,
-    "requests": Counts.CALLS,
-    "tokens": Counts.COST,
-    "input-tokens": Counts.COST,
-    "output-tokens": Counts.COST,
-}
-_PERIODS: Final = {"second": SECOND, "minute": 60 * SECOND, "hour": 3600 * SECOND, "day": 86_400 * SECOND}
-_LONGEST_NAME: Final = 64
-_LONGEST_NAMES: Final = 2048  # of one answer, in all
-_MOST_PLANS: Final = 64
-
-
-@lru_cache(maxsize=256)
-def _place(name: str) -> _Place | None:
-    """Which limit a header's name speaks of, and which of _FIELDS it is; None: of none that we know."""
-    prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
-    words = name[len(prefix) :].split("-")
-    if words[0] in _FIELDS:
-        number = _FIELDS[words.pop(0)]
-    elif words[-1] in _FIELDS:
-        number = _FIELDS[words.pop()]
-    elif "-".join(words[-2:]) in _SUFFIXES:
-        number = _SUFFIXES["-".join(words[-2:])]
-        words = words[:-2]
-    else:
-        return None
-    group = prefix + "-".join(words)
-    per = _PERIODS.get(words[-1]) if words else None
-    unit = "-".join(words if per is None else words[:-1])
-    return _Place(group, number, _UNITS[unit], per) if unit in _UNITS else None
 
 
 class _Policy(NamedTuple):
@@ -194,13 +163,13 @@ class _Policy(NamedTuple):
 class _Reader:
     """Reads the headers of one answer, and counts what it can't read."""
 
-    __slots__ = ("_now", "_policies", "_windows", "hints", "malformed")
+    __slots__ = ("_now", "_windows", "hints", "malformed", "policies")
 
     def __init__(self, wall_now: datetime) -> None:
         self.hints: list[Hint] = []
         self.malformed = 0
         self._now = wall_now
-        self._policies: dict[str, _Policy | None] = {}  # by name; None: of no business here
+        self.policies: dict[str, _Policy | None] = {}  # by name; None: of no business here
         self._windows: dict[int, int] = {}  # ns by quota, of policies without a name (up to draft -07)
 
     def read_policies(self, text: str) -> None:
@@ -213,7 +182,7 @@ class _Reader:
             if "qu" in parameters:
                 unit = parameters["qu"].strip('"')
                 if unit in _NO_WINDOW:
-                    self._policies[_name(name)] = None
+                    self.policies[_name(name)] = None
                     continue
                 if unit not in _CALLS:
                     counts = Counts.COST if unit[:1].isalpha() else None
@@ -221,7 +190,7 @@ class _Reader:
                     self.malformed += 1
             quota = self._number(parameters.get("q"))
             per = self._per(parameters)
-            self._policies[_name(name)] = _Policy(quota, per, counts)
+            self.policies[_name(name)] = _Policy(quota, per, counts)
 
     def _window(self, quota: str, parameters: dict[str, str], windows: dict[int, int]) -> None:
         number = self._number(quota)
@@ -243,7 +212,7 @@ class _Reader:
             if key:
                 dictionary[key] = name
                 continue
-            policy = self._policies.get(_name(name), _UNKNOWN)
+            policy = self.policies.get(_name(name), _UNKNOWN)
             if policy is None:
                 continue
             remaining = self._number(parameters.get("r"))
@@ -251,13 +220,13 @@ class _Reader:
             if remaining is not None:
                 self.hints.append(Hint(remaining, _capped(reset), policy.max, policy.per, policy.counts, name))
         if dictionary:
-            values = [self._number(dictionary[key]) if key in dictionary else None for key in _FIELDS]
+            values = [self._number(dictionary[key]) if key in dictionary else None for key in FIELDS]
             limit, remaining, reset = values
             if remaining is not None:
                 per = None if limit is None else self._windows.get(limit)
                 self.hints.append(Hint(remaining, _capped(reset), limit, per, None, "ratelimit"))
 
-    def read_group(self, place: _Place, texts: Sequence[str | None], resource: str) -> None:
+    def read_group(self, place: Place, texts: Sequence[str | None], resource: str) -> None:
         """The fields of one limit, each a header of its own.
 
         Two gateways in a row make two values of each, in the same order; if their numbers differ, it can't be
@@ -337,6 +306,7 @@ class _Reader:
         return found or []
 
 
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of policies, which tell no time
 _UNKNOWN: Final = _Policy(None, None, None)
 _NOTHING: Final[dict[int, int]] = {}
 _CALLS: Final = ("requests", "request")  # the draft's text, and its registry

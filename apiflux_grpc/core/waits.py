@@ -156,22 +156,29 @@ def wait_in(text: str, clock: datetime, unit: int = SECOND) -> int | None:
         text = text[1:-1].strip()
     if len(text) > _LONGEST_ITEM:
         return None
+    value = _value(text, unit)
+    if value is None:
+        return None
+    is_instant, wait = value
+    if is_instant:
+        wait -= _since_1970(clock)
+    return min(max(0, wait), LONGEST_WAIT)
+
+
+@lru_cache(maxsize=256)  # of resets: those of answers of the same second are the same
+def _value(text: str, unit: int) -> tuple[bool, int] | None:
+    """(is it an instant, ns: since 1970 if it is); None: unreadable."""
     match = DECIMAL.fullmatch(text)
     if match is not None:
         whole = int(match[1])
         if unit == SECOND and whole >= _EPOCH_MILLISECONDS:
-            wait = whole * MILLISECOND - _since_1970(clock)
-        else:
-            wait = whole * unit + -(-_nanos(match[2]) * unit // SECOND)
-            if unit == SECOND and whole >= _EPOCH_SECONDS:
-                wait -= _since_1970(clock)
-    else:
-        at = _instant(text) if text[4:5] == "-" else _date(text)
-        span = _duration(text) if at is None else (at - clock) // _TICK * 1000
-        if span is None:
-            return None
-        wait = span
-    return min(max(0, wait), LONGEST_WAIT)
+            return True, whole * MILLISECOND
+        return unit == SECOND and whole >= _EPOCH_SECONDS, whole * unit + -(-_nanos(match[2]) * unit // SECOND)
+    at = _instant(text) if text[4:5] == "-" else _date(text)
+    if at is not None:
+        return True, _since_1970(at)
+    span = _duration(text)
+    return None if span is None else (False, span)
 
 
 def reset_in(text: str, clock: datetime) -> int | None:
