@@ -104,14 +104,15 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
 
 def check_call(checks: Checks, call: pb.Call) -> list[Fault]:
     """What is wrong with a call."""
-    if len(call.headers) > MOST_FIELDS or len(call.query) > MOST_FIELDS:
-        return too_many(len(call.headers), len(call.query))
+    headers, query = call.headers, call.query  # each look makes an object
+    if len(headers) > MOST_FIELDS or len(query) > MOST_FIELDS:
+        return too_many(len(headers), len(query))
     return checks.call(
         call.id,
         call.method,
         call.path,
-        _pairs(call.headers) if call.headers else (),
-        _pairs(call.query) if call.query else (),
+        _pairs(headers) if headers else (),
+        _pairs(query) if query else (),
         _nanoseconds(call.timeout) if call.HasField("timeout") else None,
         call.cost if call.HasField("cost") else None,
     )
