@@ -59,6 +59,8 @@ OF_SCHEDULER: Final = (
     "tests/core/test_groups.py",
     "tests/core/test_changed_limits.py",
 )
+OUTLOOKS: Final = "apiflux_grpc/core/outlooks.py"
+OF_OUTLOOKS: Final = ("tests/core/test_outlooks.py",)
 BLAME: Final = "apiflux_grpc/core/blame.py"
 OF_BLAME: Final = ("tests/core/test_blame.py",)
 OF_PATHS: Final = ("tests/core/test_path_limits.py",)
@@ -381,6 +383,28 @@ VARIANTS: Final = (
         "for one in key.path_owners:",
         "for one in ():",
         OF_BLAME,
+    ),
+    # -- when calls of some paths will be done ----------------------------------------------------
+    Variant(
+        "an eta leaves out limits with paths",
+        OUTLOOKS,
+        "for number, waiting in self._narrower(batches):\n            for id, calls",
+        "for number, waiting in ():\n            for id, calls",
+        OF_OUTLOOKS,
+    ),
+    Variant(
+        "an eta of a wider limit leaves out the paths within it",
+        "apiflux_grpc/core/classes.py",
+        "if least <= scopes) for least",
+        "if least == scopes) for least",
+        OF_OUTLOOKS,
+    ),
+    Variant(
+        "an eta overlooks the block of searches",
+        FORECAST,
+        "return at if state.block is None else max(",
+        "return at if True else max(",
+        OF_OUTLOOKS,
     ),
     # -- turns ------------------------------------------------------------------------------------
     Variant("virtual time stands still", QUEUE, "self._virtual = start", "self._virtual = 0.0", OF_QUEUE),
