@@ -34,11 +34,12 @@ class Spent:
 class Resources:
     """What the upstream calls them, and what is used up. `until`: after this nothing is, of any key."""
 
-    __slots__ = ("_names", "_spent", "until")
+    __slots__ = ("_names", "_spent", "_touched", "until")
 
     def __init__(self, keys: int) -> None:
         self._names: dict[str, dict[str, None]] = {}  # by segment, all that it was answered with
         self._spent: tuple[dict[str, Spent], ...] = tuple({} for _ in range(keys))
+        self._touched: dict[int, None] = {}  # the keys that anything was used up of
         self.until = 0
 
     def of(self, index: int) -> dict[str, Spent]:
@@ -60,6 +61,7 @@ class Resources:
         """An answer to a call taken at `taken_at` said that nothing is left for `wait` (ns); 0: it didn't say.
         Returns until when calls wait, and whether that is new."""
         spent = self._spent[index]
+        self._touched[index] = None
         known = spent.get(name)
         was_until = now if known is None else known.until
         if known is None:
@@ -80,11 +82,13 @@ class Resources:
         known = self._spent[index].get(name)
         if known is not None and taken_at > known.renewed:
             del self._spent[index][name]
+            if not self._spent[index]:
+                del self._touched[index]
 
     def mask(self, path: str, now: int) -> int:
         """A bit (1 << its place) for each key with which a call of this path has to wait."""
         names = self._names.get(_segment(path), ())
-        return sum(1 << index for index in range(len(self._spent)) if self._ends_at(index, names) > now) if names else 0
+        return sum(1 << index for index in self._touched if self._ends_at(index, names) > now) if names else 0
 
     def ends_at(self, path: str, index: int) -> int:
         """Until when a call of this path has to wait with this key; 0: it needn't."""

@@ -98,7 +98,7 @@ class Search:
     log: list[int] = field(default_factory=list)
 
     def answer(self, path: str, now: int) -> tuple[int, dict[str, str]]:
-        if not path.startswith("/search"):
+        if not path.lstrip("/").startswith("search"):
             return 200, {"x-ratelimit-remaining": "4995", "x-ratelimit-resource": "core"}
         self.log = [at for at in self.log if at > now - self.per]
         status = 200 if len(self.log) < self.most else 429
