@@ -4,7 +4,9 @@ Rule: a limit that isn't configured may name what it is of (`x-ratelimit-resourc
 only calls wait whose first path segment (decoded, as the caller gave it) has been answered with this name, and only for
 that key. Which segments those are is learned from answers, for the whole pool.
 
-A wait that isn't told is a guess: a second, doubling with each refusal of a call that was taken after the last.
+They come back one after the other: how many there is room for then nobody says before the first answer, and hundreds
+would be refused together. A wait that isn't told is a guess: a second, doubling with each refusal of a call that was
+taken after the last.
 
 Owner: the scheduler.
 """
@@ -16,9 +18,13 @@ from typing import Final
 
 from apiflux_grpc.core.block import FIRST_GUESS, LONGEST_GUESS
 from apiflux_grpc.core.call import decoded
+from apiflux_grpc.core.units import SECOND
 
 MOST_SEGMENTS: Final = 256
 MOST_NAMES: Final = 16  # of one segment, and used up of one key
+
+LONGEST_STEP: Final = SECOND // 10
+MOST_IN_LINE: Final = 1 << 13  # calls that come back in as long a time as they waited
 
 
 @dataclass(slots=True)
@@ -29,6 +35,8 @@ class Spent:
     until: int
     renewed: int
     guesses: int = 0
+    step: int = 0  # between two calls that come back
+    line: int = 0  # those that will
 
 
 class Resources:
@@ -70,10 +78,14 @@ class Resources:
             known = spent[name] = Spent(now, now, -1)
         if wait:
             known.until = max(known.until, now + wait)
+            known.step = min(LONGEST_STEP, wait // MOST_IN_LINE)
         elif taken_at > known.renewed:
             known.until = now + min(FIRST_GUESS << min(known.guesses, 40), LONGEST_GUESS)
             known.guesses += 1
+            known.step = LONGEST_STEP
         known.renewed = now
+        if known.until != was_until:
+            known.line = 0
         self.until = max(self.until, known.until)
         return known.until, was_until <= now < known.until
 
@@ -93,6 +105,15 @@ class Resources:
     def ends_at(self, path: str, index: int) -> int:
         """Until when a call of this path has to wait with this key; 0: it needn't."""
         return self._ends_at(index, self._names.get(_segment(path), ()))
+
+    def in_line(self, path: str, index: int, at: int) -> int:
+        """When a call of this path that can't be made with this key before `at` is to come back."""
+        spent = self._spent[index]
+        for name in self._names.get(_segment(path), ()) if spent else ():
+            if name in spent and spent[name].until == at:
+                spent[name].line += 1
+                return at + (spent[name].line - 1) * spent[name].step
+        return at
 
     def _ends_at(self, index: int, names: dict[str, None] | tuple[()]) -> int:
         spent = self._spent[index]

@@ -396,11 +396,12 @@ class Scheduler:
             turn.again.popleft()
             if turn is not batch:
                 batch.due -= 1
-        at = min(
-            max(seat.fits_at(cost, now), self.resources.ends_at(path, seat.key.index) if path else 0) for seat in seats
+        at, index = min(
+            (max(seat.fits_at(cost, now), self.resources.ends_at(path, seat.key.index)), seat.key.index)
+            for seat in seats
         )
-        # It fits as far as can be told, or a probe of the key is out: what holds it back ends with some call. All who
-        # wait like that wake us together.
+        at = self.resources.in_line(path, index, at)
+        # If it fits as far as can be told, what holds it back ends with some call. All such calls wake us together.
         self._retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)
         return True
 

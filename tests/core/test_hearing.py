@@ -143,7 +143,7 @@ def test_calls_of_a_resource_that_is_used_up_wait_and_others_go_on(tells_reset: 
     assert {path: len(times) for path, times in done.items()} == {path: calls.count(path) for path in calls}
     assert max(done["/repos/a"] + done["/user"]) < 3 * SECOND
     assert max(done["search/users"]) < 320 * SECOND
-    assert upstream.refused < (150 if tells_reset else 400)
+    assert upstream.refused < (60 if tells_reset else 130)
 
 
 def test_a_limit_of_some_calls_holds_back_no_others() -> None:

@@ -58,6 +58,19 @@ def test_without_a_told_wait_it_doubles() -> None:
     assert ends == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
+def test_calls_come_back_one_after_the_other() -> None:
+    """So that the first answer says how much is left before the last one goes; faster if it was told when."""
+    resources = Resources(1)
+    resources.learn("/search", "search")
+    until, _ = resources.used_up(0, "search", 0, 0, 0)
+    assert [resources.in_line("/search", 0, until) - until for _ in range(3)] == [0, SECOND // 10, SECOND // 5]
+    resources.used_up(0, "search", 0, 0, 8192 * SECOND // 1000)
+    until = 8192 * SECOND // 1000
+    assert [resources.in_line("/search", 0, until) - until for _ in range(3)] == [0, SECOND // 1000, SECOND // 500]
+    assert resources.in_line("/search", 0, until + 1) == until + 1
+    assert resources.in_line("/repos", 0, until) == until
+
+
 def test_a_bounded_number_of_segments_is_kept() -> None:
     """The oldest is forgotten."""
     resources = Resources(1)

@@ -716,6 +716,13 @@ VARIANTS: Final = (
         ("tests/core/test_hearing.py",),
     ),
     Variant(
+        "calls of a resource come back all at once",
+        "apiflux_grpc/core/resources.py",
+        "return at + (spent[name].line - 1) * spent[name].step",
+        "return at",
+        ("tests/core/test_hearing.py", "tests/core/test_resources.py"),
+    ),
+    Variant(
         "a lower limit of the upstream's is ignored",
         OTHERS,
         "max(word.max, window.nominal)",
