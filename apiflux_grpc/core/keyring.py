@@ -229,7 +229,7 @@ class Keyring:
             return
         if answered_at is not None:
             # An adapter's clock may be read after ours: an instant to come would put the log out of order.
-            at = min(answered_at, now)
+            at = answered_at if answered_at < now else now
             end = key.budget.answered(permit, at, actual)
             if end < key.wake:
                 self._alarms.set(key, end)

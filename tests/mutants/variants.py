@@ -859,8 +859,8 @@ VARIANTS: Final = (
     Variant(
         "the pool's word on repeating wins over the call's",
         "apiflux_grpc/server/wire.py",
-        "message.idempotent if told else",
-        "message.idempotent or",
+        "message.idempotent\n        if told\n        else method",
+        "message.idempotent\n        or method",
         ("tests/server/test_rules_of_calls.py",),
     ),
     Variant(
