@@ -207,6 +207,8 @@ class Health:
         for owner in blamed(permit, told):
             if owner.refused(permit.taken_at, now, wait.length, cause, known=heard.known):
                 self._tell_block(key, owner, status, now)
+            if owner.budget.told is not None and owner.block is not None and owner.block.told:
+                owner.budget.told.waits_until(owner.block.until)
             self._scheduler.judged(owner, now)
         if heard.explained:  # others took what it would have needed, and that is counted now
             return

@@ -14,7 +14,8 @@ answer. What is certain is an interval, and the estimate moves into it by as lit
 allows less counts as taken by others.
 
 An estimate lasts `per` + J beyond the last answer that spoke of the limit, whatever reset was told. Then one call goes
-alone, and its answer sets the estimate anew.
+alone, and its answer sets the estimate anew. The same if others took nearly all, the wait that a refusal told is over
+and no answer is to come: a fixed window may have begun anew. (Where much of it is ours, that comes back first.)
 
 An answer to a call that took longer than that says what was left at an instant that nobody knows: when the call
 arrived, or when it was answered. It says nothing, then, and one call alone would take just as long. Only refusals,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.window import Window
 
 MOST_KEPT: Final = 256  # of what came back lately
+OURS: Final = 8  # below nominal / OURS an estimate that leaves nothing is of others nearly alone
 FIRST_STEP: Final = 64  # nominal / FIRST_STEP is what an estimate shrinks by at first
 
 
@@ -54,6 +56,8 @@ class Others:
 
     __slots__ = (
         "_back",
+        "_doubted",
+        "_doubted_at",
         "_heard_at",
         "_jitter",
         "_refused",
@@ -72,6 +76,8 @@ class Others:
         self._jitter = jitter
         self._heard_at = now  # by an answer that was in time
         self._told_at = now  # by any
+        self._doubted_at = FAR  # when a wait that was told ends, if nothing was left before it
+        self._doubted = 0  # the estimate until then, while one call finds out
         self._step = 0  # by how much the estimate shrank last; 0: it was heard of since
         self.is_slow = False  # calls take longer than an estimate lasts
         self.since = now  # when others were seen to take something
@@ -109,6 +115,9 @@ class Others:
     def hear(self, word: Word, now: int) -> int:
         """An answer said what is left. Returns by how much the estimate changed."""
         window = self._window
+        if self._doubted:
+            window.set_others(self._doubted)
+            self._doubted = 0
         before = window.others
         self._told_at = now
         self.lower = None if word.max is None or word.max >= window.nominal else word.max
@@ -117,7 +126,7 @@ class Others:
             if self._floor > before:
                 self._take(self._floor, now)
             return window.others - before
-        self._heard_at, self._step = now, 0
+        self._heard_at, self._step, self._doubted_at = now, 0, FAR
         if word.remaining:  # else it may have been refused, which comes at once however long calls take
             self.is_slow = False
         self._forget_refused()
@@ -157,9 +166,9 @@ class Others:
             total += amount
         return total
 
-    def expire(self, now: int, *, slow: bool) -> bool:
-        """Take back what has ended in the window. True: the estimate was too old, and is forgotten; `slow`: calls are
-        on their way for longer than it lasted."""
+    def expire(self, now: int, *, out: bool, slow: bool) -> bool:
+        """Take back what has ended in the window. True: the estimate doesn't hold any more. `out`: calls are on their
+        way, `slow`: for longer than it lasted."""
         window = self._window
         held = window.used
         window.expire(now)
@@ -167,6 +176,15 @@ class Others:
             self._came_back(held - window.used, now)
         if now < self.ends_at():
             return False
+        doubted, self._doubted_at = now >= self._doubted_at, FAR
+        if doubted and now < self._heard_at + self._lasts:
+            self._forget_refused()
+            ours = window.used - window.others - self._refused_sum
+            if out or window.used < window.max or ours * OURS > window.max:
+                return False  # an answer will say
+            self._doubted = window.others
+            window.set_others(self._floor)
+            return True
         if now - self._told_at >= self._lasts:
             self.lower = None
         if slow or self.is_slow:
@@ -178,6 +196,10 @@ class Others:
         window.set_others(0)
         return True
 
+    def waits_until(self, at: int) -> None:
+        """Nothing was left, and we were told to wait until `at`: what others take is another matter then."""
+        self._doubted_at = at
+
     def _came_back(self, amount: int, now: int) -> None:
         back = self._back
         if len(back) == MOST_KEPT:  # the older of two counts as the later one: of longer calls the low end is lower
@@ -187,7 +209,7 @@ class Others:
 
     def ends_at(self) -> int:
         """When the estimate is too old to hold; FAR: it holds nothing back."""
-        return self._heard_at + self._lasts if self._window.others else FAR
+        return min(self._heard_at + self._lasts, self._doubted_at) if self._window.others else FAR
 
 
 class OthersInBucket:
@@ -213,7 +235,10 @@ class OthersInBucket:
             bucket.raise_level(self.amount, now)
         return self.amount
 
-    def expire(self, now: int, *, slow: bool) -> bool:
+    def waits_until(self, at: int) -> None:
+        """Its level leaks by itself."""
+
+    def expire(self, now: int, *, out: bool, slow: bool) -> bool:
         return False
 
     def ends_at(self) -> int:

@@ -143,6 +143,11 @@ class Told:
         for limit, others in self._others.items():
             others.refused(1 if limit.counts is Counts.CALLS else cost, instant)
 
+    def waits_until(self, at: int) -> None:
+        """A call was refused, and its owner waits until `at` as it was told."""
+        for others in self._others.values():
+            others.waits_until(at)
+
     def hear(self, limit: Limit, hint: Hint, sent_at: int, mark: Mark | None, now: int) -> int:
         """What is left of `limit` by the answer to a call. Returns by how much the estimate of others changed."""
         unsure = None
@@ -201,7 +206,7 @@ class Told:
         """Take back what has ended in the windows, and forget what is too old."""
         slow = next(iter(self._out), FAR) <= self._heard
         for others in self._others.values():
-            if others.expire(now, slow=slow):
+            if others.expire(now, out=bool(self._out), slow=slow):
                 self._alone = self._newest.calls
         for name, word in list(self._words.items()):
             if word.ends_at <= now:

@@ -35,7 +35,7 @@ def test_refusals_are_forgotten_with_their_slots() -> None:
     others = Others(window, 0, 0)
     for second in range(100):
         now = 2 * second * SECOND
-        others.expire(now, slow=False)
+        others.expire(now, out=False, slow=False)
         window.used += 1
         window.record(now, 1)
         others.refused(1, now)

@@ -23,7 +23,7 @@ def window_with(ours: int, back: int = 0, others: int = 0, refused: int = 0) -> 
     if back:
         window.record(NOW - 11 * SECOND, back)
     window.record(NOW - 2 * SECOND, ours)
-    estimate.expire(NOW - SECOND // 2, slow=False)
+    estimate.expire(NOW - SECOND // 2, out=False, slow=False)
     estimate.refused(refused, NOW - 2 * SECOND)
     window.set_others(others)
     return window, estimate
@@ -81,10 +81,10 @@ def test_an_estimate_ends_a_period_after_its_last_word() -> None:
     estimate.hear(Word(80, None, NOW, 0), NOW)
     ends_at = NOW + window.kept + JITTER
     assert (window.others, estimate.ends_at()) == (20, ends_at)
-    assert not estimate.expire(ends_at - 1, slow=False)
-    assert estimate.expire(ends_at, slow=False)
+    assert not estimate.expire(ends_at - 1, out=False, slow=False)
+    assert estimate.expire(ends_at, out=False, slow=False)
     assert window.others == 0
-    assert not estimate.expire(ends_at + PER, slow=False)
+    assert not estimate.expire(ends_at + PER, out=False, slow=False)
 
 
 @pytest.mark.parametrize("told", [False, True])
@@ -97,7 +97,7 @@ def test_of_long_calls_an_estimate_shrinks(told: bool) -> None:
         now = estimate.ends_at()
         if told:
             estimate.hear(Word(60, None, now - 11 * SECOND, 0), now)
-        assert not estimate.expire(now, slow=not told)
+        assert not estimate.expire(now, out=False, slow=not told)
         amounts.append(window.others)
     assert amounts == [39, 37, 33, 25, 9, 0]
 
@@ -108,8 +108,8 @@ def test_a_lower_limit_of_long_calls_holds_while_it_is_told() -> None:
     for _ in range(5):
         now = max(NOW, min(estimate.ends_at(), NOW + 100 * SECOND))
         estimate.hear(Word(10, 60, now - 11 * SECOND, 0), now)
-        estimate.expire(now, slow=False)
+        estimate.expire(now, out=False, slow=False)
         assert (window.others, estimate.lower) == (40, 60)
     while window.others:
-        estimate.expire(estimate.ends_at(), slow=False)
+        estimate.expire(estimate.ends_at(), out=False, slow=False)
     assert estimate.lower is None

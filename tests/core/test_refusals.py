@@ -64,6 +64,23 @@ def test_a_wait_with_decimals_that_counts_down() -> None:
     assert done.took < 8.2 * SECOND
 
 
+def test_what_others_took_of_a_window_that_resets_is_free_after_a_told_wait() -> None:
+    """Others have used up a fixed window of a minute that ends in 3 s: calls go on then, not a window later."""
+
+    def upstream(arrival: Arrival) -> Answer:
+        used = sum(one.at >= 3 * SECOND for one in arrivals)
+        left = {"ratelimit-limit": "100", "ratelimit-reset": "3", "ratelimit-remaining": str(100 - used)}
+        if arrival.at < 3 * SECOND:
+            return says(arrival, 429, {**left, "ratelimit-remaining": "0", "retry-after": "3"})
+        arrivals.append(arrival)
+        return says(arrival, 200, left)
+
+    arrivals: list[Arrival] = []
+    outcomes = run(pool_of(1, Limit(100, MINUTE)), upstream, 40)
+    assert not outcomes.lost
+    assert outcomes.took < 4 * SECOND
+
+
 @pytest.mark.parametrize("header", [None, "0", "-1", "soon"])
 def test_without_a_usable_wait_one_call_probes(header: str | None) -> None:
     """200 calls meet a key that refuses for 6 s without a word: after 1, 3 and 7 s one call goes, and then all."""

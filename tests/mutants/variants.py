@@ -627,15 +627,15 @@ VARIANTS: Final = (
     Variant(
         "a deadline is refused for a probe that is out",
         FORECAST,
-        "if self._at_best:",
-        "if False:",
+        "return self.now if self._at_best and at >= FAR else at",
+        "return at",
         OF_FORECAST,
     ),
     Variant(
         "nobody waits for the upstream's next try",
         FORECAST,
-        "ready = [key.usable_at(self.now), self._upstream_at]",
-        "ready = [key.usable_at(self.now)]",
+        "at = max(self._certain(key.usable_at(self.now)), self._certain(self._upstream_at))",
+        "at = self._certain(key.usable_at(self.now))",
         OF_FORECAST,
     ),
     Variant(
@@ -658,6 +658,13 @@ VARIANTS: Final = (
         "if now - word.sent_at > self._lasts:",
         "if False:",
         ("tests/core/test_full_use.py",),
+    ),
+    Variant(
+        "what others had used up holds beyond the wait that was told",
+        OTHERS,
+        "self._doubted_at = at",
+        "self._doubted_at = FAR",
+        ("tests/core/test_refusals.py",),
     ),
     Variant(
         "what long calls leave to others they never get back",
