@@ -71,7 +71,7 @@ def comeback(permit: Permit, verdict: Verdict, told: int, scheduler: Scheduler, 
             again.avoid |= again.tried
             if Reason.KEY_REJECTED not in policy.reasons or again.tried.bit_count() >= MOST_REJECTED:
                 return FINAL
-            seats = scheduler.seats_but(again.tried, permit.path_class)
+            seats = scheduler.keyring.seats_but(again.tried, permit.path_class)
             return Comeback(again, now) if any(seat.takes(permit.cost, now) for seat in seats) else FINAL
     reason = verdict.retried_as
     if reason is None:
@@ -100,7 +100,7 @@ def _limited(permit: Permit, scheduler: Scheduler, moment: Moment) -> Comeback:
     block = max(blocks, key=lambda one: one.until)
     if not block.is_guess_repeated and not too_late(permit, again, block.until, longest, told=block.told):
         return Comeback(again, now)
-    others = scheduler.others_at(again.tried | 1 << key.index, permit.path_class, now)
+    others = scheduler.keyring.others_at(again.tried | 1 << key.index, permit.path_class, now)
     if others > now:
         # No other key can be used now: it waits for the first of all.
         until = min(block.until, others)

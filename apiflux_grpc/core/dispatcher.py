@@ -219,7 +219,7 @@ class Dispatcher:
     def tick(self, now: int) -> Ended:
         """What is due about once a second: ETAs, what holds calls back, and the end of patience."""
         ended = self._endings.expire(now)
-        if self._patience.is_over(not self._open or self.scheduler.usable(), now, self.scheduler.guessed_at):
+        if self._patience.is_over(not self._open or self.scheduler.usable(), now, self.scheduler.keyring.guessed_at):
             if self.scheduler.waiting:
                 self._health.tell(NothingUsable(self.scheduler.waiting, self._health.why_unusable))
             batches = list(self._open.values())

@@ -18,6 +18,8 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.alarms import Alarms
+from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import GroupState, KeyState, Seat, Share
 from apiflux_grpc.core.ready import Ready
@@ -92,6 +94,23 @@ class Keyring:
             yield key.budget
         for state in self._beside:
             yield state.budget
+
+    def seats_but(self, mask: int, number: int) -> Iterator[Seat]:
+        """Those of a path class of all keys but those of `mask`."""
+        return (key.seats[number] for key in self.keys if not mask >> key.index & 1)
+
+    def others_at(self, mask: int, number: int, now: int) -> int:
+        """When some other key than those of `mask` may be used for calls of a path class, `now` at the earliest; FAR:
+        there is none."""
+        ready = (seat.usable_at(now) for seat in self.seats_but(mask, number))
+        return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
+
+    @property
+    def guessed_at(self) -> int | None:
+        """Of the keys of which nobody knows until when a limit holds: when that was last refused which was longest ago;
+        None: there is none."""
+        owners = (one for key in self.keys if key.breaker.state is State.CLOSED for one in key.owners)
+        return min((one.guessed_at for one in owners if one.guessed_at is not None), default=None)
 
     # -- paying -------------------------------------------------------------------------------
 

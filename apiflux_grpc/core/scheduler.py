@@ -37,10 +37,10 @@ from apiflux_grpc.core.sizes import sizes
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from apiflux_grpc.core.bucket import PacerFactory
-    from apiflux_grpc.core.keys import GroupState, KeyState, Seat
+    from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lanes import Turn
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.reservation import Reservation
@@ -58,9 +58,9 @@ class Scheduler:
     def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0) -> None:
         self.pool = pool
         self.classes = classes_of(pool)
-        self._keyring = Keyring(pool, self.classes, make_pacer, now)
-        self.keys = self._keyring.keys
-        self.groups = self._keyring.groups
+        self.keyring = Keyring(pool, self.classes, make_pacer, now)
+        self.keys = self.keyring.keys
+        self.groups = self.keyring.groups
         self.resources = Resources(len(self.keys))
         for key in self.keys:
             key.spent = self.resources.of(key.index)
@@ -80,7 +80,7 @@ class Scheduler:
 
     def _measure(self) -> None:
         """What follows from the limits alone."""
-        self.limits = {limit for budget in self._keyring.budgets() for limit in budget.limits}
+        self.limits = {limit for budget in self.keyring.budgets() for limit in budget.limits}
         numbers = range(self.classes.count)
         self._sizes = [sizes(self.keys, number) for number in numbers]
         self._sized = any(cost_size for _, cost_size in self._sizes)
@@ -185,7 +185,7 @@ class Scheduler:
 
     def sent(self, permit: Permit, at: int) -> None:
         """The permit's call went out at `at`."""
-        self._keyring.sent(permit, at)
+        self.keyring.sent(permit, at)
 
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None = None) -> None:
         """The attempt is over. A call that was never `sent` is given back; `answered_at` None: no answer came.
@@ -194,7 +194,7 @@ class Scheduler:
         """
         self.in_flight -= 1
         permit.batch.in_flight -= 1
-        self._keyring.settle(permit, now, answered_at, actual)
+        self.keyring.settle(permit, now, answered_at, actual)
         if permit.flight is None:
             # Never sent, so it never arrived: the only slots that come back before their time.
             self.assigned -= 1
@@ -206,33 +206,16 @@ class Scheduler:
 
     def judged(self, one: KeyState | GroupState, now: int) -> None:
         """Something was said of a key or a group: it may be used again, or not any more."""
-        self._keyring.refresh(one, now)
-
-    def seats_but(self, mask: int, number: int) -> Iterator[Seat]:
-        """Those of a path class of all keys but those of `mask`."""
-        return (key.seats[number] for key in self.keys if not mask >> key.index & 1)
-
-    def others_at(self, mask: int, number: int, now: int) -> int:
-        """When some other key than those of `mask` may be used for calls of a path class, `now` at the earliest; FAR:
-        there is none."""
-        ready = (seat.usable_at(now) for seat in self.seats_but(mask, number))
-        return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
+        self.keyring.refresh(one, now)
 
     def usable(self) -> bool:
         """Whether any key may be used, or will be when the time has passed that the upstream asked for."""
         return self.breaker.state is State.CLOSED and any(key.is_open for key in self.keys)
 
-    @property
-    def guessed_at(self) -> int | None:
-        """Of the keys of which nobody knows until when a limit holds: when that was last refused which was longest ago;
-        None: there is none."""
-        owners = (one for key in self.keys if key.breaker.state is State.CLOSED for one in key.owners)
-        return min((one.guessed_at for one in owners if one.guessed_at is not None), default=None)
-
     def change_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
         """Other limits for one key from now on; what it has spent stays spent. Raises ValueError for paths that no
         limit of the pool had."""
-        self._keyring.change_limits(self.keys[index], limits, now)
+        self.keyring.change_limits(self.keys[index], limits, now)
         self._measure()
         for number in [*self._reserved]:  # they were reckoned with the old limits
             self._unreserve(number)
@@ -313,7 +296,7 @@ class Scheduler:
             # The upstream is left alone until then: what comes back or falls due meanwhile wakes nobody.
             wake_at = ready if self._starved else max(wake_at, ready)
         elif self._starved:
-            wake_at = min(wake_at, self._keyring.next_at())
+            wake_at = min(wake_at, self.keyring.next_at())
         return None if wake_at >= FAR else wake_at
 
     def advance(self, now: int) -> None:
@@ -326,7 +309,7 @@ class Scheduler:
                 batch.due += 1
             turn.again.append(again)
             self.queue.wake(turn)
-        self._keyring.advance(now)
+        self.keyring.advance(now)
 
     def _pair(self, turn: Turn, now: int) -> Permit | None:
         """The turn's next call with the best key that can pay for it; None: no key can now."""
@@ -336,10 +319,10 @@ class Scheduler:
         batch = turn if isinstance(turn, Batch) else turn.batch
         number, cost = turn.number, 1 if batch.costs is None else turn.next_cost
         spent = self.resources.mask(turn.next_path, now) if self.resources.until > now else 0
-        seat = self._keyring.find(number, cost, now, avoid | spent, held)
+        seat = self.keyring.find(number, cost, now, avoid | spent, held)
         if seat is None and avoid and avoid != turn.again[0].tried:
             avoid = turn.again[0].avoid = turn.again[0].tried  # better with the same key than not at all
-            seat = self._keyring.find(number, cost, now, avoid | spent, held)
+            seat = self.keyring.find(number, cost, now, avoid | spent, held)
         if seat is None:
             return None
         if turn.again:
@@ -370,7 +353,7 @@ class Scheduler:
             self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
         else:
             self.queue.charge(size)
-        self._keyring.paid(permit, seat, now)
+        self.keyring.paid(permit, seat, now)
         return permit
 
     def _set_aside(self, turn: Turn, now: int) -> bool:
@@ -383,7 +366,7 @@ class Scheduler:
             return False
         batch = turn if isinstance(turn, Batch) else turn.batch
         cost = 1 if batch.costs is None else turn.next_cost
-        seats = [seat for seat in self.seats_but(tried, turn.number) if seat.takes(cost, now)]
+        seats = [seat for seat in self.keyring.seats_but(tried, turn.number) if seat.takes(cost, now)]
         if not seats:
             if again is None or not tried:
                 return False

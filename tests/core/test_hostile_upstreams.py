@@ -201,7 +201,7 @@ class Run:
             turns: list[Turn] = [*scheduler._turns(batch)] if batch.ending is None else []
             for turn in (turn for turn in turns if turn.has_work):
                 tried = turn.again[0].tried if turn.again else 0
-                for seat in scheduler.seats_but(tried, turn.number):
+                for seat in scheduler.keyring.seats_but(tried, turn.number):
                     key = seat.key
                     free = key.in_flight < key.most and seat.usable_at(self.now) <= self.now
                     pays = all(one.budget.fits(1, self.now) == 0 for one in (key, *seat.others))

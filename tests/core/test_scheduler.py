@@ -300,7 +300,7 @@ def test_stale_entries_do_not_pile_up() -> None:
         (permit,), _ = scheduler.assign(now, 1)
         scheduler.settle(permit, now, None)
         block(scheduler, scheduler.keys[now % 10], now + 1, now)
-    assert len(scheduler._keyring._ready[0].heap) <= 2 * 10 + 64 + 1
+    assert len(scheduler.keyring._ready[0].heap) <= 2 * 10 + 64 + 1
     permits, _ = scheduler.assign(5000)
     assert Counter(labels(permits)) == {f"key-{place}": 50 for place in range(10)}
 
@@ -313,7 +313,7 @@ def test_no_timer_per_call() -> None:
         scheduler.sent(permit, place)
     for place, permit in enumerate(permits):
         scheduler.settle(permit, 20_000 + place, 20_000 + place)
-    assert len(scheduler._keyring._alarms) <= 4
+    assert len(scheduler.keyring._alarms) <= 4
 
 
 def test_a_pool_is_usable_while_a_breaker_is_closed() -> None:
