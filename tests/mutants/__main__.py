@@ -10,6 +10,7 @@ variant is to be written anew. Two run at a time.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,11 @@ TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's
 UNTOUCHED: Final = 1200  # for all tests together, without a variant
 
 
+FAILED_FIRST: Final = re.compile(
+    rb"[.s\s]*F"
+)  # what pytest -q shows of tests that passed, and of the first that didn't
+
+
 def copy_tree(to: Path) -> Path:
     for name in COPIED:
         if (ROOT / name).is_dir():
@@ -57,6 +63,8 @@ def fails(tree: Path, tests: tuple[str, ...], timeout: int = TIMEOUT) -> bool:
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return True
+    if done.returncode < 0 and FAILED_FIRST.match(done.stdout):
+        return True  # a test failed; then the interpreter crashed on its way out, in gRPC's threads that it left behind
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout.decode()}{done.stderr.decode()}")
     return done.returncode == 1
@@ -93,6 +101,8 @@ def main(words: list[str]) -> int:
             tree = trees.get()
             try:
                 return tried(tree, variant)
+            except RuntimeError as error:
+                return str(error)
             finally:
                 trees.put(tree)
 
