@@ -42,7 +42,6 @@ REQUESTS: Final = "apiflux_grpc/adapters/http_settings.py"
 WORDS: Final = "apiflux_grpc/server/words.py"
 
 OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
-OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
 OF_IDLE: Final = ("tests/adapters/sender/test_idle.py",)
 OF_WRITE: Final = ("tests/adapters/sender/test_write.py::test_the_kernel_takes_nothing",)
 OF_DIALING: Final = ("tests/adapters/sender/test_dialing.py::test_send_by",)
@@ -361,13 +360,6 @@ VARIANTS: Final = (
         BLAME,
         "for hint in told if is_short(hint, permit))",
         "for hint in told)",
-        OF_BLAME,
-    ),
-    Variant(
-        "the block of an endpoint's limit never ends by a success",
-        HEALTH,
-        "for one in permit.owners if key.block or permit.shares else ():",
-        "for one in key.owners:",
         OF_BLAME,
     ),
     Variant(
@@ -1048,13 +1040,6 @@ VARIANTS: Final = (
         "return self._transport.get_write_buffer_size() >= self._wire",
         "return False",
         OF_WRITE,
-    ),
-    Variant(
-        "a stray answer stays for the next call",
-        CONNECTION,
-        "            self._owner.never_again(self)\n            self.abort()\n            return\n",
-        "            return\n",
-        OF_STRAYS,
     ),
     Variant(
         "written though it is too late",
