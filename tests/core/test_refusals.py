@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.events import KeyBlocked, KeyRejected, LimitCut, NothingUsable, UpstreamFailing, WaitUnread
 from apiflux_grpc.core.fields import JsonField
-from apiflux_grpc.core.model import Group, Limit, RetryPolicy
+from apiflux_grpc.core.model import Counts, Group, Limit, RetryPolicy
 from apiflux_grpc.core.outcome import Answer, Outcome, Reason, Unknown
 from apiflux_grpc.core.rules import AnswerRule, Means
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -313,6 +313,17 @@ def test_a_refusal_for_the_group_s_limit_blocks_the_group() -> None:
     assert keys <= {"key-2"}
     blocked = [event for event in done.events if isinstance(event, KeyBlocked)]
     assert [event.group for event in blocked] == [("key-0", "key-1")]
+
+
+def test_a_group_that_was_guessed_at_is_opened_by_the_probe_of_one_key() -> None:
+    """Its refusals name its limits and tell no wait: one call probes for all its keys, and its success frees all."""
+    own = Limit(10_000, MINUTE, Counts.COST)
+    pool = pool_of(2, own, groups=(Group(("key-0", "key-1"), (Limit(100, MINUTE), Limit(1000, HOUR))),))
+    names = {"x-ratelimit-remaining-requests": "0"}
+    done = run(pool, until(2 * SECOND, lambda arrival: says(arrival, 429, names)), 40)
+    assert done.lost == 0
+    assert Counter(arrival.at // SECOND for arrival in done.arrivals) == {0: 40, 1: 1, 3: 40}
+    assert {arrival.key for arrival in done.arrivals if arrival.at > 3 * SECOND} == {"key-0", "key-1"}
 
 
 # -- again ---------------------------------------------------------------------------------------

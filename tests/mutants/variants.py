@@ -42,6 +42,7 @@ REQUESTS: Final = "apiflux_grpc/adapters/http_settings.py"
 WORDS: Final = "apiflux_grpc/server/words.py"
 
 OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
+OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
 OF_IDLE: Final = ("tests/adapters/sender/test_idle.py",)
 OF_WRITE: Final = ("tests/adapters/sender/test_write.py::test_the_kernel_takes_nothing",)
 OF_DIALING: Final = ("tests/adapters/sender/test_dialing.py::test_send_by",)
@@ -361,6 +362,13 @@ VARIANTS: Final = (
         "for hint in told if is_short(hint, permit))",
         "for hint in told)",
         OF_BLAME,
+    ),
+    Variant(
+        "the block of a shared limit never ends by a success",
+        HEALTH,
+        "for one in permit.owners if key.block or permit.shares else ():",
+        "for one in (key,):",
+        ("tests/core/test_refusals.py",),
     ),
     Variant(
         "only limits of all calls are cut",
@@ -1040,6 +1048,13 @@ VARIANTS: Final = (
         "return self._transport.get_write_buffer_size() >= self._wire",
         "return False",
         OF_WRITE,
+    ),
+    Variant(
+        "a stray answer stays for the next call",
+        CONNECTION,
+        "            self._owner.never_again(self)\n            self.abort()\n            return\n",
+        "            return\n",
+        OF_STRAYS,
     ),
     Variant(
         "written though it is too late",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from apiflux_grpc.core.outcome import Answer
+from apiflux_grpc.core.units import SECOND
 from tests.adapters.sender.answers.row import CHUNKED, END, LOST, STRAY
 from tests.adapters.sender.script import CLOSE, CUT, FIN, HANG, RST, Do, Step
 from tests.adapters.sender.stage import World
@@ -74,7 +75,7 @@ def test_stray_on_idle_connections(ours: World, stray: bytes, end: Do | None, se
     """What came on idle connections is nobody's answer, whether the loop has seen it or only the kernel."""
 
     async def go() -> None:
-        async with ours.stage() as stage:
+        async with ours.stage(idle_timeout=3600 * SECOND) as stage:  # nothing else closes them
             server = stage.server
             await stage.together(3)
             for peer in server.peers:
