@@ -3,8 +3,8 @@
     python -m tests.mutants [word ...]
 
 Copies the tree, and for each variant of variants.py whose name has one of the words (all without any) replaces the
-text and runs the tests that must fail. Ends with 1 where they pass, or where the text isn't there any more: then the
-variant is to be written anew. Two run at a time.
+text and runs the tests that must fail. Ends with 1 if they pass, or if the text isn't there any more: then the variant
+is to be written anew. Ends with 2, and runs nothing, if no variant's name has one of the words. Two run at a time.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ def tried(tree: Path, variant: Variant) -> str:
 
 
 def main(words: list[str]) -> int:
+    unknown = [word for word in words if not any(word in one.name for one in VARIANTS)]
+    if unknown:
+        print(f"no variant has {', '.join(map(repr, unknown))} in its name", file=sys.stderr)
+        return 2
     chosen = [one for one in VARIANTS if not words or any(word in one.name for word in words)]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

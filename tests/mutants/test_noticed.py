@@ -14,6 +14,7 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import FakeUpstream, SilentObserver, loop_clock
+from tests.mutants.__main__ import main
 from tests.mutants.variants import VARIANTS
 
 SPEC = BatchSpec("pool", "caller", [Call()], RetryPolicy(max_attempts=1))
@@ -59,3 +60,9 @@ def test_variants_differ_and_have_names_of_their_own() -> None:
     """Each variant changes something, and a name given on the command line means one of them."""
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
     assert all(variant.old != variant.new and variant.tests for variant in VARIANTS)
+
+
+def test_words_that_no_variant_has_run_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a variant there are no tests to name, and pytest would run all."""
+    assert main([VARIANTS[0].name, "no such variant"]) == 2
+    assert capsys.readouterr().err == "no variant has 'no such variant' in its name\n"
