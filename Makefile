@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO_BIN := build/proto-venv/bin
+GOOGLEAPIS := build/googleapis
 GO ?= go
 GHZ_VERSION := v0.121.0
 UV_VERSION := 0.13.9
@@ -27,7 +28,7 @@ ANEW := $(if $(filter $(KEPT),$(WANTED)),,anew)
 DONE := $(VENV)/.done-$(WANTED)
 INSTALL := python -m pip install --quiet --disable-pip-version-check
 
-setup: $(DONE)  ## make .venv with the package and its tools; PYTHON=python3.13 chooses
+setup: $(DONE) $(GOOGLEAPIS)/google/rpc/status.proto  ## make .venv with the package and its tools; PYTHON=python3.13 chooses
 
 $(DONE): pyproject.toml constraints.txt $(ANEW)
 ifdef ANEW
@@ -38,6 +39,11 @@ endif
 	@touch $@
 
 anew:
+
+# What the contract imports. It is in .venv, but buf takes only a folder of the checkout whose name it knows.
+$(GOOGLEAPIS)/google/rpc/status.proto: | $(DONE)
+	@mkdir -p $(@D)
+	@cp "$$($(BIN)/python -c 'import google.rpc; print(*google.rpc.__path__)')"/*.proto $(@D)
 
 # One file of pins for every Python and system: uv resolves for all of them at once, and marks what differs.
 PIN := build/uv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --no-annotate \
@@ -64,10 +70,11 @@ fresh:  ## what a user gets who installs without our pins: everything imports, t
 
 # The contract is registered as apiflux/v1/apiflux.proto, as everybody's stubs have it; only our modules are elsewhere,
 # and protoc knows no other way to say so.
-proto: $(PROTO_BIN)/.done  ## generate the stubs from protos/
+proto: $(PROTO_BIN)/.done $(GOOGLEAPIS)/google/rpc/status.proto  ## generate the stubs from protos/
 	@mkdir -p build/stubs
-	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos --python_out=build/stubs \
-	  --grpc_python_out=build/stubs --mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs apiflux/v1/apiflux.proto
+	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS) \
+	  --python_out=build/stubs --grpc_python_out=build/stubs --mypy_out=quiet:build/stubs \
+	  --mypy_grpc_out=quiet:build/stubs apiflux/v1/apiflux.proto
 	@for stub in apiflux_pb2.py apiflux_pb2.pyi apiflux_pb2_grpc.py apiflux_pb2_grpc.pyi; do \
 	  sed -e 's/apiflux\.v1\.apiflux_pb2/apiflux_grpc.v1.apiflux_pb2/g' -e 's/from apiflux\.v1 import/from apiflux_grpc.v1 import/' \
 	    build/stubs/apiflux/v1/$$stub > apiflux_grpc/v1/$$stub; \

@@ -24,7 +24,7 @@ async def test_reflection_finds_a_method() -> None:
 
 
 async def test_the_contract_has_the_name_of_its_file() -> None:
-    """What a server tells is what `protoc -I protos apiflux/v1/apiflux.proto` reads, so both fit into one program."""
+    """It is the path below protos/ that protoc reads, so stubs made either way fit into one program."""
     async with serving() as server, connected(server) as channel:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # it takes both kinds
         asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="apiflux.v1.FluxService")
