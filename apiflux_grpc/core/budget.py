@@ -62,8 +62,8 @@ class Budget:
         "limits",
         "most_cost",
         "told",
-        "unsent",
-        "unsent_cost",
+        "unarrived",
+        "unarrived_cost",
         "windows",
     )
 
@@ -82,8 +82,8 @@ class Budget:
         self.by_cost = bool(costs)
         # Oldest first, each of calls that went out within `_span`: the logs can't be more exact than their groups.
         self.flights: deque[Flight] = deque()
-        self.unsent = 0  # taken, and neither sent nor given back
-        self.unsent_cost = 0
+        self.unarrived = 0  # taken, and hasn't arrived for certain: not sent yet, or in a flight
+        self.unarrived_cost = 0
         self.told: Told | None = None  # from the first word of the upstream's on its limits on
         everything = (*self.windows, *self.cost_windows)
         self._span = min((window.per for window in everything), default=0) // GROUPS
@@ -153,8 +153,8 @@ class Budget:
             pacer.take(1)
         for pacer in self._cost_pacers:
             pacer.take(cost)
-        self.unsent += 1
-        self.unsent_cost += cost
+        self.unarrived += 1
+        self.unarrived_cost += cost
 
     def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
         """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
@@ -165,8 +165,8 @@ class Budget:
         if taken_at is not None:
             for bucket in self.buckets:
                 bucket.owe(-1 if bucket.limit.counts is Counts.CALLS else -cost, now, taken_at)
-        self.unsent -= 1
-        self.unsent_cost -= cost
+        self.unarrived -= 1
+        self.unarrived_cost -= cost
         for window in self.windows:
             window.used -= 1
         for window in self.cost_windows:
@@ -175,9 +175,9 @@ class Budget:
     def sent(self, part: Part, at: int) -> int:
         """The call's bytes went out at `at`. Returns when its slot ends if no answer comes."""
         flights = self.flights
-        self.unsent -= 1
-        self.unsent_cost -= part.cost
         if not self.kept:  # buckets alone: their pacers counted it at the permit
+            self.unarrived -= 1
+            self.unarrived_cost -= part.cost
             part.flight = UNCOUNTED
             return FAR
         if flights and at - flights[-1].first <= self._span:
@@ -220,6 +220,8 @@ class Budget:
         # It arrived before its answer, so the slot ends sooner than sent + J says: off the flight, into the logs.
         flight.calls -= 1
         flight.cost -= cost
+        self.unarrived -= 1
+        self.unarrived_cost -= cost
         first = FAR
         for window in self.windows:
             end = window.record(at, 1)
@@ -256,6 +258,8 @@ class Budget:
             flight.windows = self.cost_windows
             instant = flight.last + self.jitter
             if flight.calls:
+                self.unarrived -= flight.calls
+                self.unarrived_cost -= flight.cost
                 for window in self.windows:
                     window.record(instant, flight.calls)
                 for window in self.cost_windows:
@@ -289,9 +293,7 @@ class Budget:
         """Of the call of this cost that was just taken; None: the upstream tells nothing."""
         if self.told is None:
             return None
-        flying = self.unsent + sum([flight.calls for flight in self.flights])
-        flying_cost = self.unsent_cost + sum([flight.cost for flight in self.flights]) if self.by_cost else 0
-        return self.told.mark(cost, flying, flying_cost)
+        return self.told.mark(cost, self.unarrived, self.unarrived_cost)
 
     def kept_limits(self) -> list[tuple[Limit, Window | Bucket]]:
         """The limits, each with what keeps it."""
@@ -330,6 +332,12 @@ class Budget:
         return share, calls
 
     @property
+    def unsent(self) -> tuple[int, int]:
+        """(calls, cost) that were taken, and neither sent nor given back."""
+        calls = self.unarrived - sum(flight.calls for flight in self.flights)
+        return calls, self.unarrived_cost - sum(flight.cost for flight in self.flights)
+
+    @property
     def kinds(self) -> tuple[tuple[Counts, tuple[Window, ...], tuple[Pacer, ...]], ...]:
         """Windows and pacers, by what they count."""
         return (
@@ -345,14 +353,12 @@ class Budget:
         self.advance(now)
         new = Budget(limits, self.jitter, self._make_pacer)
         # What is on its way will be told to the new budget: its permits know their flights, not their windows.
-        new.unsent, new.unsent_cost = self.unsent, self.unsent_cost
-        flying = sum(flight.calls for flight in self.flights)
-        flying_cost = sum(flight.cost for flight in self.flights)
+        new.unarrived, new.unarrived_cost = self.unarrived, self.unarrived_cost
         new.flights = self.flights
         for bucket in new.buckets:
             bucket.since = now  # it gives nothing back for calls that it never counted
-        new.windows = self._heirs(new, Counts.CALLS, self.windows, self.unsent + flying, now)
-        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unsent_cost + flying_cost, now)
+        new.windows = self._heirs(new, Counts.CALLS, self.windows, self.unarrived, now)
+        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unarrived_cost, now)
         if self.told is not None:
             new.told = self.told
             new.told.follow(new.kept_limits(), self.jitter, now)

@@ -35,6 +35,7 @@ class Heard(NamedTuple):
 
 
 NOTHING: Final = Heard(False, False, (), ())
+_UNKNOWN: Final[Meaning] = (-1, -1)  # no hint of this shape came yet
 
 
 def meant(hint: Hint, limits: Sequence[Owned]) -> Owned | None:
@@ -87,14 +88,15 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
         short = is_short(hint, permit)
         # What it means follows from what it always tells, so that it is found out once.
         shape = (hint.max, hint.per, hint.counts, permit.path_class, len(permit.shares), bool(hint.resource))
-        one = own.meanings[shape] if shape in own.meanings else _found(shape, hint, owners, own)
+        one = own.meanings.get(shape, _UNKNOWN)
+        if one is _UNKNOWN:
+            one = _found(shape, hint, owners, own)
         if one is not None:
-            place, limit = one
-            owner, part = owners[place]
-            budget = owner.budget.listen(now)
-            if change := budget.hear(limit, hint, sent_at, part.mark, now):
+            owner, part = owners[one[0]]
+            its = owner.budget.listen(now)
+            if change := its.hear(one[1], hint, sent_at, part.mark, now):
                 changed.append((owner, change))
-            known |= short and budget.taken_by_others(limit) > 0
+            known |= short and its.taken_by_others(one[1]) > 0
         elif hint.resource:
             named = (*named, hint)
         else:
@@ -110,7 +112,11 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
 
 def _found(shape: Shape, hint: Hint, owners: Sequence[tuple[KeyState | GroupState, Part]], own: Told) -> Meaning:
     found = meant(hint, [(owner, limit) for owner, _ in owners for limit in owner.budget.limits])
-    meaning = None if found is None else ([owner for owner, _ in owners].index(found[0]), found[1])
+    meaning = None
+    if found is not None:
+        owner, limit = found
+        kept = [one for one, _ in owner.budget.kept_limits()]
+        meaning = [one for one, _ in owners].index(owner), kept.index(limit)
     own.learn(shape, meaning)
     return meaning
 

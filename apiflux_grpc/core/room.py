@@ -64,7 +64,7 @@ def spare_at(budget: Budget, at: int, cost: int, now: int) -> tuple[int, int]:
                 if flight.last + budget.jitter + window.kept <= at:
                     free += flight.calls if counts is Counts.CALLS else flight.cost
             if now + budget.jitter + window.kept <= at:
-                free += budget.unsent if counts is Counts.CALLS else budget.unsent_cost
+                free += budget.unsent[0 if counts is Counts.CALLS else 1]
             spare[counts] = min(spare[counts], max(0, free - amount))
         for limit, pacer in budget.shaped(counts, pacers):
             burst, rate = budget.shape_of(limit)

@@ -43,7 +43,8 @@ class Mark(NamedTuple):
 # Of a hint: max, per, what it counts; and of its call: the path class, and how many budgets paid beside its key's own,
 # since a key gets more of them when its limits change.
 Shape = tuple[int | None, int | None, Counts | None, int, int, bool]
-Meaning = tuple[int, "Limit"] | None  # the place of its owner among those who paid, and the limit; None: none of ours
+# The place of its owner among those who paid, and of the limit among its kept ones; None: none of ours.
+Meaning = tuple[int, int] | None
 
 
 UNMARKED: Final = Mark(0, 0, 0, 0)  # taken before
@@ -85,17 +86,18 @@ class Told:
     @staticmethod
     def _of(
         limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int
-    ) -> dict[Limit, Others | OthersInBucket]:
-        return {
-            limit: Others(one, jitter, now) if isinstance(one, Window) else OthersInBucket(one) for limit, one in limits
-        }
+    ) -> list[tuple[Limit, Others | OthersInBucket]]:
+        return [
+            (limit, Others(one, jitter, now) if isinstance(one, Window) else OthersInBucket(one))
+            for limit, one in limits
+        ]
 
     def follow(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
         """The owner's limits are these from now on: what others take of one of the same period they still take."""
         self.meanings.clear()
         known, self._others = self._others, self._of(limits, jitter, now)
-        for limit, others in self._others.items():
-            for old, its in known.items():
+        for limit, others in self._others:
+            for old, its in known:
                 alike = (old.per, old.counts) == (limit.per, limit.counts)
                 if alike and isinstance(others, Others) and isinstance(its, Others):
                     others.inherit(its)
@@ -140,26 +142,28 @@ class Told:
 
     def refused(self, cost: int, instant: int) -> None:
         """A call that is charged since `instant` was answered as limited: the upstream didn't count it."""
-        for limit, others in self._others.items():
+        for limit, others in self._others:
             others.refused(1 if limit.counts is Counts.CALLS else cost, instant)
 
     def waits_until(self, at: int) -> None:
         """A call was refused, and its owner waits until `at` as it was told."""
-        for others in self._others.values():
+        for _, others in self._others:
             others.waits_until(at)
 
-    def hear(self, limit: Limit, hint: Hint, sent_at: int, mark: Mark | None, now: int) -> int:
-        """What is left of `limit` by the answer to a call. Returns by how much the estimate of others changed."""
+    def hear(self, place: int, hint: Hint, sent_at: int, mark: Mark | None, now: int) -> int:
+        """What is left of the limit at this place by the answer to a call. Returns by how much the estimate of others
+        changed."""
+        limit, others = self._others[place]
         unsure = None
         if mark is not None:
             by_calls = limit.counts is Counts.CALLS
             unsure = self._newest.calls - mark.arrived if by_calls else self._newest.cost - mark.arrived_cost
         self._alone, self._heard = None, self._newest.calls
-        return self._others[limit].hear(Word(hint.remaining, hint.max, sent_at, unsure), now)
+        return others.hear(Word(hint.remaining, hint.max, sent_at, unsure), now)
 
-    def taken_by_others(self, limit: Limit) -> int:
-        """How much of `limit` others take, by what was told."""
-        return self._others[limit].amount
+    def taken_by_others(self, place: int) -> int:
+        """How much of the limit at this place others take, by what was told."""
+        return self._others[place][1].amount
 
     def allow(self, hint: Hint, mark: Mark | None, in_flight: int, now: int, *, limited: bool) -> None:
         """What is left of a limit that isn't configured, by the answer to a call; `in_flight`: calls of the owner.
@@ -205,7 +209,7 @@ class Told:
     def expire(self, now: int) -> None:
         """Take back what has ended in the windows, and forget what is too old."""
         slow = next(iter(self._out), FAR) <= self._heard
-        for others in self._others.values():
+        for _, others in self._others:
             if others.expire(now, out=bool(self._out), slow=slow):
                 self._alone = self._newest.calls
         for name, word in list(self._words.items()):
@@ -216,15 +220,17 @@ class Told:
 
     def next_end(self) -> int:
         """When the first of what holds back ends by itself; FAR: nothing does."""
-        ends = [others.ends_at() for others in self._others.values()]
+        ends = [others.ends_at() for _, others in self._others]
         ends += [word.until or word.ends_at for word in self._words.values()]
         return min(ends, default=FAR)
 
     def held_until(self, now: int) -> int:
         """Until when nothing may go, for nothing is left of a limit that isn't configured; `now`: it may."""
-        if not self._words:
-            return now
-        return max((word.until for word in self._words.values()), default=now)
+        until = now
+        for word in self._words.values():
+            if word.until > until:
+                until = word.until
+        return until
 
     # -- for people ---------------------------------------------------------------------------
 
@@ -232,14 +238,14 @@ class Told:
         """(limit, how much of it can't be used, since when, the upstream's own max if that is lower) of each."""
         return [
             (limit, others.amount, others.since, others.lower)
-            for limit, others in self._others.items()
+            for limit, others in self._others
             if isinstance(others, Others) and others.amount
         ]
 
     def newly_lower(self) -> list[tuple[Limit, int]]:
         """(limit, the upstream's own max) of each that it lowered, or lowered again, since this was last asked."""
         news = []
-        for limit, others in self._others.items():
+        for limit, others in self._others:
             if isinstance(others, Others) and others.lower != others.lower_seen:
                 others.lower_seen = others.lower
                 if others.lower is not None:

@@ -105,7 +105,7 @@ def test_an_heir_of_an_heir_knows_no_more_than_the_first_of_them() -> None:
 def test_what_others_take_outlives_a_change(limit: Limit, left: int) -> None:
     """What they took of the old limit they take of the new one, if that is of the same length."""
     budget = Budget((Limit(50, PER),), 0, FakePacer)
-    budget.listen(0).hear(budget.limits[0], Hint(2, None, 50, None, calls), 0, None, 0)
+    budget.listen(0).hear(0, Hint(2, None, 50, None, calls), 0, None, 0)
     assert taken_at(budget.changed((limit,), 0), 0) == left
 
 

@@ -263,7 +263,7 @@ def test_what_others_take_counts() -> None:
     (key,) = run.scheduler.keys
     alone = forecast(run.scheduler, 0).permits_for(100)
     told = key.budget.listen(0)
-    told.hear(key.budget.limits[0], Hint(5, None, 10, SECOND, Counts.CALLS), 0, None, 0)
+    told.hear(0, Hint(5, None, 10, SECOND, Counts.CALLS), 0, None, 0)
     round_ = SECOND + LATENCY
     assert (alone, forecast(run.scheduler, 0).permits_for(100)) == pytest.approx((9 * round_, 19 * round_), rel=0.01)
 

@@ -20,7 +20,6 @@ from apiflux_grpc.core.waits import LONGEST_RESET
 from tests.core.reading import MINUTE, NOW, hints, read
 
 CALLS: Final = Counts.CALLS
-COST: Final = Counts.COST
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def test_hints_of_two_lengths_both_hold() -> None:
     """Each for as long as its own limit's period: the end of the short one doesn't end the long one."""
     budget = budget_of(SHORT, LONG, jitter=0)
     told = budget.listen(0)
-    told.hear(SHORT, Hint(4, None, 10, SECOND, None), 0, None, 0)
-    told.hear(LONG, Hint(7, None, 100, 60 * SECOND, None), 0, None, 0)
+    told.hear(0, Hint(4, None, 10, SECOND, None), 0, None, 0)
+    told.hear(1, Hint(7, None, 100, 60 * SECOND, None), 0, None, 0)
     assert taken_at(budget, 0) == 4
     budget.advance(2 * SECOND)
     assert {window.others for window in budget.windows} == {0, 93}
