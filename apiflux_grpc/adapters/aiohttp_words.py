@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from apiflux_grpc.core.headers import Headers
+from apiflux_grpc.core.headers import Headers, text_of
 from apiflux_grpc.core.outcome import Cause, NotSent
 
 if TYPE_CHECKING:
@@ -68,10 +68,4 @@ def headers_of(headers: Mapping[str, str], mask: Mask) -> Headers:
 
 def _unicode(text: str) -> str:
     """aiohttp keeps bytes that aren't UTF-8 as surrogates, which nothing further on could encode."""
-    if text.isascii():
-        return text
-    raw = text.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    return text if text.isascii() else text_of(text.encode("utf-8", "surrogateescape"))

@@ -20,7 +20,7 @@ import aiohttp
 from apiflux_grpc.adapters.aiohttp_flight import Flight, Request
 from apiflux_grpc.adapters.aiohttp_words import Failed
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
-from apiflux_grpc.adapters.sender.idle import FRESH, told, usable_for
+from apiflux_grpc.adapters.sender.idle import FRESH, longest_lately, told, usable_for
 from apiflux_grpc.core.outcome import CLOSED, Reason
 from apiflux_grpc.core.units import SECOND
 
@@ -44,7 +44,7 @@ class AiohttpUpstream:
         self._ssl = settings.tls() or True
         self._open: set[Flight] = set()
         self._connections: dict[ResponseHandler, _Connection] = {}  # open ones
-        self._round_trip = 0  # ns; the longest that connecting took lately, fading as Dialer's
+        self._round_trip = 0  # ns; the longest that connecting took lately
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -130,7 +130,7 @@ class AiohttpUpstream:
         if connection is not None:
             connection.flight = flight
             return
-        self._round_trip = max(took, self._round_trip - self._round_trip // 64)
+        self._round_trip = longest_lately(self._round_trip, took)
         closed = protocol.closed
         if closed is not None:
             closed.add_done_callback(lambda future: self._lost(protocol, future))

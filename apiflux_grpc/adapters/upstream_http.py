@@ -13,7 +13,7 @@ from apiflux_grpc.adapters.decoding import decode
 from apiflux_grpc.adapters.http_settings import HttpSettings, Requests
 from apiflux_grpc.adapters.sender.exchange import Exchange, Reply
 from apiflux_grpc.adapters.sender.origin import Origin
-from apiflux_grpc.core.headers import Headers
+from apiflux_grpc.core.headers import Headers, text_of
 from apiflux_grpc.core.outcome import Answer, NotSent, Unknown
 
 if TYPE_CHECKING:
@@ -103,17 +103,10 @@ class HttpUpstream:
         try:
             return Headers(names, tuple([value.decode() for value in values]))
         except UnicodeDecodeError:
-            return Headers(names, tuple([_text(value) for value in values]))
+            return Headers(names, tuple(map(text_of, values)))
 
     def __repr__(self) -> str:
         return f"<HttpUpstream {self._origin!r}>"
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")  # what RFC 9110, section 5.5, calls historical
 
 
 class _Flight(Exchange):

@@ -5,9 +5,8 @@ Rule: a value that this version of the contract doesn't know is its number, so t
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -31,6 +30,8 @@ def reason_of(word: str) -> pb.Reason.ValueType:
     kind = pb.Reason.DESCRIPTOR
     value = kind.values_by_name.get(f"{_prefix(kind)}{word}")
     if value is None or not value.number:
+        import difflib  # slow to import, and only mistakes need it
+
         words = [word_of(kind, number) for number in kind.values_by_number if number]
         close = [_RENAMED[word]] if word in _RENAMED else difflib.get_close_matches(word, words, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(words)}"
@@ -38,7 +39,7 @@ def reason_of(word: str) -> pb.Reason.ValueType:
     return pb.Reason.Value(value.name)
 
 
-def _prefix(kind: Any) -> str:
+def _prefix(kind: EnumDescriptor) -> str:
     """Every value is named after its enum's unspecified one."""
     name: str = kind.values_by_number[0].name
     return name.removesuffix("UNSPECIFIED")

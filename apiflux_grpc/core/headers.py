@@ -79,3 +79,11 @@ class Headers(Mapping[str, str]):
 
 
 NO_HEADERS: Final = Headers()
+
+
+def text_of(value: bytes) -> str:
+    """A value as it came: UTF-8, or else Latin-1, of which RFC 9110 (section 5.5) says that it was usual once."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

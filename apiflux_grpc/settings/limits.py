@@ -7,9 +7,9 @@ seems to, is a warning with the figures.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from apiflux_grpc.core.bucket import shape
+from apiflux_grpc.core.call import decoded
 from apiflux_grpc.core.classes import MOST_CLASSES, Classes
 from apiflux_grpc.core.model import Counts, Kind, Limit
 from apiflux_grpc.core.units import LONGEST, SECOND, format_duration
@@ -45,7 +45,7 @@ def _limit(findings: Findings, place: Place, table: LimitTable) -> Limit | None:
     if table.paths is not None and not table.paths:
         findings.fault((*place, "paths"), "is empty, so it would count no call; leave it out to count all")
     # Compared decoded; in one order, so that limits of the same paths are known to count the same calls.
-    paths = tuple(sorted({unquote(path) for path in table.paths or () if path is not None}))
+    paths = tuple(sorted({decoded(path) for path in table.paths or () if path is not None}))
     limit = Limit(table.max, table.per, Counts(table.counts), Kind(table.kind), table.burst, paths)
     if table.burst is not None:
         burst, needed = (*place, "burst"), ((*place, "kind"), (*place, "max"), (*place, "per"))
@@ -65,7 +65,7 @@ def check_classes(findings: Findings, here: Place, pool: PoolTable, limits: Sequ
     if kinds > MOST_CLASSES:
         text = f"their paths make {kinds} kinds of calls that meet different limits; use at most {MOST_CLASSES}"
         findings.fault(places[0], text, *places[1:])
-    allowed = tuple(unquote(path) for path in pool.allow_paths or () if path is not None)
+    allowed = tuple(decoded(path) for path in pool.allow_paths or () if path is not None)
     for path in sorted({path for limit in limits for path in limit.paths}):
         if allowed and not any(path.startswith(one) or one.startswith(path) for one in allowed):
             findings.warn(places[0], f"{path} counts no call, because allow_paths lets none have such a path")

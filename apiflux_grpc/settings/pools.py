@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import resource
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from apiflux_grpc.core.call import decoded
 from apiflux_grpc.core.model import (
     MAX_CONNECTIONS,
     RETRY_REASONS,
@@ -177,7 +178,7 @@ def _idempotent(findings: Findings, here: Place, table: PoolTable) -> tuple[Call
             if given is not None and not given:
                 findings.fault((*here, "idempotent", index, name), f"is empty; leave it out for all {name}")
         methods = tuple(method for method in one.methods or () if method is not None)
-        paths = tuple(unquote(path) for path in one.paths or () if path is not None)  # compared decoded
+        paths = tuple(decoded(path) for path in one.paths or () if path is not None)  # compared decoded
         rules.append(CallRule(methods, paths))
     return tuple(rules)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohappyeyeballs import start_connection
 
+from apiflux_grpc.adapters.sender.idle import longest_lately
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Dialer:
                 start = self._clock()
                 # Not left to the loop: uvloop's create_connection has no happy_eyeballs_delay.
                 sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS_DELAY, loop=loop)
-                # Fading by 1/64 per dial: a slow one is told of for a while, and not for ever.
-                self.longest = max(self._clock() - start, self.longest - self.longest // 64)
+                self.longest = longest_lately(self.longest, self._clock() - start)
                 connection = made = make(sock)
                 await loop.create_connection(lambda: made, sock=sock)
                 if self._tls is not None:

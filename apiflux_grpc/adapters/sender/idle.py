@@ -34,3 +34,8 @@ def usable_for(told: int, round_trip: int) -> int:
     """How long a connection can be used that the upstream keeps for `told`; 0: not again. All in ns."""
     margin = min(MARGIN, told // 2)  # of a short time a part, or there would be none left
     return max(0, min(told - margin - round_trip, LONGEST))
+
+
+def longest_lately(longest: int, took: int) -> int:
+    """The longest round trip, now that one took so long (ns). It fades: a slow one counts for a while, not for ever."""
+    return max(took, longest - longest // 64)

@@ -174,7 +174,7 @@ class Reader:
         self._keep_alive = self._parser.should_keep_alive()
         names = self._names
         if b"keep-alive" in names:
-            self._kept_for = told(self._values[names.index(b"keep-alive")])
+            self._kept_for = told(b", ".join(self._all(b"keep-alive")))
         if self._head_only:
             self._whole = True
             return
@@ -186,9 +186,11 @@ class Reader:
         self._framed = coded or b"content-length" in names or status in (204, 304)
 
     def _chunked(self) -> bool:
-        names = self._names
-        coding = self._values[names.index(b"transfer-encoding")]
-        return coding.lower() == b"chunked" and names.count(b"transfer-encoding") == 1
+        return [coding.lower() for coding in self._all(b"transfer-encoding")] == [b"chunked"]
+
+    def _all(self, name: bytes) -> list[bytes]:
+        """The values of a header, as often as it came."""
+        return [value for other, value in zip(self._names, self._values, strict=True) if other == name]
 
     def on_body(self, data: bytes) -> None:
         if self._whole:

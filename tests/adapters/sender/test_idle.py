@@ -67,14 +67,16 @@ def test_an_upstream_that_closes_after_the_time_it_told(
         (2, 900, True),
         (2, 1_000, False),
         (0, 0, False),
+        ("75\r\nKeep-Alive: timeout=2", 900, True),  # on two lines: the least of both
+        ("75\r\nKeep-Alive: timeout=2", 1_000, False),
     ],
 )
-def test_how_long_an_idle_connection_is_used(both: World, tells: int | None, idle: int, kept: bool) -> None:
+def test_how_long_an_idle_connection_is_used(both: World, tells: int | str | None, idle: int, kept: bool) -> None:
     """As long as the upstream tells, less a margin, else for 4 s; then the next call opens a new one."""
 
     async def go() -> None:
         async with both.stage() as stage:
-            stage.server.on("/", ECHO if tells is None else SAYS_FIVE.replace(b"5", b"%d" % tells))
+            stage.server.on("/", ECHO if tells is None else SAYS_FIVE.replace(b"5", str(tells).encode()))
             for _ in range(3):
                 await stage.answer("/")
                 await passes()
