@@ -139,15 +139,22 @@ class Health:
                     self.tell(LimitLower(permit.key.key.label, lower(most, limit)))
         if heard.named:
             self._named(permit, answer, heard.named, now, limited=limited)
-        if budget.told is not None and budget.told.held_until(now) < held_until:
+        words = budget.told
+        if words is None or not (words.has_words or held_until > now):
+            return heard
+        if words.held_until(now) < held_until:
             self._scheduler.judged(permit.key, now)  # it was to be looked at when the old word ends
-        if held_until <= now and budget.told is not None and (nothing := budget.told.nothing_left(now)):
+        if held_until <= now and (nothing := words.nothing_left(now)):
             name, _, until = nothing[0]
-            key, last = permit.key, permit.key.spent_told_at
-            again = last is not None and now - last < SAME_NEWS
-            key.spent_told_at = last if again else now
-            self.tell(KeyBlocked(key.key.label, until - now, answer.status, nothing_left(name), again=again))
+            self._tell_spent(permit.key, until, answer.status, nothing_left(name), now)
         return heard
+
+    def _tell_spent(self, key: KeyState, until: int, status: int, why: str, now: int) -> None:
+        """Nothing is left of a limit that isn't configured."""
+        last = key.spent_told_at
+        again = last is not None and now - last < SAME_NEWS
+        key.spent_told_at = last if again else now
+        self.tell(KeyBlocked(key.key.label, until - now, status, why, again=again))
 
     def _named(self, permit: Permit, answer: Answer, named: Sequence[Hint], now: int, *, limited: bool) -> None:
         """Limits of some calls only were told of."""
@@ -165,10 +172,7 @@ class Health:
         key = permit.key
         until, is_new = self._scheduler.resources.used_up(key.index, name, permit.taken_at, now, wait)
         if is_new:
-            last = key.spent_told_at
-            again = last is not None and now - last < SAME_NEWS
-            key.spent_told_at = last if again else now
-            self.tell(KeyBlocked(key.key.label, until - now, status, only_named(name), again=again))
+            self._tell_spent(key, until, status, only_named(name), now)
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
         """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""

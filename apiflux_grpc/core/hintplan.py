@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     resource: str | None
     groups: tuple[Group, ...]
     plain: tuple[Plain, ...]  # all that tells, if it is plain
-    single: bool  # only RateLimit tells, perhaps with policies
+    single: Single | None  # only RateLimit tells, perhaps with policies, each once
 
 
 class Plain(NamedTuple):
@@ -50,6 +50,13 @@ class Plain(NamedTuple):
     limit: int | None
     remaining: int
     reset: int | None
+
+
+class Single(NamedTuple):
+    """RateLimit and its policies, by their places among the names."""
+
+    item: int
+    policy: int | None
 
 
 plans: Final[dict[tuple[str, ...], Plan | None]] = {}
@@ -82,7 +89,10 @@ def _planned(names: tuple[str, ...]) -> Plan | None:
     found = tuple((place, tuple(fields)) for place, fields in groups.values())
     plain = [group for place, fields in found if (group := _plain(names, place, fields)) is not None]
     is_plain = len(plain) == len(found) and not (policy or item)
-    return Plan(policy, item, resource, found, tuple(plain) if is_plain else (), item and not found)
+    single = None
+    if item and not found and names.count("ratelimit") == 1 and names.count("ratelimit-policy") <= 1:
+        single = Single(names.index("ratelimit"), names.index("ratelimit-policy") if policy else None)
+    return Plan(policy, item, resource, found, tuple(plain) if is_plain else (), single)
 
 
 def _plain(names: tuple[str, ...], place: Place, fields: tuple[str | None, ...]) -> Plain | None:

@@ -16,13 +16,13 @@ from apiflux_grpc.core.hintplan import FIELDS, LONGEST_NAME, plan_for, plans
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.structured import LONGEST_VALUE, MOST_ITEMS, integer, members
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, clock_of, reset_in
+from apiflux_grpc.core.waits import DECIMAL, LONGEST_RESET, clock_of, reset_in, reset_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from apiflux_grpc.core.headers import Headers
-    from apiflux_grpc.core.hintplan import Place, Plan
+    from apiflux_grpc.core.hintplan import Place, Plan, Single
     from apiflux_grpc.core.model import Limit
 
 
@@ -67,7 +67,7 @@ def hints(headers: Headers, wall_now: datetime) -> tuple[list[Hint], int]:
     plan = plans[names] if names in plans else plan_for(names)
     if plan is None:
         return NO_HINTS, 0
-    found = _plain(plan, headers, wall_now) if plan.plain else _single(plan, headers) if plan.single else None
+    found = _plain(plan, headers, wall_now) if plan.plain else _single(plan.single, headers) if plan.single else None
     return in_full(headers, wall_now) if found is None else (found, 0)
 
 
@@ -103,12 +103,10 @@ def _plain(plan: Plan, headers: Headers, wall_now: datetime) -> list[Hint] | Non
         end: int | None = None
         if reset is not None:
             text = headers.at(reset)
-            seconds = integer(text)
-            if seconds is not None and seconds < _EPOCH:
-                end = _capped(seconds)
-            elif len(text) > LONGEST_NAME or "," in text:
+            if len(text) > LONGEST_NAME or "," in text:
                 return None
-            else:
+            end = reset_span(text)
+            if end is None:
                 clock = clock or clock_of(headers, wall_now)
                 end = reset_in(text, clock)
                 if end is None:
@@ -121,14 +119,14 @@ def _plain(plan: Plan, headers: Headers, wall_now: datetime) -> list[Hint] | Non
 _ITEM: Final = re.compile(r'("[a-z0-9_-]{0,64}");r=([0-9]{1,15})(?:;t=([0-9]{1,15}))?')
 
 
-def _single(plan: Plan, headers: Headers) -> list[Hint] | None:
+def _single(single: Single, headers: Headers) -> list[Hint] | None:
     """The hint of an answer that tells of one limit by RateLimit alone, or with its policies."""
-    match = _ITEM.fullmatch(headers["ratelimit"])
+    match = _ITEM.fullmatch(headers.at(single.item))
     if match is None:
         return None
     policy = _UNKNOWN
-    if plan.policy:
-        text = headers["ratelimit-policy"]
+    if single.policy is not None:
+        text = headers.at(single.policy)
         if len(text) > LONGEST_VALUE:
             return None
         policies, malformed = _policies_of(text)
@@ -149,7 +147,6 @@ def _policies_of(text: str) -> tuple[Mapping[str, _Policy | None], int]:
 
 
 NO_HINTS: Final[list[Hint]] = []  # of nearly all answers; nobody adds to it
-_EPOCH: Final = 10**9  # a number of seconds from here on is an instant; see waits.py
 
 
 class _Policy(NamedTuple):

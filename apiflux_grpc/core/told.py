@@ -200,8 +200,10 @@ class Told:
     def silent(self, mark: Mark | None, cost: int, names: Collection[str], now: int) -> None:
         """An answer spoke of the limits with these names only: who waited for its word on another waits no more."""
         for name, word in list(self._words.items()):
+            if name in names:
+                continue
             newer = mark is not None and mark.calls > word.mark.calls
-            if newer and name not in names and word.until <= now and word.spent(self._newest, cost):
+            if newer and word.until <= now and word.spent(self._newest, cost):
                 del self._words[name]
 
     # -- what happens by itself ---------------------------------------------------------------

@@ -151,18 +151,21 @@ def wait_in(text: str, clock: datetime, unit: int = SECOND) -> int | None:
     instant is an HTTP date, one of RFC 3339, or seconds or milliseconds since 1970: no header says which, so a number
     of seconds from 10^9 on is one. Each may be in quotes.
     """
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].strip()
-    if len(text) > _LONGEST_ITEM:
-        return None
-    value = _value(text, unit)
+    value = _read(text, unit)
     if value is None:
         return None
     is_instant, wait = value
     if is_instant:
         wait -= _since_1970(clock)
     return min(max(0, wait), LONGEST_WAIT)
+
+
+def _read(text: str, unit: int) -> tuple[bool, int] | None:
+    """As _value, of a text with whatever stands around it."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].strip()
+    return None if len(text) > _LONGEST_ITEM else _value(text, unit)
 
 
 @lru_cache(maxsize=256)  # of resets: those of answers of the same second are the same
@@ -185,6 +188,13 @@ def reset_in(text: str, clock: datetime) -> int | None:
     """When a limit resets, as ns from `clock`, 0 to LONGEST_RESET; None: unreadable. In the forms of `wait_in`."""
     wait = wait_in(text, clock)
     return None if wait is None else min(wait, LONGEST_RESET)
+
+
+@lru_cache(maxsize=256)  # upstreams tell the same few again and again
+def reset_span(text: str) -> int | None:
+    """As reset_in of a length of time, which needs no clock; None: it is an instant, or unreadable."""
+    value = _read(text, SECOND)
+    return None if value is None or value[0] else min(value[1], LONGEST_RESET)
 
 
 @lru_cache(maxsize=64)  # answers of the same second have the same Date

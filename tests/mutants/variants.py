@@ -691,8 +691,8 @@ VARIANTS: Final = (
     Variant(
         "a newer word leaves its key held back",
         HEALTH,
-        "budget.told.held_until(now) < held_until:",
-        "budget.told.held_until(now) < 0:",
+        "words.held_until(now) < held_until:",
+        "words.held_until(now) < 0:",
         OF_WAKING,
     ),
     Variant(
