@@ -46,13 +46,16 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    # Forty calls come at once. Of five, which is the default, the rest would dial again after 1, 3, 7, 15 and 31 s.
+    request_queue_size = 500
+
+
 @contextlib.contextmanager
 def limited_endpoint() -> Iterator[tuple[str, list[str]]]:
     """Its URL, and the searches that it refused."""
     refused: list[str] = []
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Handler", (_Handler,), {"came": {}, "refused": refused})
-    ) as server:
+    with _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"came": {}, "refused": refused})) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
