@@ -190,8 +190,8 @@ def _nanoseconds(seconds: object) -> int | None:
         if number != seconds:
             raise ValueError(f"timeout is a number of seconds: write {number[:64]}, not {seconds[:64]!r}")
         seconds = float(number)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds != seconds:  # NaN alone differs
         raise ValueError("timeout must be a number of seconds")
-    if not abs(seconds) <= _LONGEST:  # not a number, too
+    if abs(seconds) > _LONGEST:
         raise ValueError("timeout is too long")
     return round(seconds * 1_000_000_000)

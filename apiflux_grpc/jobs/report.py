@@ -44,9 +44,11 @@ class Report:
             what = f"{failure}: {result.error.message}"
             if failure == "INVALID_CALL":
                 what = result.error.message.replace(f"calls[{call.index}].", "")
-        elif failure == "KEY_REJECTED" or failure.endswith("XX"):
+        elif failure in ("KEY_REJECTED", "LIMITED") or failure.endswith("XX"):
             status = result.response.status_code
-            what = f"HTTP {status}" if status >= 300 else f"{failure}: HTTP {status}"  # the pool says that it failed
+            # A 200 that the pool calls a failure, and a 403 that is a limit, would look like something else.
+            says_it_all = status >= 300 and failure != "LIMITED"
+            what = f"HTTP {status}" if says_it_all else f"{failure}: HTTP {status}"
         self._failures.append(f"{self._source_name}:{call.line}: {what[:300]}")
 
     def figures(

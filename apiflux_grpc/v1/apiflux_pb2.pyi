@@ -457,8 +457,8 @@ class RetryPolicy(_message.Message):
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
-    executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
+    """The most attempts for one call, the first included. One that ended as LIMITED or KEY_REJECTED doesn't count, because
+    the call wasn't executed. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
     """
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
@@ -724,7 +724,7 @@ class Held(_message.Message):
     reason: _builtins.str
     """The reason in words, for people; they may change."""
     key_count: _builtins.int
-    """How many keys are. 0 in KeyInfo, and where the whole pool is."""
+    """How many keys are held back for this. 0 in KeyInfo, and where the whole pool is."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when. Of several keys: since the first of them."""
@@ -892,7 +892,7 @@ class CallResult(_message.Message):
     key_label: _builtins.str
     """The label of the key of the last attempt. Empty: no attempt was made."""
     attempts: _builtins.int
-    """Attempts made, those included that were no attempt for RetryPolicy.max_attempts."""
+    """Attempts made, those included that don't count for RetryPolicy.max_attempts."""
     failure: Global___Reason.ValueType
     """Why this call counts as failed. REASON_UNSPECIFIED: it succeeded, which is a status that the pool counts as success
     and a whole body.

@@ -34,6 +34,7 @@ def answered(status: int, failure: pb.Reason.ValueType) -> pb.CallResult:
         (answered(503, pb.REASON_HTTP_5XX), "calls:1: HTTP 503"),
         (answered(401, pb.REASON_KEY_REJECTED), "calls:1: HTTP 401"),
         (answered(200, pb.REASON_KEY_REJECTED), "calls:1: KEY_REJECTED: HTTP 200"),
+        (answered(403, pb.REASON_LIMITED), "calls:1: LIMITED: HTTP 403"),
         (answered(200, pb.REASON_HTTP_2XX), "calls:1: HTTP_2XX: HTTP 200"),
         (answered(200, pb.REASON_BODY_CUT), "calls:1: BODY_CUT"),
         (unknown_result(0, "", "why it is not known"), "calls:1: UNKNOWN: why it is not known"),

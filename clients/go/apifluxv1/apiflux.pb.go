@@ -802,8 +802,8 @@ func (x *ProcessStreamOpen) GetStrict() bool {
 // When a failed attempt is made again. Every send is charged to a key's limits.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The most attempts for one call, the first included; being LIMITED or KEY_REJECTED is none, because the call wasn't
-	// executed then. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
+	// The most attempts for one call, the first included. One that ended as LIMITED or KEY_REJECTED doesn't count, because
+	// the call wasn't executed. 0 or absent: the pool's, which is also the most that may be asked for. 1: no other attempt.
 	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The longest wait before the second attempt; it doubles with each further one, and the real wait
 	// is drawn evenly between zero and it (full jitter). Absent: 200 ms. At least 1 ms.
@@ -1274,7 +1274,7 @@ type Held struct {
 	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
 	// The labels of keys that are held back for this, three at most. Empty in KeyInfo, and where the whole pool is.
 	Keys []string `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
-	// How many keys are. 0 in KeyInfo, and where the whole pool is.
+	// How many keys are held back for this. 0 in KeyInfo, and where the whole pool is.
 	KeyCount      int32 `protobuf:"varint,6,opt,name=key_count,json=keyCount,proto3" json:"key_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1504,7 +1504,7 @@ type CallResult struct {
 	Outcome isCallResult_Outcome `protobuf_oneof:"outcome"`
 	// The label of the key of the last attempt. Empty: no attempt was made.
 	KeyLabel string `protobuf:"bytes,5,opt,name=key_label,json=keyLabel,proto3" json:"key_label,omitempty"`
-	// Attempts made, those included that were no attempt for RetryPolicy.max_attempts.
+	// Attempts made, those included that don't count for RetryPolicy.max_attempts.
 	Attempts int32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// How long the call waited in the queue before its first attempt.
 	QueueTime *durationpb.Duration `protobuf:"bytes,7,opt,name=queue_time,json=queueTime,proto3" json:"queue_time,omitempty"`
