@@ -25,7 +25,7 @@ class Console:
         if sys.stderr is not None and (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
             from rich.console import Console as RichConsole
 
-            self._rich = RichConsole(stderr=True, soft_wrap=True, markup=False, highlight=False)
+            self._rich = RichConsole(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """A line of information."""

@@ -173,7 +173,7 @@ def _text_of(template: str) -> str:
     if not template.startswith("@"):
         return template
     try:
-        return Path(template[1:]).read_text(encoding="utf-8")
+        return Path(template[1:]).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise Refused(f"can't read the template {template[1:]}: {error.strerror}") from None
     except UnicodeDecodeError:

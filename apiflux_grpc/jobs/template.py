@@ -16,7 +16,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from apiflux_grpc.core.jsontext import depth
-from apiflux_grpc.jobs.calls import Carried, check_names, parse_json
+from apiflux_grpc.jobs.calls import check_names, parse_json
+from apiflux_grpc.jobs.values import Carried
 
 _DEEPEST: Final = 100  # filling it in takes some calls per level
 

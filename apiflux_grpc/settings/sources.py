@@ -70,7 +70,7 @@ def why(error: OSError | ValueError) -> str:
 
 def _read(path: Path, findings: Findings, source: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Notepad and Excel begin a file with a byte order mark
     except UnicodeDecodeError:
         findings.fault((source,), "is not UTF-8")
     except (OSError, ValueError) as error:

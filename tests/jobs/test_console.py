@@ -14,30 +14,30 @@ from apiflux_grpc.jobs.console import Console
 
 def tell(console: Console) -> None:
     console.say("said [b]")
-    console.error("wrong [b]")
-    console.table([("results", "2 in 1.0 s"), ("failed", "1: [x]")], red="failed")
+    console.error("f:100: wrong [b]")
+    console.table([("results", "2 in 1.0 s"), ("failed", "1: [x] :100:")], red="failed")
     with console.progress(2) as show:
-        show(1, "429 with [b]")
+        show(1, "429 with [b] :100:")
 
 
 def test_a_terminal_gets_colours_and_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And otherwise what a file gets, which has no escape sequences; what looks like markup is left as it is."""
+    """And otherwise what a file gets, which has no escape sequences; text that looks like markup or an emoji stays."""
     tell(Console())
     plain = capsys.readouterr().err
-    assert plain.splitlines() == ["said [b]", "wrong [b]", "results 2 in 1.0 s", "failed  1: [x]"]
+    assert plain.splitlines() == ["said [b]", "f:100: wrong [b]", "results 2 in 1.0 s", "failed  1: [x] :100:"]
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     tell(Console())
     coloured = capsys.readouterr().err
-    assert "\x1b[31mwrong [b]" in coloured
+    assert "\x1b[31mf:100: wrong [b]" in coloured
     assert "1/2" in coloured  # the bar
-    assert "429 with [b]" in coloured
+    assert "429 with [b] :100:" in coloured
     words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", coloured)
     assert [" ".join(line.split()) for line in words.splitlines()[:4]] == [
         "said [b]",
-        "wrong [b]",
+        "f:100: wrong [b]",
         "results 2 in 1.0 s",
-        "failed 1: [x]",
+        "failed 1: [x] :100:",
     ]
 
 

@@ -50,7 +50,8 @@ def test_json_lines_are_numbered_as_an_editor_does() -> None:
     [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ('"x"', "a JSON object, not str"),
+        ('"x"', "a JSON object, not a string"),
+        ("[{}]", "a JSON object, not an array"),
         ('{"pth": "/"}', "did you mean 'path'?"),
         ('{"zzzzzz": 1}', "a call has id, method"),
         ('{"path": 5}', "path"),
@@ -90,6 +91,18 @@ def test_the_short_way_and_the_long_way_read_the_same() -> None:
     assert (full.body, pairs(full.headers)) == (b'{"a": [1]}', [("Content-Type", "application/json")])
     assert parse_call('{"timeout": "0.25"}').timeout.ToMilliseconds() == 250
     assert not parse_call('{"timeout": null}').HasField("timeout")
+
+
+@pytest.mark.parametrize("given", ["QUL/wA==", "QUL/wA", "QUL_wA"])
+def test_base64_is_read_in_both_alphabets(given: str) -> None:
+    """With its padding or without."""
+    assert parse_call(json.dumps({"body": given})).body == b"AB\xff\xc0"
+
+
+def test_a_template_of_several_lines_is_explained_by_line_and_column() -> None:
+    """A column alone would be looked for in the first line."""
+    with pytest.raises(ValueError, match=r"Expecting ',' delimiter at line 3, column 3$"):
+        Template('{\n  "path": "/"\n  "query": {}\n}')
 
 
 @pytest.mark.parametrize("more", [{}, {"timeout": 1}])
@@ -210,7 +223,14 @@ def test_a_header_must_name_each_column_once() -> None:
         ('{"timeout": true}', "timeout must be a number of seconds"),
         ('{"timeout": NaN}', "timeout must be a number of seconds"),
         ('{"timeout": 1e99}', "timeout is too long"),
-        ('{"body": 5}', "body must be a string"),
+        ('{"path": "/a', "not JSON: Unterminated string starting at column 10"),
+        ('{"path": "/\ta"}', "not JSON: Invalid control character at column 12"),
+        (
+            '{"body": {"model": "x"}}',
+            "body must be a string in base64; give text as `text`, a JSON document as `json`",
+        ),
+        ('{"body": "Hello, world"}', "body is not base64; give text as `text`, a JSON document as `json`"),
+        ('{"body": "QUJDR"}', "body is not base64; give text as `text`, a JSON document as `json`"),
         ('{"query": {"a": 5}}', "query.a must be a string"),
         ('{"headers": 5}', "headers must be an object, or a list of [name, value]"),
         ('{"query": [["a", "1"], ["b"]]}', "query[1] must be [name, value]"),
@@ -220,6 +240,9 @@ def test_a_header_must_name_each_column_once() -> None:
         ('{"headers": [["a", "\\udc00"]]}', "headers[0] has half of a surrogate pair, which UTF-8 can't carry"),
         ('{"query": {"a": "\\udc00"}}', "query.a has half of a surrogate pair, which UTF-8 can't carry"),
         ('{"cost": "x"}', "cost must be a whole number below 2^63"),
+        ('{"cost": 1.5}', "cost must be a whole number below 2^63"),
+        ('{"cost": true}', "cost must be a whole number below 2^63"),
+        ('{"cost": 9223372036854775808}', "cost must be a whole number below 2^63"),
         (f'{{"cost": {"9" * 5000}}}', "a number of 5000 digits is too long"),
         ('{"text": "\\ud800"}', "text has half of a surrogate pair, which UTF-8 can't carry"),
     ],

@@ -97,3 +97,12 @@ def test_a_config_that_can_t_be_read_is_a_fault(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=message) as caught:
             load(tmp_path / name, environ={})
         assert caught.value.faults[0].place == str(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
+    """Neither before the TOML nor in `.env`: Notepad writes one."""
+    config, dotenv = tmp_path / "c.toml", tmp_path / ".env"
+    config.write_text("[server]\nmax_batches = 7\n", encoding="utf-8-sig")
+    dotenv.write_text("PORT=5\n", encoding="utf-8-sig")
+    settings = load(config, environ={}, dotenv=dotenv)
+    assert (settings.max_batches, settings.port) == (7, 5)
