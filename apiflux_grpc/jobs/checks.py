@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED, SEEN, digest_of, key_of
+from apiflux_grpc.jobs.source import TURN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ class Checks:
     def __init__(self, job: Job, source: Source, known: Known, output: Output | None, console: Console) -> None:
         self.bad = 0  # lines, in this reading
         self.calls: int | None = None  # of the input, once it was read to its end
+        self.done = 0  # those that have their result from earlier runs, as far as it is known
         self._job = job
         self._source = source
         self._known = known
@@ -46,27 +48,41 @@ class Checks:
         """Whether a later run can go on with this one."""
         return self._output is not None
 
-    def whole_file(self) -> Iterator[int]:
-        """Read the file to its end; the last number is how many calls are to be sent. One number for each line.
+    @property
+    def is_all_done(self) -> bool:
+        """The whole input was read, and each of its calls has its result."""
+        return self.calls == self.done
+
+    def whole_file(self) -> Iterator[None]:
+        """Read the file to its end. Yields so that others can take a turn.
 
         Raises Refused.
         """
-        calls = to_send = 0
-        for entry in self._source.read():
+        calls = done = 0
+        for number, entry in enumerate(self._source.read(), 1):
             call = self.good(entry, SEEN)
             if call is not None:
                 if fault := self.other(entry.line, call, calls):
                     raise Refused(fault)
-                to_send += not self._known[key_of(call.id, calls)] & DONE
+                done += self._known[key_of(call.id, calls)] & DONE
                 calls += 1
-            yield to_send
+            if number % TURN == 0:
+                yield
         if self.bad and not self._job.skip_bad_lines:
             more = f" ({self.bad} bad lines)" if self.bad > 1 else ""
             raise Refused(f"nothing was sent{more}; correct the input, or send the other lines with --skip-bad-lines")
         if not calls:
             raise Refused(f"{self._source.name} has no calls; write one on each line")
-        self.calls = calls
-        self.bad, self._is_told = 0, True
+        self.calls, self.done = calls, done
+
+    def begin_again(self) -> None:
+        """The input is read once more: bad lines are counted anew, and were told."""
+        self.bad, self._is_told = 0, self.calls is not None
+
+    def skip(self) -> None:
+        """A call has its result."""
+        if self.calls is None:  # else it was counted when the file was read whole
+            self.done += 1
 
     def good(self, entry: Entry, reading: int) -> pb.Call | None:
         """The call of a line; None: it is bad, which is told. `reading` is the flag for ids met in this reading."""

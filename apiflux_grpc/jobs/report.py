@@ -101,8 +101,8 @@ class Report:
         where = error.filename or self._job.output or "standard output"
         self._console.error(f"can't write to {where}: {error.strerror}")
 
-    def how_far(self, ending: Ending, output: Output | None, total: int, stopped_by_line: bool) -> None:
-        """How many results there are of a run that was cut short, and how to continue."""
+    def how_far(self, ending: Ending, output: Output | None, before: int, total: int, stopped_by_line: bool) -> None:
+        """How much of the whole job is done after a run that was cut short. `before`: results of earlier runs."""
         is_full = ending is Ending.UNWRITABLE
         if is_full and output is None:
             self._console.say("the last line may be incomplete")
@@ -111,7 +111,7 @@ class Report:
             if not begin and stopped_by_line:
                 begin = "stopped at a bad line (--skip-bad-lines skips such lines): "
             written = self.tally.total if output is None else output.written
-            self._console.say(f"{begin}{written} of {total} results were written")
+            self._console.say(f"{begin}{before + written:,} of {total:,} results were written")
 
     def how_to_continue(self, ending: Ending, output: Output | None) -> None:
         """What the same command does next; nothing is said if it would do nothing."""

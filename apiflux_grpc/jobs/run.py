@@ -30,7 +30,7 @@ from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.jobs.report import Report
 from apiflux_grpc.jobs.rows import line_of
 from apiflux_grpc.jobs.selection import Selected, Selection
-from apiflux_grpc.jobs.source import TURN, Source
+from apiflux_grpc.jobs.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,7 +92,6 @@ class _Run:
         self._output: Output | None = None  # the same, if a later run can go on with it
         self._checks: Checks
         self._selection: Selection | None = None
-        self._to_send: int | None = None  # known once the whole file was read
         self._stream: Stream | None = None
         self._waiting: asyncio.Task[None] | None = None  # for the server
         self._signals = 0
@@ -129,19 +128,11 @@ class _Run:
         if output is not None:
             await self._turns(output.load())
         if self._source.is_regular:
-            await self._turns(self._count())
+            await self._turns(self._checks.whole_file())
         if output is not None and output.again and self._job.retry_failed:
             self._console.say(f"{output.again} failed calls are sent again")
             await self._turns(output.retry_failed())
-
-    def _count(self) -> Iterable[None]:
-        for number, to_send in enumerate(self._checks.whole_file(), 1):
-            self._to_send = to_send
-            if number % TURN == 0:
-                yield
-        assert self._to_send is not None
-        if self._output is not None and self._job.retry_failed:
-            self._to_send += self._output.again
+            self._checks.done -= output.again
 
     async def _turns(self, work: Iterable[None]) -> None:
         for _ in work:
@@ -193,12 +184,12 @@ class _Run:
                 raise Interrupted
             if job.timeout is not None:
                 asyncio.get_running_loop().call_later(job.timeout, self._time_out)
-            with self._console.progress(self._to_send) as show:
+            with self._console.progress(self._checks.calls) as show:
                 async with stream:
                     async for message in stream.raw():
                         self._write(message.results, selection)
                         held_by = stream.progress.held_by if stream.progress is not None else ()
-                        show(self._report.tally.total, "; ".join(map(str, held_by)))
+                        show(self._checks.done + self._report.tally.total, "; ".join(map(str, held_by)))
 
     async def _wait_for_server(self, client: Client, seconds: float) -> None:
         waiting = self._waiting = asyncio.create_task(client.wait_ready(seconds))
@@ -276,18 +267,19 @@ class _Run:
         """Tell what came of it."""
         report, output, selection = self._report, self._output, self._selection
         ending = self._ending(error, done, unwritable)
-        skipped = 0 if selection is None else selection.skipped
         if error is not None:
             report.explain(error, was_sent=self._stream is not None)
-        if done or report.tally.total or skipped:
+        if done or report.tally.total or self._checks.done:
             summary = None if self._stream is None else self._stream.summary
-            report.figures(output, skipped, self._checks.bad, None if summary is None else summary.calls_by_key)
+            report.figures(
+                output, self._checks.done, self._checks.bad, None if summary is None else summary.calls_by_key
+            )
         if unwritable is not None:
             report.unwritable(unwritable)
         if not done or ending is Ending.INTERRUPTED:
-            calls = 0 if selection is None else selection.calls
-            total = calls - skipped if self._to_send is None else self._to_send
-            report.how_far(ending, output, total, stopped_by_line=self._checks.bad > 0)
+            read = 0 if selection is None else selection.calls
+            total = read if self._checks.calls is None else self._checks.calls
+            report.how_far(ending, output, self._checks.done, total, stopped_by_line=self._checks.bad > 0)
         if not done and not (selection is not None and selection.is_other):
             report.how_to_continue(ending, output)
         return ending

@@ -47,7 +47,6 @@ class Selection:
 
     def __init__(self, job: Job, entries: Entries, known: Known, checks: Checks, console: Console) -> None:
         self.calls = 0  # of the input, so far
-        self.skipped = 0  # had their result
         self.open: dict[int, Selected] = {}  # sent, and without a result; by the stream's index
         self.is_other = False  # a call isn't what it was
         self._job = job
@@ -69,7 +68,12 @@ class Selection:
         return self.calls == self._checks.calls or (self._is_read and not self._chunk)
 
     async def any(self) -> bool:
-        """Whether there is anything to send: waits for the first call that is."""
+        """Whether there is anything to send: waits for the first call that is. A file whose calls all have their
+        results isn't read once more."""
+        if self._checks.is_all_done:
+            self.calls = self._checks.done
+            return False
+        self._checks.begin_again()
         self._first = list(await self.take(1) or ())
         return bool(self._first)
 
@@ -119,7 +123,7 @@ class Selection:
         selected = Selected(index, entry.line, call.id, key_of(call.id, index), is_idempotent(call), digest)
         flags = self._known[selected.key]
         if flags & DONE:
-            self.skipped += 1
+            self._checks.skip()
             return None
         if flags & HANDED and not selected.idempotent:
             self._doubtful.append(selected)

@@ -253,6 +253,15 @@ def test_a_finished_job_sends_nothing_again(tmp_path: Path, house: House) -> Non
     assert indexes(rows_of(output)) == list(range(25))
 
 
+def test_how_far_it_got_is_told_of_the_whole_job(tmp_path: Path) -> None:
+    """Results of earlier runs count: a run that is cut short doesn't begin again at 0."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(5_000, ids=False)), tmp_path / "out.jsonl"
+    write_lines(output, [{"index": index, "response": {"statusCode": 200}} for index in range(1_500)])
+    done = run("process", source, "--output", output, *NOBODY, cwd=tmp_path)
+    assert done.returncode == 4
+    assert "1,500 of 5,000 results were written" in done.stderr
+
+
 def test_results_of_other_calls_are_left_alone(tmp_path: Path, house: House) -> None:
     """Nothing is sent and nothing lost; with --overwrite it begins anew. With ids the file may change."""
     source, output = write_lines(tmp_path / "calls.jsonl", mixed(10, ids=False)), tmp_path / "out.jsonl"

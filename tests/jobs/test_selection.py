@@ -27,8 +27,10 @@ class Given:
         self._chunks = list(chunks)
         self._woken = asyncio.Event()
         self._endless = endless
+        self.read = False
 
     async def more(self) -> Sequence[Entry] | None:
+        self.read = True
         if self._chunks:
             return self._chunks.pop(0)
         if self._endless:
@@ -44,11 +46,17 @@ def entry(number: int, **call: Any) -> Entry:
     return Entry(number, pb.Call(path=f"/{number}", **call))
 
 
-def selection(tmp_path: Path, given: Given, known: Known, *, output: Output | None = None, **options: Any) -> Selection:
+def both(
+    tmp_path: Path, given: Given, known: Known, *, output: Output | None = None, **options: Any
+) -> tuple[Selection, Checks]:
     (tmp_path / "calls").touch()
     job = Job(tmp_path / "calls", "127.0.0.1:1", **options)
     checks = Checks(job, Source(job), known, output, Console())
-    return Selection(job, given, known, checks, Console())
+    return Selection(job, given, known, checks, Console()), checks
+
+
+def selection(tmp_path: Path, given: Given, known: Known, **options: Any) -> Selection:
+    return both(tmp_path, given, known, **options)[0]
 
 
 def paths(calls: Sequence[pb.Call] | None) -> list[str]:
@@ -62,12 +70,12 @@ async def test_what_has_its_result_is_skipped_and_what_may_have_run_is_in_doubt(
     for index in (1, 2, 3):
         known[index << 1] = HANDED
     entries = [entry(0), entry(1, method="POST"), entry(2), entry(3, method="POST", idempotent=True), entry(4)]
-    one = selection(tmp_path, Given(entries), known)
+    one, checks = both(tmp_path, Given(entries), known)
     assert await one.any()
     assert paths(await one.take(10)) == ["/2", "/3", "/4"]
     assert await one.take(10) is None
     assert one.is_done
-    assert (one.calls, one.skipped) == (5, 1)
+    assert (one.calls, checks.done) == (5, 1)
     assert {index: call.index for index, call in one.open.items()} == {0: 2, 1: 3, 2: 4}
     assert [call.index for call in one.doubtful(before=1)] == []
     assert [(call.index, call.line) for call in one.doubtful()] == [(1, 1)]
@@ -121,12 +129,30 @@ async def test_a_file_whose_every_call_was_taken_is_complete_though_its_end_was_
     job, known = Job(source, "127.0.0.1:1"), Known()
     file = Source(job)
     checks = Checks(job, file, known, None, Console())
-    assert list(checks.whole_file()) == [1, 2]
+    list(checks.whole_file())
     one = Selection(job, file.open(), known, checks, Console())
     assert paths(await one.take(1)) == ["/0"]
     assert not one.is_done
     assert paths(await one.take(1)) == ["/1"]
     assert one.is_done
+
+
+@pytest.mark.parametrize("done", [1, 2])
+async def test_a_file_whose_calls_all_have_their_results_is_read_once(tmp_path: Path, done: int) -> None:
+    """Then there is nothing to send, so no second reading; how much of it is done is known before anything is sent."""
+    source = tmp_path / "calls"
+    source.write_text('nonsense\n{"path": "/0"}\n{"path": "/1"}\n')
+    job, known = Job(source, "127.0.0.1:1", skip_bad_lines=True), Known()
+    for index in range(done):
+        known[index << 1] = DONE
+    checks = Checks(job, Source(job), known, None, Console())
+    list(checks.whole_file())
+    assert (checks.calls, checks.done, checks.bad) == (2, done, 1)
+    given = Given([Entry(1, None, "bad"), entry(0), entry(1)])
+    one = Selection(job, given, known, checks, Console())
+    assert await one.any() == (done == 1)
+    assert given.read == (done == 1)
+    assert (one.calls, one.is_done, checks.bad, checks.done) == (2, True, 1, done)
 
 
 def test_a_file_without_calls_is_refused(tmp_path: Path) -> None:
