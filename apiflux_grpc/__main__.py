@@ -20,7 +20,7 @@ def main() -> None:
     SIGNALS.arm(signal.SIGINT, *([signal.SIGTERM] if "process" in sys.argv else []))
     code = 1
     try:
-        from apiflux_grpc.cli.app import run
+        from apiflux_grpc.cli.start import run
 
         code = run()
     except KeyboardInterrupt:

@@ -1,4 +1,5 @@
-"""docs/reference/cli.md: every command and option, as the functions of the command line declare them."""
+"""docs/reference/cli.md: every command and option, as the functions of the command line declare them. And the text of
+`apiflux --help`."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from inspect import cleandoc, signature
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
+import typer
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from apiflux_grpc.cli import app as cli
+from apiflux_grpc.cli.start import WIDTH
 from docs.common import NOTICE, OutOfStep, cell
 
 
@@ -46,7 +49,10 @@ CLI: Final = """\
 # Command line
 
 `apiflux COMMAND`, or `python -m apiflux_grpc COMMAND`. Results and what machines read go to standard
-output, everything else to standard error.
+output, everything else to standard error. `-h` or `--help` after a command lists its options.
+
+`apiflux --install-completion` lets the shell that you are in complete commands, options and files: bash, zsh or fish.
+`apiflux --show-completion` prints the script instead, for you to put where you like.
 
 | exit code | meaning |
 |---|---|
@@ -68,6 +74,13 @@ def cli_page() -> str:
             rows.append(f"| {names} | {takes} | {default} | {cell(one.help)} |")
         parts.append("\n".join(rows) + "\n\n")
     return "".join(parts).rstrip() + "\n"
+
+
+def help_text() -> str:
+    """apiflux_grpc/cli/help.txt: what typer makes of `apiflux --help`."""
+    group = typer.main.get_command(cli.app)
+    with group.make_context("apiflux", [], resilient_parsing=True, terminal_width=WIDTH) as context:
+        return context.get_help() + "\n"
 
 
 def commands() -> list[Command]:

@@ -1,4 +1,4 @@
-"""Writes the reference pages that the code itself knows: configuration, command line and contract.
+"""Writes the reference pages that the code itself knows: configuration, command line and contract; and apiflux --help.
 
     python -m docs.generate           # writes them
     python -m docs.generate --check   # says which are out of date, and exits with 1
@@ -13,15 +13,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from docs.command_line import cli_page
-from docs.common import DOCS, OutOfStep
+from docs.command_line import cli_page, help_text
+from docs.common import ROOT, OutOfStep
 from docs.configuration import configuration_page
 from docs.contract import contract_page
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
-    "reference/configuration.md": configuration_page,
-    "reference/cli.md": cli_page,
-    "reference/proto.md": contract_page,
+    "docs/reference/configuration.md": configuration_page,
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/proto.md": contract_page,
+    "apiflux_grpc/cli/help.txt": help_text,  # apiflux_grpc/cli/start.py says why
 }
 
 
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Write the pages, or with --check only say which differ; 1: some do, or code and words are out of step."""
     stale = []
     for name, page in PAGES.items():
-        path = DOCS / name
+        path = ROOT / name
         try:
             text = page()
         except OutOfStep as error:
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
                 path.write_text(text, encoding="utf-8")
     if "--check" in arguments:
         for name in stale:
-            print(f"docs/{name} is out of date: python -m docs.generate", file=sys.stderr)
+            print(f"{name} is out of date: python -m docs.generate", file=sys.stderr)
         return 1 if stale else 0
     print(f"written: {', '.join(stale) or 'nothing has changed'}")
     return 0

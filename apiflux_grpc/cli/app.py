@@ -9,10 +9,12 @@ A command's file imports typer alone; what the command needs is imported when it
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 
 from apiflux_grpc import __version__
 from apiflux_grpc.cli.check_config import check_config
@@ -21,14 +23,15 @@ from apiflux_grpc.cli.plan import plan
 from apiflux_grpc.cli.presets import presets
 from apiflux_grpc.cli.process import process
 from apiflux_grpc.cli.serve import serve
-from apiflux_grpc.cli.streams import with_streams
 from apiflux_grpc.cli.stress import stress
+
+HELP: Final = ["-h", "--help"]
 
 app = typer.Typer(
     name="apiflux",
     help="Spreads batches of calls over a pool of rate-limited API keys, and never exceeds a limit.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -67,9 +70,16 @@ def _main(
 
 
 for command in (serve, process, stress, judge, plan, check_config, presets):
-    app.command()(command)
+    # Without a short help typer takes the first sentence, and cuts it to the width of the line.
+    short = (command.__doc__ or "").partition("\n")[0]
+    app.command(short_help=short, context_settings={"help_option_names": HELP})(command)
 
 
-def run() -> int:
-    """Run the command line of this process, and return its exit code."""
-    return with_streams(app)
+def main(width: int) -> None:
+    """Run the command line of this process, with help so wide; it ends with SystemExit."""
+    group = typer.main.get_command(app)
+    match sys.argv[1:]:
+        case [name, option] if option in HELP and isinstance(group, TyperGroup) and name in group.commands:
+            # Not by way of the group: it would read the values of its own options first, and import pydantic for that.
+            group.commands[name].main([option], prog_name=f"apiflux {name}", terminal_width=width)
+    group.main(prog_name="apiflux", terminal_width=width)

@@ -26,7 +26,7 @@ HTTP_MEANINGS: Final = (
 
 
 def check_config(
-    file: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, a TOML file.")],
     probe: Annotated[bool, typer.Option("--probe", help="Also make one real call with each key.")] = False,
     path: Annotated[str, typer.Option(help="The path of that call, a GET.")] = "/",
 ) -> None:

@@ -36,7 +36,7 @@ def check_optional_target(value: str | None) -> str | None:
 
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The configuration, a TOML file; see examples/apiflux.toml.")
+    Path | None, typer.Option("--config", "-c", help="The configuration, a TOML file; see examples/apiflux.toml.")
 ]
 TargetOption = Annotated[str, typer.Option("--target", callback=check_optional_target, help="HOST:PORT of the server.")]
 HtmlOption = Annotated[

@@ -23,13 +23,17 @@ def _seconds(value: float | None) -> float | None:
 
 
 def process(
-    file: Annotated[str, typer.Argument(help="JSON Lines of calls, or CSV with --template; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON Lines of calls, or CSV with --template; - is standard input.")
+    ],
     target: TargetOption = format_address(HOST, PORT),
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The file for results; default: standard output. Calls that have a result there are not sent again."
+            "--output",
+            "-o",
+            help="The file for results; default: standard output. Calls that have a result there are not sent again.",
         ),
     ] = None,
     template: Annotated[

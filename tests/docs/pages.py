@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Options of typer's.
+HELP: Final = ("-h", "--help")
+COMPLETION: Final = ("--install-completion", "--show-completion")
+
 _INCLUDE: Final = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
 _FENCE: Final = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
@@ -107,7 +111,7 @@ def check_apiflux(arguments: list[str], *, whole: bool = True) -> str:
         name, equals, value = word.partition("=")
         if word.startswith("-") and word != "-":
             option = command.options.get(name)
-            if name in ("--help",):
+            if name in HELP or (name in COMPLETION and not command.name):
                 continue
             if option is None:
                 return f"{command.name or 'apiflux'} has no option {name}"

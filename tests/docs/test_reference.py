@@ -14,7 +14,7 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.command_line import exit_codes
-from docs.common import DOCS
+from docs.common import ROOT
 from docs.configuration import check_words, words
 from docs.contract import PROTO, Declared, contract
 from docs.generate import PAGES
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     """Committed as it is generated; `python -m docs.generate` writes them anew."""
-    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
 
 
 def test_every_setting_has_words_and_all_words_have_a_setting() -> None:

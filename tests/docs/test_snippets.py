@@ -20,7 +20,7 @@ from apiflux_grpc.testing.served import ServedProcess
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.command_line import commands
 from docs.common import ROOT
-from tests.docs.pages import Block, blocks, check_apiflux, inline_code, simple_commands
+from tests.docs.pages import COMPLETION, HELP, Block, blocks, check_apiflux, inline_code, simple_commands
 
 LISTENS = "listens on"  # beyond loopback: what a container must do is warned of all the same
 
@@ -104,7 +104,7 @@ def test_a_wrong_command_is_noticed() -> None:
 
 def test_commands_within_lines_exist() -> None:
     """`apiflux ...` has its command, and what begins with "--" is an option of one; placeholders are in capitals."""
-    options = {name for command in commands() for name in command.options}
+    options = {name for command in commands() for name in command.options} | {*HELP, *COMPLETION}
     wrong = []
     for page, code in inline_code():
         words = code.split()

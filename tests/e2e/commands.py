@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import mock
 
-from apiflux_grpc.cli import app
+from apiflux_grpc.cli import start
 
 COMMAND = (sys.executable, "-m", "apiflux_grpc")
 # Set here they would be the settings of what is tested; COLUMNS: no message is broken by its width.
@@ -125,7 +125,7 @@ def run(
         _interpreter(texts, {**ENVIRON, **(environ or {})}, cwd),
         no_larger_files(most),
     ):
-        code = app.run()
+        code = start.run()
     return Done(texts, code, out.text(), err.text())
 
 

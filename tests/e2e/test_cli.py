@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 import urllib.error
 import urllib.request
 from importlib import metadata
@@ -81,24 +80,6 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
         assert message in done.stderr
         assert SECRET not in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_a_command_loads_only_what_it_needs(tmp_path: Path) -> None:
-    """`process` needs no settings, no server, no engine, no judge, and without a terminal no rich; --help even less."""
-    (tmp_path / "calls.jsonl").write_text("{}\n")
-    show = "import sys; from apiflux_grpc.__main__ import main\ntry: main()\nfinally: print(*sys.modules)"
-    for args, needless in (
-        (["process", "--help"], {"grpc", "asyncio", "google.protobuf", "apiflux_grpc.client", "apiflux_grpc.jobs"}),
-        (["process", "calls.jsonl", "--target", "127.0.0.1:1"], set()),
-    ):
-        with running(*args, cwd=tmp_path, command=(sys.executable, "-c", show)) as process:
-            out, err = process.communicate(timeout=50)
-        loaded = set(out.splitlines()[-1].split())
-        needless |= {"rich", "aiohttp", "aiolimiter", "httptools"}
-        ours = ("settings", "server.lifecycle", "engine", "judge", "stress", "plan")
-        needless |= {f"apiflux_grpc.{name}" for name in ours}
-        assert "typer" in loaded, err
-        assert loaded & needless == set()
 
 
 # -- judge ---------------------------------------------------------------------------------------
