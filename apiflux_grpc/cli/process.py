@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,13 @@ def _seconds(value: float | None) -> float | None:
     return checked(check_timeout, value)
 
 
+class Format(StrEnum):
+    """As jobs/formats.py has it, which loads too much for a command line that is only read."""
+
+    JSONL = "jsonl"
+    OPENAI_BATCH = "openai-batch"
+
+
 def process(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="JSON Lines of calls, or CSV with --template; - is standard input.")
@@ -38,6 +46,10 @@ def process(
     ] = None,
     template: Annotated[
         str | None, typer.Option(help="The call that a row of CSV makes: JSON with {column} in strings, or @FILE.")
+    ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option(help="What the lines are, in and out; default: what the first one is."),
     ] = None,
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Send the calls of all other lines.")
@@ -113,6 +125,7 @@ def process(
         pool=pool,
         output=output,
         template=template,
+        format="" if format is None else format.value,
         skip_bad_lines=skip_bad_lines,
         ordered=ordered,
         wait=wait,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do. `source` None: standard input; `output` None: standard output.
+    """What to do. `source` None: standard input; `output` None: standard output; `format` "": that of the first line.
 
     `wait` is how many seconds a server may take to be there, `timeout` how many the whole may take from then on.
     """
@@ -25,6 +25,7 @@ class Job:
     pool: str = ""
     output: Path | None = None
     template: str | None = None
+    format: str = ""
     skip_bad_lines: bool = False
     ordered: bool = False
     wait: float | None = None

@@ -1,4 +1,4 @@
-"""The lines of an input, one at a time whatever its size: JSON Lines, or CSV through a template.
+"""The lines of an input, one at a time whatever its size: those of a format, or CSV through a template.
 
 Rule: what is wrong with a line is told with its number, and the next line is read. A line is held in memory once, and
 one that is longer than any call may be is not held at all.
@@ -10,12 +10,13 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apiflux_grpc.jobs.calls import call_of, parse_call
+from apiflux_grpc.jobs.calls import call_of
+from apiflux_grpc.jobs.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apiflux_grpc.jobs.template import Template
+    from apiflux_grpc.jobs.formats import Format
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 LONGEST_LINE: Final = 32 << 20  # bytes
@@ -38,10 +39,13 @@ class Entry:
     fault: str = ""
 
 
-def entries(file: Readable, template: Template | None) -> Iterator[Entry]:
-    """What a file holds; with a template it is CSV. Raises OSError, and ValueError if the header doesn't fit."""
+def entries(file: Readable, of: Template | Format) -> Iterator[Entry]:
+    """What a file holds: rows of CSV that fill a template, or lines of a format.
+
+    Raises OSError, and ValueError if the header doesn't fit.
+    """
     lines = _lines(file)
-    return _of_json(lines) if template is None else _of_csv(lines, template)
+    return _of_csv(lines, of) if isinstance(of, Template) else _of_format(lines, of)
 
 
 def _lines(file: Readable) -> Iterator[bytes | None]:
@@ -58,7 +62,7 @@ def _lines(file: Readable) -> Iterator[bytes | None]:
             yield line
 
 
-def _of_json(lines: Iterator[bytes | None]) -> Iterator[Entry]:
+def _of_format(lines: Iterator[bytes | None], format: Format) -> Iterator[Entry]:
     for number, line in enumerate(lines, 1):
         if line is None:
             yield Entry(number, None, _TOO_LONG)
@@ -66,7 +70,7 @@ def _of_json(lines: Iterator[bytes | None]) -> Iterator[Entry]:
         if line.isspace():
             continue
         try:
-            yield Entry(number, parse_call(line.decode()))
+            yield Entry(number, format.call(line.decode()))
         except UnicodeDecodeError:
             yield Entry(number, None, "not UTF-8")
         except ValueError as error:

@@ -15,15 +15,17 @@ import shutil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from apiflux_grpc.jobs.formats import format_of_result
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED
-from apiflux_grpc.jobs.rows import Kept, kept
 from apiflux_grpc.jobs.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from apiflux_grpc.jobs.formats import Format
     from apiflux_grpc.jobs.known import Known
+    from apiflux_grpc.jobs.rows import Kept
 
 
 class Output:
@@ -39,6 +41,7 @@ class Output:
         self.results = 0  # of earlier runs
         self.failed = 0  # of those
         self.again = 0  # failed ones that this run may send again
+        self._format: Format | None = None  # of the results that are there
         self._pending = bytearray()
         self._is_ours = not self.path.exists()
         self._state = State(Path(f"{self.path}.state"), overwrite=overwrite)
@@ -71,6 +74,14 @@ class Output:
     def is_fresh(self) -> bool:
         """Nothing was done yet."""
         return not self.results and self._state.is_empty
+
+    def expect(self, format: Format) -> None:
+        """The results to come are in this format. Raises Refused if those that are there are in another."""
+        if self._format is not None and self._format.name != format.name:
+            raise Refused(
+                f"{self.path} has results in the format {self._format.name}, and this job's are in {format.name}; "
+                "name another --output, or start over with --overwrite"
+            )
 
     def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
         """As State.hand_over."""
@@ -157,7 +168,9 @@ class Output:
 
     def _parse(self, number: int, line: bytes) -> Kept:
         try:
-            return kept(line)
+            if self._format is None:
+                self._format = format_of_result(line)
+            return self._format.kept(line)
         except ValueError as error:
             raise Refused(
                 f"{self.path}:{number}: {error}; name another --output, or start over with --overwrite"

@@ -56,7 +56,7 @@ def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[st
 
 def line_of(result: pb.CallResult, idempotent: bool = False) -> bytes:
     """A result as a line of the output. `idempotent`: of the call; it says whether it can be sent again."""
-    document = None if result.HasField("error") else _document(result.response)
+    document = None if result.HasField("error") else document_of(result.response)
     line = _encode(_row(result, idempotent, document is not None))
     if document is not None:
         # Nothing before the member reads like it: in a string its quotes would be escaped.
@@ -68,8 +68,8 @@ def _pairs(answer: pb.HttpResponse) -> list[tuple[str, str]]:
     return [(header.name, header.value) for header in answer.headers]
 
 
-def _document(answer: pb.HttpResponse) -> str | None:
-    """The body as one line of JSON; None: it isn't JSON, or not for every reader."""
+def document_of(answer: pb.HttpResponse) -> str | None:
+    """The body of an answer as one line of JSON; None: it isn't JSON, or not for every reader."""
     if not any(header.name == "content-type" and "json" in header.value for header in answer.headers):
         return None
     with contextlib.suppress(ValueError):

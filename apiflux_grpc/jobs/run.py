@@ -28,7 +28,6 @@ from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import Known
 from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.jobs.report import Report
-from apiflux_grpc.jobs.rows import line_of
 from apiflux_grpc.jobs.selection import Selected, Selection
 from apiflux_grpc.jobs.source import Source
 
@@ -149,7 +148,10 @@ class _Run:
         error: ApifluxError | None = None
         done = False
         try:
-            if await selection.any():
+            is_any = await selection.any()
+            if self._output is not None:
+                self._output.expect(self._source.format)
+            if is_any:
                 await self._exchange(selection)
             self._settle(selection.doubtful())
             done = selection.is_done and (self._stream is None or not self._stream.unsent)
@@ -232,7 +234,7 @@ class _Run:
 
     def _put(self, result: pb.CallResult, call: Selected) -> None:
         self._report.add(result, call)
-        self._out.write(line_of(result, call.idempotent))
+        self._out.write(self._source.format.line(result, call.idempotent))
 
     # -- the end ------------------------------------------------------------------------------
 

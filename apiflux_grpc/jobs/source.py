@@ -13,13 +13,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from apiflux_grpc.jobs.formats import JsonLines, Recognised, named
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.lines import Entry, Readable, entries
+from apiflux_grpc.jobs.openai_batch import OpenAiBatch
 from apiflux_grpc.jobs.template import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from apiflux_grpc.jobs.formats import Format
     from apiflux_grpc.jobs.job import Job
 
 TURN: Final = 500  # lines read without giving the loop a turn
@@ -123,24 +126,42 @@ class _FromPipe:
 
 
 class Source:
-    """The file or pipe that calls come from. Raises Refused; OSError if it can't be opened."""
+    """The file or pipe that calls come from. Raises Refused; OSError if it can't be opened.
+
+    `format` is that of its lines and of the results.
+    """
+
+    format: Format
 
     def __init__(self, job: Job) -> None:
         self.name = "<stdin>" if job.source is None else str(job.source)
         suffix = "" if job.source is None else job.source.suffix.lower()
         self._template: Template | None = None
+        if job.template is not None and job.format == OpenAiBatch.name:
+            raise Refused(f"--template conflicts with --format {job.format}; leave one of them out")
         if job.template is not None and suffix in (".jsonl", ".ndjson", ".json"):
             raise Refused(f"{self.name}: --template is for CSV; leave it out")
         if job.template is not None:
             self._template = Template(_text_of(job.template), "\t" if suffix == ".tsv" else ",")
         elif suffix in (".csv", ".tsv"):
             raise Refused(f"{self.name}: {suffix[1:].upper()} needs --template, which says what call a row makes")
+        self._named = job.format if job.template is None else JsonLines.name
+        self.read_for("", lambda word: None)
         self._descriptor = 0 if job.source is None else os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
         mode = os.fstat(self._descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError("is a directory")
         self.is_regular = stat.S_ISREG(mode)
         self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR) if self.is_regular else 0
+
+    def read_for(self, base_url: str, say: Callable[[str], object]) -> None:
+        """Make calls for a pool with this base URL; `say` is told of a format that was recognised."""
+
+        def tell(format: Format) -> None:
+            if format.name == OpenAiBatch.name:
+                say(f"{self.name} is in OpenAI's batch format, and so are its results (--format {format.name})")
+
+        self.format = named(self._named, base_url) if self._named else Recognised(base_url, tell)
 
     def is_same(self, path: Path) -> bool:
         with contextlib.suppress(OSError):
@@ -161,7 +182,7 @@ class Source:
 
     def _entries(self, file: Readable) -> Iterator[Entry]:
         try:
-            yield from entries(file, self._template)
+            yield from entries(file, self._template or self.format)
         except OSError as error:
             raise Refused(f"can't read {self.name}: {error}") from None
         except ValueError as error:  # the header doesn't go with the template

@@ -11,13 +11,14 @@ import pytest
 
 from apiflux_grpc.jobs import lines
 from apiflux_grpc.jobs.calls import parse_call
+from apiflux_grpc.jobs.formats import JsonLines
 from apiflux_grpc.jobs.lines import Entry, entries
 from apiflux_grpc.jobs.template import Template
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 def read(data: bytes, template: Template | None = None) -> list[Entry]:
-    return list(entries(io.BytesIO(data), template))
+    return list(entries(io.BytesIO(data), template or JsonLines()))
 
 
 def calls(data: bytes, template: Template | None = None) -> list[pb.Call]:

@@ -1,0 +1,177 @@
+"""The lines of OpenAI's Batch API: custom_id, method, url and body in; id, custom_id, response and error out.
+
+https://platform.openai.com/docs/api-reference/batch/request-input
+https://platform.openai.com/docs/api-reference/batch/request-output
+
+Rules
+- A line has these four fields and no other. What the Batch API would refuse is refused here, before anything is sent.
+- An answer is under `response` whatever its status, and `error` is null then: it is for calls without an answer. Its
+  code is the reason in one word, such as TIMEOUT.
+- What a later run must know of a result is in its line. So there are members beside OpenAI's, if something is unusual:
+  `may_have_run` and `idempotent` of an error, and `failure` if the pool judges a status otherwise than 2xx or not.
+- A body is carried as it is written, both ways.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.core.jsontext import members
+from apiflux_grpc.jobs import values
+from apiflux_grpc.jobs.calls import parse_json
+from apiflux_grpc.jobs.known import key_of
+from apiflux_grpc.jobs.rows import Kept, document_of
+from apiflux_grpc.jobs.urls import BaseUrl
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apiflux_grpc.jobs.values import Carried
+
+_FIELDS: Final = ("custom_id", "method", "url", "body")
+_OURS: Final = frozenset(field.json_name for field in pb.Call.DESCRIPTOR.fields) | {"json", "text"}
+_PLACE: Final = '"body":null'
+_JSON: Final = pb.Header(name="Content-Type", value="application/json")
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def is_openai(line: str) -> bool:
+    """Whether an object of JSON is meant as a line of this format: no other has such fields."""
+    if "custom_id" not in line and "url" not in line:
+        return False
+    try:
+        return not {"custom_id", "url"}.isdisjoint(parse_json(line, "body"))
+    except ValueError:
+        return False
+
+
+class OpenAiBatch:
+    """A Format. `base_url` is that of the pool; "": the simulator's."""
+
+    name: Final = "openai-batch"
+
+    def __init__(self, base_url: str) -> None:
+        self._base = BaseUrl(base_url)
+
+    def call(self, line: str) -> pb.Call:
+        """As Format.call."""
+        data = parse_json(line, "body")
+        _check_names(data)
+        id, method, url = (values.string(name, data[name]) for name in ("custom_id", "method", "url"))
+        if not id:
+            raise ValueError("custom_id is empty; give each line its own")
+        if method != "POST":
+            raise ValueError(f"method is {method[:32]!r}; a batch has POST alone")
+        _check_body(data["body"])
+        path, query = self._base.path_of(url)
+        return pb.Call(
+            id=id,
+            method=method,
+            path=path,
+            query=[pb.QueryParameter(name=name, value=value) for name, value in query],
+            headers=[_JSON],
+            body=values.document("body", data["body"]),
+        )
+
+    def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
+        """As Format.line."""
+        document = None if result.HasField("error") else document_of(result.response)
+        line = _encode(_row(result, idempotent, document is not None))
+        if document is not None:
+            # Nothing before the member reads like it: in a string its quotes would be escaped.
+            line = line.replace(_PLACE, f'"body":{document}', 1)
+        return f"{line}\n".encode()
+
+    def kept(self, line: bytes) -> Kept:
+        """As Format.kept."""
+        try:
+            fields = json.loads(line)
+            id, error, response = fields["custom_id"], fields["error"] or {}, fields["response"]
+            if not (id and isinstance(id, str) and isinstance(error, dict)):
+                raise ValueError
+            status = response["status_code"] if response is not None or not error else 0
+            if not isinstance(status, int):
+                raise ValueError
+            failed = bool(fields.get("failure", error or not 200 <= status < 300))
+            may_have_run = error.get("may_have_run", True) if error else False
+            return Kept(key_of(id, 0), failed, failed and (not may_have_run or bool(error.get("idempotent"))))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise ValueError("is not a result of this command") from None
+
+
+def _check_names(data: Mapping[str, object]) -> None:
+    """Raises ValueError if a field is none of the four, or one of them is missing."""
+    for name in data:
+        if name in _FIELDS:
+            continue
+        if name in _OURS and name not in difflib.get_close_matches(name, _FIELDS, 1):
+            raise ValueError(
+                f"{name!r} is a field of APIFlux's own format, and the file is in OpenAI's batch format; "
+                "write all lines in one format"
+            )
+        close = difflib.get_close_matches(name, _FIELDS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"a line has {', '.join(_FIELDS)}"
+        raise ValueError(f"unknown field {name[:64]!r}; {hint}")
+    for name in _FIELDS:
+        if name not in data:
+            raise ValueError(f"{name} is missing; a line has {', '.join(_FIELDS)}")
+
+
+def _check_body(body: Carried) -> None:
+    """Raises ValueError if it isn't an object, or asks for a stream."""
+    if not body.startswith("{"):
+        raise ValueError("body must be an object")
+    if '"stream"' not in body and "\\u00" not in body:  # an escape may spell the name otherwise
+        return
+    for name, start, end in members(body):
+        if name == "stream" and body[start:end] not in ("false", "null"):
+            raise ValueError("body.stream asks for a stream, and a result is one line; leave it out")
+
+
+def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[str, Any]:
+    """The line; if the body is a document, with a place for it."""
+    failure = failure_of(result)
+    # Another one for each time that the call was sent and got a result.
+    unique = f"{result.completed_at.ToNanoseconds()} {result.id}"
+    line: dict[str, Any] = {
+        "id": f"batch_req_{blake2b(unique.encode(), digest_size=12).hexdigest()}",
+        "custom_id": result.id,
+    }
+    if result.HasField("error"):
+        may_have_run = error_info(result).metadata["may_have_run"] != "false"
+        line["response"] = None
+        line["error"] = {
+            "code": failure,
+            "message": result.error.message,
+            "may_have_run": may_have_run,
+            "idempotent": idempotent,
+        }
+        return line
+    answer = result.response
+    response: dict[str, Any] = {"status_code": answer.status_code, "request_id": _request_id(answer), "body": None}
+    if not has_document:
+        response.update(_body(answer.body))
+    if answer.truncated:
+        response["truncated"] = True
+    line["response"] = response
+    line["error"] = None
+    if bool(failure) is (200 <= answer.status_code < 300):
+        line["failure"] = failure or None
+    return line
+
+
+def _request_id(answer: pb.HttpResponse) -> str:
+    return next((header.value for header in answer.headers if header.name == "x-request-id"), "")
+
+
+def _body(body: bytes) -> dict[str, Any]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body": None, "body_base64": base64.b64encode(body).decode()}
