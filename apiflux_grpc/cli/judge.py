@@ -16,16 +16,35 @@ def judge(
     bind: Annotated[
         str, typer.Option("--bind", help="HOST:PORT to listen on; port 0 picks a free port.")
     ] = "127.0.0.1:9000",
+    speak: Annotated[
+        str,
+        typer.Option(
+            help="The API whose paths, answers, errors, keys and headers it has: "
+            "openai, anthropic, github or google-maps; plain answers any path."
+        ),
+    ] = "plain",
     key_in: Annotated[
-        str, typer.Option(help="Where calls have their key: header:NAME, bearer or query:NAME.")
-    ] = "header:X-API-Key",
+        str | None,
+        typer.Option(
+            help="Where calls have their key: header:NAME, bearer or query:NAME; "
+            "default: as the API has it, or header:X-API-Key."
+        ),
+    ] = None,
     latency: Annotated[str, typer.Option(help="How long an answer takes, like 20ms or 10ms..50ms.")] = "0",
     headers: Annotated[
-        str, typer.Option(help="Tell what is left of limits as this API does: ietf, openai, anthropic, github or none.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="Tell what is left of limits as this API does: ietf, openai, anthropic, github or none; "
+            "default: as --speak says, or none."
+        ),
+    ] = None,
     cost: Annotated[
-        str, typer.Option(help="Where a call says what it costs: header:NAME or json:FIELD.")
-    ] = "header:X-Cost",
+        str | None,
+        typer.Option(
+            help="Where a call says what it costs: header:NAME or json:FIELD; "
+            "default: the tokens of its usage, where the API has them, or header:X-Cost."
+        ),
+    ] = None,
     others: Annotated[float, typer.Option(help="The share of each key's limits that somebody else spends.")] = 0.0,
     fault: Annotated[
         list[str] | None,
@@ -59,10 +78,11 @@ def judge(
             limits=tuple(parse_limit(text) for text in limit),
             host=host,
             port=port,
-            key_in=tool.parse_key_in(key_in),
+            speak=speak,
+            key_in=None if key_in is None else tool.parse_key_in(key_in),
             latency_ns=tool.parse_latency(latency),
             headers=headers,
-            cost_in=tool.parse_cost_in(cost),
+            cost_in=None if cost is None else tool.parse_cost_in(cost),
             others=others,
             faults=faults.parse_chances(fault or ()),
             rejections=faults.parse_rejections(reject or (), keys),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from apiflux_grpc.judge.answers import Answers
+from apiflux_grpc.judge.apis.api import Said, Trouble
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.request import Request
-from apiflux_grpc.judge.wire import CLOSE, OK, Course, course_of, ok, plain
+from apiflux_grpc.judge.wire import CLOSE, OK, Course, course_of, ok, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 BODY_CAP: Final = 1 << 20
 HEAD_CAP: Final = 1 << 16
@@ -145,21 +146,24 @@ class Connection(asyncio.Protocol):
         return cast("httptools.HttpRequestParser", self._parser).get_method()
 
     def _compose(self, request: Request, fields: tuple[str, ...], head_only: bool) -> bytes:
-        body: Mapping[str, object]
-        judge, content_type = self._judge, "application/json"
+        judge = self._judge
+        speaker, teller = judge.speaker, judge.teller
         status, wait_ns, limit = request.verdict
         if request.is_control:
-            status, body = judge.control(self._method(), request.url.partition(b"?")[0])
+            said = Said(*judge.control(self._method(), request.url.partition(b"?")[0]))
         elif status == 401:
-            body = {"ok": False, "error": "unknown key"}
+            said = speaker.error(Trouble(401))
         elif limit is not None:
-            status, body, content_type, waits = judge.teller.refusal(limit, wait_ns)
-            fields = (*waits, *self._told(request), *fields)
-        elif judge.teller.silent and not judge.counts_cost and not fields and not head_only:
+            said = teller.refusal(limit, wait_ns)
+            fields = (*speaker.fields(speaker.next_id()), *self._told(request), *fields)
+        elif not speaker.plain:
+            said = speaker.answer(request.heard)
+            fields = (*self._told(request), *fields)
+        elif teller.silent and not judge.counts_cost and not fields and not head_only:
             return OK
         else:
             return ok(request.cost if judge.counts_cost else None, (*self._told(request), *fields), head_only=head_only)
-        return plain(status, body, head_only=head_only, fields=fields, content_type=content_type)
+        return written(said, fields, head_only=head_only)
 
     def _told(self, request: Request) -> tuple[str, ...]:
         """What is left of the limits of the request's key, as headers."""
@@ -170,10 +174,12 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, error: str) -> None:
         if not self._answers.closing:
             self._abandon()
-            self._answers.send(plain(status, {"ok": False, "error": error}, fields=CLOSE), 0.0, last=True)
+            said = self._judge.speaker.error(Trouble(status, error))
+            self._answers.send(written(said, CLOSE), 0.0, last=True)
 
     def _injected(self, request: Request, fields: tuple[str, ...], head_only: bool) -> Course:
-        fault = request.fault
+        fault, judge = request.fault, self._judge
         assert fault is not None
-        self._judge.ledger.fault(request.call_id, request.key, fault.kind)
-        return course_of(fault, (*self._told(request), *fields), head_only=head_only, wall=self._judge.wall)
+        judge.ledger.fault(request.call_id, request.key, fault.kind)
+        fields = (*self._told(request), *fields)
+        return course_of(fault, judge.speaker.injected(fault.kind), fields, head_only=head_only, wall=judge.wall)

@@ -28,13 +28,14 @@ from re import compile as regex
 from typing import Any, Final, NamedTuple
 
 from apiflux_grpc.core.units import SECOND, parse_duration
+from apiflux_grpc.judge.apis.api import OVERLOADED
 
 KIB: Final = 1 << 10
 SIZES: Final = {"": 1, "KiB": KIB, "MiB": KIB**2, "GiB": KIB**3}
 SIZE: Final = regex(r"([0-9]{1,12})(|KiB|MiB|GiB)")
 URL: Final = regex(r"https?://[!-~]+")
 ELSEWHERE: Final = "http://elsewhere.invalid/"
-STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus if status >= 400)
+STATUSES: Final = frozenset(str(int(status)) for status in (*HTTPStatus, OVERLOADED) if status >= 400)
 
 
 class Fault(NamedTuple):

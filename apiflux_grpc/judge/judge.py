@@ -14,12 +14,14 @@ from typing import Final
 from urllib.parse import unquote
 
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.judge.apis.known import APIS
 from apiflux_grpc.judge.chance import REJECTED, Faults, scripted
 from apiflux_grpc.judge.dialects import DIALECTS
 from apiflux_grpc.judge.faults import Fault
 from apiflux_grpc.judge.ledger import Ledger
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.report import Live, Report
+from apiflux_grpc.judge.speaking import Speaker
 from apiflux_grpc.judge.telling import Teller
 
 TICK_NS: Final = 5_000_000
@@ -61,20 +63,24 @@ class Judge:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._started = clock()
+        api = APIS[options.speak]
         self.ledger = Ledger(options.keys, options.limits, options.others, self._started)
-        self.teller = Teller(DIALECTS[options.headers], options.limits, wall)
+        self.speaker = Speaker(api, wall)
+        dialect = api.dialect if options.headers is None else DIALECTS[options.headers]
+        self.teller = Teller(dialect, options.limits, wall)
         self.lag = _Lag(clock)
         self.clock = clock
         self.wall = wall
         self._labels = frozenset(options.keys)
         self._faults = Faults(options.faults, options.rejections, options.seed)
         self._rejecting: set[str] = set()  # labels, on command
-        self.key_in = options.key_in
-        self.key_header = b"" if options.key_in.kind == "query" else options.key_in.name.lower().encode()
+        self.key_in = options.key_in or api.key_in
+        self.key_header = b"" if self.key_in.kind == "query" else self.key_in.name.lower().encode()
         self.counts_cost = any(limit.counts == "cost" for limit in options.limits)
-        kind, name = options.cost_in
+        kind, name = options.cost_in or api.cost_in or ("usage", "")
+        self.cost_by_usage = kind == "usage"
         self.cost_header = name.lower().encode() if self.counts_cost and kind == "header" else b""
-        self.read_headers = READ_HEADERS | {self.key_header, self.cost_header} - {b""}
+        self.read_headers = READ_HEADERS | self.speaker.headers | {self.key_header, self.cost_header} - {b""}
         self.cost_path = tuple(name.split(".")) if self.counts_cost and kind == "json" else None
         self.in_flight = 0
         self.connections: set[asyncio.Transport] = set()

@@ -6,31 +6,15 @@ The rule: a text that can't be read is refused with the form that it must have; 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, cast
+from typing import Literal, cast
 
 from apiflux_grpc.core import units
 from apiflux_grpc.core.units import parse_duration
+from apiflux_grpc.judge.apis.known import APIS
 from apiflux_grpc.judge.dialects import DIALECTS
 from apiflux_grpc.judge.faults import Chance, Rejection
 from apiflux_grpc.judge.limits import Limit
-
-
-class KeyIn(NamedTuple):
-    """Where a request carries its key; for `bearer` the name is that of the header."""
-
-    kind: Literal["header", "bearer", "query"]
-    name: str
-
-
-class CostIn(NamedTuple):
-    """Where a request says what it really costs: a header, or a field of its JSON body with dots between the names."""
-
-    kind: Literal["header", "json"]
-    name: str
-
-
-X_API_KEY: Final = KeyIn("header", "X-API-Key")
-X_COST: Final = CostIn("header", "X-Cost")
+from apiflux_grpc.judge.places import CostIn, KeyIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +22,23 @@ class JudgeOptions:
     """What a judge is told at its start. `keys` maps labels to secrets; `latency_ns` is a range, drawn uniformly.
 
     A fault comes after the latency. With a certificate and its key (PEM files) it speaks TLS, the control endpoints
-    too. Raises ValueError for an unknown dialect, a share that is none, a rejection whose label is none of `keys`, and
-    where one of the two files is missing or unreadable.
+    too. Where keys and costs are, and what answers tell of limits, is as the API that it speaks has it, unless said
+    otherwise. Raises ValueError for an unknown API or dialect, a share that is none, a rejection whose label is none of
+    `keys`, and where one of the two files is missing or unreadable.
     """
 
     keys: Mapping[str, str] = field(repr=False)
     limits: tuple[Limit, ...] = ()
     host: str = "127.0.0.1"
     port: int = 0  # 0: any free one
-    key_in: KeyIn = X_API_KEY
+    speak: str = "plain"  # the API whose paths, answers and errors it has
+    key_in: KeyIn | None = None
     latency_ns: tuple[int, int] = (0, 0)
     faults: tuple[Chance, ...] = ()  # by chance
     rejections: tuple[Rejection, ...] = ()
     seed: int = 0  # of `faults`
-    cost_in: CostIn = X_COST  # for limits of cost; a request that doesn't say costs 1
-    headers: str = "none"  # the dialect that answers tell their key's limits in
+    cost_in: CostIn | None = None  # for limits of cost; a request that doesn't say costs 1
+    headers: str | None = None  # the dialect that answers tell their key's limits in
     others: float = 0.0  # the share of each key's limits that a second user spends
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -61,7 +47,9 @@ class JudgeOptions:
         for rejection in self.rejections:
             if rejection.label not in self.keys:
                 raise ValueError(f"rejections: no key has the label {rejection.label!r}")
-        if self.headers not in DIALECTS:
+        if self.speak not in APIS:
+            raise ValueError(f"speak: {self.speak!r} must be one of {', '.join(APIS)}")
+        if self.headers is not None and self.headers not in DIALECTS:
             raise ValueError(f"headers: {self.headers!r} must be one of {', '.join(DIALECTS)}")
         if not 0.0 <= self.others <= 1.0:
             raise ValueError(f"others: {self.others} must be a share from 0 to 1, such as 0.5")

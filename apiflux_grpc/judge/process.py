@@ -19,7 +19,8 @@ from urllib.parse import quote
 from apiflux_grpc.core.units import parse_address
 from apiflux_grpc.judge.faults import Chance, Fault, Rejection
 from apiflux_grpc.judge.limits import Limit
-from apiflux_grpc.judge.options import CostIn, JudgeOptions, KeyIn
+from apiflux_grpc.judge.options import JudgeOptions
+from apiflux_grpc.judge.places import CostIn, KeyIn
 from apiflux_grpc.judge.report import Live, Report
 
 END_WITHIN: Final = 60  # seconds; a bound for a judge that hangs, far above what a busy machine needs
@@ -141,8 +142,8 @@ def from_line(line: str) -> tuple[JudgeOptions, int | None]:
     data = json.loads(line)
     options = data["options"]
     options["limits"] = tuple(Limit(*limit) for limit in options["limits"])
-    options["key_in"] = KeyIn(*options["key_in"])
-    options["cost_in"] = CostIn(*options["cost_in"])
+    options["key_in"] = options["key_in"] and KeyIn(*options["key_in"])
+    options["cost_in"] = options["cost_in"] and CostIn(*options["cost_in"])
     options["latency_ns"] = tuple(options["latency_ns"])
     options["faults"] = tuple(Chance(Fault(*fault), probability) for fault, probability in options["faults"])
     options["rejections"] = tuple(

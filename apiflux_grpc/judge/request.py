@@ -1,10 +1,10 @@
 """One request while it is read, and how it is recorded as an arrival.
 
 The rule: a request arrives when its first byte is read, and the ledger decides on that stamp as soon as the head is
-whole, so that an arrival counts even if its body never ends. Only where the body tells the cost does the decision wait
-for it. Which call it was is said by X-Call-Id, else by method, target and body: two POSTs of different bodies are two
-calls. A fault is chosen when the call is known, and counted when the request was read: from then on it is certain,
-unless the client goes.
+whole, so that an arrival counts even if its body never ends. Only if the body tells the cost, or what is asked of an
+API, does the decision wait for it. Which call it was is said by X-Call-Id, else by method, target and body: two POSTs
+of different bodies are two calls. A fault is chosen when the call is known, and counted when the request was read: from
+then on it is certain, unless the client goes.
 """
 
 import json
@@ -16,30 +16,36 @@ from urllib.parse import unquote_plus
 from apiflux_grpc.core.units import MOST
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.ledger import Verdict
+from apiflux_grpc.judge.speaking import Heard
 
 if TYPE_CHECKING:
     from apiflux_grpc.judge.faults import Fault
 
 UNDECIDED: Final = Verdict(0)
+UNHEARD: Final = Heard()
 
 
 class Request:
     """What was read so far of one request that `started` then (ns). `verdict` is the ledger's, once it has decided."""
 
     __slots__ = (
-        "_attempt", "_body", "_call_id", "_cost_said", "_has_body", "_judge", "_key_said", "_named", "_script",
-        "call_id", "cost", "fault", "is_control", "key", "started", "url", "verdict",
+        "_attempt", "_body", "_call_id", "_cost_said", "_has_body", "_heads", "_judge", "_key_said", "_method",
+        "_named", "_script", "_target", "call_id", "cost", "fault", "heard", "is_control", "key", "started", "url",
+        "verdict",
     )  # fmt: skip
 
     def __init__(self, judge: Judge, started: int) -> None:
         self._judge = judge
         self.started = started
         self.url = self._key_said = self._call_id = self._attempt = self._script = self._cost_said = b""
+        self._method = self._target = b""
+        self._heads: set[bytes] = set()  # those that the API asks for
         self._has_body = self._named = self.is_control = False
         self._body = bytearray()
         self.cost = 1
         self.key = self.call_id = ""
         self.verdict = UNDECIDED
+        self.heard = UNHEARD
         self.fault: Fault | None = None
 
     def header(self, name: bytes, value: bytes) -> None:
@@ -57,16 +63,19 @@ class Request:
             self._has_body = value != b"0"
         if name == judge.cost_header:
             self._cost_said = value
+        if name in judge.speaker.headers:
+            self._heads.add(name)
 
     def head_complete(self, method: bytes) -> None:
         """Raises ValueError for an X-Judge-Fault that can't be read; that is recorded."""
         self.is_control = self.url.startswith(b"/_judge/")
         if self.is_control:
             return
-        self.key, target = self._take_key()
-        self.call_id = _text(self._call_id or method + b" " + target)
-        if self._judge.cost_path is None or not self._has_body:
-            self._admit(_cost(_text(self._cost_said)) if self._cost_said else 1)
+        self._method = method
+        self.key, self._target = self._take_key()
+        self.call_id = _text(self._call_id or method + b" " + self._target)
+        if not self._has_body or (self._judge.cost_path is None and self._judge.speaker.plain):
+            self._decide()
             if self._call_id or not self._has_body:
                 self._name()
 
@@ -79,7 +88,7 @@ class Request:
         if self.is_control or self._named:
             return
         if self.verdict is UNDECIDED:
-            self._admit(_cost_in(self._body, self._judge.cost_path or ()))
+            self._decide()
         if self._body and not self._call_id:
             self.call_id = with_body(self.call_id, self._body)
         self._name()
@@ -92,6 +101,17 @@ class Request:
             self._admit(1)
         self._script = b""
         self._name()
+
+    def _decide(self) -> None:
+        judge = self._judge
+        if not judge.speaker.plain:
+            self.heard = judge.speaker.hear(_text(self._method), _text(self._target), self._heads, self._body)
+        if judge.cost_by_usage:
+            self._admit(self.heard.cost)
+        elif judge.cost_path is not None:
+            self._admit(_cost_in(self._body, judge.cost_path))
+        else:
+            self._admit(_cost(_text(self._cost_said)) if self._cost_said else 1)
 
     def _admit(self, cost: int) -> None:
         self.cost = cost

@@ -12,19 +12,11 @@ from re import compile as regex
 from typing import Any, Final, NamedTuple
 
 from apiflux_grpc.core.units import MILLISECOND, SECOND, format_duration
+from apiflux_grpc.judge.apis.api import Said
 from apiflux_grpc.judge.dialects import Dialect, Reset
 from apiflux_grpc.judge.limits import Left, Limit
 
 Fields = tuple[str, ...]
-
-
-class Refusal(NamedTuple):
-    """The answer to an arrival that is over a limit."""
-
-    status: int
-    body: Mapping[str, object]
-    content_type: str
-    fields: Fields
 
 
 class _Told(NamedTuple):
@@ -57,14 +49,14 @@ class Teller:
             found.append(told.text % tuple([self._later(place, word, left[place], wall) for place, word in told.later]))
         return tuple(found)
 
-    def refusal(self, limit: Limit, wait_ns: int) -> Refusal:
+    def refusal(self, limit: Limit, wait_ns: int) -> Said:
         """The answer to an arrival that this limit refuses; `fields` come on top of it."""
         dialect, words = self._dialect, self._words[self._limits.index(limit)]
         waits = (f"Retry-After: {-(-wait_ns // SECOND)}",)
         if dialect.secondary and limit != _primary(dialect, self._limits):
-            return Refusal(429, {"message": "You have exceeded a secondary rate limit."}, dialect.content_type, waits)
+            return Said(429, {"message": "You have exceeded a secondary rate limit."}, dialect.content_type, waits)
         fields = waits if dialect.retry_after else ()
-        return Refusal(dialect.status, _filled(dialect.body, words), dialect.content_type, fields)
+        return Said(dialect.status, _filled(dialect.body, words), dialect.content_type, fields)
 
     def _share(self, place: int, left: Sequence[Left]) -> float:
         return left[place].remaining / self._limits[place].most

@@ -5,12 +5,12 @@ The rule: bytes and when they are due, nothing else. What they do to a connectio
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.judge.apis.api import Said, phrase
 from apiflux_grpc.judge.faults import KIB, STATUSES, Fault
 
 GARBAGE: Final = b"\x16\x03\x01\x02\x00\x01\x00\xff no HTTP\r\n\r\n"
@@ -32,21 +32,16 @@ class Course(NamedTuple):
 
 def head(status: int, *fields: str) -> str:
     """The head of an answer."""
-    return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *fields, "", ""])
+    return "\r\n".join([f"HTTP/1.1 {status} {phrase(status)}", *fields, "", ""])
 
 
-def plain(
-    status: int,
-    body: Mapping[str, object],
-    *,
-    head_only: bool = False,
-    fields: Iterable[str] = (),
-    content_type: str = "application/json",
-) -> bytes:
-    """An ordinary answer in JSON."""
-    payload = json.dumps(body, separators=(",", ":"))
-    begin = head(status, f"Content-Type: {content_type}", f"Content-Length: {len(payload)}", *fields)
-    return (begin if head_only else begin + payload).encode()
+def written(said: Said, fields: Iterable[str] = (), *, head_only: bool = False) -> bytes:
+    """An ordinary answer, with these headers behind its own."""
+    text = said.body if isinstance(said.body, str) else json.dumps(said.body, separators=(",", ":"))
+    payload = text.encode()
+    own = (f"Content-Type: {said.content_type}", f"Content-Length: {len(payload)}")
+    begin = head(said.status, *own, *said.fields, *fields).encode()
+    return begin if head_only else begin + payload
 
 
 def ok(cost: int | None, fields: Iterable[str], *, head_only: bool = False) -> bytes:
@@ -63,10 +58,11 @@ CLOSE: Final = ("Connection: close",)
 OK: Final = ok(None, ())
 
 
-def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Callable[[], float]) -> Course:
-    """What a fault puts on the wire. `fields` go into the head of an answer; `wall` gives seconds since 1970."""
+def course_of(fault: Fault, said: Said, fields: Iterable[str], *, head_only: bool, wall: Callable[[], float]) -> Course:
+    """What a fault puts on the wire. `said` is what the API says where the fault is a status; `wall` gives seconds
+    since 1970."""
     if fault.kind in STATUSES or fault.kind == "redirect":
-        return Course(_status_answer(fault, fields, head_only, wall))
+        return Course(written(said, (*_fault_fields(fault, wall), *fields), head_only=head_only))
     match fault.kind:
         case "hang":
             return Course(end="hang")
@@ -97,17 +93,13 @@ def course_of(fault: Fault, fields: Iterable[str], *, head_only: bool, wall: Cal
             return Course(begin, _pieces(fault.size))
 
 
-def _status_answer(fault: Fault, fields: Iterable[str], head_only: bool, wall: Callable[[], float]) -> bytes:
-    status = 302 if fault.kind == "redirect" else int(fault.kind)
-    payload = json.dumps({"ok": False, "error": f"{HTTPStatus(status).phrase}, injected"})
-    own = ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
-    if status == 302:
-        own.append(f"Location: {fault.to}")
+def _fault_fields(fault: Fault, wall: Callable[[], float]) -> Iterator[str]:
+    if fault.kind == "redirect":
+        yield f"Location: {fault.to}"
     if fault.retry_after is not None:
         # A date has whole seconds: rounded up, so that it isn't sooner than was asked for.
         date = formatdate(math.ceil(wall() + fault.retry_after), usegmt=True) if fault.as_date else fault.retry_after
-        own.append(f"Retry-After: {date}")
-    return (head(status, *own, *fields) + ("" if head_only else payload)).encode()
+        yield f"Retry-After: {date}"
 
 
 def _pieces(size: int, at_a_time: int = len(PIECE)) -> Iterator[bytes]:

@@ -12,7 +12,6 @@ from apiflux_grpc.judge.faults import (
 )
 from apiflux_grpc.judge.limits import Limit, parse_limit
 from apiflux_grpc.judge.options import (
-    CostIn,
     JudgeOptions,
     parse_bind,
     parse_cost_in,
@@ -20,6 +19,7 @@ from apiflux_grpc.judge.options import (
     parse_keys,
     parse_latency,
 )
+from apiflux_grpc.judge.places import CostIn
 from apiflux_grpc.judge.process import from_line, to_line
 from tests.judge.wires import MINUTE, SECRET
 

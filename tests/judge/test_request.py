@@ -5,7 +5,7 @@ import json
 import pytest
 
 from apiflux_grpc.judge.limits import Limit
-from apiflux_grpc.judge.options import CostIn
+from apiflux_grpc.judge.places import CostIn
 from tests.judge.wires import MINUTE, SECOND, Wire, request, statuses
 
 COST = Limit(100, MINUTE, "cost")

@@ -1,0 +1,13 @@
+"""The APIs that the judge speaks, by the name that `--speak` has for them; without one it is `plain`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from apiflux_grpc.judge.apis.api import Api
+from apiflux_grpc.judge.apis.openai import OPENAI
+from apiflux_grpc.judge.apis.plain import PLAIN
+
+APIS: Final[Mapping[str, Api]] = {
+    "plain": PLAIN,
+    "openai": OPENAI,
+}
