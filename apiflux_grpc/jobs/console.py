@@ -1,4 +1,4 @@
-"""What `apiflux process` tells people, on standard error: lines, a table, and on a terminal colours and a progress bar.
+"""What `apiflux process` tells people, on standard error: lines, a table, and on a terminal colours and a bar.
 
 Rule: rich is loaded for a terminal alone; a script that starts the command doesn't pay for it. If standard error can't
 be written to, nobody can be told, and the job goes on.
@@ -12,20 +12,25 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import rich.console
 
+    from apiflux_grpc.jobs.bar import Bar
+
 
 class Console:
-    """Standard error as it is now."""
+    """Standard error as it is now. `shared`: results go to the same terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self._rich: rich.console.Console | None = None
+        self._has_bar = False
         if sys.stderr is not None and (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
             from rich.console import Console as RichConsole
 
             self._rich = RichConsole(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
+            # FORCE_COLOR asks for colours in a pipe; nothing can be drawn over there.
+            self._has_bar = sys.stderr.isatty() and not self._rich.is_dumb_terminal and not shared
 
     def say(self, text: str) -> None:
         """A line of information."""
@@ -50,43 +55,24 @@ class Console:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value, style="red" if name == red else ""))
-        self._rich.print(table)
+        with contextlib.suppress(OSError):
+            self._rich.print(table)
 
-    @contextlib.contextmanager
-    def progress(self, total: int | None) -> Iterator[Callable[[int, str], None]]:
-        """A function that is told how many calls are done, and why others wait ("": for their limits); on a terminal it
-        shows a bar. `total` None: not known."""
-        if self._rich is None or not self._rich.is_terminal:
-            yield lambda completed, why: None
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
-        from rich.progress import TimeRemainingColumn as Remaining
-        from rich.text import Text
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar can be shown: on a terminal that can move its cursor, and that is free of results."""
+        return self._has_bar
 
-        class Bar(Progress):
-            """With a line below it while calls wait, for the reason may be long."""
+    def bar(self) -> Bar:
+        """A bar below what was said so far, until it is closed. Only if `has_bar`."""
+        from apiflux_grpc.jobs.bar import Bar
 
-            why = ""
-
-            def get_renderables(self) -> Iterator[rich.console.RenderableType]:
-                yield from super().get_renderables()
-                if self.why:
-                    yield Text(self.why, "yellow", no_wrap=True, overflow="ellipsis")
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed(), Remaining())
-        with Bar(*columns, console=self._rich, transient=True) as bar:
-            task = bar.add_task("calls", total=total)
-
-            def show(completed: int, why: str) -> None:
-                bar.why = why
-                bar.update(task, completed=completed)
-
-            yield show
+        assert self._rich is not None
+        return Bar(self._rich)
 
     def _print(self, text: str, style: str) -> None:
-        if self._rich is not None:
-            self._rich.print(text, style=style)
-        elif sys.stderr is not None:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self._rich is not None:
+                self._rich.print(text, style=style)
+            elif sys.stderr is not None:
                 print(text, file=sys.stderr, flush=True)

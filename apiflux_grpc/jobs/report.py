@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.client import Unavailable
 from apiflux_grpc.client.tally import Tally
 from apiflux_grpc.jobs.ending import Ending
+from apiflux_grpc.jobs.words import counted, length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,9 @@ class Report:
             rows.append(("retries", str(tally.retries)))
         if by_key:
             rows.append(("by key", _counts(by_key)))
-        rows.append(("waited", f"{tally.waiting / 1e9:.1f} s for budget, {tally.in_calls / 1e9:.1f} s in calls (sums)"))
+        if tally.total:
+            waited, took = (length(ns / tally.total / 1e9) for ns in (tally.waiting, tally.in_calls))
+            rows.append(("on average", f"a call waited {waited} for its turn and took {took}"))
         if output is not None and skipped:
             rows.append(("earlier", self._earlier(output, skipped)))
         if bad_lines:
@@ -78,7 +81,7 @@ class Report:
             self._console.say(f"... and {more} more that failed")
 
     def _earlier(self, output: Output, skipped: int) -> str:
-        text = f"{skipped} calls had their result"
+        text = f"{counted(skipped, 'call')} had {'its' if skipped == 1 else 'their'} result"
         if output.failed:
             text += f", {output.failed} of them a failure"
         if output.again and not self._job.retry_failed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from typing import IO, TYPE_CHECKING, Final
 
@@ -27,9 +28,12 @@ from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import Known
 from apiflux_grpc.jobs.output import Output
+from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.report import Report
+from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.selection import Selected, Selection
 from apiflux_grpc.jobs.source import Source
+from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,7 +53,7 @@ _IN_DOUBT: Final = "an earlier run handed it over and ended before its result ca
 
 async def run_job(job: Job, telling: Telling) -> Ending:
     """Process one file. Every ending is told on standard error."""
-    console = Console()
+    console = Console(shared=job.output is None and sys.stdout.isatty())
     try:
         run = _Run(job, console)
     except OSError as failed:
@@ -84,6 +88,7 @@ class _Run:
                 raise Refused(f"can't read {error.filename}: {error.strerror}") from None
         self._job = job
         self._console = console
+        self._screen = Screen(console)
         self._source = Source(job)
         self._known = Known()
         self._report = Report(job, self._source.name, console)
@@ -125,11 +130,15 @@ class _Run:
         """Learn what earlier runs did, and check a file that can be read twice."""
         output = self._output
         if output is not None:
-            await self._turns(output.load())
+            with self._screen.reads(f"reading {output.path}"):
+                await self._turns(output.load())
         if self._source.is_regular:
-            await self._turns(self._checks.whole_file())
+            with self._screen.reads(f"checking {self._source.name}", self._source.share_read):
+                await self._turns(self._checks.whole_file())
         if output is not None and output.again and self._job.retry_failed:
-            self._console.say(f"{output.again} failed calls are sent again")
+            self._console.say(
+                f"{counted(output.again, 'failed call')} {'is' if output.again == 1 else 'are'} sent again"
+            )
             await self._turns(output.retry_failed())
             self._checks.done -= output.again
 
@@ -186,12 +195,13 @@ class _Run:
                 raise Interrupted
             if job.timeout is not None:
                 asyncio.get_running_loop().call_later(job.timeout, self._time_out)
-            with self._console.progress(self._checks.calls) as show:
+            progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
+            with self._screen.shows(progress):
                 async with stream:
                     async for message in stream.raw():
                         self._write(message.results, selection)
-                        held_by = stream.progress.held_by if stream.progress is not None else ()
-                        show(self._checks.done + self._report.tally.total, "; ".join(map(str, held_by)))
+                        done = self._checks.done + self._report.tally.total
+                        progress.heard(done, stream.progress, self._screen.clock())
 
     async def _wait_for_server(self, client: Client, seconds: float) -> None:
         waiting = self._waiting = asyncio.create_task(client.wait_ready(seconds))

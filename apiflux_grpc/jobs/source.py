@@ -153,6 +153,7 @@ class Source:
             raise IsADirectoryError("is a directory")
         self.is_regular = stat.S_ISREG(mode)
         self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR) if self.is_regular else 0
+        self._size = os.fstat(self._descriptor).st_size - self._start
 
     def read_for(self, base_url: str, say: Callable[[str], object]) -> None:
         """Make calls for a pool with this base URL; `say` is told of a format that was recognised."""
@@ -173,6 +174,11 @@ class Source:
         with open(self._descriptor, "rb", closefd=False) as file:
             file.seek(self._start)
             yield from self._entries(file)
+
+    def share_read(self) -> float:
+        """How much of a regular file was read in this reading, 0 to 1; a little of it may not have been looked at."""
+        read = os.lseek(self._descriptor, 0, os.SEEK_CUR) - self._start
+        return min(1.0, read / max(1, self._size))
 
     def open(self) -> Entries:
         if self.is_regular:

@@ -67,6 +67,17 @@ def test_only_the_first_failures_are_told(capsys: pytest.CaptureFixture[str]) ->
     assert lines[5].split() == ["bad", "lines", "2"]
 
 
+def test_waiting_is_told_as_what_one_call_waited(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sum over all calls is hours long after a minute."""
+    one = report()
+    for seconds in (1, 4):
+        result = answered(200, pb.REASON_UNSPECIFIED)
+        result.queue_time.seconds, result.latency.nanos = seconds, 45_000_000
+        one.add(result, call(seconds))
+    one.figures(None, 0, 0)
+    assert "on average a call waited 2.5 s for its turn and took 45 ms\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("by_key", "told"), [({"a": 5, "b": 3}, "a 5, b 3"), (None, "a 8"), ({}, "a 8")])
 def test_attempts_are_told_for_the_key_that_made_them(
     capsys: pytest.CaptureFixture[str], by_key: dict[str, int] | None, told: str

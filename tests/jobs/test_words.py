@@ -1,0 +1,54 @@
+"""Numbers and lengths of time as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from apiflux_grpc.jobs.words import clock_time, counted, length, rate
+
+
+def test_a_noun_follows_its_number() -> None:
+    """One call, and all other numbers of calls."""
+    assert [counted(number, "call") for number in (0, 1, 2, 2500)] == ["0 calls", "1 call", "2 calls", "2,500 calls"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0:01"), (0.2, "0:01"), (9, "0:09"), (59.1, "1:00"), (171, "2:51"), (3771, "1:02:51"), (273_700, "3 d 4 h")],
+)
+def test_what_is_left_is_rounded_up(seconds: float, told: str) -> None:
+    """A wait that isn't over is never told as none."""
+    assert clock_time(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 ms"),
+        (0.0449, "45 ms"),
+        (0.9996, "1.0 s"),
+        (2.46, "2.5 s"),
+        (99.96, "1 min 40 s"),
+        (60018.7, "16 h 40 min"),
+    ],
+)
+def test_what_it_took_is_told_in_the_units_of_its_size(seconds: float, told: str) -> None:
+    """Nobody reads 60018.7 s."""
+    assert length(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("per_second", "told"),
+    [
+        (1234.4, "1,234/s"),
+        (83.33, "83/s"),
+        (2.5, "2.5/s"),
+        (1, "1/s"),
+        (0.5, "30/min"),
+        (0.01, "36/h"),
+        (0.0001, "0.4/h"),
+    ],
+)
+def test_a_rate_has_the_unit_in_which_it_can_be_read(per_second: float, told: str) -> None:
+    """The second, if there is at least one in it."""
+    assert rate(per_second) == told
