@@ -5,9 +5,11 @@ server.
 """
 
 from apiflux_grpc.client.aio import Client, Stream
+from apiflux_grpc.client.answer import Headers, Response
 from apiflux_grpc.client.calls import Call, Retry
 from apiflux_grpc.client.errors import (
     ApifluxError,
+    CallFailed,
     DeadlineExceeded,
     DeadlineInfeasible,
     InternalError,
@@ -18,15 +20,15 @@ from apiflux_grpc.client.errors import (
 )
 from apiflux_grpc.client.feed import CallSource
 from apiflux_grpc.client.info import Estimate, Info, Key, KeyLimit, Pool
-from apiflux_grpc.client.results import CallError, Held, Progress, Response, Result, Summary
+from apiflux_grpc.client.results import CallError, Held, Progress, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
-from apiflux_grpc.core.headers import Headers
 
 __all__ = [
     "ApifluxError",
     "Call",
     "CallError",
+    "CallFailed",
     "CallSource",
     "Client",
     "DeadlineExceeded",

@@ -16,6 +16,7 @@ from apiflux_grpc.client.calls import process_request, repeat_request, stream_op
 from apiflux_grpc.client.channel import Route, check_timeout
 from apiflux_grpc.client.errors import error_from, never_ready
 from apiflux_grpc.client.feed import source_of
+from apiflux_grpc.client.hook import check_hook
 from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.client.calls import AnyCall, Call, Retry
     from apiflux_grpc.client.feed import CallSource
+    from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.client.resuming import BeforeSend
     from apiflux_grpc.client.tls import TlsOptions
 
@@ -44,8 +46,8 @@ class Stream(Received):
     block, or dropping the object cancels the batch.
     """
 
-    def __init__(self, call: Responses) -> None:
-        super().__init__(call)
+    def __init__(self, call: Responses, on_progress: OnProgress | None = None) -> None:
+        super().__init__(call, on_progress)
         self._messages = _read(call)  # must not hold `self`, or dropping the stream would not end it
 
     def __aiter__(self) -> AsyncIterator[Result]:
@@ -57,13 +59,13 @@ class Stream(Received):
             message = await anext(self._messages, None)
             if message is None:
                 raise StopAsyncIteration
-            self._take(message)
+            await self._told(message)
         return self._results.pop()
 
     async def messages(self) -> AsyncIterator[tuple[Sequence[Result], Progress | None]]:
         """The same, a message at a time: (results, the progress that came with them). For progress displays."""
         async for message in self._messages:
-            self._take(message)
+            await self._told(message)
             results, self._results = self._results, []
             results.reverse()
             yield results, Progress.of(message.progress) if message.HasField("progress") else None
@@ -71,8 +73,12 @@ class Stream(Received):
     async def raw(self) -> AsyncIterator[pb.ProcessResponse]:
         """The same, as messages of the contract."""
         async for message in self._messages:
-            self._take(message, keep=False)
+            await self._told(message, keep=False)
             yield message
+
+    async def _told(self, message: pb.ProcessResponse, keep: bool = True) -> None:
+        if (telling := self._take(message, keep)) is not None:
+            await self._hook.finish(telling)
 
     async def aclose(self) -> None:
         """Cancel, if it isn't over."""
@@ -137,8 +143,12 @@ class Client:
         retry: Retry | None = None,
         ordered: bool = False,
         timeout: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Stream:
         """Run one batch. `timeout` (seconds) is the deadline of the whole; None: none.
+
+        `on_progress` is called with every Progress of the server's, about once a second and at the end, while results
+        are read; a coroutine function is awaited. If it raises, that is logged, and it isn't called again.
 
         Errors come out of the iteration, as ApifluxError: InvalidRequest, PoolNotFound, Overloaded, Unavailable,
         DeadlineExceeded, InternalError.
@@ -146,7 +156,7 @@ class Client:
         request = process_request(
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
-        return self.send(request, timeout=timeout)
+        return self.send(request, timeout=timeout, on_progress=on_progress)
 
     def process_stream(
         self,
@@ -163,6 +173,7 @@ class Client:
         window: int = WINDOW,
         give_up_after: float = GIVE_UP_AFTER,
         before_send: BeforeSend | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Stream:
         """Run a batch of any length: calls are taken from the iterable while results come back.
 
@@ -177,6 +188,7 @@ class Client:
         over, to note them down. After a lost connection the summary is counted from the results.
         """
         header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        hook = check_hook(on_progress, may_be_async=True)
         source = source_of(calls)
         batch = resumption_of(
             header,
@@ -188,18 +200,27 @@ class Client:
             before_send=before_send,
         )
         if batch is None:
-            return Stream(Streaming(lambda requests: self._open(timeout, requests), header, source))
-        return Stream(Resuming(self._open, batch, source, before_send))
+            return Stream(Streaming(lambda requests: self._open(timeout, requests), header, source), hook)
+        return Stream(Resuming(self._open, batch, source, before_send), hook)
 
     def repeat(
-        self, count: int = 0, template: Call | None = None, *, pool: str = "", timeout: float | None = None
+        self,
+        count: int = 0,
+        template: Call | None = None,
+        *,
+        pool: str = "",
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Stream:
         """Synthetic load: one call `count` times (0: the server's default). Otherwise as `process`."""
-        return self.send(repeat_request(count, template, pool), timeout=timeout)
+        return self.send(repeat_request(count, template, pool), timeout=timeout, on_progress=on_progress)
 
-    def send(self, request: pb.ProcessRequest, *, timeout: float | None = None) -> Stream:
+    def send(
+        self, request: pb.ProcessRequest, *, timeout: float | None = None, on_progress: OnProgress | None = None
+    ) -> Stream:
         """Run one batch, given as the message of the contract. Otherwise as `process`."""
-        return Stream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata))
+        hook = check_hook(on_progress, may_be_async=True)
+        return Stream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata), hook)
 
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""

@@ -1,19 +1,38 @@
 """What goes in: calls, and what is asked for them as a whole. Seconds are floats, bodies bytes.
 
 Rule: the dataclasses here are frozen, and each turns itself into its message of the contract; a message may stand
-wherever a `Call` may.
+wherever a `Call` may. What a message can't hold is refused with the name of the field; what a pool doesn't take, the
+server refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypedDict, Unpack
 
+from apiflux_grpc.client.asked import Params, body_of, number, query_of, text, text_pairs
 from apiflux_grpc.client.words import reason_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
+_LONGEST: Final = 315_576_000_000  # seconds that a Duration can hold
+
 Fields: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
+
+
+class Options(TypedDict, total=False):
+    """What Call.request and its shortcuts take by name; see there."""
+
+    params: Params | None
+    query: Params | None
+    headers: Fields | None
+    json: Any
+    content: bytes | str | None
+    text: str | None
+    id: str
+    timeout: float | None
+    cost: int | None
+    idempotent: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +40,7 @@ class Call:
     """One outbound request. `timeout` is seconds; None, as everywhere: the pool's default.
 
     `query` and `headers` are mappings, or (name, value) pairs where a name is repeated or the order matters.
+    `Call.post("/v1/x", json=...)` and its siblings take what httpx takes; see `request`.
     """
 
     path: str = "/"
@@ -33,21 +53,116 @@ class Call:
     cost: int | None = None
     idempotent: bool | None = None
 
+    @classmethod
+    def request(
+        cls,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        query: Params | None = None,
+        headers: Fields | None = None,
+        json: Any = None,
+        content: bytes | str | None = None,
+        text: str | None = None,
+        id: str = "",
+        timeout: float | None = None,
+        cost: int | None = None,
+        idempotent: bool | None = None,
+    ) -> Self:
+        """A call as httpx would make it; None: not given.
+
+        `params` is httpx's name for `query`: values may be numbers, bools and None, and in a mapping also lists. The
+        body is one of `json` (with its Content-Type, unless `headers` has one), `content` and `text`.
+
+        Raises TypeError or ValueError, naming the field, for what can't be sent.
+        """
+        if params is not None and query is not None:
+            raise ValueError("params conflicts with query; set one of them")
+        body, kind = body_of(json, content, text)
+        fields = text_pairs("headers", headers or ())
+        if kind and not any(name.lower() == "content-type" for name, _ in fields):
+            fields += (("Content-Type", kind),)
+        name, given = ("query", query) if params is None else ("params", params)
+        asked = () if given is None else query_of(name, given)
+        call = cls(path, method, asked, fields, body, id, timeout, cost, idempotent)
+        call.check()
+        return call
+
+    @classmethod
+    def get(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A GET; see `request`."""
+        return cls.request("GET", path, **options)
+
+    @classmethod
+    def post(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A POST; see `request`."""
+        return cls.request("POST", path, **options)
+
+    @classmethod
+    def put(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A PUT; see `request`."""
+        return cls.request("PUT", path, **options)
+
+    @classmethod
+    def patch(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A PATCH; see `request`."""
+        return cls.request("PATCH", path, **options)
+
+    @classmethod
+    def delete(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A DELETE; see `request`."""
+        return cls.request("DELETE", path, **options)
+
+    @classmethod
+    def head(cls, path: str, **options: Unpack[Options]) -> Self:
+        """A HEAD; see `request`."""
+        return cls.request("HEAD", path, **options)
+
+    def check(self) -> None:
+        """Raises TypeError or ValueError, naming the field, for what no message can hold."""
+        for name, value in (("path", self.path), ("method", self.method), ("id", self.id)):
+            text(name, value)
+        text_pairs("query", self.query)
+        text_pairs("headers", self.headers)
+        if not isinstance(self.body, bytes):
+            raise TypeError(f"body must be bytes, not {type(self.body).__name__}")
+        number("timeout", self.timeout, (int, float), "a number of seconds")
+        number("cost", self.cost, int, "a whole number")
+        if self.timeout is not None and abs(self.timeout) > _LONGEST:
+            raise ValueError("timeout is too long")
+        if self.cost is not None and abs(self.cost) >= 1 << 63:
+            raise ValueError("cost must be a whole number below 2^63")
+        if not isinstance(self.idempotent, bool | None):
+            raise TypeError(f"idempotent must be True, False or None, not {type(self.idempotent).__name__}")
+
     def to_message(self) -> pb.Call:
-        """The same as the contract's Call."""
-        message = pb.Call(
-            id=self.id,
-            method=self.method,
-            path=self.path,
-            query=[pb.QueryParameter(name=name, value=value) for name, value in _pairs(self.query)],
-            headers=[pb.Header(name=name, value=value) for name, value in _pairs(self.headers)],
-            body=self.body,
-            cost=self.cost,
-            idempotent=self.idempotent,
-        )
-        if self.timeout is not None:
-            message.timeout.FromNanoseconds(round(self.timeout * 1e9))
-        return message
+        """The same as the contract's Call. Raises as `check`, for what that finds, and ValueError."""
+        try:
+            message = pb.Call(
+                id=self.id,
+                method=self.method,
+                path=self.path,
+                query=[pb.QueryParameter(name=name, value=value) for name, value in _pairs(self.query)],
+                headers=[pb.Header(name=name, value=value) for name, value in _pairs(self.headers)],
+                body=self.body,
+                cost=self.cost,
+                idempotent=self.idempotent,
+            )
+            if self.timeout is not None:
+                message.timeout.FromNanoseconds(round(self.timeout * 1e9))
+            return message
+        except (TypeError, ValueError, OverflowError):
+            self._explain()
+            raise
+
+    def _explain(self) -> None:
+        """Raises what `check` raises, with a word on which call it is: many are passed at a time."""
+        try:
+            self.check()
+        except (TypeError, ValueError) as error:
+            which = f"the call {self.id[:64]!r}" if self.id and isinstance(self.id, str) else f"Call({self.path!r:.64})"
+            raise type(error)(f"{which}: {error}") from None
 
 
 def _pairs(fields: Fields) -> Iterable[tuple[str, str]]:

@@ -8,8 +8,10 @@
       Unavailable               not there, or shutting down; `retry_delay` if the server said one
       DeadlineExceeded          the timeout passed
       InternalError             a fault of the server's; metadata["error_id"] is in its log
+      CallFailed                one call, and only if its result is asked: Result.raise_for_status, .json() and others
 
-Rule: a failed *call* is no exception but a Result with an `error`; these are for the request as a whole.
+Rule: a failed *call* is no exception but a Result with an `error`, and no stream raises CallFailed by itself; the
+others are for the request as a whole.
 """
 
 from __future__ import annotations
@@ -78,6 +80,24 @@ class DeadlineExceeded(ApifluxError):
 
 class InternalError(ApifluxError):
     """A fault of the server's."""
+
+
+class CallFailed(ApifluxError):
+    """A call failed: it has no response, or one that its pool doesn't count as success.
+
+    `reason` is the result's `failure`, such as TIMEOUT or HTTP_4XX; `index` and `id` say which call it is;
+    `status_code` None: there is no response; `may_have_run`: the upstream may have executed it. `code` is always
+    UNKNOWN. The message has the first part of the body, as the server handed it over: with keys masked.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, index: int, id: str, status_code: int | None, may_have_run: bool
+    ) -> None:
+        super().__init__(message, code=grpc.StatusCode.UNKNOWN, reason=reason)
+        self.index = index
+        self.id = id
+        self.status_code = status_code
+        self.may_have_run = may_have_run
 
 
 _CLASSES = {

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from apiflux_grpc.client.hook import Hook
 from apiflux_grpc.client.results import Progress, Result, Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
@@ -37,10 +41,11 @@ class Stoppable(Cancellable, Protocol):
 
 
 class Received:
-    """`summary` is set after the last result, `progress` about once a second."""
+    """`summary` is set after the last result, `progress` about once a second, which `on_progress` is told."""
 
-    def __init__(self, call: Cancellable) -> None:
+    def __init__(self, call: Cancellable, on_progress: OnProgress | None = None) -> None:
         self._call = call
+        self._hook = Hook(on_progress)
         self._results: list[Result] = []  # of the last message, the next one last
         self.progress: Progress | None = None
         self.summary: Summary | None = None
@@ -72,11 +77,20 @@ class Received:
         with contextlib.suppress(Exception):  # at interpreter shutdown nothing is certain
             self._call.cancel()
 
-    def _take(self, message: pb.ProcessResponse, keep: bool = True) -> None:
-        """Note what a message says; `keep`: its results too, for `next`."""
+    def _take(self, message: pb.ProcessResponse, keep: bool = True) -> Awaitable[object] | None:
+        """Note what a message says; `keep`: its results too, for `next`. What is returned is the hook's, to be awaited.
+
+        The hook is told last: whatever becomes of it, the results are there.
+        """
         if keep:
             self._results = [Result.of(result) for result in reversed(message.results)]
-        if message.HasField("progress"):
-            self.progress = Progress.of(message.progress)
+        progress = Progress.of(message.progress) if message.HasField("progress") else None
         if message.HasField("summary"):
-            self.summary = Summary.of(message.summary)
+            self.summary = summary = Summary.of(message.summary)
+            # After a lost connection the last word is the client's own, and has no progress with it.
+            if progress is None and (self.progress is None or self.progress.done < summary.total):
+                progress = Progress(summary.total, summary.total, 0, 0.0)
+        if progress is None:
+            return None
+        self.progress = progress
+        return self._hook.tell(progress)

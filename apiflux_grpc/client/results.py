@@ -7,31 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any, Self
 
+from apiflux_grpc.client.answer import Headers, Response, beginning
+from apiflux_grpc.client.errors import CallFailed
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.client.words import word_of
-from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.duration_pb2 import Duration
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The upstream's answer. `truncated`: the body is only the beginning.
-
-    `headers` are read by name, in lower case, the values of a repeated one joined by ", "; `headers.pairs` are all of
-    them as they came.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes
-    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +55,73 @@ class Result:
         """It was answered, and with a status that the pool counts as success."""
         return not self.failure
 
+    @property
+    def status_code(self) -> int | None:
+        """The response's status; None: there is no response."""
+        return None if self.response is None else self.response.status
+
+    @property
+    def headers(self) -> Headers:
+        """The response's. Raises CallFailed if there is none."""
+        return self._answer.headers
+
+    @property
+    def content(self) -> bytes:
+        """The response's body. Raises CallFailed if there is no response."""
+        return self._answer.body
+
+    @property
+    def text(self) -> str:
+        """The response's body as text, as Response.text. Raises CallFailed if there is no response."""
+        return self._answer.text
+
+    def json(self, **options: Any) -> Any:
+        """The response's body, which is JSON; `options` are those of json.loads.
+
+        Whatever the status: use `raise_for_status` before it. Raises CallFailed if there is no response, and
+        ValueError (a json.JSONDecodeError), which says which call it is, if the body isn't JSON.
+        """
+        try:
+            return self._answer.json(**options)
+        except JSONDecodeError as error:
+            raise JSONDecodeError(f"{self._name}: {error.msg}", error.doc, error.pos) from None
+
+    def raise_for_status(self) -> Self:
+        """The result itself, if it is `ok`. Raises CallFailed if it isn't: there is no response, or one that the pool
+        doesn't count as success."""
+        if self.failure:
+            raise self._failed()
+        return self
+
+    @property
+    def _answer(self) -> Response:
+        if self.response is None:
+            raise self._failed()
+        return self.response
+
+    @property
+    def _name(self) -> str:
+        return f"calls[{self.index}] (id {self.id!r})" if self.id else f"calls[{self.index}]"
+
+    def _failed(self) -> CallFailed:
+        error, response = self.error, self.response
+        if response is not None:
+            said = f"{self._name} was answered {response.status}"
+            if part := beginning(response.body):
+                said += f": {part}"
+        else:
+            assert error is not None
+            run = "it may have run" if error.may_have_run else "it did not run"
+            said = f"{self._name} has no response: {error.message}; {run}"
+        return CallFailed(
+            said,
+            reason=self.failure,
+            index=self.index,
+            id=self.id,
+            status_code=self.status_code,
+            may_have_run=error is None or error.may_have_run,
+        )
+
     @classmethod
     def of(cls, message: pb.CallResult) -> Result:
         response: Response | None = None
@@ -75,7 +130,8 @@ class Result:
             error = _call_error(message)
         else:
             answer = message.response
-            headers = Headers.of([(header.name, header.value) for header in answer.headers])
+            names = tuple([header.name.lower() for header in answer.headers])
+            headers = Headers(names, tuple([header.value for header in answer.headers]))
             response = Response(answer.status_code, headers, answer.body, answer.truncated)
         return cls(
             index=message.index,

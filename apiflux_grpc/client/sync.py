@@ -14,6 +14,7 @@ import grpc
 from apiflux_grpc.client.calls import process_request, stream_open
 from apiflux_grpc.client.channel import Route, check_timeout
 from apiflux_grpc.client.errors import error_from, never_ready
+from apiflux_grpc.client.hook import check_hook
 from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, resumption_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from apiflux_grpc.client.calls import AnyCall, Retry
+    from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.client.results import Result
     from apiflux_grpc.client.resuming_sync import SyncBeforeSend
     from apiflux_grpc.client.tls import TlsOptions
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 class SyncStream(Received):
     """The results of one batch, as they complete: `for result in stream`. Dropping it cancels the batch."""
 
-    def __init__(self, call: Any) -> None:
-        super().__init__(call)
+    def __init__(self, call: Any, on_progress: OnProgress | None = None) -> None:
+        super().__init__(call, on_progress)
         self._messages: Iterator[pb.ProcessResponse] = iter(call)
 
     def __iter__(self) -> Iterator[Result]:
@@ -98,12 +100,15 @@ class SyncClient:
         retry: Retry | None = None,
         ordered: bool = False,
         timeout: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> SyncStream:
-        """Run one batch; see Client.process."""
+        """Run one batch; see Client.process. `on_progress` is a plain function here."""
         request = process_request(
             calls, pool=pool, priority=priority, correlation_id=correlation_id, retry=retry, ordered=ordered
         )
-        return SyncStream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata))
+        hook = check_hook(on_progress, may_be_async=False)
+        call = self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata)
+        return SyncStream(call, hook)
 
     def process_stream(
         self,
@@ -120,12 +125,14 @@ class SyncClient:
         window: int = WINDOW,
         give_up_after: float = GIVE_UP_AFTER,
         before_send: SyncBeforeSend | None = None,
+        on_progress: OnProgress | None = None,
     ) -> SyncStream:
         """Run a batch of any length, with `resume` also over several connections; see Client.process_stream.
 
         The iterable is read, and `before_send` called, in a thread of grpc's. Calls that come fast travel together, so
         a producer must not wait for the result of the call it gave last.
         """
+        hook = check_hook(on_progress, may_be_async=False)
         header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
         batch = resumption_of(
             header,
@@ -137,8 +144,8 @@ class SyncClient:
             before_send=before_send,
         )
         if batch is None:
-            return SyncStream(SyncStreaming(lambda requests: self._open(timeout, requests), header, calls))
-        return SyncStream(SyncResuming(self._open, batch, calls, before_send))
+            return SyncStream(SyncStreaming(lambda requests: self._open(timeout, requests), header, calls), hook)
+        return SyncStream(SyncResuming(self._open, batch, calls, before_send), hook)
 
     def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now; see Client.estimate. Raises ApifluxError."""

@@ -6,22 +6,22 @@ python examples/python/batch.py 127.0.0.1:50051
 import asyncio
 import sys
 
-from apiflux_grpc.client import ApifluxError, Call, Client
+from apiflux_grpc.client import ApifluxError, Call, CallFailed, Client
 
 
 async def main(target: str) -> int:
-    calls = [Call(f"/v1/places/{number}", query={"lang": "en"}, id=f"place-{number}") for number in range(20)]
+    calls = [Call.get(f"/v1/places/{number}", params={"lang": "en"}, id=f"place-{number}") for number in range(20)]
     async with Client(target) as client:
         stream = client.process(calls, timeout=60.0, correlation_id="places-2024")  # seconds for the whole
         try:
             async for result in stream:
-                if result.response is not None:
-                    print(result.id, result.response.status, result.key, f"{result.latency:.3f} s")
-                elif result.error is not None:
-                    print(
-                        result.id, result.error.reason, "may have run" if result.error.may_have_run else "did not run"
-                    )
-        except ApifluxError as error:
+                try:
+                    place = result.raise_for_status().json()
+                except CallFailed as error:  # this call alone
+                    print(error, file=sys.stderr)
+                else:
+                    print(result.id, result.status_code, place, result.key, f"{result.latency:.3f} s")
+        except ApifluxError as error:  # the request as a whole
             again = f", try again in {error.retry_delay:.0f} s" if error.retry_delay is not None else ""
             print(f"{error}{again}", file=sys.stderr)
             return 4

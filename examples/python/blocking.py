@@ -12,7 +12,7 @@ from apiflux_grpc.client import Call, SyncClient, TlsOptions
 
 def main(target: str, ca_file: str | None = None) -> int:
     tls = None if ca_file is None else TlsOptions(ca_file)
-    calls = (Call(f"/v1/places/{number}") for number in range(50))
+    calls = (Call.get(f"/v1/places/{number}") for number in range(50))
     with SyncClient(target, tls=tls, token=os.environ.get("APIFLUX_TOKEN")) as client:
         client.wait_ready(timeout=10.0)
         for pool in client.info().pools:

@@ -1,4 +1,5 @@
-"""A batch of any length from a generator, in constant memory, that outlives a restart of the server.
+"""A batch of any length from a generator, in constant memory, that tells how it stands and outlives a restart of the
+server.
 
 The producer is asked for more only as results come. A call that may have run is sent again only if it is idempotent;
 the others end with the error UNKNOWN.
@@ -11,13 +12,20 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from apiflux_grpc.client import Call, Client
+from apiflux_grpc.client import Call, Client, Progress
 
 
 async def calls(count: int) -> AsyncIterator[Call]:
     """From a database, a queue, a file: whatever can be iterated over."""
     for number in range(count):
-        yield Call(f"/v1/places/{number}", method="POST", body=b"{}", headers={"Content-Type": "application/json"})
+        yield Call.post(f"/v1/places/{number}", json={"name": f"place {number}"})
+
+
+def show(progress: Progress) -> None:
+    """About once a second, and at the end. What holds calls back is said here too, such as a 429 with its wait."""
+    eta = "" if progress.eta is None else f", about {progress.eta:.0f} s to go"
+    held = "".join(f", {held}" for held in progress.held_by)
+    print(f"{progress.done} done, {progress.in_flight} in flight{eta}{held}", file=sys.stderr)
 
 
 async def main(target: str, count: int) -> int:
@@ -27,8 +35,8 @@ async def main(target: str, count: int) -> int:
         if estimate.makespan is not None:
             print(f"about {estimate.makespan:.1f} s, bound by {estimate.binding_limit or 'no limit'}")
         ends: Counter[str] = Counter()
-        async for result in client.process_stream(calls(count), resume=True, window=1_000):
-            ends["ok" if result.ok else result.error.reason if result.error else "not 2xx"] += 1
+        async for result in client.process_stream(calls(count), resume=True, window=1_000, on_progress=show):
+            ends[result.failure or "ok"] += 1
     print(", ".join(f"{reason} {number}" for reason, number in ends.items()))
     return 0 if set(ends) <= {"ok"} else 3
 

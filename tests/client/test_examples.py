@@ -1,9 +1,11 @@
-"""The programs of examples/python, as somebody would run them."""
+"""The programs of examples/python, as somebody would run them, and what README shows."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from tests.client.test_channel import secured
 from tests.server.serving import serving
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "python"
 
 
 def test_every_example_is_tested() -> None:
@@ -40,6 +43,8 @@ async def test_an_example_does_what_it_says(name: str, options: list[str], said:
         done = await asyncio.to_thread(run, server.address)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout.splitlines()[-1]
+    if name == "stream.py":
+        assert "3000 done, 0 in flight" in done.stderr.splitlines()[-1]
     if name == "batch.py":
         gone = await asyncio.to_thread(run, "127.0.0.1:1")
         assert gone.returncode == 4
@@ -62,3 +67,12 @@ async def test_the_blocking_example_over_tls(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr  # that server answers nothing
     assert "0 of 50 succeeded" in done.stdout
     assert {token for _, token in service.seen} == {"Bearer canary-a81f"}
+
+
+async def test_what_readme_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Inside a coroutine, as it says, against a server on the simulator."""
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    async with serving() as server:
+        text = shown.replace("127.0.0.1:50051", server.address)
+        await eval(compile(text, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {})
+    assert capsys.readouterr().out == "{'ok': True}\n"
