@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from apiflux_grpc.jobs.calls import parse_call
+from apiflux_grpc.jobs.formats import Recognised
 from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.settings import load
 from apiflux_grpc.testing.served import ServedProcess
@@ -54,9 +54,10 @@ def test_lines_of_calls_and_results_are_what_they_should_be(block: Block, tmp_pa
     file = tmp_path / "c.toml"
     file.write_text('[pools.default]\nlimits = []\nkeys = [{ secret = "one" }]\n')
     pool = load(file, environ={}).pools[0].pool
+    format = Recognised(pool.base_url, lambda found: None)
     for line in block.text.splitlines():
-        if "index" not in json.loads(line):
-            request = pb.ProcessRequest(calls=[parse_call(line)])
+        if {"index", "response"}.isdisjoint(json.loads(line)):
+            request = pb.ProcessRequest(calls=[format.call(line)])
             checking = Checking(request, pool, "", default_repeat=1, max_calls=1, max_bytes=1 << 20)
             assert list(checking.slices()) == [None]
 

@@ -217,12 +217,14 @@ class House:
 
 @contextlib.contextmanager
 def house() -> Iterator[House]:
-    """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `simulated`; those of TWENTY."""
+    """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `simulated`;
+    those of TWENTY."""
     with upstream_served() as (upstream, url):
         pools = [
             pool("default", url),
             pool("once", url, extra=ONCE),
             pool("counted", url, extra=f'success = ["200", "404"]\n{ONCE}'),
+            pool("versioned", f"{url}/v1"),
             pool("simulated"),
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]
