@@ -68,7 +68,8 @@ ENVIRONMENT: Final = """\
 ## The environment
 
 With these variables a server needs no file. `RATE_LIMIT`, `API_KEYS` and `UPSTREAM_URL` set up the pool `default`,
-unless the file has one. The same names work in `.env`; `.env.example` has them all:
+unless the file has pools of its own. With `UPSTREAM_URL` they do so beside other pools, too. The same names work in
+`.env`; `.env.example` has them all:
 
 ```ini
 ;--8<-- ".env.example"

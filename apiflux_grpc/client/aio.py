@@ -229,7 +229,12 @@ class Client:
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
-        return Info.of(await self._ask(self._stub.GetInfo, pb.GetInfoRequest(), timeout))
+        return Info.of(await self.raw_info(timeout=timeout))
+
+    async def raw_info(self, *, timeout: float = 10.0) -> pb.GetInfoResponse:
+        """The same, as the message of the contract: with the rules that each pool has for its calls."""
+        message: pb.GetInfoResponse = await self._ask(self._stub.GetInfo, pb.GetInfoRequest(), timeout)
+        return message
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers. Raises Unavailable if it doesn't within `timeout` seconds."""

@@ -67,11 +67,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What the server is."""
+    """What the server is. `default_pool` is the pool of requests that name none; "": they have to name one."""
 
     mode: str
     version: str
     pools: tuple[Pool, ...]
+    default_pool: str
     default_repeat_count: int
     max_batch_calls: int
     max_batch_bytes: int
@@ -84,6 +85,7 @@ class Info:
             mode=word_of(pb.Mode.DESCRIPTOR, message.mode).lower(),
             version=message.version,
             pools=tuple(_pool(pool) for pool in message.pools),
+            default_pool=message.default_pool,
             default_repeat_count=message.default_repeat_count,
             max_batch_calls=message.max_batch_calls,
             max_batch_bytes=message.max_batch_bytes,

@@ -63,7 +63,8 @@ class PoolNotFound(Refused):
 
     def __init__(self, pool: str, known: Sequence[str]) -> None:
         self.pool = pool
-        super().__init__(f"there is no pool {pool!r}; use one of {', '.join(sorted(known))}")
+        what = f"there is no pool {pool!r}" if pool else "no pool was named, and there are several"
+        super().__init__(f"{what}; use one of {', '.join(sorted(known))}")
 
 
 class Overloaded(Refused):

@@ -14,6 +14,8 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.units import MILLISECOND, SECOND, format_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apiflux_grpc.core.fields import Field
     from apiflux_grpc.core.rules import AnswerRule, CallRule, CostOfCall
 
@@ -86,6 +88,7 @@ class QueryKey:
     name: str
 
 
+DEFAULT_POOL: Final = "default"
 # What holds unless a pool says otherwise:
 X_API_KEY: Final = HeaderKey("X-API-Key")
 MAX_CONNECTIONS: Final = 1000
@@ -155,3 +158,10 @@ class Pool:
     upstream: str = "simulated"
     base_url: str = ""
     groups: tuple[Group, ...] = ()  # a key is in at most one
+
+
+def default_of(pools: Mapping[str, object]) -> str:
+    """The pool of a request that names none: the one called `default`, else the only one; "": it must name one."""
+    if DEFAULT_POOL in pools:
+        return DEFAULT_POOL
+    return next(iter(pools)) if len(pools) == 1 else ""

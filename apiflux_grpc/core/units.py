@@ -1,8 +1,9 @@
 """Quantities in words: a duration, a limit, a HOST:PORT. One parser and one printer of each, for the whole tree.
 
 Rule: what a printer writes of a duration or an address its parser reads back exactly, and nothing is guessed or
-rounded. A parser's ValueError says what the text must be and never repeats it, since anything typed in the wrong
-place may be a secret: the caller puts the name of the option, or the text where it may be shown, in front.
+rounded, but by `spoken`, which nothing reads back. A parser's ValueError says what the text must be and never repeats
+it, since anything typed in the wrong place may be a secret: the caller puts the name of the option, or the text where
+it may be shown, in front.
 
 Inside the service every instant and length of time is an integer of nanoseconds, so that sums are exact.
 
@@ -59,6 +60,22 @@ def format_duration(ns: int) -> str:
         if ns % _UNITS[unit] == 0:
             return f"{ns // _UNITS[unit]}{unit}"
     return f"{ns}ns"
+
+
+def spoken(ns: int) -> str:
+    """A length of time as people say it: `12.3 s`, `3 min 20 s`, `2 h 3 min`."""
+    seconds = ns / SECOND
+    if seconds < 1:
+        return f"{ns / MILLISECOND:.{0 if ns >= 10 * MILLISECOND else 1}f} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    big, small, size, unit = ("min", "s", 60, 1)
+    if whole >= 86400:
+        big, small, size, unit = ("d", "h", 86400, 3600)
+    elif whole >= 3600:
+        big, small, size, unit = ("h", "min", 3600, 60)
+    return f"{whole // size} {big} {whole % size // unit} {small}"
 
 
 class LimitWords(NamedTuple):

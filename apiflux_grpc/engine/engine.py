@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
+from apiflux_grpc.core.model import default_of
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Admission, Bounds
 from apiflux_grpc.engine.loop import EngineLoop
@@ -53,6 +54,7 @@ class Engine:
         self._loop_factory = loop_factory
         self.admission = Admission(bounds or Bounds())
         self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
+        self.default_pool = default_of(self.pools)
         self.draining = False
         self.failure: str | None = None  # the error id of a crash
         self.snapshot: Snapshot | None = None  # at most a beat old
@@ -124,8 +126,8 @@ class Engine:
     # -- work ---------------------------------------------------------------------------------
 
     def pool(self, name: str) -> Pool:
-        """The pool of this name; raises PoolNotFound."""
-        pool = self.pools.get(name)
+        """The pool of this name; "": the default one. Raises PoolNotFound."""
+        pool = self.pools.get(name or self.default_pool)
         if pool is None:
             raise PoolNotFound(name[:64], list(self.pools))
         return pool

@@ -49,6 +49,11 @@ class Checks:
         return self._output is not None
 
     @property
+    def to_send(self) -> int | None:
+        """Calls without a result; None: the input isn't read to its end."""
+        return None if self.calls is None else self.calls - self.done
+
+    @property
     def is_all_done(self) -> bool:
         """The whole input was read, and each of its calls has its result."""
         return self.calls == self.done

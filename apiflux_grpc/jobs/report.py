@@ -34,6 +34,7 @@ class Report:
         self._source_name = source_name
         self._console = console
         self._failures: list[str] = []
+        self.is_simulated = False  # the upstream
 
     def add(self, result: pb.CallResult, call: Selected) -> None:
         """Count a result of the input's call."""
@@ -61,6 +62,8 @@ class Report:
         by_key = by_key or tally.by_key
         elapsed = tally.elapsed
         rows = [("results", f"{tally.total} in {elapsed:.1f} s, {tally.total / max(elapsed, 1e-9):.0f} a second")]
+        if self.is_simulated:
+            rows.append(("upstream", "the simulator: its answers are made up, and no call left the server"))
         if tally.failed:
             rows.append(("failed", f"{tally.failed.total()}: {_counts(tally.failed)}"))
         if tally.retries:
@@ -88,13 +91,13 @@ class Report:
             text += f"; --retry-failed sends {output.again} again"
         return text
 
-    def explain(self, error: ApifluxError, *, was_sent: bool) -> None:
-        """Why the server didn't do it, and what helps. `was_sent`: the stream was begun."""
+    def explain(self, error: ApifluxError) -> None:
+        """Why the server didn't do it, and what helps."""
         for place, what in error.violations:
             self._console.error(f"{place}: {what}")
         if not error.violations:
             self._console.error(str(error))
-        if isinstance(error, Unavailable) and was_sent and not (error.reason or self.tally.total):
+        if isinstance(error, Unavailable) and self._job.wait is None and not (error.reason or self.tally.total):
             self._console.say(f"is a server running at {self._job.target}? --wait SECONDS waits for one")
         if error.retry_delay is not None:
             self._console.say(f"try again in {error.retry_delay:.0f} s")
@@ -113,6 +116,9 @@ class Report:
             begin = _BEGIN.get(ending, "")
             if not begin and stopped_by_line:
                 begin = "stopped at a bad line (--skip-bad-lines skips such lines): "
+            if not total:
+                self._console.say(f"{begin}nothing was sent")
+                return
             written = self.tally.total if output is None else output.written
             self._console.say(f"{begin}{before + written:,} of {total:,} results were written")
 

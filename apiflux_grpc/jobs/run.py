@@ -27,7 +27,9 @@ from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import Known
+from apiflux_grpc.jobs.opening import is_simulated, opening
 from apiflux_grpc.jobs.output import Output
+from apiflux_grpc.jobs.pool import ANY_POOL, pool_of
 from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.report import Report
 from apiflux_grpc.jobs.screen import Screen
@@ -94,6 +96,7 @@ class _Run:
         self._report = Report(job, self._source.name, console)
         self._out: IO[bytes] | Output
         self._output: Output | None = None  # the same, if a later run can go on with it
+        self._pool = ANY_POOL
         self._checks: Checks
         self._selection: Selection | None = None
         self._stream: Stream | None = None
@@ -108,8 +111,7 @@ class _Run:
             self._output = out if isinstance(out, Output) else None
             self._checks = Checks(self._job, self._source, self._known, self._output, self._console)
             try:
-                await self._prepare()
-                return await self._process()
+                return await self._connected()
             except BrokenPipeError:  # nobody reads any more, and nobody has to be told
                 return Ending.READER_LEFT
             except OSError as failed:
@@ -125,6 +127,34 @@ class _Run:
             self._end(f"waiting up to {GRACE:g} s for calls in flight; press Ctrl-C again to end at once")
 
     # -- before anything is sent --------------------------------------------------------------
+
+    async def _connected(self) -> Ending:
+        job = self._job
+        async with Client(job.target, tls=job.tls, token=job.token) as client:
+            self._waiting = asyncio.create_task(self._learn(client))
+            absent: ApifluxError | None = None
+            try:
+                await self._waiting
+            except ApifluxError as error:
+                absent = error
+            except asyncio.CancelledError:
+                if self._signals:
+                    raise Interrupted from None
+                raise
+            await self._prepare()  # without a server too: what is wrong with the file is worth knowing now
+            return self._conclude(absent) if absent else await self._process(client)
+
+    async def _learn(self, client: Client) -> None:
+        """Ask the server for the job's pool, once it is there."""
+        if (seconds := self._job.wait) is not None:
+            text = f"waiting up to {seconds:g} s for a server at {self._job.target}"
+            told = asyncio.get_running_loop().call_later(_SILENT, self._console.say, text)
+            try:
+                await client.wait_ready(seconds)
+            finally:
+                told.cancel()
+        self._pool = pool_of(await client.raw_info(), self._job.pool)
+        self._report.is_simulated = is_simulated(self._pool)
 
     async def _prepare(self) -> None:
         """Learn what earlier runs did, and check a file that can be read twice."""
@@ -150,7 +180,7 @@ class _Run:
 
     # -- the way there and back ---------------------------------------------------------------
 
-    async def _process(self) -> Ending:
+    async def _process(self, client: Client) -> Ending:
         selection = self._selection = Selection(
             self._job, self._source.open(), self._known, self._checks, self._console
         )
@@ -161,7 +191,7 @@ class _Run:
             if self._output is not None:
                 self._output.expect(self._source.format)
             if is_any:
-                await self._exchange(selection)
+                await self._exchange(client, selection)
             self._settle(selection.doubtful())
             done = selection.is_done and (self._stream is None or not self._stream.unsent)
         except ApifluxError as failed:
@@ -176,44 +206,30 @@ class _Run:
         self._out.flush()
         return self._conclude(error, done)
 
-    async def _exchange(self, selection: Selection) -> None:
+    async def _exchange(self, client: Client, selection: Selection) -> None:
         """Send what is to be sent, and write what comes."""
         job = self._job
-        async with Client(job.target, tls=job.tls, token=job.token) as client:
-            if job.wait is not None:
-                await self._wait_for_server(client, job.wait)
-            self._report.tally.started = time.monotonic()
-            stream = self._stream = client.process_stream(
-                selection,
-                pool=job.pool,
-                ordered=job.ordered,
-                resume=True,
-                window=job.window,
-                before_send=None if self._output is None else self._note,
-            )
-            if self._is_ended:
-                raise Interrupted
-            if job.timeout is not None:
-                asyncio.get_running_loop().call_later(job.timeout, self._time_out)
-            progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
-            with self._screen.shows(progress):
-                async with stream:
-                    async for message in stream.raw():
-                        self._write(message.results, selection)
-                        done = self._checks.done + self._report.tally.total
-                        progress.heard(done, stream.progress, self._screen.clock())
-
-    async def _wait_for_server(self, client: Client, seconds: float) -> None:
-        waiting = self._waiting = asyncio.create_task(client.wait_ready(seconds))
-        await asyncio.wait({waiting}, timeout=_SILENT)
-        if not waiting.done():
-            self._console.say(f"waiting up to {seconds:g} s for a server at {self._job.target}")
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if self._signals:
-                raise Interrupted from None
-            raise
+        self._console.say(await opening(client, job, self._pool, self._checks.to_send))
+        self._report.tally.started = time.monotonic()
+        stream = self._stream = client.process_stream(
+            selection,
+            pool=self._pool.name,
+            ordered=job.ordered,
+            resume=True,
+            window=job.window,
+            before_send=None if self._output is None else self._note,
+        )
+        if self._is_ended:
+            raise Interrupted
+        if job.timeout is not None:
+            asyncio.get_running_loop().call_later(job.timeout, self._time_out)
+        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
+        with self._screen.shows(progress):
+            async with stream:
+                async for message in stream.raw():
+                    self._write(message.results, selection)
+                    done = self._checks.done + self._report.tally.total
+                    progress.heard(done, stream.progress, self._screen.clock())
 
     async def _note(self, indexes: Sequence[int]) -> None:
         """Before calls are handed over: on the disk first."""
@@ -280,7 +296,7 @@ class _Run:
         report, output, selection = self._report, self._output, self._selection
         ending = self._ending(error, done, unwritable)
         if error is not None:
-            report.explain(error, was_sent=self._stream is not None)
+            report.explain(error)
         if done or report.tally.total or self._checks.done:
             summary = None if self._stream is None else self._stream.summary
             report.figures(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.units import MILLISECOND, SECOND, format_duration
+from apiflux_grpc.core.units import SECOND, format_duration, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,22 +78,6 @@ def per_second(plan: Plan, bins: int) -> list[float]:
         for at in taken:
             counts[min(at * bins // span, bins - 1)] += 1
     return [count * bins * SECOND / span for count in counts]
-
-
-def spoken(ns: int) -> str:
-    """A length of time as people say it: `12.3 s`, `3 min 20 s`, `2 h 3 min`."""
-    seconds = ns / SECOND
-    if seconds < 1:
-        return f"{ns / MILLISECOND:.{0 if ns >= 10 * MILLISECOND else 1}f} ms"
-    if seconds < 120:
-        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-    whole = round(seconds)
-    big, small, size, unit = ("min", "s", 60, 1)
-    if whole >= 86400:
-        big, small, size, unit = ("d", "h", 86400, 3600)
-    elif whole >= 3600:
-        big, small, size, unit = ("h", "min", 3600, 60)
-    return f"{whole // size} {big} {whole % size // unit} {small}"
 
 
 def some(count: int, one: str, many: str) -> str:

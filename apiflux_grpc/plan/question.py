@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool
+from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool, default_of
 from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
 from apiflux_grpc.judge.limits import parse_limit as parse_any_limit
 from apiflux_grpc.judge.options import parse_latency
@@ -181,10 +181,11 @@ def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_co
 
 def _chosen(pools: Sequence[PoolSettings], name: str | None) -> PoolSettings:
     by_name = {settings.pool.name: settings for settings in pools}
-    name = name or "default"
-    if name not in by_name:
-        raise ValueError(f"--pool: no pool {name!r} in --config; use one of {', '.join(sorted(by_name))}")
-    return by_name[name]
+    chosen = name or default_of(by_name)
+    if chosen not in by_name:
+        what = f"no pool {name!r} in --config" if name else "--config has several pools, and none was named"
+        raise ValueError(f"--pool: {what}; use one of {', '.join(sorted(by_name))}")
+    return by_name[chosen]
 
 
 def _without_paths(pool: Pool) -> Pool:

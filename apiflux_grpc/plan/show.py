@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc import charts
-from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, spoken, title_of
+from apiflux_grpc.core.units import spoken
+from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, title_of
 from apiflux_grpc.plan.page import to_html
 from apiflux_grpc.plan.plan import Plan, make_plan
 

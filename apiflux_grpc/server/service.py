@@ -17,6 +17,7 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
 from apiflux_grpc.server.feeding import feed
+from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.server.interceptors import caller_of, note
 from apiflux_grpc.server.results import ResultStream
 from apiflux_grpc.server.words import MODES
@@ -40,7 +41,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         self, request: pb.ProcessRequest, context: Any
     ) -> None:
         correlation_id = request.correlation_id or uuid.uuid4().hex
-        note(correlation_id=correlation_id[:128], pool=(request.pool or "default")[:64])
+        note(correlation_id=correlation_id[:128], pool=self._name(request.pool)[:64])
         ticket = await self._admit(request, context)
         try:
             await ResultStream(ticket, wire.names_of(request), context, correlation_id, self._defaults).run()
@@ -59,9 +60,10 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             max_results_per_message=defaults.batch_size,
             open_batches=admission.batches,
             open_calls=admission.calls,
+            default_pool=self._engine.default_pool,
         )
         for name, pool in sorted(self._engine.pools.items()):
-            wire.put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
+            put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
         return response
 
     async def ProcessStream(  # type: ignore[override]  # as Process
@@ -71,9 +73,8 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         if first is None or not first.HasField("open"):
             raise InvalidRequest([Fault("open", "is missing; send it in the first message")])
         correlation_id = first.open.correlation_id or uuid.uuid4().hex
-        name = first.open.pool or "default"
-        note(correlation_id=correlation_id[:128], pool=name[:64])
-        checking = StreamChecking(first.open, self._engine.pool(name))
+        note(correlation_id=correlation_id[:128], pool=self._name(first.open.pool)[:64])
+        checking = StreamChecking(first.open, self._engine.pool(first.open.pool))
         ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
         feeding: asyncio.Task[None] | None = None
         try:
@@ -89,10 +90,10 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             ticket.cancel()
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
-        name = request.pool or "default"
-        note(pool=name[:64], calls=request.calls)
-        check_estimate(request, self._engine.pool(name))
-        told = await self._engine.ask(name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
+        note(pool=self._name(request.pool)[:64], calls=request.calls)
+        pool = self._engine.pool(request.pool)
+        check_estimate(request, pool)
+        told = await self._engine.ask(pool.name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
         response = pb.EstimateResponse(binding_limit=told.binding)
         if told.makespan is not None:
             response.makespan.FromNanoseconds(told.makespan)
@@ -105,7 +106,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             raise Draining()  # before anything is said of the request: it may be fine elsewhere
         checking = Checking(
             request,
-            engine.pool(request.pool or "default"),
+            engine.pool(request.pool),
             caller_of(context.peer()),
             default_repeat=defaults.repeat_count,
             max_calls=defaults.max_batch_calls,
@@ -117,6 +118,10 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         spec = checking.spec(None if left is None else int(left * SECOND))
         note(calls=len(spec.calls))
         return engine.submit(spec)
+
+    def _name(self, pool: str) -> str:
+        """Of the pool that a request asks for."""
+        return pool or self._engine.default_pool
 
     def _window(self) -> int:
         """How many calls of one stream may be without a result: fewer when the queue is full."""

@@ -16,7 +16,7 @@ from apiflux_grpc.core.checks import MOST_FIELDS, too_many
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.status import result_error
-from apiflux_grpc.server.words import CAUSES, COUNTS, KINDS, REASONS, STATES, UPSTREAMS, words_of
+from apiflux_grpc.server.words import CAUSES, REASONS, words_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.call import Pairs
     from apiflux_grpc.core.checks import Checks, Fault
     from apiflux_grpc.core.held import Held
-    from apiflux_grpc.core.info import KeySnapshot, PoolSnapshot
-    from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
+    from apiflux_grpc.core.model import RetryPolicy
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.core.rules import CallRule
     from apiflux_grpc.engine.messages import Over, Standing
@@ -205,7 +204,7 @@ def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, o
     progress.in_flight = standing.in_flight
     if standing.eta is not None:
         progress.eta.FromNanoseconds(standing.eta)
-    _put_held(progress.held_by.add, standing.held_by, offset)
+    put_held(progress.held_by.add, standing.held_by, offset)
 
 
 def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -> None:
@@ -225,62 +224,9 @@ def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -
     summary.correlation_id = correlation_id
 
 
-def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:
-    """Put a pool's configuration and state into GetInfo's response. `state` None: the engine doesn't answer."""
-    message.name = pool.name
-    message.upstream = UPSTREAMS[pool.upstream]
-    message.base_url = pool.base_url
-    message.key_count = len(pool.keys)
-    message.arrival_jitter.FromNanoseconds(pool.arrival_jitter)
-    message.timeout.FromNanoseconds(pool.timeout)
-    message.max_attempts = pool.retry.max_attempts
-    for group in pool.groups:
-        row = message.groups.add(keys=group.keys)
-        for limit in group.limits:
-            _put_limit(row.limits.add(), limit)
-    for place, key in enumerate(pool.keys):
-        _put_key(message.keys.add(), key, None if state is None else state.keys[place])
-    if state is not None:
-        _put_held(message.held_by.add, state.held_by, wall_offset())
-        message.waiting = state.waiting
-        message.in_flight = state.in_flight
-        message.arrival_jitter_cost = state.margin_cost
-        message.upstream_failing = state.upstream_fails
-        message.malformed_limit_headers = state.malformed
-        message.advice = state.advice
-        if state.round_trips is not None:
-            message.round_trip_p50.FromNanoseconds(state.round_trips[0])
-            message.round_trip_p99.FromNanoseconds(state.round_trips[1])
-        if state.drain_time is not None:
-            message.drain_time.FromNanoseconds(state.drain_time)
-
-
-def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
-    message.label = key.label
-    for limit in key.limits:
-        _put_limit(message.limits.add(), limit)
-    if key.max_in_flight is not None:
-        message.max_in_flight = key.max_in_flight
-    if state is not None:
-        message.headroom = state.headroom
-        message.in_flight = state.in_flight
-        message.attempts = state.attempts
-        message.state = STATES[state.state]
-        if state.blocked_for:
-            message.blocked_for.FromNanoseconds(state.blocked_for)
-        _put_held(message.held_by.add, state.held_by, wall_offset())
-
-
-def _put_held(add: Callable[..., pb.Held], held_by: Sequence[Held], offset: int) -> None:
+def put_held(add: Callable[..., pb.Held], held_by: Sequence[Held], offset: int) -> None:
     for held in held_by:
         message = add(cause=CAUSES[held.cause], reason=held.reason, keys=held.keys, key_count=held.count)
         message.since.FromNanoseconds(held.since + offset)
         if held.until is not None:
             message.until.FromNanoseconds(held.until + offset)
-
-
-def _put_limit(message: pb.Limit, limit: Limit) -> None:
-    message.max, message.burst = limit.max, limit.depth
-    message.counts, message.kind = COUNTS[limit.counts], KINDS[limit.kind]
-    message.per.FromNanoseconds(limit.per)
-    message.paths.extend(limit.paths)

@@ -1,6 +1,7 @@
-"""The pool `default` that the environment makes, if the file has none: API_KEYS, RATE_LIMIT, UPSTREAM_URL.
+"""The pool `default` that the environment makes: API_KEYS, RATE_LIMIT, UPSTREAM_URL.
 
-Rule: so a server starts without any file, with example keys on the simulator.
+Rule: a server starts without any file, with example keys on the simulator. A file that names a pool has no simulator
+beside it: a call whose pool was forgotten must not get a made-up success.
 """
 
 from __future__ import annotations
@@ -20,14 +21,11 @@ if TYPE_CHECKING:
 def default_pool(sources: Sources, latency: tuple[int, int]) -> list[PoolSettings]:
     """That pool, or none."""
     env, findings = sources.env, sources.findings
-    named = sorted(sources.set_names & {"API_KEYS", "RATE_LIMIT", "UPSTREAM_URL"})
-    if "default" in sources.file.pools:
-        if named:
-            findings.warnings.append(f"{', '.join(named)}: not used, because {sources.file_name} has a pool default")
-        return []
     url = env.UPSTREAM_URL
-    if sources.file.pools and url is None:
-        findings.warnings.append(f"{sources.file_name} has no pool default, so that pool is the simulator")
+    if sources.file.pools and (url is None or "default" in sources.file.pools):
+        if named := sorted(sources.set_names & {"API_KEYS", "RATE_LIMIT", "UPSTREAM_URL"}):
+            findings.warnings.append(f"{', '.join(named)}: not used, because {sources.file_name} has pools of its own")
+        return []
     if url is not None:
         warn_of_plain_http(findings, ("", "UPSTREAM_URL"), url)
         if "API_KEYS" not in sources.set_names:

@@ -298,7 +298,7 @@ class ProcessRequest(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     ORDERED_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
-    """The pool to use. Empty: "default"."""
+    """The pool to use. Empty: the default pool, as GetInfo tells it."""
     priority: _builtins.int
     """The share of this batch among the caller's others: weight 2^priority. -3 to 3; default 0."""
     correlation_id: _builtins.str
@@ -415,7 +415,7 @@ class ProcessStreamOpen(_message.Message):
     ORDERED_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
-    """The pool to use. Empty: "default"."""
+    """The pool to use. Empty: the default pool, as GetInfo tells it."""
     priority: _builtins.int
     """As ProcessRequest.priority."""
     correlation_id: _builtins.str
@@ -992,7 +992,7 @@ class EstimateRequest(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     COST_PER_CALL_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
-    """The pool. Empty: "default"."""
+    """The pool. Empty: the default pool, as GetInfo tells it."""
     calls: _builtins.int
     """How many calls, which meet no limit with paths."""
     cost_per_call: _builtins.int
@@ -1072,6 +1072,7 @@ class GetInfoResponse(_message.Message):
     MAX_RESULTS_PER_MESSAGE_FIELD_NUMBER: _builtins.int
     OPEN_BATCHES_FIELD_NUMBER: _builtins.int
     OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    DEFAULT_POOL_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     """What TEST_MODE says."""
     version: _builtins.str
@@ -1088,6 +1089,8 @@ class GetInfoResponse(_message.Message):
     """Batches open now."""
     open_calls: _builtins.int
     """Calls admitted and without a result now."""
+    default_pool: _builtins.str
+    """The pool of requests that name none: the one called "default", else the only one. Empty: a request has to name one."""
     @_builtins.property
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolInfo]:
         """The pools, by name."""
@@ -1104,10 +1107,11 @@ class GetInfoResponse(_message.Message):
         max_results_per_message: _builtins.int = ...,
         open_batches: _builtins.int = ...,
         open_calls: _builtins.int = ...,
+        default_pool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_repeat_count", b"default_repeat_count", "max_batch_bytes", b"max_batch_bytes", "max_batch_calls", b"max_batch_calls", "max_results_per_message", b"max_results_per_message", "mode", b"mode", "open_batches", b"open_batches", "open_calls", b"open_calls", "pools", b"pools", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_pool", b"default_pool", "default_repeat_count", b"default_repeat_count", "max_batch_bytes", b"max_batch_bytes", "max_batch_calls", b"max_batch_calls", "max_results_per_message", b"max_results_per_message", "mode", b"mode", "open_batches", b"open_batches", "open_calls", b"open_calls", "pools", b"pools", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1138,6 +1142,11 @@ class PoolInfo(_message.Message):
     MALFORMED_LIMIT_HEADERS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     HELD_BY_FIELD_NUMBER: _builtins.int
+    ALLOW_PATHS_FIELD_NUMBER: _builtins.int
+    KEY_HEADER_FIELD_NUMBER: _builtins.int
+    KEY_QUERY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     upstream: Global___UpstreamKind.ValueType
@@ -1160,6 +1169,10 @@ class PoolInfo(_message.Message):
     """True: calls fail whatever key they use, and only single ones are tried."""
     malformed_limit_headers: _builtins.int
     """Values of headers about limits that couldn't be read, since the start."""
+    key_header: _builtins.str
+    """A request header."""
+    key_query: _builtins.str
+    """A query parameter."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyInfo]:
         """The keys, in the order of the configuration."""
@@ -1192,6 +1205,18 @@ class PoolInfo(_message.Message):
     def held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
         """Why calls of this pool wait, as in Progress.held_by."""
 
+    @_builtins.property
+    def allow_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the paths of calls must begin with. Empty: any path."""
+
+    @_builtins.property
+    def idempotent(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallRule]:
+        """Calls that may run twice if they don't say so themselves, beside those of idempotent methods."""
+
+    @_builtins.property
+    def cost(self) -> Global___CostRule:
+        """What a call costs that doesn't say so. Absent: 1."""
+
     def __init__(
         self,
         *,
@@ -1214,14 +1239,89 @@ class PoolInfo(_message.Message):
         malformed_limit_headers: _builtins.int = ...,
         groups: _abc.Iterable[Global___GroupInfo] | None = ...,
         held_by: _abc.Iterable[Global___Held] | None = ...,
+        allow_paths: _abc.Iterable[_builtins.str] | None = ...,
+        key_header: _builtins.str = ...,
+        key_query: _builtins.str = ...,
+        idempotent: _abc.Iterable[Global___CallRule] | None = ...,
+        cost: Global___CostRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "drain_time", b"drain_time", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "cost", b"cost", "drain_time", b"drain_time", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "in_flight", b"in_flight", "key_count", b"key_count", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "allow_paths", b"allow_paths", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "cost", b"cost", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "idempotent", b"idempotent", "in_flight", b"in_flight", "key_count", b"key_count", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_key_in: _TypeAlias = _typing.Literal["key_header", "key_query"]  # noqa: Y015
+    _WhichOneofArgType_key_in: _TypeAlias = _typing.Literal["key_in", b"key_in"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_key_in) -> _WhichOneofReturnType_key_in | None: ...
+
+Global___PoolInfo: _TypeAlias = PoolInfo  # noqa: Y015
+
+@_typing.final
+class CallRule(_message.Message):
+    """Calls with one of these methods whose decoded path begins with one of these prefixes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHODS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The methods. Empty: any."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The prefixes. Empty: any path."""
+
+    def __init__(
+        self,
+        *,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["methods", b"methods", "paths", b"paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PoolInfo: _TypeAlias = PoolInfo  # noqa: Y015
+Global___CallRule: _TypeAlias = CallRule  # noqa: Y015
+
+@_typing.final
+class CostRule(_message.Message):
+    """A call's cost from its request: a number in its JSON and so much for each byte, rounded up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    PER_BYTE_FIELD_NUMBER: _builtins.int
+    PER_BYTE_OF_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    per_byte: _builtins.float
+    """For each byte."""
+    at_least: _builtins.int
+    """The sum is at least this."""
+    @_builtins.property
+    def json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The path to that number, from object to object. Empty: none."""
+
+    @_builtins.property
+    def per_byte_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The path to the value whose bytes are counted. Empty: those of the whole body."""
+
+    def __init__(
+        self,
+        *,
+        json: _abc.Iterable[_builtins.str] | None = ...,
+        per_byte: _builtins.float = ...,
+        per_byte_of: _abc.Iterable[_builtins.str] | None = ...,
+        at_least: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "json", b"json", "per_byte", b"per_byte", "per_byte_of", b"per_byte_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostRule: _TypeAlias = CostRule  # noqa: Y015
 
 @_typing.final
 class GroupInfo(_message.Message):

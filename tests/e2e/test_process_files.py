@@ -132,7 +132,7 @@ def test_a_run_ends_as_its_calls_did(tmp_path: Path, house: House) -> None:
         (two, ("--pool", "once"), 3, 2, "<stdin>:2: HTTP 500"),
         (lines_of({"path": "/type"}, {"path": "/../up"}), (), 2, 2, "<stdin>:2: path: "),
         (lines_of({"path": "/1", "method": "get"}), (), 2, 1, "<stdin>:1: method: 'get' is not a method that can be"),
-        (lines_of({"path": "/type"}), ("--pool", "nowhere"), 2, 0, "POOL_NOT_FOUND"),
+        (lines_of({"path": "/type"}), ("--pool", "nowhere"), 2, 0, "there is no pool 'nowhere'; use one of"),
         (two, NOBODY, 4, 0, "UNAVAILABLE"),
         (lines_of(*[{}] * 30), ("--pool", "simulated", "--ordered"), 0, 30, "30 in "),
     ]

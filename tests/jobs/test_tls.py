@@ -18,7 +18,7 @@ from tests.e2e.commands import indexes, rows_in, run
 class Answering(apiflux_pb2_grpc.FluxServiceServicer):
     """Answers every call of a stream with 200."""
 
-    Process = Estimate = GetInfo = None  # type: ignore[assignment]  # never asked for
+    Process = Estimate = None  # type: ignore[assignment]  # never asked for
     token: str | None = None
 
     def ProcessStream(self, request_iterator: Any, context: Any) -> Iterator[pb.ProcessResponse]:  # noqa: N802
@@ -31,6 +31,9 @@ class Answering(apiflux_pb2_grpc.FluxServiceServicer):
                 )
                 count += 1
         yield pb.ProcessResponse(summary=pb.Summary(total=count, succeeded=count))
+
+    def GetInfo(self, request: Any, context: Any) -> pb.GetInfoResponse:  # noqa: N802
+        return pb.GetInfoResponse(pools=[pb.PoolInfo(name="only")], default_pool="only")
 
 
 def test_process_over_tls(tmp_path: Path) -> None:

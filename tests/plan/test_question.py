@@ -66,8 +66,10 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     assert ask(pools, pool="two", calls=10).draws.latency == (200 * MILLISECOND, 200 * MILLISECOND)
     assert ask(pools, pool="two", calls=10, latency="1s").draws.latency == (SECOND, SECOND)
     assert (asked.draws.success, ask(pools, pool="two", calls=10).draws.success) == (200, 201)
-    assert ask(pools, calls=10).pool.name == "default"
-    with pytest.raises(ValueError, match=r"--pool: no pool 'three' in --config; use one of default, one, two"):
+    with pytest.raises(ValueError, match=r"--pool: .* several pools, and none was named; use one of one, two"):
+        ask(pools, calls=10)
+    assert ask(pools[:1], calls=10).pool.name == "one"
+    with pytest.raises(ValueError, match=r"--pool: no pool 'three' in --config; use one of one, two"):
         ask(pools, pool="three", calls=10)
     with pytest.raises(ValueError, match="--keys conflicts with --config"):
         ask(pools, pool="one", calls=10, keys=2)

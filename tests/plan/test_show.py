@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from apiflux_grpc.core.units import MILLISECOND, SECOND
-from apiflux_grpc.plan.figures import spoken
+from apiflux_grpc.core.units import MILLISECOND, SECOND, spoken
 from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import make_plan
 from apiflux_grpc.plan.question import ask

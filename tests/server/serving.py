@@ -91,6 +91,7 @@ class Bulky:
 async def serving(
     latency: int = 0,
     *,
+    pools: Sequence[str] = ("default",),
     limits: Sequence[Limit] = WIDE,
     bounds: Bounds | None = None,
     defaults: Defaults | None = None,
@@ -101,10 +102,17 @@ async def serving(
     grace: float = 1.0,
 ) -> AsyncIterator[Server]:
     """`upstream` None: one that answers after `latency` ns."""
-    pool = Pool("default", (Key("key-1", "canary-9d1", tuple(limits)),), allow_repeat=True)
+    keys = (Key("key-1", "canary-9d1", tuple(limits)),)
     health = Health()
-    parts = PoolParts(pool, lambda: SimulatedUpstream((latency, latency)) if upstream is None else upstream, None)
-    engine = Engine([parts], LogObserver(), bounds=bounds, on_health=health.change)
+    parts = [
+        PoolParts(
+            Pool(name, keys, allow_repeat=True),
+            lambda: SimulatedUpstream((latency, latency)) if upstream is None else upstream,
+            None,
+        )
+        for name in pools
+    ]
+    engine = Engine(parts, LogObserver(), bounds=bounds, on_health=health.change)
     defaults = defaults or Defaults()
     server = Server(
         engine,

@@ -14,7 +14,7 @@ from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server.checking import Checking, StreamChecking
-from apiflux_grpc.server.wire import put_pool
+from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 POOL = Pool(

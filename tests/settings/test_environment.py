@@ -130,3 +130,23 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     settings = load(None, environ={}, dotenv=tmp_path / ".env")
     assert {key.limits for key in settings.pools[0].pool.keys} == {(Limit(7, 60 * SECOND),)}
     assert settings.port == 8
+
+
+def test_no_simulator_beside_the_pools_of_a_file(tmp_path: Path) -> None:
+    """A call whose pool was forgotten must not get a made-up success; UPSTREAM_URL alone adds a pool to a file's."""
+    file = tmp_path / "apiflux.toml"
+    file.write_text(
+        '[pools.maps]\nbase_url = "https://maps.example"\nlimits = [{ max = 5, per = "1s" }]\n'
+        'keys = [{ label = "a", secret = "sk-0123456789abcdef" }]\n'
+    )
+    assert [pool.pool.name for pool in load(file, environ={}).pools] == ["maps"]
+    assert [pool.pool.name for pool in load(file, environ={"API_KEYS": "sk-other-key", "RATE_LIMIT": "7"}).pools] == [
+        "maps"
+    ]
+    with_url = load(file, environ={"UPSTREAM_URL": "https://own.example", "API_KEYS": "sk-other-key"})
+    assert [(pool.pool.name, pool.base_url) for pool in with_url.pools] == [
+        ("default", "https://own.example"),
+        ("maps", "https://maps.example"),
+    ]
+    file.write_text("[server]\nmode = 'test'\n")
+    assert [pool.pool.upstream for pool in load(file, environ={}).pools] == ["simulated"]

@@ -1,0 +1,66 @@
+"""The pool that a job's calls go to, as its server tells it, before anything of the job is done.
+
+Rule: a job knows the rules of its pool, so that core/checks.py judges its lines as it will judge them in the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.client.words import word_of
+from apiflux_grpc.core.errors import PoolNotFound
+from apiflux_grpc.core.model import Counts, Group, HeaderKey, Key, Kind, Limit, Pool, QueryKey
+from apiflux_grpc.core.rules import CallRule, CostOfCall
+from apiflux_grpc.core.units import LONGEST
+from apiflux_grpc.jobs.job import Refused
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# While no server tells the pool's rules: what every pool takes.
+ANY_POOL: Final = Pool("", keys=(Key("", "", ()),), timeout=LONGEST, key_in=HeaderKey(""))
+
+
+def pool_of(info: pb.GetInfoResponse, name: str) -> Pool:
+    """The pool of this name; "": the server's default. Its keys have no secrets. Raises Refused."""
+    asked = name or info.default_pool
+    for pool in info.pools:
+        if pool.name == asked:
+            return _pool(pool)
+    refused = PoolNotFound(name, [pool.name for pool in info.pools])
+    raise Refused(f"{refused}: --pool NAME")
+
+
+def _pool(info: pb.PoolInfo) -> Pool:
+    return Pool(
+        name=info.name,
+        keys=tuple(Key(key.label, "", _limits(key.limits)) for key in info.keys),
+        arrival_jitter=info.arrival_jitter.ToNanoseconds(),
+        timeout=info.timeout.ToNanoseconds(),
+        cost=_cost(info.cost) if info.HasField("cost") else None,
+        idempotent=tuple(CallRule(tuple(rule.methods), tuple(rule.paths)) for rule in info.idempotent),
+        allow_paths=tuple(info.allow_paths),
+        key_in=QueryKey(info.key_query) if info.HasField("key_query") else HeaderKey(info.key_header),
+        upstream=word_of(pb.UpstreamKind.DESCRIPTOR, info.upstream).lower(),
+        base_url=info.base_url,
+        groups=tuple(Group(tuple(group.keys), _limits(group.limits)) for group in info.groups),
+    )
+
+
+def _limits(limits: Iterable[pb.Limit]) -> tuple[Limit, ...]:
+    return tuple(
+        Limit(
+            limit.max,
+            limit.per.ToNanoseconds(),
+            Counts(word_of(pb.LimitCounts.DESCRIPTOR, limit.counts).lower()),
+            Kind(word_of(pb.LimitKind.DESCRIPTOR, limit.kind).lower()),
+            limit.burst,
+            tuple(limit.paths),
+        )
+        for limit in limits
+    )
+
+
+def _cost(rule: pb.CostRule) -> CostOfCall:
+    return CostOfCall(tuple(rule.json) or None, rule.per_byte, tuple(rule.per_byte_of) or None, rule.at_least)
