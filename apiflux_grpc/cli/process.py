@@ -47,6 +47,10 @@ def process(
     template: Annotated[
         str | None, typer.Option(help="The call that a row of CSV makes: JSON with {column} in strings, or @FILE.")
     ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="What separates the columns of CSV, such as ; or tab. Default: as the file shows."),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option(help="What the lines are, in and out; default: what the first one is."),
@@ -125,6 +129,7 @@ def process(
         pool=pool,
         output=output,
         template=template,
+        delimiter=delimiter,
         format="" if format is None else format.value,
         skip_bad_lines=skip_bad_lines,
         ordered=ordered,

@@ -110,6 +110,15 @@ def _name(text: str, at: int) -> tuple[str, int]:
     return name, _after_space(text, at + 1)
 
 
+def document(text: str) -> str:
+    """The one document that a text is, as it is but for white space around it. Raises as `members` does."""
+    start = _after_space(text, 0)
+    _, end = _scan(text, start)
+    if (rest := _after_space(text, end)) != len(text):
+        raise json.JSONDecodeError("Extra data", text, rest)
+    return text[start:end]
+
+
 def one_line(text: str) -> str:
     """A document as one line, as it is but for white space around it and its line ends.
 

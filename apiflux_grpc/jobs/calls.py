@@ -96,6 +96,11 @@ def _explained(error: json.JSONDecodeError, text: str) -> str:
     return f"{error.msg.removesuffix(' at')} at {line}column {found.colno}"
 
 
+def parse_value(text: str) -> Any:
+    """A document that is JSON. Raises ValueError if a name is used twice in it, or a number is too long."""
+    return _decode(text)
+
+
 def parse_call(line: str) -> pb.Call:
     """One line of JSON as a call. Raises ValueError saying what is wrong with it."""
     return call_of(parse_json(line))

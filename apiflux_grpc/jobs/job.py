@@ -26,6 +26,7 @@ class Job:
     output: Path | None = None
     template: str | None = None
     format: str = ""
+    delimiter: str | None = None  # of CSV; None: it shows
     skip_bad_lines: bool = False
     ordered: bool = False
     wait: float | None = None

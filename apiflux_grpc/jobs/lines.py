@@ -1,4 +1,4 @@
-"""The lines of an input, one at a time whatever its size: those of a format, or CSV through a template.
+"""The lines of an input, one at a time whatever its size: what a format makes of them.
 
 Rule: what is wrong with a line is told with its number, and the next line is read. A line is held in memory once, and
 one that is longer than any call may be is not held at all.
@@ -6,12 +6,8 @@ one that is longer than any call may be is not held at all.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
-
-from apiflux_grpc.jobs.calls import call_of
-from apiflux_grpc.jobs.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +17,8 @@ if TYPE_CHECKING:
 
 LONGEST_LINE: Final = 32 << 20  # bytes
 _BOM: Final = b"\xef\xbb\xbf"
-_TOO_LONG: Final = f"longer than {LONGEST_LINE >> 20} MiB"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+TOO_LONG: Final = f"longer than {LONGEST_LINE >> 20} MiB"
 
 
 class Readable(Protocol):
@@ -39,20 +36,16 @@ class Entry:
     fault: str = ""
 
 
-def entries(file: Readable, of: Template | Format) -> Iterator[Entry]:
-    """What a file holds: rows of CSV that fill a template, or lines of a format.
+def lines_of(file: Readable) -> Iterator[bytes | None]:
+    """Line by line, without a byte order mark; None: too long, and passed over.
 
-    Raises OSError, and ValueError if the header doesn't fit.
+    Raises ValueError if the file says that it isn't UTF-8, and OSError.
     """
-    lines = _lines(file)
-    return _of_csv(lines, of) if isinstance(of, Template) else _of_format(lines, of)
-
-
-def _lines(file: Readable) -> Iterator[bytes | None]:
-    """Line by line; None: too long, and passed over."""
     first = True
     while line := file.readline(LONGEST_LINE + 1):
         if first:
+            if line.startswith(_UTF_16):
+                raise ValueError("is UTF-16; save it as UTF-8")
             line, first = line.removeprefix(_BOM), False
         if len(line) > LONGEST_LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
@@ -62,10 +55,11 @@ def _lines(file: Readable) -> Iterator[bytes | None]:
             yield line
 
 
-def _of_format(lines: Iterator[bytes | None], format: Format) -> Iterator[Entry]:
+def entries(lines: Iterator[bytes | None], format: Format) -> Iterator[Entry]:
+    """What lines of a format hold."""
     for number, line in enumerate(lines, 1):
         if line is None:
-            yield Entry(number, None, _TOO_LONG)
+            yield Entry(number, None, TOO_LONG)
             continue
         if line.isspace():
             continue
@@ -75,44 +69,3 @@ def _of_format(lines: Iterator[bytes | None], format: Format) -> Iterator[Entry]
             yield Entry(number, None, "not UTF-8")
         except ValueError as error:
             yield Entry(number, None, str(error))
-
-
-def _of_csv(lines: Iterator[bytes | None], template: Template) -> Iterator[Entry]:
-    csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_texts(lines), delimiter=template.delimiter, strict=True)
-    try:
-        header = next((row for row in reader if row), None)
-    except csv.Error as error:
-        raise ValueError(f"the header is not CSV: {error}") from None
-    if header is None:
-        return
-    columns = [_utf8(name.strip()) for name in header]
-    fill = template.bind(columns)
-    while True:
-        before = reader.line_num
-        try:
-            row = next(reader, None)
-            if row is None:
-                return
-            if not row:
-                continue
-            if len(row) != len(columns):
-                raise ValueError(f"{len(row)} columns; the header has {len(columns)}")
-            _utf8("".join(row))
-            yield Entry(before + 1, call_of(fill(row)))
-        except (csv.Error, ValueError) as error:
-            yield Entry(before + 1, None, str(error))
-
-
-def _texts(lines: Iterator[bytes | None]) -> Iterator[str]:
-    """What isn't UTF-8 passes as lone surrogates, and is reported for its row."""
-    for line in lines:
-        yield "\udcff\n" if line is None else line.decode(errors="surrogateescape")
-
-
-def _utf8(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"not UTF-8, or {_TOO_LONG}") from None
-    return text

@@ -92,6 +92,7 @@ class _Run:
         self._console = console
         self._screen = Screen(console)
         self._source = Source(job)
+        self._source.read_for("", console.say)
         self._known = Known()
         self._report = Report(job, self._source.name, console)
         self._out: IO[bytes] | Output

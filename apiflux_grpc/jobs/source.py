@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.jobs.formats import JsonLines, Recognised, named
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.lines import Entry, Readable, entries
+from apiflux_grpc.jobs.lines import Entry, Readable, entries, lines_of
 from apiflux_grpc.jobs.openai_batch import OpenAiBatch
+from apiflux_grpc.jobs.spreadsheet import Spreadsheet, delimiter_of
 from apiflux_grpc.jobs.template import Template
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _FromPipe:
 
 
 class Source:
-    """The file or pipe that calls come from. Raises Refused; OSError if it can't be opened.
+    """The file or pipe that calls come from. Raises Refused; ValueError for an option; OSError if it can't be opened.
 
     `format` is that of its lines and of the results.
     """
@@ -136,15 +137,23 @@ class Source:
     def __init__(self, job: Job) -> None:
         self.name = "<stdin>" if job.source is None else str(job.source)
         suffix = "" if job.source is None else job.source.suffix.lower()
-        self._template: Template | None = None
+        self._rows: Spreadsheet | None = None
+        self._say: Callable[[str], object] = lambda word: None
         if job.template is not None and job.format == OpenAiBatch.name:
             raise Refused(f"--template conflicts with --format {job.format}; leave one of them out")
-        if job.template is not None and suffix in (".jsonl", ".ndjson", ".json"):
-            raise Refused(f"{self.name}: --template is for CSV; leave it out")
+        for option, given in (("--template", job.template), ("--delimiter", job.delimiter)):
+            if given is not None and suffix in (".jsonl", ".ndjson", ".json"):
+                raise Refused(f"{self.name}: {option} is for CSV; leave it out")
         if job.template is not None:
-            self._template = Template(_text_of(job.template), "\t" if suffix == ".tsv" else ",")
+            delimiter = "\t" if suffix == ".tsv" else None
+            if job.delimiter is not None:
+                delimiter = delimiter_of(job.delimiter)
+            template = Template(_text_of(job.template))
+            self._rows = Spreadsheet(template, delimiter, lambda word: self._say(f"{self.name}: {word}"))
         elif suffix in (".csv", ".tsv"):
             raise Refused(f"{self.name}: {suffix[1:].upper()} needs --template, which says what call a row makes")
+        elif job.delimiter is not None:
+            raise Refused("--delimiter is for CSV, which needs --template too")
         self._named = job.format if job.template is None else JsonLines.name
         self.read_for("", lambda word: None)
         self._descriptor = 0 if job.source is None else os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
@@ -156,7 +165,8 @@ class Source:
         self._size = os.fstat(self._descriptor).st_size - self._start
 
     def read_for(self, base_url: str, say: Callable[[str], object]) -> None:
-        """Make calls for a pool with this base URL; `say` is told of a format that was recognised."""
+        """Make calls for a pool with this base URL; `say` is told of what was recognised: a format, a delimiter."""
+        self._say = say
 
         def tell(format: Format) -> None:
             if format.name == OpenAiBatch.name:
@@ -188,10 +198,11 @@ class Source:
 
     def _entries(self, file: Readable) -> Iterator[Entry]:
         try:
-            yield from entries(file, self._template or self.format)
+            lines = lines_of(file)
+            yield from entries(lines, self.format) if self._rows is None else self._rows.entries(lines)
         except OSError as error:
             raise Refused(f"can't read {self.name}: {error}") from None
-        except ValueError as error:  # the header doesn't go with the template
+        except ValueError as error:  # it isn't UTF-8, or its header doesn't fit the template
             raise Refused(f"{self.name}: {error}") from None
 
 

@@ -1,9 +1,12 @@
 """The template that makes a call out of a row of CSV.
 
-Rule: a template is a call in JSON whose strings may have {column}; `{{` is a brace. A value goes into the path
-percent-encoded, as one segment at most, and anywhere else as it is; names of members are not filled in. What `json`
-holds is carried: its numbers keep their text, and names that are used twice stay. A column that doesn't exist is
-reported before the first row is read. A row's id is its column `id`, unless the template has one.
+Rules
+- A template is a call in JSON whose strings may have {column}; `{{` is a brace. A value goes into the path
+  percent-encoded, as one segment at most, and anywhere else as it is; names of members are not filled in.
+- A string that is "{column:json}" and nothing else is the JSON that the column holds: a number, say, or an array.
+- What `json` holds is carried: its numbers keep their text, and names that are used twice stay.
+- A column that doesn't exist is reported before the first row is read. A row's id is its column `id`, unless the
+  template has one.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from apiflux_grpc.core.jsontext import depth
-from apiflux_grpc.jobs.calls import check_names, parse_json
+from apiflux_grpc.core.jsontext import depth, document
+from apiflux_grpc.jobs.calls import check_names, parse_json, parse_value
 from apiflux_grpc.jobs.values import Carried
 
 _DEEPEST: Final = 100  # filling it in takes some calls per level
@@ -40,13 +43,13 @@ class _Members(list[tuple[str, Any]]):
 _decode: Final = json.JSONDecoder(object_pairs_hook=_Members, parse_int=_Number, parse_float=_Number).decode
 _quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 _PART: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+_AS_JSON: Final = re.compile(r"\{([^{}]*):\s*json\s*\}").fullmatch
 
 
 class Template:
     """A template as it was given. Raises ValueError if it isn't one."""
 
-    def __init__(self, text: str, delimiter: str = ",") -> None:
-        self.delimiter = delimiter
+    def __init__(self, text: str) -> None:
         try:
             data = parse_json(text)
             check_names(data)
@@ -59,7 +62,7 @@ class Template:
     def bind(self, columns: Sequence[str]) -> Callable[[Row], dict[str, Any]]:
         """A function from a row to the fields of its call. Raises ValueError if a column doesn't exist."""
         for place, name in enumerate(columns):
-            if name in columns[:place]:
+            if name and name in columns[:place]:
                 raise ValueError(f"the header has two columns {name!r}; rename one of them")
         fields = {key: _filler(value, key, columns) for key, value in self._data.items()}
         if "id" not in fields and "id" in columns:
@@ -73,6 +76,8 @@ def _filler(value: object, where: str, columns: Sequence[str]) -> Fill:
         fill = _carried(_decode(value), where, columns)
         return lambda row: Carried(fill(row))
     if isinstance(value, str):
+        if read := _column(value, where, columns):
+            return lambda row: parse_value(read(row))
         return _text(value, where, columns)
     if isinstance(value, dict):
         for key in value:
@@ -90,6 +95,8 @@ def _carried(value: object, where: str, columns: Sequence[str]) -> Callable[[Row
     if isinstance(value, _Number):
         return lambda row: value
     if isinstance(value, str):
+        if read := _column(value, where, columns):
+            return read
         text = _text(value, where, columns)
         return lambda row: _quote(text(row))
     if isinstance(value, _Members):
@@ -109,6 +116,31 @@ def _check_name(name: str, where: str) -> None:
         raise ValueError(
             f"the template's {where} has a brace in the name {name[:64]!r}; only values can have {{column}}"
         )
+
+
+def _column(text: str, where: str, columns: Sequence[str]) -> Callable[[Row], str] | None:
+    """A function from a row to the JSON of the column that a "{column:json}" names; None: it is something else."""
+    found = _AS_JSON(text)
+    if found is None or text[1:-1].strip() in columns:  # a column may have such a name
+        return None
+    name = found[1].strip()
+    place = _place(name, where, columns)
+
+    def read(row: Row) -> str:
+        value = row[place]
+        try:
+            return document(value)
+        except json.JSONDecodeError as error:
+            if not value.strip():
+                raise ValueError(f"column {name!r} is empty; as JSON it needs a value, such as null") from None
+            why = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
+        except RecursionError:
+            why = "it is nested too deeply"
+        except ValueError as error:
+            why = str(error)
+        raise ValueError(f"column {name!r} has {value[:64]!r}, which is not JSON: {why}")
+
+    return read
 
 
 def _text(text: str, where: str, columns: Sequence[str]) -> Fill:
@@ -131,8 +163,11 @@ def _segment(value: str) -> str:
 
 
 def _place(name: str, where: str, columns: Sequence[str]) -> int:
-    if name in columns:
+    if name and name in columns:
         return columns.index(name)
+    if _AS_JSON(f"{{{name}}}"):
+        raise ValueError(f"the template's {where} has {{{name}}} within a text; only a whole string can be JSON")
+    columns = [column for column in columns if column]
     close = difflib.get_close_matches(name, columns, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(map(repr, columns[:20]))}"
     raise ValueError(f"the template's {where} has {{{name}}}, but the header has no such column; {hint}")

@@ -148,11 +148,13 @@ def test_a_run_ends_as_its_calls_did(tmp_path: Path, house: House) -> None:
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     """One that isn't there, is no text, or can't be written is exit code 2, and nothing is sent."""
-    (tmp_path / "bytes").write_bytes(b"\xff\xfe{}")
+    (tmp_path / "bytes").write_bytes(b"\xfe{}")
+    (tmp_path / "wide").write_bytes("\ufeff{}".encode("utf-16-le"))
     (tmp_path / "calls").write_text("{}\n")
     for args, message in (
         (["missing"], "can't read missing: "),
         (["bytes"], "bytes:1: not UTF-8"),
+        (["wide"], "wide: is UTF-16; save it as UTF-8"),
         (["calls", "--output", "no/such/folder"], "can't write: "),
     ):
         done = run("process", *args, *NOBODY, cwd=tmp_path)

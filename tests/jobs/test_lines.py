@@ -12,13 +12,17 @@ import pytest
 from apiflux_grpc.jobs import lines
 from apiflux_grpc.jobs.calls import parse_call
 from apiflux_grpc.jobs.formats import JsonLines
-from apiflux_grpc.jobs.lines import Entry, entries
+from apiflux_grpc.jobs.lines import Entry, entries, lines_of
+from apiflux_grpc.jobs.spreadsheet import Spreadsheet
 from apiflux_grpc.jobs.template import Template
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 def read(data: bytes, template: Template | None = None) -> list[Entry]:
-    return list(entries(io.BytesIO(data), template or JsonLines()))
+    found = lines_of(io.BytesIO(data))
+    if template is None:
+        return list(entries(found, JsonLines()))
+    return list(Spreadsheet(template, None, pytest.fail).entries(found))
 
 
 def calls(data: bytes, template: Template | None = None) -> list[pb.Call]:
@@ -156,7 +160,6 @@ def test_rows_have_the_id_of_their_column() -> None:
     data = b"id,x\r\n7,a\r\n8,b\r\n"
     assert [call.id for call in calls(data, Template('{"path": "/{x}"}'))] == ["7", "8"]
     assert [call.id for call in calls(data, Template('{"id": "n{id}", "path": "/"}'))] == ["n7", "n8"]
-    assert [call.path for call in calls(b"a\tb\n1,5\t2\n", Template('{"path": "/{a}"}', "\t"))] == ["/1%2C5"]
 
 
 def test_wrong_rows_are_named_by_the_line_they_begin_in() -> None:
@@ -165,7 +168,7 @@ def test_wrong_rows_are_named_by_the_line_they_begin_in() -> None:
     template = Template('{"path": "/{a}"}')
     found = faults(data, template)
     assert list(found) == [4, 5, 6, 8]
-    assert found[4] == "1 columns; the header has 2"
+    assert found[4] == "1 column; the header has 2"
     assert "UTF-8" in found[5]
     assert [entry.call.path for entry in read(data, template) if entry.call] == ["/1%0A1", "/3"]
 
