@@ -1,4 +1,5 @@
-"""The command line: serve, process, stress, judge, plan, check-config, presets; each in its file, put together here.
+"""The command line: serve, process, stress, judge, plan, check-config, presets, init; each in its file, and put
+together here.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 success;
 1 an internal fault, or standard output that can't be written to; 2 bad usage, configuration or input, or a port in use;
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 
 from apiflux_grpc import __version__
 from apiflux_grpc.cli.check_config import check_config
+from apiflux_grpc.cli.init import init
 from apiflux_grpc.cli.judge import judge
 from apiflux_grpc.cli.plan import plan
 from apiflux_grpc.cli.presets import presets
@@ -69,7 +71,7 @@ def _main(
     configure(log_level.value, log_format.value)
 
 
-for command in (serve, process, stress, judge, plan, check_config, presets):
+for command in (serve, process, stress, judge, plan, check_config, presets, init):
     # Without a short help typer takes the first sentence, and cuts it to the width of the line.
     short = (command.__doc__ or "").partition("\n")[0]
     app.command(short_help=short, context_settings={"help_option_names": HELP})(command)

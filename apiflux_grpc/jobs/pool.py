@@ -29,7 +29,7 @@ def pool_of(info: pb.GetInfoResponse, name: str) -> Pool:
         if pool.name == asked:
             return _pool(pool)
     refused = PoolNotFound(name, [pool.name for pool in info.pools])
-    raise Refused(f"{refused}: --pool NAME")
+    raise Refused(f"{refused} with --pool")
 
 
 def _pool(info: pb.PoolInfo) -> Pool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.settings.sources import Sources
     from apiflux_grpc.settings.tables import KeyTable, PoolTable
 
+_QUOTES = ("'", '"')
 _SECRETS = ("secret", "secret_env", "secret_file")
 
 
@@ -112,6 +113,9 @@ def _secret(sources: Sources, place: Place, key: KeyTable) -> str:
     if secret is not None and (fault := secret_fault(secret)):
         sources.findings.fault(field_place, fault if key.secret is not None else f"names a secret that {fault}")
         return ""
+    if secret and secret[0] in _QUOTES:
+        what = "begins" if key.secret is not None else "names a secret that begins"
+        sources.findings.warn(field_place, f"{what} with a quote, which is sent as a part of the key; remove it there")
     return secret or ""
 
 

@@ -128,6 +128,9 @@ def _key_in(findings: Findings, here: Place, table: KeyInTable) -> HeaderKey | Q
     findings.exclusive(place, [name for name in names if getattr(table, name) is not None], names)
     if table.prefix is not None and table.header is None:
         findings.fault((*place, "prefix"), "needs `header`; remove it or set `header`", (*place, "header"))
+    if table.prefix is not None and table.prefix.isalpha():
+        text = f'has no space at its end, so the key follows it at once; most APIs want "{table.prefix} "'
+        findings.warn((*place, "prefix"), text)
     return HeaderKey(table.header or "", table.prefix or "") if table.query is None else QueryKey(table.query)
 
 

@@ -208,6 +208,29 @@ def test_presets_are_listed_and_shown(tmp_path: Path) -> None:
         assert message in refused.stderr
 
 
+def test_init_writes_a_configuration_that_works(tmp_path: Path) -> None:
+    """With the keys that are set, by name alone; what is there is left alone, and what can't be guessed is asked."""
+    environ = {"OPENAI_API_KEY": SECRET}
+    written = run("init", cwd=tmp_path, environ=environ)
+    assert (written.returncode, written.stdout) == (0, "")
+    assert "apiflux.toml: for openai, with the keys of OPENAI_API_KEY" in written.stderr
+    text = (tmp_path / "apiflux.toml").read_text()
+    checked = run("check-config", "apiflux.toml", cwd=tmp_path, environ=environ)
+    assert checked.returncode == 0, checked.stderr
+    again = run("init", "anthropic", cwd=tmp_path, environ=environ)
+    assert (again.returncode, (tmp_path / "apiflux.toml").read_text()) == (2, text)
+    assert "apiflux.toml exists already; name another file with --output" in again.stderr
+    shown = run("init", "--output", "-", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "[pools.default]" in shown.stdout
+    for args, message in ((("opnai",), "did you mean 'openai'?"), ((), "There are keys for anthropic, openai")):
+        refused = run("init", *args, cwd=tmp_path, environ={**environ, "ANTHROPIC_API_KEY": SECRET})
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr
+    for done in (written, again, shown):
+        assert SECRET not in text + done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", [["check-config"], ["serve", "--bind", "127.0.0.1:0", "--config"]])
 def test_every_fault_of_a_file_is_told_with_its_place(tmp_path: Path, command: list[str]) -> None:
     """One line each on standard error, exit code 2, and serve doesn't start; no secret is shown."""

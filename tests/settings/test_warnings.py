@@ -33,3 +33,22 @@ def test_other_warnings(tmp_path: Path) -> None:
     (sent,) = load(None, environ={"UPSTREAM_URL": "http://127.0.0.1:1"}).warnings
     assert sent.startswith("API_KEYS: not set")
     assert CANARY not in clear + shared + ignored + sent
+
+
+@pytest.mark.parametrize(("prefix", "warned"), [("Bearer", True), ("Bearer ", False), ("key=", False), ("", False)])
+def test_a_prefix_without_its_space_is_warned_of(tmp_path: Path, prefix: str, warned: bool) -> None:
+    """A word alone would stick to the key; whatever else stands there is meant so."""
+    key_in = f'key_in = {{ header = "Authorization", prefix = "{prefix}" }}\nlimits'
+    found = loaded(tmp_path, GOOD.replace("limits", key_in, 1)).warnings
+    assert [text.endswith('most APIs want "Bearer "') for text in found] == [True] * warned
+
+
+@pytest.mark.parametrize("quote", ["'", '\\"'])
+def test_a_secret_that_begins_with_a_quote_is_warned_of(tmp_path: Path, quote: str) -> None:
+    """A shell's quotes that came along, in the file or in a variable; the secret isn't shown."""
+    (inside,) = loaded(tmp_path, GOOD.replace(CANARY, f"{quote}{CANARY}{quote}")).warnings
+    assert "keys[0].secret: begins with a quote" in inside
+    by_name = GOOD.replace(f'secret = "{CANARY}"', 'secret_env = "KEY"')
+    (named,) = loaded(tmp_path, by_name, KEY=f'"{CANARY}"').warnings
+    assert "keys[0].secret_env: names a secret that begins with a quote" in named
+    assert CANARY not in inside + named
