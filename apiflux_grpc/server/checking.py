@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import FedCall
 from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
-from apiflux_grpc.core.cost_of_call import cost_of_call
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server import wire
+from apiflux_grpc.server.calls import check_call, cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,18 +108,18 @@ class Checking:
             raise BatchTooLarge(large)
         if self._request.HasField("repeat"):
             self._faults += self._checks.repeat(repeat.count, repeat.template.id, with_calls=total > 0)
-            faults = wire.check_call(self._checks, repeat.template)
-            self._repeat_cost = _cost_of(self._checks, repeat.template, faults)
+            faults = check_call(self._checks, repeat.template)
+            self._repeat_cost = cost_of(self._checks, repeat.template, faults)
             self._faults += [fault.of("repeat.template") for fault in faults]
         elif not total:
             self._faults.append(empty())
 
     def _call(self, index: int, call: pb.Call) -> None:
-        faults = wire.check_call(self._checks, call)
+        faults = check_call(self._checks, call)
         if call.HasField("cost") or self._checks.cost_rule is not None:
             if self._costs is None:  # most batches have no costs, and need no list
                 self._costs = [1] * len(self._request.calls)
-            self._costs[index] = _cost_of(self._checks, call, faults)
+            self._costs[index] = cost_of(self._checks, call, faults)
         if self._classes is not None:
             self._classes.append(self._path_classes.of(call.path))
         if (id := call.id) and (taken := self._ids.take(id)):
@@ -173,8 +173,8 @@ class StreamChecking:
         sizes: dict[int, int] = {}
         for index, call in enumerate(calls, self._next):
             sizes[index] = call.ByteSize()  # a wrong call is held too, until its result was read
-            faults = wire.check_call(self._checks, call)
-            cost = _cost_of(self._checks, call, faults)
+            faults = check_call(self._checks, call)
+            cost = cost_of(self._checks, call, faults)
             if id := call.id:
                 if taken := self._ids.take(id):
                     faults.append(taken)
@@ -210,17 +210,6 @@ def _ends(calls: Sequence[pb.Call], most: int, size: int) -> Iterator[int]:
     yield from range(start + most, len(calls), most)
     if start < len(calls):
         yield len(calls)
-
-
-def _cost_of(checks: Checks, call: pb.Call, faults: list[Fault]) -> int:
-    """What a call costs; `faults` gets what is wrong with a cost that is read from its body."""
-    if call.HasField("cost"):
-        return call.cost
-    if checks.cost_rule is None:
-        return 1
-    cost = cost_of_call(checks.cost_rule, call.body)
-    faults += checks.read_cost(cost, call.path)
-    return cost
 
 
 def check_estimate(request: pb.EstimateRequest, pool: Pool) -> None:

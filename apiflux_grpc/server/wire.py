@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, Call, may_run_twice
-from apiflux_grpc.core.checks import MOST_FIELDS, too_many
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.server.calls import nanoseconds, pairs
 from apiflux_grpc.server.status import result_error
 from apiflux_grpc.server.words import CAUSES, REASONS, words_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -22,9 +22,6 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from google.protobuf.duration_pb2 import Duration
-
-    from apiflux_grpc.core.call import Pairs
     from apiflux_grpc.core.checks import Checks, Fault
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.model import RetryPolicy
@@ -90,30 +87,14 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
     return Call(
         method=method,
         path=message.path or "/",
-        query=_pairs(message.query) if message.query else (),
-        headers=_pairs(message.headers) if message.headers else (),
+        query=pairs(message.query) if message.query else (),
+        headers=pairs(message.headers) if message.headers else (),
         body=message.body,
-        timeout=_nanoseconds(message.timeout) if message.HasField("timeout") else None,
+        timeout=nanoseconds(message.timeout) if message.HasField("timeout") else None,
         idempotent=message.idempotent
         if told
         else method in IDEMPOTENT_METHODS or may_run_twice(method, message.path, may_repeat),
         id=message.id,
-    )
-
-
-def check_call(checks: Checks, call: pb.Call) -> list[Fault]:
-    """What is wrong with a call."""
-    headers, query = call.headers, call.query  # each look makes an object
-    if len(headers) > MOST_FIELDS or len(query) > MOST_FIELDS:
-        return too_many(len(headers), len(query))
-    return checks.call(
-        call.id,
-        call.method,
-        call.path,
-        _pairs(headers) if headers else (),
-        _pairs(query) if query else (),
-        _nanoseconds(call.timeout) if call.HasField("timeout") else None,
-        call.cost if call.HasField("cost") else None,
     )
 
 
@@ -122,19 +103,11 @@ def check_options(checks: Checks, request: pb.ProcessRequest | pb.ProcessStreamO
     asked = request.retry
     policy, faults = checks.retry(
         asked.max_attempts,
-        _nanoseconds(asked.initial_backoff) if asked.HasField("initial_backoff") else None,
-        _nanoseconds(asked.max_backoff) if asked.HasField("max_backoff") else None,
+        nanoseconds(asked.initial_backoff) if asked.HasField("initial_backoff") else None,
+        nanoseconds(asked.max_backoff) if asked.HasField("max_backoff") else None,
         words_of(asked.reasons),
     )
     return policy, checks.batch(request.priority, request.correlation_id) + faults
-
-
-def _pairs(fields: Iterable[pb.Header] | Iterable[pb.QueryParameter]) -> Pairs:
-    return tuple([(field.name, field.value) for field in fields])
-
-
-def _nanoseconds(duration: Duration) -> int:
-    return duration.seconds * SECOND + duration.nanos
 
 
 # -- out ---------------------------------------------------------------------------------------
