@@ -154,8 +154,8 @@ class Connection(asyncio.Protocol):
         elif status == 401:
             said = speaker.error(Trouble(401))
         elif limit is not None:
-            said = teller.refusal(limit, wait_ns)
-            fields = (*speaker.fields(speaker.next_id()), *self._told(request), *fields)
+            said = speaker.refusal(teller.refusal(limit, wait_ns))
+            fields = (*self._told(request), *fields)
         elif not speaker.plain:
             said = speaker.answer(request.heard)
             fields = (*self._told(request), *fields)

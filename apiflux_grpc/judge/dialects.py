@@ -40,7 +40,8 @@ class Dialect:
     retry_after: bool = True
     body: Mapping[str, Any] = field(default_factory=dict)
     content_type: str = "application/json"
-    secondary: bool = False  # only the limit of the longest period is told; of the others a refusal is a 429
+    # Only the limit of the longest period is told; over one of the others the answer is a 429 with this body.
+    secondary: Mapping[str, Any] = field(default_factory=dict)
 
 
 NONE: Final = Dialect(body={"ok": False, "error": "a limit of this key is used up"})
@@ -112,6 +113,10 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             "message": "API rate limit exceeded.",
             "documentation_url": "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api",
         },
-        secondary=True,
+        secondary={
+            "message": "You have exceeded a secondary rate limit.",
+            "documentation_url": "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
+            "#about-secondary-rate-limits",
+        },
     ),
 }

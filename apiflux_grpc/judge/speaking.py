@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 from apiflux_grpc.judge.apis.api import Api, Asked, Route, Said, Trouble, Usage, phrase
 
-NAMES: Final = re.compile(r"{(\w+)}")
+NAMES: Final = re.compile(r"{(\w+)(\+?)}")
 
 
 class Heard(NamedTuple):
@@ -35,7 +35,7 @@ class Speaker:
         self._api = api
         self._wall = wall
         self._ids = count(1)
-        self._paths = [(route, re.compile(NAMES.sub(r"(?P<\1>[^/]+)", route.path))) for route in api.routes]
+        self._paths = [(route, re.compile(NAMES.sub(_segment, route.path))) for route in api.routes]
         self._find = lru_cache(maxsize=4096)(self._route)
         self.plain = not api.routes  # every path is fine, and nothing is asked about the body
         self.headers = frozenset(name.encode() for name in api.headers)
@@ -49,7 +49,7 @@ class Speaker:
         if route is None:
             return Heard(0, Trouble(404, f"Unknown request: {method} {path}"))
         for name in sorted(self.headers.difference(headers)):
-            return Heard(0, Trouble(400, f"{name.decode()}: header is required", name.decode()))
+            return Heard(0, self._api.headers[name.decode()])
         try:
             read = json.loads(body) if body else {}
         except (ValueError, RecursionError):
@@ -71,23 +71,29 @@ class Speaker:
         route, asked = heard.route, heard.asked
         assert route is not None
         assert asked is not None
-        return Said(route.status, route.answer(asked, heard.usage), fields=self.fields(self.next_id()))
+        return Said(route.status, route.answer(asked, heard.usage), fields=self._fields(self._next_id()))
 
     def error(self, trouble: Trouble) -> Said:
-        """A refusal of the API's own."""
-        request_id = self.next_id()
-        return self._api.error(trouble, request_id)._replace(fields=self.fields(request_id))
+        """What the API says of this trouble."""
+        return self.refusal(self._api.error(trouble))
+
+    def refusal(self, said: Said) -> Said:
+        """With this answer's id where the API tells it."""
+        if self.plain:
+            return said
+        name, request_id = self._api.id_in_errors, self._next_id()
+        body = {**said.body, name: request_id} if name and isinstance(said.body, dict) else said.body
+        return said._replace(body=body, fields=(*said.fields, *self._fields(request_id)))
 
     def injected(self, kind: str) -> Said:
         """What a fault of this kind says, where it says anything."""
         status = 302 if kind == "redirect" else int(kind) if kind.isdigit() else 500
         return self.error(Trouble(status, f"{phrase(status)}, injected" if self.plain else ""))
 
-    def next_id(self) -> str:
+    def _next_id(self) -> str:
         return self._api.request_id.format(next(self._ids))
 
-    def fields(self, request_id: str) -> tuple[str, ...]:
-        """The headers of an answer that has this id."""
+    def _fields(self, request_id: str) -> tuple[str, ...]:
         return tuple(field.format(id=request_id) for field in self._api.fields)
 
     def _route(self, method: str, path: str) -> tuple[Route | None, Mapping[str, str]]:
@@ -95,6 +101,10 @@ class Speaker:
             if route.method == method and (found := pattern.fullmatch(path)):
                 return route, found.groupdict()
         return None, {}
+
+
+def _segment(name: re.Match[str]) -> str:
+    return f"(?P<{name[1]}>{'.+' if name[2] else '[^/]+'})"
 
 
 def _lacks(route: Route, fields: Mapping[str, Any]) -> str | None:

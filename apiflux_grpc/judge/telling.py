@@ -54,7 +54,7 @@ class Teller:
         dialect, words = self._dialect, self._words[self._limits.index(limit)]
         waits = (f"Retry-After: {-(-wait_ns // SECOND)}",)
         if dialect.secondary and limit != _primary(dialect, self._limits):
-            return Said(429, {"message": "You have exceeded a secondary rate limit."}, dialect.content_type, waits)
+            return Said(429, dialect.secondary, dialect.content_type, waits)
         fields = waits if dialect.retry_after else ()
         return Said(dialect.status, _filled(dialect.body, words), dialect.content_type, fields)
 

@@ -5,7 +5,7 @@ by name. What an answer says depends on its request alone, so a call that is sen
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -67,7 +67,7 @@ def _free(asked: Asked) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path, in which a name in braces is any one segment: `/v1/models/{model}`.
+    """A method and a path. In `/repos/{owner}/contents/{path+}` a name is any one segment, with `+` one or more.
 
     `needs` are the fields that may not be missing, of the body or, for GET, of the query; `a|b` is one of the two.
     """
@@ -89,20 +89,21 @@ class Api:
     """One API. Without `routes` every path is answered with `{"ok": true}`.
 
     A call costs what it says at `cost_in`; if that is None, what `cost` makes of its usage. `headers` (in lower case)
-    may not be missing. In `fields`, headers of every answer, {id} stands for `request_id` filled with a number that no
-    other answer has.
+    have what is said if they are missing. In `fields`, headers of every answer, {id} is `request_id` with a number that
+    no other answer has; an error has it in its body too, at `id_in_errors`.
     """
 
     key_in: KeyIn
     dialect: Dialect
-    error: Callable[[Trouble, str], Said]
+    error: Callable[[Trouble], Said]
     missing: Callable[[str], Trouble] = _no_field
     routes: tuple[Route, ...] = ()
     cost_in: CostIn | None = None
     cost: Callable[[Usage], int] = sum
-    headers: tuple[str, ...] = ()
+    headers: Mapping[str, Trouble] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     request_id: str = "{:032x}"
+    id_in_errors: str = ""
 
 
 def phrase(status: int) -> str:

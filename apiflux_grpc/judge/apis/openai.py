@@ -39,7 +39,7 @@ ERRORS: Final[Mapping[int, _Kind]] = {
 }
 
 
-def _error(trouble: Trouble, request_id: str) -> Said:
+def _error(trouble: Trouble) -> Said:
     kind = ERRORS.get(trouble.status) or ERRORS[500 if trouble.status >= 500 else 400]
     error = {
         "message": trouble.message or kind.message,

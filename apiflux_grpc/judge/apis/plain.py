@@ -7,7 +7,7 @@ from apiflux_grpc.judge.dialects import NONE
 from apiflux_grpc.judge.places import X_API_KEY, X_COST
 
 
-def _error(trouble: Trouble, request_id: str) -> Said:
+def _error(trouble: Trouble) -> Said:
     unsaid = "unknown key" if trouble.status == 401 else phrase(trouble.status)
     return Said(trouble.status, {"ok": False, "error": trouble.message or unsaid})
 

@@ -1,0 +1,30 @@
+"""Whatever API is spoken, a fault that is a status says what that API says of it."""
+
+import pytest
+
+from tests.judge.apis.asking import speaks
+from tests.judge.wires import SECRET, request
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("api", "fault", "word"),
+    [
+        ("openai", "500", b'"type":"server_error"'),
+        ("openai", "429;retry-after=2", b'"code":"rate_limit_exceeded"'),
+        ("anthropic", "529", b'"type":"overloaded_error"'),
+        ("anthropic", "502", b'"type":"api_error"'),
+        ("github", "401", b'"message":"Bad credentials"'),
+    ],
+)
+async def test_injected_errors_have_the_shape_of_the_api(api: str, fault: str, word: bytes) -> None:
+    """A fault that is a status says what the API says, with the headers that every answer has."""
+    wire = speaks(api)
+    field = f"x-api-key: {SECRET}" if api == "anthropic" else f"Authorization: Bearer {SECRET}"
+    [(status, body)] = await wire.exchange(
+        request("/user", field, "anthropic-version: 1", "User-Agent: x", fault=fault)
+    )
+    assert status == int(fault[:3])
+    assert word in body
+    assert b"request-id: " in wire.sent
+    assert (b"Retry-After: 2" in wire.sent) == ("retry" in fault)
