@@ -96,7 +96,7 @@ class Checks:
             return call
         self.bad += 1
         if not self._is_told:
-            fault = entry.fault if call is None else f"the id {call.id[:64]!r} is used on an earlier line"
+            fault = entry.fault if call is None else self._second(call)
             if self.bad <= BAD_LINES_SHOWN:
                 self._console.error(f"{self._source.name}:{entry.line}: {fault}")
             elif self.bad == BAD_LINES_SHOWN + 1:
@@ -105,7 +105,7 @@ class Checks:
 
     def other(self, line: int, call: pb.Call, index: int) -> str:
         """What is wrong if an earlier run handed over another call under the same id or index; "": nothing."""
-        if self._output is None:
+        if self._output is None or not self._source.knows_paths:
             return ""
         key = key_of(call.id, index)
         flags, before = self._known[key], self._known.digest(key)
@@ -117,6 +117,10 @@ class Checks:
             f"{self._source.name}:{line}: {self._output.path} belongs to another job: {name} was a different call; "
             "name another --output, or start over with --overwrite"
         )
+
+    def _second(self, call: pb.Call) -> str:
+        name = self._source.format.names.get("id", "id")
+        return f"the {name} {call.id[:64]!r} is used on an earlier line"
 
     def _is_second(self, call: pb.Call, reading: int) -> bool:
         if not call.id:

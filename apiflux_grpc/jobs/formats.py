@@ -14,7 +14,7 @@ from apiflux_grpc.jobs.calls import parse_call
 from apiflux_grpc.jobs.openai_batch import OpenAiBatch, is_openai
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from apiflux_grpc.jobs.rows import Kept
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -26,6 +26,11 @@ class Format(Protocol):
     @property
     def name(self) -> str:
         """What --format calls it."""
+        ...
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What it calls the fields of a call, if not as the contract does."""
         ...
 
     def call(self, line: str) -> pb.Call:
@@ -45,6 +50,7 @@ class JsonLines:
     """APIFlux's own: the names of the contract."""
 
     name: Final = "jsonl"
+    names: Final[Mapping[str, str]] = {}
 
     def call(self, line: str) -> pb.Call:
         """As Format.call."""
@@ -78,6 +84,11 @@ class Recognised:
     def name(self) -> str:
         """As Format.name; of a format that isn't recognised yet, our own."""
         return self._as_found.name
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """As Format.names."""
+        return self._as_found.names
 
     def call(self, line: str) -> pb.Call:
         """As Format.call."""

@@ -55,6 +55,7 @@ class OpenAiBatch:
     """A Format. `base_url` is that of the pool; "": the simulator's."""
 
     name: Final = "openai-batch"
+    names: Final[Mapping[str, str]] = {"id": "custom_id", "path": "url", "query": "url"}
 
     def __init__(self, base_url: str) -> None:
         self._base = BaseUrl(base_url)

@@ -92,7 +92,6 @@ class _Run:
         self._console = console
         self._screen = Screen(console)
         self._source = Source(job)
-        self._source.read_for("", console.say)
         self._known = Known()
         self._report = Report(job, self._source.name, console)
         self._out: IO[bytes] | Output
@@ -143,7 +142,9 @@ class _Run:
                     raise Interrupted from None
                 raise
             await self._prepare()  # without a server too: what is wrong with the file is worth knowing now
-            return self._conclude(absent) if absent else await self._process(client)
+            if absent and not self._checks.is_all_done:
+                return self._conclude(absent)
+            return await self._process(client)
 
     async def _learn(self, client: Client) -> None:
         """Ask the server for the job's pool, once it is there."""
@@ -160,6 +161,7 @@ class _Run:
     async def _prepare(self) -> None:
         """Learn what earlier runs did, and check a file that can be read twice."""
         output = self._output
+        self._source.read_for(None if self._pool is ANY_POOL else self._pool.base_url, self._console.say)
         if output is not None:
             with self._screen.reads(f"reading {output.path}"):
                 await self._turns(output.load())

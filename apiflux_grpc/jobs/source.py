@@ -155,7 +155,7 @@ class Source:
         elif job.delimiter is not None:
             raise Refused("--delimiter is for CSV, which needs --template too")
         self._named = job.format if job.template is None else JsonLines.name
-        self.read_for("", lambda word: None)
+        self.read_for(None, lambda word: None)
         self._descriptor = 0 if job.source is None else os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
         mode = os.fstat(self._descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -164,15 +164,25 @@ class Source:
         self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR) if self.is_regular else 0
         self._size = os.fstat(self._descriptor).st_size - self._start
 
-    def read_for(self, base_url: str, say: Callable[[str], object]) -> None:
-        """Make calls for a pool with this base URL; `say` is told of what was recognised: a format, a delimiter."""
+    def read_for(self, base_url: str | None, say: Callable[[str], object]) -> None:
+        """Make calls for a pool with this base URL; None: it isn't known, so nothing can be sent.
+
+        `say` is told of what was recognised: a format, a delimiter.
+        """
         self._say = say
+        self._is_bound = base_url is not None
 
         def tell(format: Format) -> None:
             if format.name == OpenAiBatch.name:
                 say(f"{self.name} is in OpenAI's batch format, and so are its results (--format {format.name})")
 
-        self.format = named(self._named, base_url) if self._named else Recognised(base_url, tell)
+        url = base_url or ""
+        self.format = named(self._named, url) if self._named else Recognised(url, tell)
+
+    @property
+    def knows_paths(self) -> bool:
+        """Whether calls have the paths that are sent: in OpenAI's batch format they depend on the base URL."""
+        return self._is_bound or self.format.name == JsonLines.name
 
     def is_same(self, path: Path) -> bool:
         with contextlib.suppress(OSError):
