@@ -22,11 +22,15 @@ from typing import IO, Any
 from unittest import mock
 
 from apiflux_grpc.cli import start
+from apiflux_grpc.settings.initial import found_presets
 
 COMMAND = (sys.executable, "-m", "apiflux_grpc")
 # Set here they would be the settings of what is tested; COLUMNS: no message is broken by its width.
 SETTINGS = ("PORT", "TEST_MODE", "RATE_LIMIT", "API_KEYS", "BATCH_SIZE", "UPSTREAM_URL", "CONCURRENT_REQUESTS")
-ENVIRON = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"COLUMNS": "300"}
+# Nor may a key of whoever runs the tests be there, for `init` would find it.
+ENVIRON = {name: value for name, value in os.environ.items() if name not in SETTINGS and not found_presets([name])} | {
+    "COLUMNS": "300"
+}
 Done = subprocess.CompletedProcess[str]
 Rows = list[dict[str, Any]]
 
