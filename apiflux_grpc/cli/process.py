@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from enum import StrEnum
@@ -21,6 +22,15 @@ def _seconds(value: float | None) -> float | None:
     from apiflux_grpc.client.channel import check_timeout
 
     return checked(check_timeout, value)
+
+
+def _failures(value: str) -> float:
+    """A number of calls, or `none`: however many fail."""
+    if value == "none":
+        return math.inf
+    if not (value.isascii() and value.isdigit()):
+        raise typer.BadParameter(f"{value!r} must be a whole number from 0, or none")
+    return int(value)
 
 
 class Format(StrEnum):
@@ -84,6 +94,34 @@ def process(
             help="Send failed calls of --output again, except those that may have run and must not run twice.",
         ),
     ] = False,
+    failed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the calls that failed to this file, as lines to be sent again, except those that may have "
+            "run and must not run twice.",
+        ),
+    ] = None,
+    max_failures: Annotated[
+        float | None,
+        typer.Option(
+            parser=_failures,
+            metavar="N|none",
+            help="Send nothing more once more calls of this run failed; none: go on whatever fails. Default: stop if "
+            "its first 50 results all failed alike.",
+            show_default=False,
+        ),
+    ] = None,
+    max_cost: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="What the calls of this run may cost together; a call costs 1 by default.", min=0
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Send only the first calls that have no result yet, so many.", min=1),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over: drop the results in --output.")] = False,
     window: Annotated[
         int,
@@ -138,6 +176,10 @@ def process(
         window=window,
         retry_failed=retry_failed,
         overwrite=overwrite,
+        max_failures=max_failures,
+        max_cost=max_cost,
+        limit=limit,
+        failed=failed,
         tls=secure,
         token=token,
     )

@@ -18,6 +18,7 @@ class Job:
     """What to do. `source` None: standard input; `output` None: standard output; `format` "": that of the first line.
 
     `wait` is how many seconds a server may take to be there, `timeout` how many the whole may take from then on.
+    `max_failures` None: as guard.py has it by default. `limit` and `max_cost` bound one run; None: they don't.
     """
 
     source: Path | None
@@ -34,6 +35,10 @@ class Job:
     window: int = WINDOW
     retry_failed: bool = False
     overwrite: bool = False
+    max_failures: float | None = None
+    max_cost: int | None = None
+    limit: int | None = None
+    failed: Path | None = None
     tls: TlsOptions | None = None
     token: str | None = None
 

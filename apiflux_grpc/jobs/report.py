@@ -128,13 +128,19 @@ class Report:
         if output is not None and (is_full or not output.is_fresh):
             room = "once there is room, " if is_full else ""
             self._console.say(f"{room}run the same command with --output {self._job.output} again to continue")
-        elif output is None and ending in (Ending.UNWRITABLE, Ending.INTERRUPTED, Ending.TIMED_OUT):
+        elif output is None and (ending is Ending.UNWRITABLE or ending in _BEGIN):
             self._console.say("with --output, the same command run again would continue from here")
+        if ending is Ending.FAILING:
+            again = "--retry-failed also sends again what failed; " if output is not None else ""
+            self._console.say(f"{again}--max-failures none goes on whatever fails")
 
 
 _BEGIN: Final[Mapping[Ending, str]] = {
     Ending.INTERRUPTED: "interrupted: ",
     Ending.TIMED_OUT: "--timeout has passed: ",
+    Ending.FAILING: "ended because calls fail: ",
+    Ending.COST_REACHED: "--max-cost is reached: ",
+    Ending.LIMIT_REACHED: "--limit is reached: ",
 }
 
 

@@ -30,6 +30,7 @@ from apiflux_grpc.jobs.known import Known
 from apiflux_grpc.jobs.opening import is_simulated, opening
 from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.jobs.pool import ANY_POOL, pool_of
+from apiflux_grpc.jobs.precautions import Precautions
 from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.report import Report
 from apiflux_grpc.jobs.screen import Screen
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.client import Stream
     from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.ration import Ration
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
     # Entered on the running loop: for as long as the block lasts the function is called for every signal.
@@ -98,7 +100,9 @@ class _Run:
         self._output: Output | None = None  # the same, if a later run can go on with it
         self._pool = ANY_POOL
         self._checks: Checks
+        self._care = Precautions(job, self._source, console)
         self._selection: Selection | None = None
+        self._producer: Ration | None = None  # what the stream takes of it
         self._stream: Stream | None = None
         self._waiting: asyncio.Task[None] | None = None  # for the server
         self._signals = 0
@@ -190,13 +194,15 @@ class _Run:
         error: ApifluxError | None = None
         done = False
         try:
-            is_any = await selection.any()
+            producer = self._producer = self._care.producer(selection, self._pool)
+            is_any = await producer.any()
             if self._output is not None:
                 self._output.expect(self._source.format)
             if is_any:
-                await self._exchange(client, selection)
+                await self._exchange(client, selection, producer)
             self._settle(selection.doubtful())
-            done = selection.is_done and (self._stream is None or not self._stream.unsent)
+            is_sent = self._stream is None or not self._stream.unsent
+            done = selection.is_done and is_sent and not self._care.has_left
         except ApifluxError as failed:
             error = failed
         except asyncio.CancelledError:
@@ -207,16 +213,18 @@ class _Run:
                 with contextlib.suppress(OSError):  # then the next run has to take them for calls that may have run
                     self._output.take_back(key for key, _ in selection.notes(unsent))
         self._out.flush()
+        self._care.finish()
         return self._conclude(error, done)
 
-    async def _exchange(self, client: Client, selection: Selection) -> None:
+    async def _exchange(self, client: Client, selection: Selection, producer: Ration) -> None:
         """Send what is to be sent, and write what comes."""
         job = self._job
-        self._console.say(await opening(client, job, self._pool, self._checks.to_send))
+        self._console.say(await opening(client, job, self._pool, self._care.at_most(self._checks.to_send)))
         self._report.tally.started = time.monotonic()
         stream = self._stream = client.process_stream(
-            selection,
+            producer,
             pool=self._pool.name,
+            retry=self._care.retry,
             ordered=job.ordered,
             resume=True,
             window=job.window,
@@ -245,21 +253,25 @@ class _Run:
         if not self._job.ordered:
             self._settle(selection.doubtful())
         for result in results:
-            call = selection.open.pop(result.index)
+            place = result.index
+            call = selection.open.pop(place)
             if result.HasField("error") and error_info(result).reason == "INVALID_CALL":
-                own, whole = f"calls[{result.index}].", f"calls[{call.index}]."
+                own, whole = f"calls[{place}].", f"calls[{call.index}]."
                 result.error.message = result.error.message.replace(own, whole)
             result.index = call.index
             if self._job.ordered:
                 self._settle(selection.doubtful(before=call.index))
             self._put(result, call)
+            self._care.met(place, result, call)
         if results:
             self._out.flush()
+            self._stop_if_failing(selection)
 
     def _settle(self, doubtful: Iterable[Selected]) -> None:
         """Give results to calls that may have run in an earlier run."""
         for call in doubtful:
             self._put(unknown_result(call.index, call.id, _IN_DOUBT), call)
+            self._care.met_in_doubt()
 
     def _put(self, result: pb.CallResult, call: Selected) -> None:
         self._report.add(result, call)
@@ -279,10 +291,18 @@ class _Run:
                 f"--timeout has passed: waiting up to {GRACE:g} s for calls in flight; press Ctrl-C to end at once"
             )
 
+    def _stop_if_failing(self, selection: Selection) -> None:
+        """Leave the rest to the next run; what is in flight may take its time."""
+        if self._care.stops() and self._stream is not None and self._producer is not None:
+            if selection.open or not selection.is_done:
+                self._console.error(f"nothing more is sent: {self._care.why}")
+            self._producer.stop()
+            self._stream.stop()
+
     def _end(self, word: str) -> None:
         """Send nothing more, and go on only for what is in flight."""
-        if self._selection is not None:
-            self._selection.stop()
+        if self._producer is not None:
+            self._producer.stop()
         if self._stream is None:
             if self._waiting is not None:
                 self._waiting.cancel()
@@ -328,9 +348,12 @@ class _Run:
             return Ending.BAD_CALLS if error.violations or error.reason == "POOL_NOT_FOUND" else Ending.SERVER_LOST
         if self._selection is not None and self._selection.is_other:
             return Ending.OTHER_CALLS
+        if not done and self._care.ending in (Ending.FAILING, Ending.COST_REACHED):
+            return self._care.ending
         if self._is_timed_out and not done:
             return Ending.TIMED_OUT
         if has_bad_calls and not self._job.skip_bad_lines:
             return Ending.BAD_CALLS
-        has_failed = tally.failed or (output is not None and output.failed)
-        return Ending.CALLS_FAILED if has_failed else Ending.COMPLETE
+        if tally.failed or (output is not None and output.failed):
+            return Ending.CALLS_FAILED
+        return Ending.LIMIT_REACHED if not done and self._care.ending else Ending.COMPLETE

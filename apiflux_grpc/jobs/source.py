@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from apiflux_grpc.jobs.callline import line_of_call
 from apiflux_grpc.jobs.formats import JsonLines, Recognised, named
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.lines import Entry, Readable, entries, lines_of
@@ -199,6 +201,25 @@ class Source:
         """How much of a regular file was read in this reading, 0 to 1; a little of it may not have been looked at."""
         read = os.lseek(self._descriptor, 0, os.SEEK_CUR) - self._start
         return min(1.0, read / max(1, self._size))
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one says that somebody has written to the file."""
+        found = os.fstat(self._descriptor)
+        return found.st_mtime_ns, found.st_size
+
+    def originals(self, wanted: bytes | bytearray) -> Iterator[bytes]:
+        """Lines of a regular file as they stand there, a row of CSV as its call. Line n if wanted[n] isn't 0."""
+        if self._rows is not None:
+            for entry in self.read():
+                if entry.call is not None and entry.line < len(wanted) and wanted[entry.line]:
+                    yield line_of_call(entry.call)
+            return
+        with open(self._descriptor, "rb", closefd=False) as file:
+            file.seek(self._start)
+            for is_wanted, line in zip(itertools.islice(wanted, 1, None), lines_of(file), strict=False):
+                if is_wanted and line is not None:
+                    yield line if line.endswith(b"\n") else line + b"\n"
 
     def open(self) -> Entries:
         if self.is_regular:

@@ -96,6 +96,8 @@ def test_attempts_are_told_for_the_key_that_made_them(
     [
         (Ending.INTERRUPTED, "interrupted: 0 of 7 results were written"),
         (Ending.TIMED_OUT, "--timeout has passed: 0 of 7 results were written"),
+        (Ending.COST_REACHED, "--max-cost is reached: 0 of 7 results were written"),
+        (Ending.LIMIT_REACHED, "--limit is reached: 0 of 7 results were written"),
         (Ending.SERVER_LOST, "0 of 7 results were written"),
         (Ending.UNWRITABLE, "the last line may be incomplete"),
     ],
@@ -116,13 +118,16 @@ def test_every_ending_has_its_exit_code() -> None:
     """The codes that the command line promises, each ending one of them."""
     assert {ending.name: ending.code for ending in Ending} == {
         "COMPLETE": 0,
+        "LIMIT_REACHED": 0,
         "FAULT": 1,
         "REFUSED": 2,
         "BAD_CALLS": 2,
         "OTHER_CALLS": 2,
         "CALLS_FAILED": 3,
+        "FAILING": 3,
         "INTERRUPTED": 4,
         "TIMED_OUT": 4,
+        "COST_REACHED": 4,
         "SERVER_LOST": 4,
         "UNWRITABLE": 4,
         "READER_LEFT": 4,
