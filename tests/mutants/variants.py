@@ -78,6 +78,7 @@ OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
 OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 OF_SELECTION: Final = ("tests/jobs/test_selection.py",)
+OF_URLS: Final = ("tests/jobs/test_urls.py",)
 # One that waits for it in real time: on virtual time its absence is an endless loop.
 OF_CANCEL: Final = ("tests/server/test_cancelling.py",)
 
@@ -1030,9 +1031,37 @@ VARIANTS: Final = (
     Variant(
         "a document of a line is made anew",
         "apiflux_grpc/jobs/calls.py",
-        "return Carried(text) if",
-        "return Carried(json.dumps(json.loads(text))) if",
+        "(name, Carried(text[start:end]) if",
+        "(name, Carried(json.dumps(json.loads(text[start:end]))) if",
         ("tests/jobs/test_lines.py",),
+    ),
+    Variant(
+        "a version is in a batch's url twice",
+        "apiflux_grpc/jobs/urls.py",
+        "if base[-count:] == segments[:count]:",
+        "if False:",
+        OF_URLS,
+    ),
+    Variant(
+        "a batch's url leads to another host",
+        "apiflux_grpc/jobs/urls.py",
+        "_origin(whole) != self._origin or ",
+        "",
+        OF_URLS,
+    ),
+    Variant(
+        "a line of a batch asks for a stream",
+        "apiflux_grpc/jobs/openai_batch.py",
+        'if name == "stream" and',
+        "if False and",
+        ("tests/jobs/test_openai_batch.py",),
+    ),
+    Variant(
+        "results of a batch in an output of another format",
+        "apiflux_grpc/jobs/output.py",
+        "self._format.name != format.name:",
+        "False:",
+        ("tests/jobs/test_formats.py",),
     ),
     Variant(
         "a result is nested as deeply as its answer",
