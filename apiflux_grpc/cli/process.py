@@ -65,6 +65,9 @@ def process(
         Format | None,
         typer.Option(help="What the lines are, in and out; default: what the first one is."),
     ] = None,
+    any_method: Annotated[
+        bool, typer.Option("--any-method", help="Send methods too that are not usual ones, such as PURGE.")
+    ] = False,
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Send the calls of all other lines.")
     ] = False,
@@ -169,6 +172,7 @@ def process(
         template=template,
         delimiter=delimiter,
         format="" if format is None else format.value,
+        any_method=any_method,
         skip_bad_lines=skip_bad_lines,
         ordered=ordered,
         wait=wait,

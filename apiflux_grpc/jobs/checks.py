@@ -1,7 +1,8 @@
 """What is wrong with the lines of an input, before their calls are sent.
 
 Rules:
-- A line is bad if it makes no call, or one with an id that was used before.
+- A line is bad if it makes no call, one with an id that was used before, or one that the pool's rules refuse. All that
+  is wrong with a line is told, and of a pipe too before the call is sent.
 - An output belongs to its calls: under an id or index that an earlier run handed over, a call must ask for what it
   asked for then, unless its result was a failure and is wanted anew.
 - A regular file is read whole before anything is sent, and nothing is if one line is bad, unless bad lines are skipped.
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED, SEEN, digest_of, key_of
+from apiflux_grpc.jobs.pool import ANY_POOL
+from apiflux_grpc.jobs.rules import Rules
 from apiflux_grpc.jobs.source import TURN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from apiflux_grpc.core.model import Pool
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.known import Known
@@ -42,6 +46,12 @@ class Checks:
         self._output = output
         self._console = console
         self._is_told = False  # an earlier reading has told of every bad line
+        self._is_clean = False  # and has found none
+        self._rules = Rules(ANY_POOL, any_method=job.any_method)
+
+    def judge_for(self, pool: Pool) -> None:
+        """From now on calls have to meet the rules of this pool."""
+        self._rules = Rules(pool, any_method=self._job.any_method)
 
     @property
     def has_output(self) -> bool:
@@ -82,7 +92,9 @@ class Checks:
 
     def begin_again(self) -> None:
         """The input is read once more: bad lines are counted anew, and were told."""
-        self.bad, self._is_told = 0, self.calls is not None
+        self._is_told = self.calls is not None
+        self._is_clean = self._is_told and not self.bad
+        self.bad = 0
 
     def skip(self) -> None:
         """A call has its result."""
@@ -92,11 +104,11 @@ class Checks:
     def good(self, entry: Entry, reading: int) -> pb.Call | None:
         """The call of a line; None: it is bad, which is told. `reading` is the flag for ids met in this reading."""
         call = entry.call
-        if call is not None and not self._is_second(call, reading):
+        fault = entry.fault if call is None else self._fault(call, reading)
+        if not fault:
             return call
         self.bad += 1
         if not self._is_told:
-            fault = entry.fault if call is None else self._second(call)
             if self.bad <= BAD_LINES_SHOWN:
                 self._console.error(f"{self._source.name}:{entry.line}: {fault}")
             elif self.bad == BAD_LINES_SHOWN + 1:
@@ -118,14 +130,13 @@ class Checks:
             "name another --output, or start over with --overwrite"
         )
 
-    def _second(self, call: pb.Call) -> str:
-        name = self._source.format.names.get("id", "id")
-        return f"the {name} {call.id[:64]!r} is used on an earlier line"
-
-    def _is_second(self, call: pb.Call, reading: int) -> bool:
-        if not call.id:
-            return False
-        key = key_of(call.id, 0)
-        flags = self._known[key]
-        self._known[key] = flags | reading
-        return bool(flags & reading)
+    def _fault(self, call: pb.Call, reading: int) -> str:
+        """What is wrong with a call, in the names of its format; "": nothing."""
+        names = self._source.format.names
+        if call.id:
+            key = key_of(call.id, 0)
+            flags = self._known[key]
+            if flags & reading:
+                return f"the {names.get('id', 'id')} {call.id[:64]!r} is used on an earlier line"
+            self._known[key] = flags | reading
+        return "" if self._is_clean else self._rules.told(call, names)

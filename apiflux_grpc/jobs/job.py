@@ -28,6 +28,7 @@ class Job:
     template: str | None = None
     format: str = ""
     delimiter: str | None = None  # of CSV; None: it shows
+    any_method: bool = False
     skip_bad_lines: bool = False
     ordered: bool = False
     wait: float | None = None

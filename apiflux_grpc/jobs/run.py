@@ -166,6 +166,7 @@ class _Run:
         """Learn what earlier runs did, and check a file that can be read twice."""
         output = self._output
         self._source.read_for(None if self._pool is ANY_POOL else self._pool.base_url, self._console.say)
+        self._checks.judge_for(self._pool)
         if output is not None:
             with self._screen.reads(f"reading {output.path}"):
                 await self._turns(output.load())

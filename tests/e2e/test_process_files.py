@@ -124,14 +124,47 @@ def test_bad_lines_are_named_and_can_be_skipped(tmp_path: Path, house: House) ->
     assert house.upstream.arrived.total() == 2
 
 
+def test_what_a_pool_refuses_is_told_before_anything_is_sent(tmp_path: Path, house: House) -> None:
+    """By line, in a file whose other lines are good; of a pipe the line that is wrong, and what follows, isn't sent."""
+    lines: list[dict[str, Any]] = [
+        {"path": "/1"},
+        {"path": "/a?b=1"},
+        {"path": "/3"},
+        {"path": "/4", "method": "GTE", "cost": -1},
+        {"path": "/5", "headers": {"Host": "x"}},
+        {"path": "/6", "timeout": 10**6},
+    ]
+    source = write_lines(tmp_path / "calls.jsonl", lines)
+    refused = house.process(source, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    said = [
+        f'{source}:2: path: has "?" or "#"; put parameters into `query`, and leave out fragments',
+        f"{source}:4: cost: is -1; set 0 or more; "
+        "method: 'GTE' is not a usual method; did you mean 'GET'? --any-method sends it as it is",
+        f"{source}:5: headers[0].name: 'Host' is set by the service; remove it",
+        f"{source}:6: timeout: is 1e+06 s; set more than 0 and at most ",
+    ]
+    told = refused.stderr.splitlines()
+    assert [line.startswith(start) for line, start in zip(told, said, strict=False)] == [True] * 4, told
+    assert house.upstream.arrived.total() == 0
+    skipped = house.process(source, "--skip-bad-lines", cwd=tmp_path)
+    assert skipped.returncode == 0, skipped.stderr
+    assert house.upstream.arrived == {"GET /1": 1, "GET /3": 1}
+    house.upstream.begin()
+    piped = house.process("-", cwd=tmp_path, stdin=lines_of(*lines))
+    assert piped.returncode == 2
+    assert '<stdin>:2: path: has "?"' in piped.stderr
+    assert house.upstream.arrived == {"GET /1": 1}
+
+
 def test_a_run_ends_as_its_calls_did(tmp_path: Path, house: House) -> None:
     """3: some calls failed, and every result is there; 2: refused as it stands; 4: cut short. The reason is told."""
     two = lines_of({"path": "/type"}, {"path": "/status/500"})
     cases: list[tuple[str, tuple[str, ...], int, int, str]] = [
         (two, ("--pool", "once"), 3, 2, "1: HTTP_5XX 1"),
         (two, ("--pool", "once"), 3, 2, "<stdin>:2: HTTP 500"),
-        (lines_of({"path": "/type"}, {"path": "/../up"}), (), 2, 2, "<stdin>:2: path: "),
-        (lines_of({"path": "/1", "method": "get"}), (), 2, 1, "<stdin>:1: method: 'get' is not a method that can be"),
+        (lines_of({"path": "/type"}, {"path": "/../up"}), (), 2, 1, "<stdin>:2: path: "),
+        (lines_of({"path": "/1", "method": "get"}), (), 2, 0, "<stdin>:1: method: 'get' is not a method that can be"),
         (lines_of({"path": "/type"}), ("--pool", "nowhere"), 2, 0, "there is no pool 'nowhere'; use one of"),
         (two, NOBODY, 4, 0, "UNAVAILABLE"),
         (lines_of(*[{}] * 30), ("--pool", "simulated", "--ordered"), 0, 30, "30 in "),
