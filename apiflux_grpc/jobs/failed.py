@@ -2,7 +2,7 @@
 
 Rules:
 - A line of the input is written as it stands there. A row of CSV can't stand alone, and what came through a pipe is
-  gone: they are written as calls in JSON.
+  gone: they are written anew, in the format of the input or as calls in JSON.
 - A call that may have run and must not run twice isn't in the file: it isn't ready to be sent again. It is counted.
 - The file is there whole or not at all; until it is, an earlier one stays. It takes nobody else's place: not the
   input's, the output's or the template's, and no device's.
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from apiflux_grpc.client.tally import error_info, failure_of
-from apiflux_grpc.jobs.callline import line_of_call
 from apiflux_grpc.jobs.job import Refused
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Failed:
         self.calls += 1
         if kept is not None:
             self._spool = self._spool or tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (`write` closes it)
-            self._spool.write(line_of_call(kept))
+            self._spool.write(self._source.format.written(kept))
             return
         if len(self._lines) <= call.line:
             self._lines.extend(bytes(call.line + 1))

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.jobs import rows
+from apiflux_grpc.jobs.callline import line_of_call
 from apiflux_grpc.jobs.calls import parse_call
 from apiflux_grpc.jobs.openai_batch import OpenAiBatch, is_openai
 
@@ -37,6 +38,10 @@ class Format(Protocol):
         """The call that a line of the input asks for. Raises ValueError, which says what is wrong with the line."""
         ...
 
+    def written(self, call: pb.Call) -> bytes:
+        """A call that `call` made, as a line of the input that makes the same."""
+        ...
+
     def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
         """A result as a line of the output. `idempotent`: of its call."""
         ...
@@ -62,6 +67,10 @@ class JsonLines:
                     "is in OpenAI's batch format, and lines before it are not; write all lines in one format"
                 ) from None
             raise
+
+    def written(self, call: pb.Call) -> bytes:
+        """As Format.written."""
+        return line_of_call(call)
 
     def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
         """As Format.line."""
@@ -96,6 +105,10 @@ class Recognised:
             self._found = OpenAiBatch(self._base_url) if is_openai(line) else JsonLines()
             self._tell(self._found)
         return self._as_found.call(line)
+
+    def written(self, call: pb.Call) -> bytes:
+        """As Format.written."""
+        return self._as_found.written(call)
 
     def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
         """As Format.line."""

@@ -19,6 +19,7 @@ import difflib
 import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.core.jsontext import members
@@ -79,6 +80,13 @@ class OpenAiBatch:
             headers=[_JSON],
             body=values.document("body", data["body"]),
         )
+
+    def written(self, call: pb.Call) -> bytes:
+        """As Format.written."""
+        query = urlencode([(pair.name, pair.value) for pair in call.query])
+        url = f"{call.path}?{query}" if query else call.path
+        head = _encode({"custom_id": call.id, "method": call.method, "url": url})
+        return f'{head[:-1]},"body":{call.body.decode()}}}\n'.encode()
 
     def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
         """As Format.line."""

@@ -74,6 +74,19 @@ def test_failed_calls_are_sent_again(tmp_path: Path, house: House) -> None:
     assert house.upstream.arrived == {"POST /v1/n/1": 1, "POST /once/2": 2, "POST /status/400": 2}
 
 
+def test_failed_calls_of_a_pipe_are_lines_of_the_same_format(tmp_path: Path, house: House) -> None:
+    """So that they can be sent again, with the same output."""
+    lines = lines_of(line("r-1", "/v1/n/1"), line("r-2", "/status/500"))
+    options = ("--pool", "once", "--output", "out.jsonl")
+    first = house.process("-", *options, "--failed", "failed.jsonl", cwd=tmp_path, stdin=lines)
+    assert first.returncode == 3, first.stderr
+    failed = [json.loads(text) for text in (tmp_path / "failed.jsonl").read_text().splitlines()]
+    assert failed == [line("r-2", "/status/500")]
+    again = house.process("failed.jsonl", *options, "--retry-failed", cwd=tmp_path)
+    assert again.returncode == 3, again.stderr
+    assert len(results_of(tmp_path / "out.jsonl")) == 2
+
+
 @pytest.mark.parametrize("pool", ["default", "versioned"])
 def test_a_version_is_in_the_path_once(tmp_path: Path, house: House, pool: str) -> None:
     """Be it in the pool's base URL or not; and from a pipe, too."""

@@ -118,6 +118,16 @@ def test_a_stream_is_found_however_it_is_spelled(body: str, is_stream: bool) -> 
         assert BATCH.call(text).body == body.encode()
 
 
+@pytest.mark.parametrize("url", ["/v1/chat/completions", "/v1/x?a=1%2B2&b=x+y&b=", "/v1/a%2Fb/", "/v1"])
+def test_a_call_is_written_as_a_line_again(url: str) -> None:
+    """Which makes the same call: of a pipe nothing else is left."""
+    text = line(custom_id='"\u00e4', url=url).replace('"m"', '"m", "t": 1.10, "t": "\\u0041"')
+    call = BATCH.call(text)
+    written = BATCH.written(call)
+    assert BATCH.call(written.decode()) == call
+    assert (written.count(b"\n"), written[-1:]) == (1, b"\n")
+
+
 def test_an_answer_is_a_line_of_openais() -> None:
     """With its four members and no other; the body as it came, the request's id from its header."""
     result = answered(200, b'{"usage": {"total_tokens": 39}, "t": 1.10}\n')
