@@ -91,6 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
             case ["once", _]:  # fails the first time
                 failed = self.upstream.arrived[f"{self.command} {self.path}"] == 1
                 status, body = (500, b"") if failed else (200, b"")
+            case ["key", code]:  # repeats it, and what a terminal would act on
+                status, kind = int(code), "text/plain"
+                body = f"no such key: {self.headers['X-API-Key']}\x1b[2J".encode()
             case ["lone"]:
                 body = rb'{"half of a pair":"\ud83d"}'
             case ["nan"]:
@@ -182,7 +185,7 @@ def pool(name: str, url: str = "", *, limits: str = "", extra: str = "") -> str:
 
 
 ONCE = "retry = { max_attempts = 1 }"
-TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes")  # pools that may send 20 calls, each once
+TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes", "failing")  # pools that may send 20 calls, each once
 
 
 class House:

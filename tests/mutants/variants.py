@@ -1070,6 +1070,48 @@ VARIANTS: Final = (
         "and False",
         ("tests/jobs/test_rows.py",),
     ),
+    Variant(
+        "a mistake costs what a server makes until it tells of fifty",
+        "apiflux_grpc/jobs/ration.py",
+        "return self._taken < self._guard.allowed and (",
+        "return (",
+        ("tests/jobs/test_ration.py", "tests/e2e/test_process_mistakes.py"),
+    ),
+    Variant(
+        "a job ends for calls that were limited",
+        "apiflux_grpc/jobs/guard.py",
+        "if failure in _OF_WAITING:",
+        "if failure in ():",
+        ("tests/jobs/test_guard.py",),
+    ),
+    Variant(
+        "calls in flight cost nothing yet",
+        "apiflux_grpc/jobs/ration.py",
+        "if self.spent + self._held + cost > self.most:",
+        "if self.spent + cost > self.most:",
+        ("tests/jobs/test_ration.py",),
+    ),
+    Variant(
+        "the server repeats what was paid for",
+        "apiflux_grpc/jobs/precautions.py",
+        "return None if self._job.max_cost is None else RETRY",
+        "return None",
+        ("tests/e2e/test_process_mistakes.py",),
+    ),
+    Variant(
+        "what may have run is ready to be sent again",
+        "apiflux_grpc/jobs/failed.py",
+        "if not (call.idempotent or _never_ran(result)):",
+        "if False:",
+        ("tests/jobs/test_failed.py",),
+    ),
+    Variant(
+        "a terminal acts on what an upstream says",
+        "apiflux_grpc/jobs/excerpt.py",
+        "one if one.isprintable() else _escape(one)",
+        "one",
+        ("tests/jobs/test_excerpt.py",),
+    ),
     # -- the sender -------------------------------------------------------------------------------
     Variant("the kernel isn't asked before reuse", CONNECTION, "and not self._poll.poll(0)", "", OF_KEPT),
     Variant(
