@@ -65,7 +65,7 @@ class Accounts:
         self.sent = 0  # on this connection
         self.draining = False  # this connection, so nothing more is sent on it
         self.stopped = False  # nothing more is sent at all
-        self._taken = 0  # from the producer
+        self.taken = 0  # from the producer
         self._held: dict[int, pb.CallResult] | None = {} if ordered else None
         self._next = 0  # of the next result, if they come in order
         self.delivered = 0
@@ -84,8 +84,8 @@ class Accounts:
         """More calls of the producer's."""
         for call in calls:
             message = to_message(call)
-            self.ready.append(_Item(self._taken, message, message.ByteSize()))
-            self._taken += 1
+            self.ready.append(_Item(self.taken, message, message.ByteSize()))
+            self.taken += 1
 
     def begin(self) -> None:
         """A new connection, on which nothing was sent."""

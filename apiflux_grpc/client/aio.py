@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.calls import AnyCall, Call, Retry
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.hook import OnProgress
+    from apiflux_grpc.client.resume import OnConnection
     from apiflux_grpc.client.resuming import BeforeSend
     from apiflux_grpc.client.tls import TlsOptions
 
@@ -174,6 +175,8 @@ class Client:
         give_up_after: float = GIVE_UP_AFTER,
         before_send: BeforeSend | None = None,
         on_progress: OnProgress | None = None,
+        expected: int | None = None,
+        on_connection: OnConnection | None = None,
     ) -> Stream:
         """Run a batch of any length: calls are taken from the iterable while results come back.
 
@@ -185,9 +188,22 @@ class Client:
         get the error UNKNOWN with `may_have_run`. At most `window` calls are handed over without a result; that is
         what can come into doubt. The last error comes out if the first connection fails, or if nothing was heard
         for `give_up_after` seconds. `before_send` is awaited with the indexes of calls just before they are handed
-        over, to note them down. After a lost connection the summary is counted from the results.
+        over, to note them down. `on_connection` is called with the error when the connection is lost, and with None
+        when the server is heard again. After a lost connection the summary is counted from the results.
+
+        `expected` is how many calls the iterable will give, so that the progress tells when all of them are done; None:
+        as many as its length says, if it has one.
         """
-        header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        header = stream_open(
+            calls,
+            pool=pool,
+            priority=priority,
+            correlation_id=correlation_id,
+            retry=retry,
+            ordered=ordered,
+            strict=strict,
+            expected=expected,
+        )
         hook = check_hook(on_progress, may_be_async=True)
         source = source_of(calls)
         batch = resumption_of(
@@ -198,6 +214,7 @@ class Client:
             give_up_after=give_up_after,
             timeout=timeout,
             before_send=before_send,
+            on_connection=on_connection,
         )
         if batch is None:
             return Stream(Streaming(lambda requests: self._open(timeout, requests), header, source), hook)

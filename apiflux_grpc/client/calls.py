@@ -7,7 +7,7 @@ server refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias, TypedDict, Unpack
 
@@ -229,9 +229,19 @@ def process_request(
 
 
 def stream_open(
-    pool: str, priority: int, correlation_id: str, retry: Retry | None, ordered: bool, strict: bool
+    calls: object,
+    *,
+    pool: str,
+    priority: int,
+    correlation_id: str,
+    retry: Retry | None,
+    ordered: bool,
+    strict: bool,
+    expected: int | None,
 ) -> pb.ProcessStreamOpen:
-    """The first message of a stream."""
+    """The first message of a stream of `calls`; `expected` None: as many as those have, if they have a length."""
+    if expected is None:
+        expected = len(calls) if isinstance(calls, Sized) else 0
     return pb.ProcessStreamOpen(
         pool=pool,
         priority=priority,
@@ -239,6 +249,7 @@ def stream_open(
         retry=None if retry is None else retry.to_message(),
         ordered=ordered,
         strict=strict,
+        expected_calls=expected,
     )
 
 

@@ -156,7 +156,8 @@ def _call_error(message: pb.CallResult) -> CallError:
 class Held:
     """Why calls wait: `cause` in one word, such as LIMITED, and `reason` for people.
 
-    `until` is when calls may go again, by the server's clock, with the first key if it is several; None: not known.
+    `until` is when calls may go again, by the server's clock, with the first key if it is several, and `wait` how many
+    seconds that was away when it was told; None: not known.
     `keys` has the labels of some, and `key_count` is the number of all; 0: the whole pool, or the key that says so.
     """
 
@@ -166,6 +167,7 @@ class Held:
     until: datetime | None
     keys: tuple[str, ...]
     key_count: int
+    wait: float | None = None
 
     @classmethod
     def of(cls, message: pb.Held) -> Held:
@@ -176,11 +178,14 @@ class Held:
             until=message.until.ToDatetime(tzinfo=UTC) if message.HasField("until") else None,
             keys=tuple(message.keys),
             key_count=message.key_count,
+            wait=seconds(message.wait) if message.HasField("wait") else None,
         )
 
     def __str__(self) -> str:
         """One line for people, the end by the clock on their wall."""
         whom = f"{self.key_count} keys: " if self.key_count > 1 else ""
+        if self.cause in ("SPENT", "BACKOFF"):  # the words name the keys
+            whom = "waiting for "
         end = ""
         if self.until is not None and self.cause != "UPSTREAM_FAILING":  # there the reason says when it is tried again
             end = f", until {self.until.astimezone():%H:%M:%S}"
@@ -190,18 +195,34 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How a batch stands; `eta` is seconds until its last result, None: not known. `held_by` is why its calls wait, but
-    for the limits themselves."""
+    for the limits themselves.
+
+    `waits_for` is what they wait for in the ordinary course: a limit of which nothing is left, or the time of their
+    next attempt. `to_come` counts the calls of a stream that are still expected, which `eta` counts too. `rate` is how
+    many calls a second the limits allow in the long run; None: not known, or no limit does.
+    """
 
     done: int
     total: int
     in_flight: int
     eta: float | None
     held_by: tuple[Held, ...] = ()
+    waits_for: Held | None = None
+    to_come: int = 0
+    rate: float | None = None
 
     @classmethod
     def of(cls, message: pb.Progress) -> Progress:
-        eta = seconds(message.eta) if message.HasField("eta") else None
-        return cls(message.done, message.total, message.in_flight, eta, tuple(map(Held.of, message.held_by)))
+        return cls(
+            message.done,
+            message.total,
+            message.in_flight,
+            seconds(message.eta) if message.HasField("eta") else None,
+            tuple(map(Held.of, message.held_by)),
+            Held.of(message.waits_for) if message.HasField("waits_for") else None,
+            message.to_come,
+            message.rate if message.HasField("rate") else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,11 @@ from apiflux_grpc.client.tally import Tally
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from apiflux_grpc.client.calls import AnyCall
+
+    OnConnection = Callable[[ApifluxError | None], object]
 
 WINDOW: Final = 2_000  # calls without a result
 GIVE_UP_AFTER: Final = 60.0  # seconds
@@ -59,15 +61,19 @@ def resumption_of(
     give_up_after: float,
     timeout: float | None,
     before_send: object,
+    on_connection: OnConnection | None,
 ) -> Resumption | None:
     """What both clients' process_stream makes of its options; None: the batch ends with its connection.
 
     Raises ValueError for an option that is out of bounds or needs `resume`.
     """
     if resume:
-        return Resumption(header, now, window=window, give_up_after=give_up_after, timeout=timeout)
-    if before_send is not None:
-        raise ValueError("before_send needs resume=True; pass both, or neither")
+        return Resumption(
+            header, now, window=window, give_up_after=give_up_after, timeout=timeout, on_connection=on_connection
+        )
+    for name, option in (("before_send", before_send), ("on_connection", on_connection)):
+        if option is not None:
+            raise ValueError(f"{name} needs resume=True; pass both, or neither")
     check_timeout(timeout)
     return None
 
@@ -83,10 +89,14 @@ class Resumption:
         window: int = WINDOW,
         give_up_after: float = GIVE_UP_AFTER,
         timeout: float | None = None,
+        on_connection: OnConnection | None = None,
     ) -> None:
         if window < 1:
             raise ValueError("window must be at least 1")
         self.header = header
+        self._expected = header.expected_calls
+        self._on_connection = on_connection
+        self._is_lost = False  # that was told, and not yet that it is back
         self._window = window
         self._give_up_after = give_up_after
         timeout = check_timeout(timeout)
@@ -116,6 +126,9 @@ class Resumption:
             self._last_heard = now
         self._summary, self._heard, self._here = None, False, 0
         self._accounts.begin()
+        if self._expected:
+            to_take = 0 if self._ended else max(0, self._expected - self._accounts.taken)
+            self.header.expected_calls = len(self._accounts.ready) + to_take
         return None if self._deadline is None else max(self._deadline - now, 0.0)
 
     @property
@@ -161,6 +174,7 @@ class Resumption:
     def heard(self, message: pb.ProcessResponse, now: float) -> pb.ProcessResponse | None:
         """A message of this connection as one of the whole; None: nothing is left of it."""
         self._heard, self._last_heard, self._tries = True, now, 0
+        self._tell(None)
         accounts = self._accounts
         before = accounts.delivered - self._here
         results = accounts.results(message.results)
@@ -199,7 +213,14 @@ class Resumption:
         self._tries = min(self._tries + 1, 10)
         if now + wait > self._last_heard + self._give_up_after:
             return End(lost, error)
+        self._tell(error)
         return End(lost, wait=wait)
+
+    def _tell(self, error: ApifluxError | None) -> None:
+        """The connection is lost, or it is back; each is news only once."""
+        if self._on_connection is not None and self._is_lost is (error is None):
+            self._is_lost = not self._is_lost
+            self._on_connection(error)
 
     @property
     def _is_settled(self) -> bool:

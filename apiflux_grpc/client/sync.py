@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.calls import AnyCall, Retry
     from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.client.results import Result
+    from apiflux_grpc.client.resume import OnConnection
     from apiflux_grpc.client.resuming_sync import SyncBeforeSend
     from apiflux_grpc.client.tls import TlsOptions
 
@@ -126,6 +127,8 @@ class SyncClient:
         give_up_after: float = GIVE_UP_AFTER,
         before_send: SyncBeforeSend | None = None,
         on_progress: OnProgress | None = None,
+        expected: int | None = None,
+        on_connection: OnConnection | None = None,
     ) -> SyncStream:
         """Run a batch of any length, with `resume` also over several connections; see Client.process_stream.
 
@@ -133,7 +136,16 @@ class SyncClient:
         a producer must not wait for the result of the call it gave last.
         """
         hook = check_hook(on_progress, may_be_async=False)
-        header = stream_open(pool, priority, correlation_id, retry, ordered, strict)
+        header = stream_open(
+            calls,
+            pool=pool,
+            priority=priority,
+            correlation_id=correlation_id,
+            retry=retry,
+            ordered=ordered,
+            strict=strict,
+            expected=expected,
+        )
         batch = resumption_of(
             header,
             time.monotonic(),
@@ -142,6 +154,7 @@ class SyncClient:
             give_up_after=give_up_after,
             timeout=timeout,
             before_send=before_send,
+            on_connection=on_connection,
         )
         if batch is None:
             return SyncStream(SyncStreaming(lambda requests: self._open(timeout, requests), header, calls), hook)

@@ -9,6 +9,7 @@ After a batch was made, every field has one writer:
     the scheduler    total, started, in_flight, again, due, retrying, laned
     the fair queue   queued, parked, finish, owed
     the outbox       reach, edge
+    the standings    eta, rate, held_by, waits_for
     the dispatcher   the rest
 """
 
@@ -148,6 +149,7 @@ class Batch:
         "edge",
         "ending",
         "eta",
+        "expected",
         "finish",
         "held_by",
         "id",
@@ -159,12 +161,14 @@ class Batch:
         "parked",
         "policy",
         "queued",
+        "rate",
         "reach",
         "rejected",
         "retrying",
         "started",
         "tally",
         "total",
+        "waits_for",
         "weight",
     )
 
@@ -178,6 +182,7 @@ class Batch:
         calls: Sequence[Call] = (),
         costs: Sequence[int] | None = None,
         fed: bool = False,
+        expected: int = 0,
         policy: RetryPolicy = _DEFAULT,
         weight: float = 1.0,
         caller_weight: float = 1.0,
@@ -194,6 +199,7 @@ class Batch:
         self.caller_weight = caller_weight
         self.deadline = deadline  # ns from admission
         self.classes = classes
+        self.expected = expected  # calls that will be fed in all, as far as the caller knows; 0: it doesn't
         self.costs: Costs | None = {} if fed else costs
         self._fed: dict[int, FedCall] | None = {} if fed else None
         self._came: dict[int, int] = {}  # when each call was fed
@@ -219,10 +225,13 @@ class Batch:
         self.late = 0  # attempts that were too late to be sent
         self.closed = not fed  # no more calls come
         self.ending: Ending | None = None  # set once nothing more is assigned
-        self.eta: int | None = None  # ns until its last result
-        self.held_by: Sequence[Held] = ()  # why calls of it wait
         self.mean_cost = 1.0 if costs is None else sum(costs) / max(1, len(costs))
         self.tally = Tally(total)
+        # The standings':
+        self.eta: int | None = None  # ns until its last result
+        self.rate: float | None = None  # calls a second in the long run
+        self.held_by: Sequence[Held] = ()  # why calls of it wait
+        self.waits_for: Held | None = None  # the same in the ordinary course
 
     @property
     def next_cost(self) -> int:
@@ -255,6 +264,18 @@ class Batch:
     def waiting(self) -> int:
         """Calls without a permit and without a result, retries included."""
         return self.total - self.started + len(self.again) + self.due + self.retrying
+
+    @property
+    def to_come(self) -> int:
+        """Calls that are still expected."""
+        if self.closed or self.ending is not None:
+            return 0
+        return max(0, self.expected - self.total - self.rejected)
+
+    @property
+    def left(self) -> int:
+        """Calls without a permit and without a result, those that are still expected included."""
+        return self.waiting + self.to_come
 
     @property
     def finished(self) -> bool:

@@ -212,6 +212,12 @@ class Checks:
             faults.append(Fault("repeat.template.id", "must be empty, because ids are unique in a batch"))
         return faults
 
+    def expected(self, calls: int) -> list[Fault]:
+        """How many calls a stream says that it will have."""
+        if not 0 <= calls <= MOST_ESTIMATED:
+            return [Fault("expected_calls", f"is {calls}; set 1 to {MOST_ESTIMATED}, or 0 if it isn't known")]
+        return []
+
     def estimate(self, calls: int, cost_per_call: int) -> list[Fault]:
         """A batch that is asked about."""
         faults = []

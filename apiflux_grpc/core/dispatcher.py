@@ -27,14 +27,15 @@ from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.endings import Ended, Endings
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
-from apiflux_grpc.core.forecast import Forecast, mean_cost
+from apiflux_grpc.core.forecast import Forecast
 from apiflux_grpc.core.health import Health
-from apiflux_grpc.core.holding import of_pool
 from apiflux_grpc.core.info import pool_snapshot
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent, Reason, Result
+from apiflux_grpc.core.outlook import mean_cost
 from apiflux_grpc.core.outlooks import Outlooks
 from apiflux_grpc.core.pulse import Patience, Pulse
 from apiflux_grpc.core.scheduler import Scheduler
+from apiflux_grpc.core.standings import Standings
 from apiflux_grpc.core.turns import work_before
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.batch import FedCall
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.events import Event
-    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.info import PoolSnapshot
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.outcome import Outcome
@@ -68,6 +68,7 @@ class Dispatcher:
         self._outlooks = Outlooks(
             self.scheduler, self._pulse, lambda now, met: self.forecast(now, coarse=True, met=met)
         )
+        self._standings = Standings(self.scheduler, self._pulse, self._outlooks)
         self._draining = False
 
     # -- batches --------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ class Dispatcher:
     # -- endings --------------------------------------------------------------------------------
 
     def tick(self, now: int) -> Ended:
-        """What is due about once a second: ETAs, what holds calls back, and the end of patience."""
+        """What is due about once a second: how batches stand, and the end of patience."""
         ended = self._endings.expire(now)
         if self._patience.is_over(not self._open or self.scheduler.usable(), now, self.scheduler.keyring.guessed_at):
             if self.scheduler.waiting:
@@ -225,11 +226,7 @@ class Dispatcher:
             batches = list(self._open.values())
             ended += [(batch, self._endings.end_unsent(batch, Reason.NO_USABLE_KEY, now)) for batch in batches]
         if self._open:
-            etas = self._outlooks.etas(self._open, now)
-            held_by = self._held_by(now) if self.scheduler.waiting else ()
-            for id, batch in self._open.items():
-                batch.held_by = held_by if batch.waiting else ()
-                batch.eta = etas[id]
+            self._standings.tell(self._open, now)
         return ended
 
     # -- what it knows --------------------------------------------------------------------------
@@ -280,10 +277,6 @@ class Dispatcher:
         """The state of the pool; with `detail` of every key too. `connecting`: see pool_snapshot."""
         drain_time = self._outlooks.drain_time(self._open, now)
         return pool_snapshot(self.scheduler, self._pulse, drain_time, connecting, now, detail=detail)
-
-    def _held_by(self, now: int) -> Sequence[Held]:
-        scheduler = self.scheduler
-        return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
 
     def __repr__(self) -> str:
         return f"<Dispatcher of {self.scheduler!r}: {len(self._open)} batches open>"

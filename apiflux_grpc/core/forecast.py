@@ -19,9 +19,8 @@ from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from apiflux_grpc.core.batch import Batch
     from apiflux_grpc.core.budget import Budget
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.model import Limit
@@ -31,9 +30,6 @@ MOST_ENDS: Final = 64  # groups of one supply are merged down to so many, each t
 MOST_IN_ALL: Final = 2048  # and to fewer of each, if there are many supplies and a coarse answer will do
 _HORIZON: Final = 1 << 60
 _MANY: Final = float(FAR)
-PRECISION: Final = 100  # an outlook tells instants apart to one in so many of the time since it was made
-RENEW: Final = 2 * MILLISECOND  # of an outlook, for each key or group
-KEEP: Final = 20 * MILLISECOND
 
 
 @dataclass(slots=True)
@@ -81,6 +77,20 @@ class _Supply:
             if each:
                 total = min(total, flow.by(at - self.start) / each)
         return min(total, _permits(self.windows, at, self.start, cost))
+
+    def rate(self, cost: float) -> float:
+        """Permits per ns in the long run; _MANY if nothing limits them."""
+        total = _MANY if not self.members else min(_MANY, sum(member.rate(cost) for member in self.members))
+        for flow in self.flows:
+            each = 1.0 if flow.counts is Counts.CALLS else cost
+            if each:
+                total = min(total, (flow.rate + len(flow.debts) * flow.rate_each) / each)
+        for window in self.windows:
+            each = 1.0 if window.counts is Counts.CALLS else cost
+            if each:
+                slots = window.free + sum(amount for _, amount in window.ends)
+                total = min(total, slots / each / window.period)
+        return total
 
 
 def _permits(windows: Sequence[_Slots], at: int, start: int, cost: float) -> float:
@@ -195,6 +205,15 @@ class Forecast:
         """How many calls of `cost` can have got their permit until `at`."""
         return min(_MANY, sum(supply.by(at, cost) for supply in self._supplies))
 
+    def rate(self, cost: float = 1.0) -> float | None:
+        """Calls of `cost` per second in the long run; None: nothing limits them."""
+        per_ns = sum(supply.rate(cost) for supply in self._supplies)
+        if per_ns >= _MANY:
+            return None
+        if self.latency:
+            per_ns = min(per_ns, self.slots / self.latency)
+        return per_ns * SECOND
+
     def time_for(self, calls: int, cost: float = 1.0) -> int | None:
         """How long (ns) until the last of `calls` has its result; None: no key will ever have room."""
         return 0 if calls <= 0 else self.with_latency(self.permits_for(calls, cost), calls, self.latency)
@@ -283,51 +302,6 @@ class Curve:
 
     def _apart(self, at: int) -> int:
         return max(MILLISECOND, (at - self._at[0]) // self._share) if self._share else MILLISECOND
-
-
-class Outlook:
-    """When the waiting batches of a pool will be done: one curve for all of them, kept for a while.
-
-    The curve is of absolute instants and counts permits from when it was made, so it holds while permits are handed
-    out as it says. What changes it (a block, a key that is rejected) is seen when it is made anew. To make it costs as
-    much as there are keys, so that it isn't made for every tick: it is kept at least RENEW and at most KEEP for each
-    key or group, and between these as long as it is true. It isn't any more when by it the next permit should have
-    been handed out a while ago: capacity was left unused, or isn't there.
-    """
-
-    __slots__ = ("_assigned", "_cost", "_curve", "_forecast", "_keep_until", "_renew_at")
-
-    def __init__(self, forecast: Forecast, cost: float, assigned: int) -> None:
-        self._forecast = forecast
-        self._cost = cost
-        self._assigned = assigned
-        self._curve = Curve(forecast, cost, PRECISION)
-        self._renew_at = forecast.now + max(SECOND // 2, forecast.owners * RENEW)
-        self._keep_until = forecast.now + max(SECOND // 2, forecast.owners * KEEP)
-
-    def holds(self, now: int, cost: float, assigned: int) -> bool:
-        """Whether it may still be used, for calls of this mean cost, `assigned` permits having been handed out."""
-        if now >= self._keep_until or abs(cost - self._cost) > self._cost / 10:
-            return False
-        if now < self._renew_at:
-            return True
-        due = self._curve.reaches(assigned - self._assigned + 1)
-        return due is not None and due >= now - SECOND  # what only a probe can tell may have been told since
-
-    def time_for(self, calls: int, assigned: int, now: int, latency: int) -> int | None:
-        """How long (ns) from `now` until the last of `calls` has its result, `assigned` permits having been handed
-        out in all, at today's `latency`; None: no key will ever have room."""
-        at = self._curve.reaches(assigned - self._assigned + calls)
-        return self._forecast.with_latency(None if at is None else max(0, at - now), calls, latency)
-
-
-def mean_cost(batches: Iterable[Batch]) -> float:
-    """Of the calls that wait."""
-    waiting = cost = 0.0
-    for batch in batches:
-        waiting += batch.waiting
-        cost += batch.waiting * batch.mean_cost
-    return cost / waiting if waiting else 1.0
 
 
 def _supply(

@@ -1,8 +1,8 @@
 """Why calls wait, in words: the reason, since when, until when.
 
 Rule: whoever tells of it (GetInfo, the progress of a stream, the log, a terminal) has the words from here. They say
-what the upstream said or did. That a key's own limits are spent is no reason: that is what limits are for, and its
-headroom tells it.
+what the upstream said or did. That a key's own limits are spent doesn't hold it back: that is what limits are for, and
+it is told apart from the others (SPENT, and BACKOFF for a call whose next attempt is due later).
 
 Instants are ns of the clock of whoever drives the core. Not known here: where the reasons are found (holding.py).
 """
@@ -33,6 +33,8 @@ class Cause(Enum):
     NOTHING_LEFT = "NOTHING_LEFT"
     LOWER_LIMIT = "LOWER_LIMIT"
     OTHERS = "OTHERS"
+    SPENT = "SPENT"
+    BACKOFF = "BACKOFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,21 @@ def only_for(paths: Sequence[str], reason: str) -> str:
 def only_named(name: str) -> str:
     """Of a limit that isn't configured, and that the upstream counts for some calls only, by this name."""
     return f"nothing left of {name[:_LONGEST_NAME]}: only its calls wait"
+
+
+def spent(limit: Limit, labels: Sequence[str], shared: int) -> str:
+    """Nothing is left of this limit for keys with these labels, which have it each, or `shared` times together."""
+    what = "" if limit.counts is Counts.CALLS else f" {limit.counts.value}"
+    paths = f" for {', '.join(limit.paths)}" if limit.paths else ""
+    whose = labels[0] if len(labels) == 1 else f"{len(labels)} keys"
+    if shared and len(labels) > 1:
+        whose += " together" if shared == 1 else f" in {shared} groups"
+    return f"{limit.max}{what}/{format_duration(limit.per)}{paths} of {whose}"
+
+
+def backoff(calls: int) -> str:
+    """So many calls wait for their next attempt."""
+    return "the next attempt of a call" if calls == 1 else f"the next attempt of {calls} calls"
 
 
 def probed(reason: str) -> str:

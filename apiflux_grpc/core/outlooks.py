@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.forecast import Outlook, mean_cost
-from apiflux_grpc.core.turns import work_before
+from apiflux_grpc.core.outlook import Outlook, mean_cost
+from apiflux_grpc.core.turns import shares, work_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,10 +48,20 @@ class Outlooks:
         work = work_before(everyone)
         # What is all in flight has its results when those have theirs: as one call more.
         etas = {id: self._time_for(0, work.get(id, 1), cost, now) for id in batches}
+        if self._scheduler.classes.count > 1:  # of a stream that nothing came of, nobody knows which limits it meets
+            etas.update((id, None) for id, batch in batches.items() if batch.to_come and not batch.total)
         for number, waiting in self._narrower(batches):
-            for id, calls in work_before(everyone, waiting).items():
+            for id, calls in work_before(everyone, _with_expected(waiting, batches)).items():
                 etas[id] = _later(etas[id], self._time_for(number, calls, cost, now))
         return etas
+
+    def rates(self, batches: Mapping[int, Batch], now: int) -> dict[int, float]:
+        """Calls per second that each of these gets in the long run by its share, if limits bound it. Not known of
+        pools with path classes: there calls of one batch differ."""
+        if self._scheduler.classes.count > 1:
+            return {}
+        rate = self._outlook(0, mean_cost(batches.values()), self._scheduler.assigned, now).rate
+        return {} if rate is None else {id: rate * share for id, share in shares(batches.values()).items()}
 
     def drain_time(self, batches: Mapping[int, Batch], now: int) -> int | None:
         """How long until all that waits has its results."""
@@ -82,13 +92,23 @@ class Outlooks:
         assigned = scheduler.assigned
         if number:
             assigned = sum(scheduler.assigned_by_class[one] for one in classes.within(number))
+        return self._outlook(number, cost, assigned, now).time_for(calls, assigned, now, self._pulse.latency)
+
+    def _outlook(self, number: int, cost: float, assigned: int, now: int) -> Outlook:
         outlook = self._by_class.get(number)
         if outlook is None or not outlook.holds(now, cost, assigned):
-            outlook = self._by_class[number] = Outlook(self._look(now, classes.scopes(number)), cost, assigned)
-        return outlook.time_for(calls, assigned, now, self._pulse.latency)
+            met = self._scheduler.classes.scopes(number)
+            outlook = self._by_class[number] = Outlook(self._look(now, met), cost, assigned)
+        return outlook
 
     def __repr__(self) -> str:
         return f"<Outlooks {self._by_class}>"
+
+
+def _with_expected(waiting: Mapping[int, int], batches: Mapping[int, Batch]) -> dict[int, int]:
+    """So many calls of each batch wait, and with those that are still expected: nobody knows their paths, so they are
+    taken to be like those that wait."""
+    return {id: calls * batches[id].left // max(1, batches[id].waiting) for id, calls in waiting.items()}
 
 
 def _later(one: int | None, other: int | None) -> int | None:

@@ -62,6 +62,10 @@ class Retries:
             batch.retrying -= len(taken)
         return taken
 
+    def next_of(self, batch: Batch) -> int:
+        """When the next one of a batch falls due; FAR: there is none."""
+        return min((entry[0] for entry in self._heap if entry[2] is batch), default=FAR)
+
     def next_at(self) -> int:
         """When the next one falls due; FAR: there is none."""
         return self._heap[0][0] if self._heap else FAR

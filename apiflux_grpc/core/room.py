@@ -25,13 +25,14 @@ def room_at(budget: Budget, cost: int, now: int) -> int:
     for counts, windows, pacers in budget.kinds:
         amount = 1 if counts is Counts.CALLS else cost
         for window in windows:
-            latest = max(latest, _window_room_at(budget, window, counts, amount, now))
+            latest = max(latest, window_room_at(budget, window, counts, amount, now))
         for pacer in pacers:
             latest = max(latest, pacer.ready_at(amount, now))
     return latest
 
 
-def _window_room_at(budget: Budget, window: Window, counts: Counts, amount: int, now: int) -> int:
+def window_room_at(budget: Budget, window: Window, counts: Counts, amount: int, now: int) -> int:
+    """The same for one window of the budget; `amount` is what such a call takes of it."""
     if amount > window.nominal:
         return FAR
     if amount > window.max:  # it was cut: it fits when enough of the cut has come back

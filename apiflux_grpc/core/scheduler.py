@@ -72,7 +72,7 @@ class Scheduler:
         self.assigned = 0  # permits that were ever handed out, and not given back
         self.assigned_by_class = [0] * self.classes.count  # the same, not counted for class 0
         self._now = now
-        self._retries = Retries()
+        self.retries = Retries()
         # A call waits that no key could pay for. Only then does time alone bring anything, and a timer is worth it.
         self._starved = False
         self._reserved: dict[int, Reservation] = {}  # by path class, the oldest first
@@ -126,7 +126,7 @@ class Scheduler:
         calls that have never been attempted."""
         self.waiting -= batch.waiting
         # The due ones first: they are further on their way.
-        again = [*batch.again, *self._retries.drop(batch)]
+        again = [*batch.again, *self.retries.drop(batch)]
         batch.again.clear()
         unstarted: Iterable[int] = range(batch.started, batch.total)
         if self._lanes is not None:
@@ -151,11 +151,11 @@ class Scheduler:
 
     def waiting_again(self, batch: Batch) -> list[Again]:
         """Its retries, those that aren't due included."""
-        return [*(again for turn in self._turns(batch) for again in turn.again), *self._retries.of(batch)]
+        return [*(again for turn in self._turns(batch) for again in turn.again), *self.retries.of(batch)]
 
     def take_back(self, batch: Batch, wanted: Callable[[Again], bool]) -> list[Again]:
         """Take those of its waiting retries that are wanted; they are not attempted again."""
-        taken = self._retries.take(batch, wanted)
+        taken = self.retries.take(batch, wanted)
         for turn in self._turns(batch):
             due = [*turn.again]
             turn.again.clear()
@@ -176,7 +176,7 @@ class Scheduler:
 
     def retry(self, batch: Batch, again: Again, at: int) -> None:
         """A call is to be attempted again, not before `at`."""
-        self._retries.add(batch, again, at)
+        self.retries.add(batch, again, at)
         self.waiting += 1
         if self._lanes is not None:
             self._lanes.lanes(batch)[again.path_class].waiting += 1
@@ -290,7 +290,7 @@ class Scheduler:
     @property
     def wake_at(self) -> int | None:
         """When time alone brings something to assign; None: never. `add`, `retry`, `sent` and `settle` change it."""
-        wake_at = self._retries.next_at()
+        wake_at = self.retries.next_at()
         ready = self.breaker.ready_at(self._now)
         if ready > self._now:
             # The upstream is left alone until then: what comes back or falls due meanwhile wakes nobody.
@@ -302,7 +302,7 @@ class Scheduler:
     def advance(self, now: int) -> None:
         """Let happen what happens by itself until `now`: retries fall due, slots come back, blocks end."""
         self._now = now
-        for batch, again in self._retries.due(now):
+        for batch, again in self.retries.due(now):
             turn: Turn = batch
             if self._lanes is not None:
                 turn = self._lanes.lanes(batch)[again.path_class]
@@ -385,7 +385,7 @@ class Scheduler:
         )
         at = self.resources.in_line(path, index, at)
         # If it fits as far as can be told, what holds it back ends with some call. All such calls wake us together.
-        self._retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)
+        self.retries.add(batch, again, at if now < at < FAR else (now // LOOK_AGAIN + 1) * LOOK_AGAIN)
         return True
 
     def _size(self, number: int, cost: int) -> float:

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from apiflux_grpc.core.batch import Batch
 
@@ -24,7 +24,7 @@ def work_before(batches: Collection[Batch], waiting: Mapping[int, int] | None = 
     caller has made min(its own, r * its weight / w); callers count alike, and share in the same way.
     """
     if waiting is None:
-        waiting = {batch.id: batch.waiting for batch in batches}
+        waiting = {batch.id: batch.left for batch in batches}
     callers: dict[str, _Shares] = {}
     for batch in batches:
         if calls := waiting[batch.id]:
@@ -37,6 +37,15 @@ def work_before(batches: Collection[Batch], waiting: Mapping[int, int] | None = 
         for batch in batches
         if waiting[batch.id]
     }
+
+
+def shares(batches: Iterable[Batch]) -> dict[int, float]:
+    """The part that each batch gets of all that the pool does, by id, until one of them has made its last call."""
+    callers: dict[str, float] = {}
+    working = [batch for batch in batches if batch.left]
+    for batch in working:
+        callers[batch.caller] = callers.get(batch.caller, 0.0) + batch.weight
+    return {batch.id: batch.weight / callers[batch.caller] / len(callers) for batch in working}
 
 
 class _Shares:

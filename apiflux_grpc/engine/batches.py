@@ -154,6 +154,7 @@ class Batches:
             calls=spec.calls,
             costs=spec.costs,
             fed=spec.fed,
+            expected=spec.expected,
             policy=spec.retry,
             weight=spec.weight,
             caller_weight=spec.caller_weight,
@@ -174,7 +175,8 @@ class Batches:
         for pump in self.pumps.values():
             pump.tick(now)
         for _, outbox in list(self._open.values()):
-            if now - outbox.posted_at >= STANDING_EVERY:
+            is_news = outbox.batch.eta is not None and not outbox.eta_posted
+            if is_news or now - outbox.posted_at >= STANDING_EVERY:
                 self._flusher.tell(outbox, now)
         self._arm("standing", STANDING_EVERY, self._tick)
 

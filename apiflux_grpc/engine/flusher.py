@@ -77,6 +77,7 @@ class Flusher:
         items, size = outbox.ready, outbox.ready_size
         outbox.ready, outbox.ready_size = [], 0
         outbox.posted_at = now
+        outbox.eta_posted = outbox.batch.eta is not None
         self._post(Results(outbox.batch.id, items, size, outbox.standing(), over))
 
     def _arm(self, delay: int) -> None:

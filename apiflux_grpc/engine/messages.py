@@ -44,6 +44,7 @@ class BatchSpec:
     caller_weight: float = 1.0
     ordered: bool = False  # results come by index
     fed: bool = False  # its calls come later, by Feed, until End
+    expected: int = 0  # how many of them, as far as the caller knows; 0: it doesn't
     deadline: int | None = None  # ns from the submission, after which nobody waits for it
 
 
@@ -141,12 +142,16 @@ class Over:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The state of a batch; `eta` is ns, None: not known. `held_by`: why calls of it wait, beside their limits."""
+    """The state of a batch; `eta` is ns, `rate` calls a second, None: not known. `held_by`: why calls of it wait, and
+    `waits_for` in the ordinary course. `to_come`: calls that are still expected."""
 
     done: int
     in_flight: int
     eta: int | None
     held_by: Sequence[Held] = ()
+    waits_for: Held | None = None
+    to_come: int = 0
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

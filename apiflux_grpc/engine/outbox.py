@@ -36,6 +36,7 @@ class Outbox:
         "batch",
         "bytes_bound",
         "due",
+        "eta_posted",
         "ever_put",
         "expect",
         "held",
@@ -68,6 +69,7 @@ class Outbox:
         self.next_index = 0
         # The flusher's:
         self.posted_at = 0  # 0: nothing yet
+        self.eta_posted = False
         self.queued = False
         self.due = 0
         self._make_room()
@@ -119,7 +121,15 @@ class Outbox:
     def standing(self) -> Standing:
         """How the batch stands."""
         batch = self.batch
-        return Standing(batch.done + batch.rejected, batch.in_flight, batch.eta, batch.held_by)
+        return Standing(
+            batch.done + batch.rejected,
+            batch.in_flight,
+            batch.eta,
+            batch.held_by,
+            batch.waits_for,
+            batch.to_come,
+            batch.rate,
+        )
 
     def __repr__(self) -> str:
         return f"<Outbox of {self.batch!r}: {len(self.ready)} ready, {self.stored} stored, {self.held} bytes>"

@@ -4,24 +4,28 @@ Rules:
 - When it ends and how fast it goes is what the server says, never a guess from how fast it went: calls go out in
   bursts, and from one burst a minute's wait would look like a second.
 - The server's time counts only if it is for all calls that are left. Otherwise none is told.
-- A wait that goes on without calls that end is told with its reason.
+- While nothing moves, it is told what is waited for.
 
 Instants are seconds of one clock. Not known here: how it is shown (screen.py).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apiflux_grpc.jobs.words import clock_time, counted
+from apiflux_grpc.client import Overloaded
+from apiflux_grpc.jobs.words import clock_time, counted, length, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apiflux_grpc.client import ApifluxError
     from apiflux_grpc.client.results import Held
     from apiflux_grpc.client.results import Progress as Told
 
-STILL: Final = 2.0  # seconds without a result after which calls in flight are told to be what is waited for
+STILL: Final = 2.0  # seconds without a result after which something is told to be waited for
+LONG: Final = 1.0  # seconds; a limit that is waited for at least so long is told at once
 _SLOWER: Final = frozenset({"LOWER_LIMIT", "OTHERS"})  # these only slow a key down
 
 
@@ -65,6 +69,8 @@ class Progress:
     def __init__(self, total: int | None, now: float, done: int = 0) -> None:
         self.total = total
         self.done = done
+        self._expected = None if total is None else total - done  # by the server, in this run
+        self._lost_at: float | None = None
         self._moved_at = now
         self._told: Told | None = None
         self._told_at = now
@@ -83,30 +89,62 @@ class Progress:
     def left(self, now: float) -> float | None:
         """Seconds until the last result; None: not known."""
         told = self._told
-        if told is None or told.eta is None or self.total is None:
+        if told is None or told.eta is None or self._expected is None or self._lost_at is not None:
             return None
-        if self.done + told.total - told.done < self.total:
-            return None  # it isn't for calls that the server doesn't know of
+        if told.total + told.to_come < self._expected:
+            return None  # a server that wasn't told, or doesn't understand, how many are left
         return max(0.0, told.eta - (now - self._told_at))
 
     def figures(self, now: float) -> str:
         parts = [f"{self.done:,} done" if self.total is None else f"{self.done:,} of {self.total:,}"]
+        if self._told is not None and self._told.rate and self._lost_at is None and self.done != self.total:
+            parts.append(rate(self._told.rate))
         if (left := self.left(now)) is not None and self.done != self.total:
             parts.append(f"{clock_time(left)} left")
         return ", ".join(parts)
 
+    def connection(self, error: ApifluxError | None, now: float) -> str:
+        """The server was lost, or is there again: what is to be said of it."""
+        if error is None:
+            since, self._lost_at, self._moved_at = self._lost_at, None, now
+            return "the server is back" if since is None else f"the server is back after {length(now - since)}"
+        self._lost_at = now
+        if isinstance(error, Overloaded):
+            return f"the server takes no more for now ({error}); trying again"
+        how = "is shutting down" if error.reason == "DRAINING" else "is gone"
+        return f"the server {how}; waiting for it to come back"
+
     def why(self, now: float) -> str:
+        if self._lost_at is not None:
+            return f"waiting for the server, {_seconds(now - self._lost_at)} s so far"
         told = self._told
         if told is None:
             return ""
-        reasons = [_reason(held) for held in told.held_by]
-        if not reasons and told.in_flight and now - self._moved_at >= STILL:
+        passed = now - self._told_at
+        reasons = [_reason(held, passed) for held in told.held_by]
+        is_still = now - self._moved_at >= STILL
+        wait = told.waits_for
+        if wait is not None and (is_still or (wait.wait is not None and wait.wait - passed >= LONG)):
+            reasons.append(f"waiting for {wait.reason}{_in(wait, passed, ', {} s')}")
+        elif not reasons and told.in_flight and is_still:
             reasons.append(f"waiting for {counted(told.in_flight, 'answer')}")
         return "; ".join(reasons)
 
 
-def _reason(held: Held) -> str:
-    if held.key_count == 0 or held.cause in _SLOWER:
-        return str(held)
-    who = f"{held.key_count} keys" if held.key_count > 1 else held.keys[0]
-    return f"{who} {held.reason}" if held.cause == "KEY_REJECTED" else f"{who}: {held.reason}"
+def _reason(held: Held, passed: float) -> str:
+    """What holds keys back, in the words of the server, with the keys; it was told so many seconds ago."""
+    if held.cause == "UPSTREAM_FAILING":
+        return held.reason  # with its time
+    who = f"{held.key_count} keys" if held.key_count > 1 else held.keys[0] if held.keys else ""
+    words = f"{who} {held.reason}" if held.cause == "KEY_REJECTED" else f"{who}: {held.reason}" if who else held.reason
+    return words if held.cause in _SLOWER else words + _in(held, passed, "; next try in {} s")
+
+
+def _in(held: Held, passed: float, words: str) -> str:
+    """When it ends; "": nobody knows, or about now."""
+    left = -1.0 if held.wait is None else held.wait - passed
+    return words.format(_seconds(left)) if left > 0 else ""
+
+
+def _seconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds - 1e-6))

@@ -222,6 +222,7 @@ class _Run:
         job = self._job
         self._console.say(await opening(client, job, self._pool, self._care.at_most(self._checks.to_send)))
         self._report.tally.started = time.monotonic()
+        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
         stream = self._stream = client.process_stream(
             producer,
             pool=self._pool.name,
@@ -230,12 +231,13 @@ class _Run:
             resume=True,
             window=job.window,
             before_send=None if self._output is None else self._note,
+            expected=self._checks.to_send,
+            on_connection=lambda error: self._console.say(progress.connection(error, self._screen.clock())),
         )
         if self._is_ended:
             raise Interrupted
         if job.timeout is not None:
             asyncio.get_running_loop().call_later(job.timeout, self._time_out)
-        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
         with self._screen.shows(progress):
             async with stream:
                 async for message in stream.raw():

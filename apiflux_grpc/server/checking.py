@@ -152,6 +152,7 @@ class StreamChecking:
             weight=2.0**self._open.priority,
             ordered=self._open.ordered,
             fed=True,
+            expected=self._open.expected_calls,
         )
 
     @staticmethod

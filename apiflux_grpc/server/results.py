@@ -46,6 +46,7 @@ class ResultStream:
         self._write_timeout = defaults.write_timeout
         self._progress_every = defaults.progress_every
         self._progress_at = 0.0
+        self._eta_told = False
 
     async def run(self) -> None:
         """Write until the batch is over.
@@ -74,11 +75,13 @@ class ResultStream:
                 return
 
     def _tell(self, response: pb.ProcessResponse, message: Results, last: bool, offset: int) -> None:
-        """Add progress if it is due, and the summary to the last piece of the last message."""
+        """Add progress if it is due or has the first ETA, and the summary to the last piece of the last message."""
         now = time.monotonic()
         over = message.over if last else None
-        if over is not None or now - self._progress_at >= self._progress_every:
+        is_news = message.standing.eta is not None and not self._eta_told
+        if over is not None or is_news or now - self._progress_at >= self._progress_every:
             self._progress_at = now
+            self._eta_told |= is_news
             wire.put_progress(response, message.standing, self._ticket.total, offset)
         if over is not None:
             wire.put_summary(response, over, self._correlation_id)

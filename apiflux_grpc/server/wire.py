@@ -107,7 +107,8 @@ def check_options(checks: Checks, request: pb.ProcessRequest | pb.ProcessStreamO
         nanoseconds(asked.max_backoff) if asked.HasField("max_backoff") else None,
         words_of(asked.reasons),
     )
-    return policy, checks.batch(request.priority, request.correlation_id) + faults
+    expected = checks.expected(request.expected_calls) if isinstance(request, pb.ProcessStreamOpen) else []
+    return policy, checks.batch(request.priority, request.correlation_id) + expected + faults
 
 
 # -- out ---------------------------------------------------------------------------------------
@@ -178,6 +179,11 @@ def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, o
     if standing.eta is not None:
         progress.eta.FromNanoseconds(standing.eta)
     put_held(progress.held_by.add, standing.held_by, offset)
+    if standing.waits_for is not None:
+        _fill_held(progress.waits_for, standing.waits_for, offset, time.monotonic_ns())
+    progress.to_come = standing.to_come
+    if standing.rate is not None:
+        progress.rate = standing.rate
 
 
 def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -> None:
@@ -198,8 +204,18 @@ def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -
 
 
 def put_held(add: Callable[..., pb.Held], held_by: Sequence[Held], offset: int) -> None:
+    """Put the reasons why calls wait into a message. `offset` is wall_offset()."""
+    now = time.monotonic_ns() if held_by else 0
     for held in held_by:
-        message = add(cause=CAUSES[held.cause], reason=held.reason, keys=held.keys, key_count=held.count)
-        message.since.FromNanoseconds(held.since + offset)
-        if held.until is not None:
-            message.until.FromNanoseconds(held.until + offset)
+        _fill_held(add(), held, offset, now)
+
+
+def _fill_held(message: pb.Held, held: Held, offset: int, now: int) -> None:
+    message.cause = CAUSES[held.cause]
+    message.reason = held.reason
+    message.keys.extend(held.keys)
+    message.key_count = held.count
+    message.since.FromNanoseconds(held.since + offset)
+    if held.until is not None:
+        message.until.FromNanoseconds(held.until + offset)
+        message.wait.FromNanoseconds(max(0, held.until - now))

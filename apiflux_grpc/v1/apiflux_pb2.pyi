@@ -56,6 +56,10 @@ class _HeldCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeldCause.V
     """The upstream allows less than is configured, or refused what should have passed."""
     HELD_CAUSE_OTHERS: _HeldCause.ValueType  # 6
     """Others use a part of the limit."""
+    HELD_CAUSE_SPENT: _HeldCause.ValueType  # 7
+    """Nothing is left of a limit, for now. Only in Progress.waits_for."""
+    HELD_CAUSE_BACKOFF: _HeldCause.ValueType  # 8
+    """An attempt failed, and the next one is due later. Only in Progress.waits_for."""
 
 class HeldCause(_HeldCause, metaclass=_HeldCauseEnumTypeWrapper):
     """What kind of reason makes calls wait."""
@@ -74,6 +78,10 @@ HELD_CAUSE_LOWER_LIMIT: HeldCause.ValueType  # 5
 """The upstream allows less than is configured, or refused what should have passed."""
 HELD_CAUSE_OTHERS: HeldCause.ValueType  # 6
 """Others use a part of the limit."""
+HELD_CAUSE_SPENT: HeldCause.ValueType  # 7
+"""Nothing is left of a limit, for now. Only in Progress.waits_for."""
+HELD_CAUSE_BACKOFF: HeldCause.ValueType  # 8
+"""An attempt failed, and the next one is due later. Only in Progress.waits_for."""
 Global___HeldCause: _TypeAlias = HeldCause  # noqa: Y015
 
 class _Reason:
@@ -414,6 +422,7 @@ class ProcessStreamOpen(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     ORDERED_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
+    EXPECTED_CALLS_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     """The pool to use. Empty: the default pool, as GetInfo tells it."""
     priority: _builtins.int
@@ -424,6 +433,10 @@ class ProcessStreamOpen(_message.Message):
     """As ProcessRequest.ordered."""
     strict: _builtins.bool
     """True: a call that is wrong ends the stream. False, the default: it gets its error result and the others go on."""
+    expected_calls: _builtins.int
+    """How many calls will be fed in all, as far as the caller knows: then Progress.eta is for all of them from the start,
+    not only for those that came. More or fewer may come. At least 0; 0: not known.
+    """
     @_builtins.property
     def retry(self) -> Global___RetryPolicy:
         """As ProcessRequest.retry."""
@@ -437,10 +450,11 @@ class ProcessStreamOpen(_message.Message):
         retry: Global___RetryPolicy | None = ...,
         ordered: _builtins.bool = ...,
         strict: _builtins.bool = ...,
+        expected_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "ordered", b"ordered", "pool", b"pool", "priority", b"priority", "retry", b"retry", "strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "expected_calls", b"expected_calls", "ordered", b"ordered", "pool", b"pool", "priority", b"priority", "retry", b"retry", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -672,22 +686,39 @@ class Progress(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     HELD_BY_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    TO_COME_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
     done: _builtins.int
     """Calls that have their result."""
     total: _builtins.int
-    """Calls of the batch."""
+    """Calls of the batch, of a stream those that came."""
     in_flight: _builtins.int
     """Calls being attempted now."""
+    to_come: _builtins.int
+    """Of a stream, the calls that are still expected: ProcessStreamOpen.expected_calls without those that came. 0: none, or
+    it isn't known.
+    """
+    rate: _builtins.float
+    """Calls a second that the limits of the usable keys allow in the long run, this batch's share of them. Absent: nothing
+    limits them, or it isn't known.
+    """
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
-        """The time until the last result, by what the limits allow and by this batch's share. Absent: not
-        known, for instance while no key can be used.
+        """The time until the last result, by what the limits allow and by this batch's share; of a stream for to_come calls
+        more than those that came. Absent: not known, for instance while no key can be used.
         """
 
     @_builtins.property
     def held_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Held]:
         """Why calls of this batch wait, but for the limits themselves: at most one of each cause, what stops the whole pool
         first, then what stops most keys. Empty: nothing holds them back, or none waits.
+        """
+
+    @_builtins.property
+    def waits_for(self) -> Global___Held:
+        """What calls of this batch wait for in the ordinary course, with the keys that nothing else holds back: a limit of which
+        nothing is left, or the time of their next attempt. Absent: there is room, or none waits.
         """
 
     def __init__(
@@ -698,12 +729,17 @@ class Progress(_message.Message):
         in_flight: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
         held_by: _abc.Iterable[Global___Held] | None = ...,
+        waits_for: Global___Held | None = ...,
+        to_come: _builtins.int = ...,
+        rate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "eta", b"eta", "rate", b"rate", "waits_for", b"waits_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "eta", b"eta", "held_by", b"held_by", "in_flight", b"in_flight", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rate", b"_rate", "done", b"done", "eta", b"eta", "held_by", b"held_by", "in_flight", b"in_flight", "rate", b"rate", "to_come", b"to_come", "total", b"total", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__rate: _TypeAlias = _typing.Literal["rate"]  # noqa: Y015
+    _WhichOneofArgType__rate: _TypeAlias = _typing.Literal["_rate", b"_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate) -> _WhichOneofReturnType__rate | None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
@@ -719,6 +755,7 @@ class Held(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     KEY_COUNT_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     cause: Global___HeldCause.ValueType
     """What kind of reason it is."""
     reason: _builtins.str
@@ -739,6 +776,10 @@ class Held(_message.Message):
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The labels of keys that are held back for this, three at most. Empty in KeyInfo, and where the whole pool is."""
 
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long it is until `until`, for callers whose clock may differ from the server's. Absent: as there."""
+
     def __init__(
         self,
         *,
@@ -748,10 +789,11 @@ class Held(_message.Message):
         until: _timestamp_pb2.Timestamp | None = ...,
         keys: _abc.Iterable[_builtins.str] | None = ...,
         key_count: _builtins.int = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "key_count", b"key_count", "keys", b"keys", "reason", b"reason", "since", b"since", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "key_count", b"key_count", "keys", b"keys", "reason", b"reason", "since", b"since", "until", b"until", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apiflux_grpc.client import Call, Retry
+from apiflux_grpc.client.calls import stream_open
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
@@ -15,6 +16,25 @@ def test_query_and_headers_may_be_mappings_or_pairs() -> None:
     twice = Call(query=[("b", "1"), ("a", ""), ("b", "0")]).to_message()
     assert [(one.name, one.value) for one in twice.query] == [("b", "1"), ("a", ""), ("b", "0")]
     assert Call().to_message() == pb.Call(method="GET", path="/")
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected", "told"),
+    [([Call()] * 7, None, 7), (iter([Call()]), None, 0), (iter([Call()]), 5, 5), ([Call()] * 7, 9, 9)],
+)
+def test_a_stream_says_how_many_calls_it_will_have(calls: object, expected: int | None, told: int) -> None:
+    """What its caller says, else what its calls' length says, else nothing."""
+    header = stream_open(
+        calls,
+        pool="",
+        priority=0,
+        correlation_id="",
+        retry=None,
+        ordered=False,
+        strict=False,
+        expected=expected,
+    )
+    assert header.expected_calls == told
 
 
 def test_reasons_are_words() -> None:

@@ -119,6 +119,41 @@ def test_progress_is_that_of_the_whole() -> None:
     assert (told.progress.done, told.progress.total) == (3, 4)
 
 
+def test_every_connection_is_told_how_many_calls_are_left() -> None:
+    """Those without a result that are sent again, and those that the producer still has; none once it has ended."""
+    batch = Resumption(pb.ProcessStreamOpen(expected_calls=30), 0.0)
+    batch.connect(0.0)
+    assert batch.header.expected_calls == 30
+    batch.took([Call(f"/{number}") for number in range(10)])
+    batch.hand_over([0, 1])
+    batch.heard(pb.ProcessResponse(results=[result(0)]), 0.0)
+    batch.end(gone(), 0.0)
+    batch.connect(0.0)
+    assert batch.header.expected_calls == 29
+    batch.took(None)
+    batch.end(gone(), 0.0)
+    batch.connect(0.0)
+    assert batch.header.expected_calls == 9
+
+
+def test_a_lost_connection_is_told_once_and_its_return_once() -> None:
+    """However often it is tried meanwhile; and not at the end, whose error comes out of the iteration."""
+    told: list[ApifluxError | None] = []
+    batch = begun(on_connection=told.append, give_up_after=10.0)
+    batch.heard(pb.ProcessResponse(results=[result(0)]), 0.0)
+    assert told == []
+    first = gone()
+    for error in (first, gone()):
+        batch.end(error, 0.0)
+        batch.connect(0.0)
+    assert told == [first]
+    batch.heard(pb.ProcessResponse(progress=pb.Progress()), 1.0)
+    batch.heard(pb.ProcessResponse(progress=pb.Progress()), 1.0)
+    assert told == [first, None]
+    assert batch.end(gone(), 100.0).error is not None
+    assert told == [first, None]
+
+
 def test_what_the_producer_is_asked_for_fits_into_the_window() -> None:
     """Nothing while calls wait to be handed over, and then as many as have room without a result."""
     batch = Resumption(HEADER, 0.0, window=20)

@@ -10,9 +10,10 @@ import pytest
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR, PacerFactory
 from apiflux_grpc.core.cost import LARGEST_COST
-from apiflux_grpc.core.forecast import Forecast, Outlook
+from apiflux_grpc.core.forecast import Forecast
 from apiflux_grpc.core.hints import Hint
 from apiflux_grpc.core.model import Counts, Key, Kind, Limit, Pool
+from apiflux_grpc.core.outlook import Outlook
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.turns import work_before

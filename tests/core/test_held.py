@@ -32,6 +32,16 @@ TOKENS = Limit(200_000, 60 * SECOND, Counts.COST)
         (held.nothing_left("x-ratelimit-"), "nothing left of x-ratelimit-remaining"),
         (held.nothing_left("x-ratelimit-requests"), "nothing left of x-ratelimit-requests"),
         (held.nothing_left("n" * 1000), f"nothing left of {'n' * 64}"),
+        (held.spent(TEN_SECONDS, ("a",), 0), "100/10s of a"),
+        (held.spent(TOKENS, ("a", "b"), 0), "200000 cost/60s of 2 keys"),
+        (
+            held.spent(replace(TEN_SECONDS, paths=("/search/",)), ("a", "b"), 1),
+            "100/10s for /search/ of 2 keys together",
+        ),
+        (held.spent(TEN_SECONDS, ("a", "b", "c", "d"), 2), "100/10s of 4 keys in 2 groups"),
+        (held.spent(TEN_SECONDS, ("a",), 1), "100/10s of a"),
+        (held.backoff(1), "the next attempt of a call"),
+        (held.backoff(7), "the next attempt of 7 calls"),
         (held.probed("rejected with 401"), "rejected with 401; one call probes"),
     ],
 )

@@ -8,12 +8,12 @@ from typing import Final
 
 import pytest
 
-from apiflux_grpc.core.batch import Batch
+from apiflux_grpc.core.batch import Batch, FedCall
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.classes import Classes
 from apiflux_grpc.core.dispatcher import Dispatcher
-from apiflux_grpc.core.model import Group, Key, Limit, Pool
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.units import SECOND
 from tests.core.desk import Desk
@@ -91,6 +91,85 @@ def test_an_eta_is_that_of_the_calls_that_take_longest(pool: Pool, batches: list
     for id, eta in told.items():
         assert eta == pytest.approx(ends[id], rel=0.1, abs=SECOND // 2), id
     assert drain == pytest.approx(max(ends.values()), rel=0.1, abs=SECOND // 2)
+
+
+@pytest.mark.parametrize("pool", [pool_with(2, WIDE), pool_with(1, WIDE, TEN)], ids=["plain", "with paths"])
+def test_calls_that_are_expected_count_as_those_that_came(pool: Pool) -> None:
+    """A stream that says how many it will have is told when all are done, as if it had come whole; and no longer than
+    it is still fed."""
+    etas: list[int] = []
+    for fed in (500, 50):
+        desk = Desk(pool)
+        stream = Batch(1, "a", 0, admitted_at=0, fed=True, expected=500)
+        desk.submit(stream)
+        desk.dispatcher.tick(0)
+        if etas:  # of the paths of calls nothing is known yet
+            assert stream.eta == (pytest.approx(etas[0], rel=0.01) if len(pool.keys) == 2 else None)
+        desk.dispatcher.feed(stream, [FedCall(index, Call(path="/search/x"), 1) for index in range(fed)], (), 0)
+        desk.dispatcher.tick(0)
+        assert stream.eta is not None
+        etas.append(stream.eta)
+        assert stream.to_come == 500 - fed
+    assert etas[1] == pytest.approx(etas[0], rel=0.01)
+    desk.dispatcher.end(stream)
+    desk.now = 2 * SECOND
+    desk.dispatcher.tick(desk.now)
+    assert stream.to_come == 0
+    assert stream.eta is not None
+    assert stream.eta < etas[0] / 5
+
+
+def test_what_one_batch_expects_delays_no_other_beyond_its_share() -> None:
+    """However many calls a caller says that it will have: others of the pool get their half at once."""
+    desk = Desk(pool_with(1, WIDE))
+    stream, other = Batch(1, "a", 0, admitted_at=0, fed=True, expected=10**12), batch_to(2, other=300)
+    desk.submit(stream)
+    desk.submit(other)
+    desk.dispatcher.tick(0)
+    assert other.eta == pytest.approx(5 * SECOND, rel=0.1)  # 600 calls at 100 a second, the first at once
+
+
+@pytest.mark.parametrize(
+    ("limits", "batches", "rates"),
+    [
+        ([Limit(100, SECOND)], [("a", 1.0)], [200.0]),
+        ([Limit(100, SECOND), Limit(600, 60 * SECOND)], [("a", 1.0)], [20.0]),
+        ([Limit(100, SECOND)], [("a", 1.0), ("b", 3.0)], [100.0, 100.0]),
+        ([Limit(100, SECOND)], [("a", 1.0), ("a", 3.0)], [50.0, 150.0]),
+        ([Limit(100, SECOND, Counts.COST)], [("a", 1.0)], [200.0]),
+        ([], [("a", 1.0)], [None]),
+    ],
+)
+def test_a_rate_is_what_the_limits_allow_by_the_batchs_share(
+    limits: list[Limit], batches: list[tuple[str, float]], rates: list[float | None]
+) -> None:
+    """In the long run, with two keys; whoever has no call left has no share, and without limits there is no rate."""
+    desk = Desk(Pool("pool", tuple(Key(label, "secret", tuple(limits)) for label in ("a", "b"))))
+    made = [Batch(id, who, 1000, admitted_at=0, weight=weight) for id, (who, weight) in enumerate(batches)]
+    for batch in [*made, Batch(99, "done", 0, admitted_at=0, fed=True)]:
+        desk.submit(batch)
+    for _ in range(3):  # whatever was sent of late
+        desk.dispatcher.tick(desk.now)
+        assert [batch.rate for batch in made] == [
+            rate if rate is None else pytest.approx(rate, rel=0.01) for rate in rates
+        ]
+        desk.assign()
+        desk.now += 100 * SECOND // 1000
+
+
+def test_a_rate_counts_how_long_calls_take() -> None:
+    """If no more are in flight at once than a key may have: two of a second each are two a second."""
+    key = Key("a", "secret", (Limit(1000, SECOND),), max_in_flight=2)
+    desk = Desk(Pool("pool", (key,)))
+    batch = batch_to(1, other=1000)
+    desk.submit(batch)
+    for _ in range(60):
+        permits = desk.assign()
+        desk.now += SECOND
+        for permit in permits:
+            desk.answer(permit)
+    desk.dispatcher.tick(desk.now)
+    assert batch.rate == pytest.approx(2.0, rel=0.1)
 
 
 def test_who_makes_other_calls_waits_for_no_searches() -> None:

@@ -380,3 +380,20 @@ async def test_the_standing_comes_once_a_second_with_an_eta() -> None:
     assert 165 * SECOND < message.standing.eta < 190 * SECOND
     assert message.standing.done == 10
     await bench.engine.stop()
+
+
+async def test_the_first_eta_comes_within_a_second() -> None:
+    """Though something else was told a moment before, when it wasn't known yet."""
+    bench = Bench(Limit(10, 60 * SECOND))
+    await bench.engine.start(own_thread=False)
+    await bench.turn(0.5)
+    began = loop_clock()
+    ticket = bench.submit(40)
+    await bench.turn()
+    await bench.answer_all()
+    message = await ticket.next(100)
+    assert message.standing.eta is None
+    message = await ticket.next(100)
+    assert message.standing.eta is not None
+    assert loop_clock() - began <= SECOND
+    await bench.engine.stop()

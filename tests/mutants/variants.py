@@ -768,7 +768,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "what waits for nothing is told why",
-        DISPATCHER,
+        "apiflux_grpc/core/standings.py",
         "batch.held_by = held_by if batch.waiting else ()",
         "batch.held_by = held_by",
         OF_HOLDING,

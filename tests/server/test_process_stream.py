@@ -16,7 +16,7 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.checking import StreamChecking
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from tests.server.direct import direct
+from tests.server.direct import Context, direct
 from tests.server.serving import Held, connected, serving, settled, stub_of, until
 
 
@@ -103,6 +103,32 @@ async def test_a_fed_call_waits_from_when_it_came() -> None:
     async with direct(Limit(1, SECOND)) as service:
         results = await service.stream(messages())
     assert [result.queue_time.ToNanoseconds() for result in results] == [0, 0]
+
+
+@pytest.mark.looptime
+async def test_a_stream_is_told_soon_when_all_that_it_expects_will_be_done() -> None:
+    """A second after it began, of the calls too that haven't come, with the pace and the limit that it waits for."""
+    context = Context()
+    early: list[pb.Progress] = []
+
+    async def messages() -> AsyncIterator[pb.ProcessStreamRequest]:
+        await asyncio.sleep(0.4)
+        yield pb.ProcessStreamRequest(open=pb.ProcessStreamOpen(expected_calls=60))
+        yield pb.ProcessStreamRequest(calls=[pb.Call()] * 20)
+        await asyncio.sleep(1.1)
+        early.extend(message.progress for message in context.written if message.HasField("progress"))
+        yield pb.ProcessStreamRequest(calls=[pb.Call()] * 40)
+
+    async with direct(Limit(10, 60 * SECOND)) as service:
+        results = await service.stream(messages(), context)
+    assert len(results) == 60
+    first, told = early[0], early[-1]
+    assert (first.done, first.total, first.to_come, first.HasField("eta")) == (10, 20, 40, False)
+    assert (told.done, told.total, told.to_come) == (10, 20, 40)
+    assert told.eta.ToSeconds() == pytest.approx(300, rel=0.02)
+    assert told.rate == pytest.approx(1 / 6, rel=0.01)
+    assert (told.waits_for.cause, told.waits_for.reason) == (pb.HELD_CAUSE_SPENT, "10/60s of key-1")
+    assert context.written[-1].progress.to_come == 0
 
 
 async def test_a_wrong_call_gets_its_error_and_the_rest_goes_on() -> None:

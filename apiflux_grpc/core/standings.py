@@ -1,0 +1,84 @@
+"""How each open batch stands: when its last result comes, how fast it goes, and what its calls wait for.
+
+Rule: for people and programs that look at a batch; nothing is decided by it. It is found out about once a second, for
+all batches of a pool at once, so that what the keys say is asked for only once.
+
+Owner: the dispatcher, and here alone `eta`, `rate`, `held_by` and `waits_for` of a batch are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.holding import of_pool
+from apiflux_grpc.core.waiting import for_limit, for_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from apiflux_grpc.core.batch import Batch
+    from apiflux_grpc.core.held import Held
+    from apiflux_grpc.core.outlooks import Outlooks
+    from apiflux_grpc.core.pulse import Pulse
+    from apiflux_grpc.core.scheduler import Scheduler
+
+
+class Standings:
+    """Tells the batches of one pool how they stand."""
+
+    __slots__ = ("_outlooks", "_pulse", "_scheduler", "_since")
+
+    def __init__(self, scheduler: Scheduler, pulse: Pulse, outlooks: Outlooks) -> None:
+        self._scheduler = scheduler
+        self._pulse = pulse
+        self._outlooks = outlooks
+        self._since: dict[str, int] = {}  # by its words, since when a limit is waited for
+
+    def tell(self, batches: Mapping[int, Batch], now: int) -> None:
+        """All that are open."""
+        etas = self._outlooks.etas(batches, now)
+        rates = self._outlooks.rates(batches, now)
+        waits = self._scheduler.waiting > 0
+        held_by = self._held_by(now) if waits else ()
+        limits = self._limits(now) if waits else {}
+        for id, batch in batches.items():
+            batch.eta, batch.rate = etas[id], rates.get(id)
+            batch.held_by = held_by if batch.waiting else ()
+            batch.waits_for = self._waits_for(batch, limits, now)
+
+    def _held_by(self, now: int) -> Sequence[Held]:
+        scheduler = self._scheduler
+        return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
+
+    def _limits(self, now: int) -> dict[int, Held | None]:
+        """For each path class, the limit that its calls wait for."""
+        scheduler = self._scheduler
+        head = scheduler.head
+        is_full = scheduler.in_flight >= scheduler.pool.max_connections
+        if head is None or is_full or scheduler.breaker.ready_at(now) > now:
+            return {}
+        found: dict[int, Held | None] = {}
+        for number in range(scheduler.classes.count):
+            cost = head.next_cost if number == head.number else 1
+            found[number] = for_limit((key.seats[number] for key in scheduler.keys), cost, now)
+        told = [one for one in found.values() if one is not None]
+        self._since = {one.reason: self._since.get(one.reason, now) for one in told}
+        return {n: None if one is None else replace(one, since=self._since[one.reason]) for n, one in found.items()}
+
+    def _waits_for(self, batch: Batch, limits: Mapping[int, Held | None], now: int) -> Held | None:
+        if not batch.waiting:
+            return None
+        if batch.waiting == batch.retrying:
+            # A wait that an upstream asked for is told as such.
+            is_told = batch.in_flight or batch.held_by
+            return None if is_told else for_time(batch.retrying, self._scheduler.retries.next_of(batch), now)
+        waiting = self._scheduler.waiting_by_class(batch)
+        those = [limits.get(number) for number, calls in enumerate(waiting) if calls]
+        found = [one for one in those if one is not None]
+        if len(found) < len(those) or not found:
+            return None  # some of its calls have room
+        return min(found, key=lambda one: now if one.until is None else one.until)
+
+    def __repr__(self) -> str:
+        return f"<Standings of {self._scheduler!r}>"
