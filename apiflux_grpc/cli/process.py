@@ -97,6 +97,13 @@ def process(
             help="Send failed calls of --output again, except those that may have run and must not run twice.",
         ),
     ] = False,
+    retry_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--retry-unknown",
+            help="Send calls of --output again that may have run, without an answer: look first what became of them.",
+        ),
+    ] = False,
     failed: Annotated[
         Path | None,
         typer.Option(
@@ -179,6 +186,7 @@ def process(
         timeout=timeout,
         window=window,
         retry_failed=retry_failed,
+        retry_unknown=retry_unknown,
         overwrite=overwrite,
         max_failures=max_failures,
         max_cost=max_cost,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED, SEEN, digest_of, key_of
+from apiflux_grpc.jobs.known import AGAIN, DONE, FAILED, HANDED, SEEN, digest_of, key_of
 from apiflux_grpc.jobs.pool import ANY_POOL
 from apiflux_grpc.jobs.rules import Rules
 from apiflux_grpc.jobs.source import TURN
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.jobs.again import Again
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.known import Known
@@ -36,14 +37,18 @@ BAD_LINES_SHOWN: Final = 20
 class Checks:
     """Judges lines one after the other. `output` None: there are no earlier runs."""
 
-    def __init__(self, job: Job, source: Source, known: Known, output: Output | None, console: Console) -> None:
+    def __init__(
+        self, job: Job, source: Source, known: Known, output: Output | None, again: Again, console: Console
+    ) -> None:
         self.bad = 0  # lines, in this reading
         self.calls: int | None = None  # of the input, once it was read to its end
         self.done = 0  # those that have their result from earlier runs, as far as it is known
+        self.replaced = 0  # those whose result makes room for another
         self._job = job
         self._source = source
         self._known = known
         self._output = output
+        self._again = again
         self._console = console
         self._is_told = False  # an earlier reading has told of every bad line
         self._is_clean = False  # and has found none
@@ -60,8 +65,8 @@ class Checks:
 
     @property
     def to_send(self) -> int | None:
-        """Calls without a result; None: the input isn't read to its end."""
-        return None if self.calls is None else self.calls - self.done
+        """Calls without a result that are sent; None: the input isn't read to its end."""
+        return None if self.calls is None else self.calls - self.done - self._again.doubtful
 
     @property
     def is_all_done(self) -> bool:
@@ -77,10 +82,20 @@ class Checks:
         for number, entry in enumerate(self._source.read(), 1):
             call = self.good(entry, SEEN)
             if call is not None:
-                if fault := self.other(entry.line, call, calls):
+                key = key_of(call.id, calls)
+                flags = self._known[key]
+                if flags & FAILED and self._again.replaces(flags, call):
+                    flags = self._known[key] = flags | AGAIN
+                if fault := self.other(entry.line, call, calls, key):
                     raise Refused(fault)
-                done += self._known[key_of(call.id, calls)] & DONE
                 calls += 1
+                if flags & AGAIN:
+                    self.replaced += 1
+                elif flags & DONE:
+                    done += 1
+                    self._again.leave(flags, call)
+                elif flags & HANDED:
+                    self._again.count_handed(flags, call)
             if number % TURN == 0:
                 yield
         if self.bad and not self._job.skip_bad_lines:
@@ -96,10 +111,11 @@ class Checks:
         self._is_clean = self._is_told and not self.bad
         self.bad = 0
 
-    def skip(self) -> None:
+    def skip(self, flags: int, call: pb.Call) -> None:
         """A call has its result."""
         if self.calls is None:  # else it was counted when the file was read whole
             self.done += 1
+            self._again.leave(flags, call)
 
     def good(self, entry: Entry, reading: int) -> pb.Call | None:
         """The call of a line; None: it is bad, which is told. `reading` is the flag for ids met in this reading."""
@@ -115,14 +131,12 @@ class Checks:
                 self._console.error("... and more bad lines")
         return None
 
-    def other(self, line: int, call: pb.Call, index: int) -> str:
+    def other(self, line: int, call: pb.Call, index: int, key: int) -> str:
         """What is wrong if an earlier run handed over another call under the same id or index; "": nothing."""
         if self._output is None or not self._source.knows_paths:
             return ""
-        key = key_of(call.id, index)
         flags, before = self._known[key], self._known.digest(key)
-        is_sent_anew = flags & AGAIN and self._job.retry_failed
-        if not before or is_sent_anew or not flags & (DONE | HANDED) or digest_of(call) == before:
+        if not before or flags & AGAIN or not flags & (DONE | HANDED) or digest_of(call) == before:
             return ""
         name = repr(call.id[:64]) if call.id else f"calls[{index}]"
         return (

@@ -35,6 +35,7 @@ class Job:
     timeout: float | None = None
     window: int = WINDOW
     retry_failed: bool = False
+    retry_unknown: bool = False
     overwrite: bool = False
     max_failures: float | None = None
     max_cost: int | None = None

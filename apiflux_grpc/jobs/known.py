@@ -22,7 +22,10 @@ DONE: Final = 1  # has a result
 HANDED: Final = 2  # was handed over
 SEEN: Final = 4  # is in the input
 FED: Final = 8  # was met while sending
-AGAIN: Final = 16  # its result is a failure, and it may be sent again
+FAILED: Final = 16  # its result is a failure
+DOUBT: Final = 32  # and says that it may have run
+UNANSWERED: Final = 64  # for want of an answer
+AGAIN: Final = 128  # it is sent again, so its result is taken out
 MOST_INDEX: Final = 1 << 32
 
 
@@ -93,6 +96,17 @@ class Known:
             self._digests[self._slot(key)] = digest
         else:
             self._row_digests[key >> 1] = digest
+
+    def note(self, key: int, is_back: bool, digest: int) -> None:
+        """A call was handed over, or taken back."""
+        if key & 1 and self._keys[slot := self._slot(key)]:  # one look-up instead of three, for most ids
+            flags = self._flags[slot]
+            self._flags[slot] = flags & ~HANDED if is_back else flags | HANDED
+            self._digests[slot] = digest
+            return
+        flags = self[key]
+        self[key] = flags & ~HANDED if is_back else flags | HANDED
+        self.put_digest(key, digest)
 
     def _slot(self, key: int) -> int:
         keys, mask = self._keys, self._size - 1

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = ("custom_id", "method", "url", "body")
 _OURS: Final = frozenset(field.json_name for field in pb.Call.DESCRIPTOR.fields) | {"json", "text"}
+_REASONS: Final = frozenset(name.removeprefix("REASON_") for name in pb.Reason.DESCRIPTOR.values_by_name)
 _PLACE: Final = '"body":null'
 _JSON: Final = pb.Header(name="Content-Type", value="application/json")
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -109,7 +110,9 @@ class OpenAiBatch:
                 raise ValueError
             failed = bool(fields.get("failure", error or not 200 <= status < 300))
             may_have_run = error.get("may_have_run", True) if error else False
-            return Kept(key_of(id, 0), failed, failed and (not may_have_run or bool(error.get("idempotent"))))
+            code = error.get("code")  # of the Batch API itself it says nothing of what happened
+            doubt = "" if not failed or not may_have_run else code if code in _REASONS else "UNKNOWN"
+            return Kept(key_of(id, 0), failed, doubt)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ValueError("is not a result of this command") from None
 

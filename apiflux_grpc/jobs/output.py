@@ -3,7 +3,8 @@
 Rules:
 - It only grows, a whole line for each result. If not all fits, because the disk is full, it ends with a whole line.
 - A last line that an earlier run left cut is cut away, or completed if only its end is missing.
-- With --retry-failed a new file without the failed results takes its place; until then the old one stays as it is.
+- If results are to make room for others (again.py), a new file without them takes its place; until then the old one
+  stays as it is.
 - With OUTPUT.state (state.py) it says what is to be done: a call that was handed over and has no result may have run.
 """
 
@@ -15,13 +16,15 @@ import shutil
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from apiflux_grpc.jobs.again import flags_of
 from apiflux_grpc.jobs.formats import format_of_result
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import AGAIN, DONE, HANDED
+from apiflux_grpc.jobs.known import DONE, HANDED
+from apiflux_grpc.jobs.shelf import Shelf
 from apiflux_grpc.jobs.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from apiflux_grpc.jobs.formats import Format
     from apiflux_grpc.jobs.known import Known
@@ -40,7 +43,7 @@ class Output:
         self.written = 0  # results, by this run
         self.results = 0  # of earlier runs
         self.failed = 0  # of those
-        self.again = 0  # failed ones that this run may send again
+        self._shelf = Shelf()
         self._format: Format | None = None  # of the results that are there
         self._pending = bytearray()
         self._is_ours = not self.path.exists()
@@ -63,6 +66,10 @@ class Output:
         """Let go of it. If nothing was done there are no new files."""
         with contextlib.suppress(OSError):  # what can't be written was said before
             self.flush()
+            for line in self._shelf.rest():
+                self.write(line)
+            self.flush()
+        self._shelf.close()
         self._file.close()
         with contextlib.suppress(OSError):
             if self._is_ours and self.is_fresh and not self.path.stat().st_size:
@@ -85,7 +92,11 @@ class Output:
 
     def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
         """As State.hand_over."""
+        calls = list(calls)
         self._state.hand_over(calls)
+        for key, _ in calls:
+            if self._shelf.drop(key):
+                self._forget()
 
     def take_back(self, keys: Iterable[int]) -> None:
         """As State.take_back."""
@@ -103,20 +114,25 @@ class Output:
             if count % 500 == 499:
                 yield
         for count, (key, is_back, digest) in enumerate(self._state.notes()):
-            flags = self.known[key]
-            self.known[key] = flags & ~HANDED if is_back else flags | HANDED
-            self.known.put_digest(key, digest)
+            self.known.note(key, is_back, digest)
             if count % 5_000 == 4_999:
                 yield
 
-    def retry_failed(self) -> Iterator[None]:
-        """Take failed results out of the output, so that their calls are sent again."""
+    def take_out(
+        self, goes: Callable[[int], bool], waits: Callable[[int], bool] = lambda flags: False
+    ) -> Iterator[None]:
+        """Take the results out whose flags say that their calls are sent again. Those of them that wait for the line of
+        their call go onto the shelf."""
         keys: list[int] = []
-        for number, line in self._lines():
-            found = self._parse(number, line)
-            if found.may_go_again:
-                keys.append(found.key)
-            if len(keys) == 500:
+        for at, (number, line) in enumerate(self._lines()):
+            key = self._parse(number, line).key
+            flags = self.known[key]
+            if goes(flags):
+                if waits(flags):
+                    self._state.hand_over([(key, self.known.digest(key))])
+                else:
+                    keys.append(key)
+            if at % 500 == 499:
                 self._state.take_back(keys)
                 keys = []
                 yield
@@ -124,27 +140,49 @@ class Output:
         fresh = self.path.with_name(f"{self.path.name}.tmp")
         try:
             with fresh.open("wb") as file:
-                yield from self._copy_others(file)
+                yield from self._copy_others(file, goes, waits)
                 file.flush()
                 os.fsync(file.fileno())
             shutil.copymode(self.path, fresh)
+            self._shelf.open(self.path)
             self._file.close()
             fresh.replace(self.path)
         finally:
             fresh.unlink(missing_ok=True)
         self._file = self.path.open("a+b", buffering=0)
 
-    def _copy_others(self, file: IO[bytes]) -> Iterator[None]:
+    def _copy_others(
+        self, file: IO[bytes], goes: Callable[[int], bool], waits: Callable[[int], bool]
+    ) -> Iterator[None]:
+        at = 0
         for count, (number, line) in enumerate(self._lines()):
-            found = self._parse(number, line)
-            if found.may_go_again:
-                self.known[found.key] &= ~(DONE | HANDED | AGAIN)
-                self.results -= 1
-                self.failed -= 1
-            else:
+            key = self._parse(number, line).key
+            flags = self.known[key]
+            if not goes(flags):
                 file.write(line)
+            elif waits(flags):
+                self._shelf.put(key, at, len(line))
+                self.known[key] = flags & ~DONE | HANDED
+                self.known.put_digest(key, 0)  # its line may have been corrected
+            else:
+                self.known[key] = flags & ~(DONE | HANDED)
+                self._forget()
+            at += len(line)
             if count % 500 == 499:
                 yield
+
+    def put_back(self, key: int) -> bool:
+        """A call isn't sent again: its result, if it was taken out, is in the file after the next flush."""
+        line = self._shelf.take(key)
+        if line is None:
+            return False
+        self.write(line)
+        return True
+
+    def _forget(self) -> None:
+        """A failed result is gone for good."""
+        self.results -= 1
+        self.failed -= 1
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
@@ -152,10 +190,9 @@ class Output:
 
     def _learn(self, number: int, line: bytes) -> None:
         found = self._parse(number, line)
-        self.known[found.key] |= DONE | AGAIN if found.may_go_again else DONE
+        self.known[found.key] |= flags_of(found)
         self.results += 1
         self.failed += found.failed
-        self.again += found.may_go_again
 
     def _repair(self, number: int, line: bytes) -> None:
         """The last line has no line end. It counts if nothing else is missing."""

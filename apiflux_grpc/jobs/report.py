@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apiflux_grpc.client import ApifluxError
+    from apiflux_grpc.jobs.again import Again
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.output import Output
@@ -28,17 +29,19 @@ FAILURES_SHOWN: Final = 10
 class Report:
     """Counts results, and tells of them at the end."""
 
-    def __init__(self, job: Job, source_name: str, console: Console) -> None:
+    def __init__(self, job: Job, source_name: str, console: Console, again: Again) -> None:
         self.tally = Tally()
         self._job = job
         self._source_name = source_name
         self._console = console
+        self._again = again
         self._failures: list[str] = []
         self.is_simulated = False  # the upstream
 
     def add(self, result: pb.CallResult, call: Selected) -> None:
         """Count a result of the input's call."""
         failure = self.tally.add(result)
+        self._again.met(result, call.idempotent)
         if not failure or len(self._failures) == FAILURES_SHOWN:
             return
         what = failure
@@ -75,6 +78,8 @@ class Report:
             rows.append(("on average", f"a call waited {waited} for its turn and took {took}"))
         if output is not None and skipped:
             rows.append(("earlier", self._earlier(output, skipped)))
+        if output is not None and (why_not := self._again.why_not):
+            rows.append(("in doubt", why_not))
         if bad_lines:
             rows.append(("bad lines", str(bad_lines)))
         self._console.table(rows, red="failed")
@@ -86,9 +91,9 @@ class Report:
     def _earlier(self, output: Output, skipped: int) -> str:
         text = f"{counted(skipped, 'call')} had {'its' if skipped == 1 else 'their'} result"
         if output.failed:
-            text += f", {output.failed} of them a failure"
-        if output.again and not self._job.retry_failed:
-            text += f"; --retry-failed sends {output.again} again"
+            text += f", {output.failed:,} of them a failure"
+        if self._again.failed:
+            text += f"; --retry-failed sends {self._again.failed:,} again"
         return text
 
     def explain(self, error: ApifluxError) -> None:

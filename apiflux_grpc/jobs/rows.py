@@ -86,11 +86,12 @@ def _body(body: bytes) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a line of the output says of a call, for the next run."""
+    """What a line of the output says of a call, for the next run. `doubt`: why it may have run; "": it certainly
+    didn't, or was answered."""
 
     key: int
     failed: bool
-    may_go_again: bool
+    doubt: str = ""
 
 
 def kept(line: bytes) -> Kept:
@@ -104,7 +105,7 @@ def kept(line: bytes) -> Kept:
         if not error and not isinstance(fields["response"]["statusCode"], int):
             raise ValueError
         failed = bool(fields.get("failure"))
-        sure = not error.get("mayHaveRun", False) or error.get("idempotent", False)
-        return Kept(key_of(id, index), failed, failed and bool(sure))
+        doubt = str(error.get("reason") or "UNKNOWN") if failed and error.get("mayHaveRun", False) else ""
+        return Kept(key_of(id, index), failed, doubt)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError("is not a result of this command") from None

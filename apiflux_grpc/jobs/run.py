@@ -22,11 +22,12 @@ from apiflux_grpc.client import ApifluxError, Client
 from apiflux_grpc.client.accounts import unknown_result
 from apiflux_grpc.client.tally import error_info
 from apiflux_grpc.jobs import sink
+from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.job import Interrupted, Refused
-from apiflux_grpc.jobs.known import Known
+from apiflux_grpc.jobs.known import AGAIN, Known
 from apiflux_grpc.jobs.opening import is_simulated, opening
 from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.jobs.pool import ANY_POOL, pool_of
@@ -95,7 +96,8 @@ class _Run:
         self._screen = Screen(console)
         self._source = Source(job)
         self._known = Known()
-        self._report = Report(job, self._source.name, console)
+        self._again = Again(job)
+        self._report = Report(job, self._source.name, console, self._again)
         self._out: IO[bytes] | Output
         self._output: Output | None = None  # the same, if a later run can go on with it
         self._pool = ANY_POOL
@@ -113,7 +115,7 @@ class _Run:
         with sink.opened(self._job, self._source, self._known) as out:
             self._out = out
             self._output = out if isinstance(out, Output) else None
-            self._checks = Checks(self._job, self._source, self._known, self._output, self._console)
+            self._checks = Checks(self._job, self._source, self._known, self._output, self._again, self._console)
             try:
                 return await self._connected()
             except BrokenPipeError:  # nobody reads any more, and nobody has to be told
@@ -146,8 +148,10 @@ class _Run:
                     raise Interrupted from None
                 raise
             await self._prepare()  # without a server too: what is wrong with the file is worth knowing now
-            if absent and not self._checks.is_all_done:
+            if absent and self._checks.to_send != 0:
                 return self._conclude(absent)
+            if self._output is not None:
+                await self._make_room(self._output)
             return await self._process(client)
 
     async def _learn(self, client: Client) -> None:
@@ -160,6 +164,7 @@ class _Run:
             finally:
                 told.cancel()
         self._pool = pool_of(await client.raw_info(), self._job.pool)
+        self._again.rules = self._pool.idempotent
         self._report.is_simulated = is_simulated(self._pool)
 
     async def _prepare(self) -> None:
@@ -173,12 +178,19 @@ class _Run:
         if self._source.is_regular:
             with self._screen.reads(f"checking {self._source.name}", self._source.share_read):
                 await self._turns(self._checks.whole_file())
-        if output is not None and output.again and self._job.retry_failed:
-            self._console.say(
-                f"{counted(output.again, 'failed call')} {'is' if output.again == 1 else 'are'} sent again"
-            )
-            await self._turns(output.retry_failed())
-            self._checks.done -= output.again
+
+    async def _make_room(self, output: Output) -> None:
+        """Take results out of the output whose calls are sent again."""
+        before = output.failed
+        if self._checks.replaced:
+            output.expect(self._source.format)
+            await self._turns(output.take_out(lambda flags: flags & AGAIN != 0))
+        elif not self._source.is_regular and (self._job.retry_failed or self._job.retry_unknown):
+            await self._turns(output.take_out(self._again.is_candidate, self._again.needs_its_line))
+        if failed := before - output.failed:
+            self._console.say(f"{counted(failed, 'failed call')} {'is' if failed == 1 else 'are'} sent again")
+        if handed := self._again.handed:
+            self._console.say(f"{counted(handed, 'call')} without a result {'is' if handed == 1 else 'are'} sent again")
 
     async def _turns(self, work: Iterable[None]) -> None:
         for _ in work:
@@ -190,7 +202,7 @@ class _Run:
 
     async def _process(self, client: Client) -> Ending:
         selection = self._selection = Selection(
-            self._job, self._source.open(), self._known, self._checks, self._console
+            self._job, self._source.open(), self._known, self._checks, self._again, self._console
         )
         error: ApifluxError | None = None
         done = False
@@ -273,7 +285,8 @@ class _Run:
     def _settle(self, doubtful: Iterable[Selected]) -> None:
         """Give results to calls that may have run in an earlier run."""
         for call in doubtful:
-            self._put(unknown_result(call.index, call.id, _IN_DOUBT), call)
+            if self._output is None or not self._output.put_back(call.key):
+                self._put(unknown_result(call.index, call.id, _IN_DOUBT), call)
             self._care.met_in_doubt()
 
     def _put(self, result: pb.CallResult, call: Selected) -> None:
@@ -326,7 +339,10 @@ class _Run:
         if done or report.tally.total or self._checks.done:
             summary = None if self._stream is None else self._stream.summary
             report.figures(
-                output, self._checks.done, self._checks.bad, None if summary is None else summary.calls_by_key
+                output,
+                self._checks.done,
+                self._checks.bad,
+                None if summary is None else summary.calls_by_key,
             )
         if unwritable is not None:
             report.unwritable(unwritable)

@@ -1,8 +1,8 @@
 """Which calls of the input are sent: the producer of the stream.
 
 Rules:
-- A call that has its result is skipped. One that was handed over and has none may have run: it is sent again if it is
-  idempotent, else it is in doubt, gets a result that says so, and is never sent again.
+- A call that has its result is skipped. One that was handed over and has none may have run: again.py says whether it is
+  sent again. Else it is in doubt, and gets a result that says so.
 - A bad line ends the reading unless bad lines are skipped; a call that isn't what it was always does. What was sent by
   then is finished.
 
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.calls import is_idempotent
-from apiflux_grpc.jobs.known import DONE, FED, HANDED, digest_of, key_of
+from apiflux_grpc.jobs.known import DONE, DOUBT, FED, HANDED, digest_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from apiflux_grpc.jobs.again import Again
     from apiflux_grpc.jobs.checks import Checks
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
@@ -45,7 +46,9 @@ class Selected:
 class Selection:
     """One reading of the input, from its start. A CallSource of the client."""
 
-    def __init__(self, job: Job, entries: Entries, known: Known, checks: Checks, console: Console) -> None:
+    def __init__(
+        self, job: Job, entries: Entries, known: Known, checks: Checks, again: Again, console: Console
+    ) -> None:
         self.calls = 0  # of the input, so far
         self.open: dict[int, Selected] = {}  # sent, and without a result; by the stream's index
         self.is_other = False  # a call isn't what it was
@@ -53,6 +56,7 @@ class Selection:
         self._entries = entries
         self._known = known
         self._checks = checks
+        self._again = again
         self._console = console
         self._chunk: deque[Entry] = deque()
         self._first: list[pb.Call] = []
@@ -114,20 +118,26 @@ class Selection:
             self._is_stopped = self._is_stopped or not self._job.skip_bad_lines
             return None
         index = self.calls
-        if fault := self._checks.other(entry.line, call, index):
+        key = key_of(call.id, index)
+        if fault := self._checks.other(entry.line, call, index, key):
             self._console.error(fault)
             self.is_other = self._is_stopped = True
             return None
         self.calls += 1
-        digest = digest_of(call) if self._checks.has_output else 0
-        selected = Selected(index, entry.line, call.id, key_of(call.id, index), is_idempotent(call), digest)
-        flags = self._known[selected.key]
+        flags = self._known[key]
         if flags & DONE:
-            self._checks.skip()
+            self._checks.skip(flags, call)
             return None
-        if flags & HANDED and not selected.idempotent:
+        idempotent = self._again.may_run_twice(call)
+        digest = digest_of(call) if self._checks.has_output else 0
+        selected = Selected(index, entry.line, call.id, key, idempotent, digest)
+        if flags & HANDED and not self._again.is_sent(flags, idempotent):
+            if flags & DOUBT:  # it had a result, which is put back
+                self._again.leave(flags, call)
             self._doubtful.append(selected)
             return None
+        if idempotent != is_idempotent(call):
+            call.idempotent = idempotent  # the client doesn't know the pool's rules, and may have to send it again
         self.open[self._sent] = selected
         self._sent += 1
         return call

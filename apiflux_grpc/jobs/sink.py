@@ -30,8 +30,9 @@ def opened(job: Job, source: Source, known: Known) -> Iterator[Output | IO[bytes
         with Output(job.output, known, overwrite=job.overwrite) as output:
             yield output
         return
-    if job.retry_failed:
-        raise Refused("--retry-failed needs --output, the file of an earlier run")
+    if job.retry_failed or job.retry_unknown:
+        option = "--retry-failed" if job.retry_failed else "--retry-unknown"
+        raise Refused(f"{option} needs --output, the file of an earlier run")
     # Of standard output a buffer of our own: of what is left in its own one the interpreter would complain at its end.
     file: IO[bytes] = open(1, "wb", closefd=False) if job.output is None else job.output.open("wb")  # noqa: SIM115
     try:

@@ -220,14 +220,15 @@ class House:
 
 @contextlib.contextmanager
 def house() -> Iterator[House]:
-    """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `simulated`;
-    those of TWENTY."""
+    """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `twice`,
+    whose POSTs may run twice; `simulated`; those of TWENTY."""
     with upstream_served() as (upstream, url):
         pools = [
             pool("default", url),
             pool("once", url, extra=ONCE),
             pool("counted", url, extra=f'success = ["200", "404"]\n{ONCE}'),
             pool("versioned", f"{url}/v1"),
+            pool("twice", url, extra='idempotent = [{ methods = ["POST"], paths = ["/n/"] }]'),
             pool("simulated"),
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]

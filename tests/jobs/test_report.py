@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from apiflux_grpc.client.accounts import unknown_result
+from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.job import Job
@@ -17,7 +18,8 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
 def report(**options: Any) -> Report:
-    return Report(Job(Path("calls"), "127.0.0.1:1", **options), "calls", Console())
+    job = Job(Path("calls"), "127.0.0.1:1", **options)
+    return Report(job, "calls", Console(), Again(job))
 
 
 def call(index: int) -> Selected:

@@ -60,7 +60,7 @@ def test_a_document_is_embedded_as_it_came(kind: str) -> None:
     line = line_of(answered(b'\t{ "a" : 1.10,\r\n "a": 1E5 }\n', kind))
     assert b'"bodyJson":{ "a" : 1.10, "a": 1E5 },' in line.replace(b"}}", b"},")
     assert line.count(b"\n") == 1
-    assert kept(line) == Kept(key_of("a", 3), False, False)
+    assert kept(line) == Kept(key_of("a", 3), False)
 
 
 def test_what_reads_like_the_place_of_a_document_is_not_it() -> None:
@@ -96,7 +96,7 @@ def test_what_is_no_document_is_text_or_bytes(body: bytes, kind: str, field: str
     line = line_of(answered(body, kind))
     response = json.loads(line)["response"]
     assert {name: value for name, value in response.items() if name.startswith("body")} == {field: text}
-    assert kept(line) == Kept(key_of("a", 3), False, False)
+    assert kept(line) == Kept(key_of("a", 3), False)
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.job import Job, Refused
@@ -51,8 +52,9 @@ def both(
 ) -> tuple[Selection, Checks]:
     (tmp_path / "calls").touch()
     job = Job(tmp_path / "calls", "127.0.0.1:1", **options)
-    checks = Checks(job, Source(job), known, output, Console())
-    return Selection(job, given, known, checks, Console()), checks
+    again = Again(job)
+    checks = Checks(job, Source(job), known, output, again, Console())
+    return Selection(job, given, known, checks, again, Console()), checks
 
 
 def selection(tmp_path: Path, given: Given, known: Known, **options: Any) -> Selection:
@@ -127,10 +129,10 @@ async def test_a_file_whose_every_call_was_taken_is_complete_though_its_end_was_
     source = tmp_path / "calls"
     source.write_text('{"path": "/0"}\n{"path": "/1"}\n')
     job, known = Job(source, "127.0.0.1:1"), Known()
-    file = Source(job)
-    checks = Checks(job, file, known, None, Console())
+    file, again = Source(job), Again(job)
+    checks = Checks(job, file, known, None, again, Console())
     list(checks.whole_file())
-    one = Selection(job, file.open(), known, checks, Console())
+    one = Selection(job, file.open(), known, checks, again, Console())
     assert paths(await one.take(1)) == ["/0"]
     assert not one.is_done
     assert paths(await one.take(1)) == ["/1"]
@@ -145,11 +147,12 @@ async def test_a_file_whose_calls_all_have_their_results_is_read_once(tmp_path: 
     job, known = Job(source, "127.0.0.1:1", skip_bad_lines=True), Known()
     for index in range(done):
         known[index << 1] = DONE
-    checks = Checks(job, Source(job), known, None, Console())
+    again = Again(job)
+    checks = Checks(job, Source(job), known, None, again, Console())
     list(checks.whole_file())
     assert (checks.calls, checks.done, checks.bad) == (2, done, 1)
     given = Given([Entry(1, None, "bad"), entry(0), entry(1)])
-    one = Selection(job, given, known, checks, Console())
+    one = Selection(job, given, known, checks, again, Console())
     assert await one.any() == (done == 1)
     assert given.read == (done == 1)
     assert (one.calls, one.is_done, checks.bad, checks.done) == (2, True, 1, done)
@@ -159,6 +162,6 @@ def test_a_file_without_calls_is_refused(tmp_path: Path) -> None:
     """There is nothing to send, which is hardly what was meant."""
     (tmp_path / "calls").write_text("\n\n")
     job = Job(tmp_path / "calls", "127.0.0.1:1")
-    checks = Checks(job, Source(job), Known(), None, Console())
+    checks = Checks(job, Source(job), Known(), None, Again(job), Console())
     with pytest.raises(Refused, match="has no calls"):
         list(checks.whole_file())

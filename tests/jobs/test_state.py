@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import DONE, HANDED, Known, digest_of, key_of
+from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, HANDED, UNANSWERED, Known, digest_of, key_of
 from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.commands import no_larger_files
@@ -172,35 +173,75 @@ def test_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_failed_results_are_taken_out(tmp_path: Path) -> None:
-    """Those whose calls may be sent again: answered with a failure, certainly not executed, or idempotent."""
+def test_what_a_result_says_is_known(tmp_path: Path) -> None:
+    """Whether it is a failure, whether its call may have run, and whether that is for want of an answer."""
     path = tmp_path / "out"
     lines = [
         line(0),
         line(1, status=500),
-        line(2, reason="UNKNOWN", mayHaveRun=True, idempotent=False),
-        line(3, reason="TIMEOUT", mayHaveRun=True, idempotent=True),
-        line(4, reason="NOT_SENT", mayHaveRun=False, idempotent=False),
-        line(5, reason="UNKNOWN", mayHaveRun=True),
-        line(6, "six", status=429),
+        line(2, reason="NOT_SENT", mayHaveRun=False),
+        *(line(3 + at, reason=reason, mayHaveRun=True) for at, reason in enumerate(("UNKNOWN", "TIMEOUT", "BODY_CUT"))),
+        line(6, reason="INTERNAL", mayHaveRun=True, idempotent=True),
+    ]
+    path.write_bytes(b"".join(lines))
+    with opened(path) as output:
+        assert (output.results, output.failed) == (7, 6)
+        assert flags(output, 7) == [
+            DONE,
+            *[DONE | FAILED] * 2,
+            *[DONE | FAILED | DOUBT | UNANSWERED] * 3,
+            DONE | FAILED | DOUBT,
+        ]
+
+
+def test_results_are_taken_out(tmp_path: Path) -> None:
+    """Those that are asked for, and no others; their calls are as good as never handed over."""
+    path = tmp_path / "out"
+    lines = [
+        line(0),
+        line(1, status=500),
+        line(2, reason="UNKNOWN", mayHaveRun=True),
+        line(3, reason="TIMEOUT", mayHaveRun=True),
+        line(4, "four", status=429),
     ]
     path.write_bytes(b"".join(lines))
     path.chmod(0o640)
+    keys = [1 << 1, 3 << 1, key_of("four", 0)]
     with opened(path) as output:
-        assert (output.results, output.failed, output.again) == (7, 6, 4)
         output.hand_over([(3 << 1, 1)])  # an earlier run may have noted it
-        for _ in output.retry_failed():
-            pass
-        assert (output.results, output.failed) == (3, 2)
-        assert flags(output, 6) == [DONE, 0, DONE, 0, 0, DONE]
-        assert output.known[key_of("six", 0)] == 0
+        for key in keys:
+            output.known[key] |= AGAIN
+        list(output.take_out(lambda flags: bool(flags & AGAIN)))
+        assert (output.results, output.failed) == (2, 1)
+        assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, 0, 0]
         output.write(line(1))
-    assert path.read_bytes() == lines[0] + lines[2] + lines[5] + line(1)
+    assert path.read_bytes() == lines[0] + lines[2] + line(1)
     assert path.stat().st_mode & 0o777 == 0o640
     with opened(path) as output:  # had it been killed now: they were not handed over since
-        assert flags(output, 6) == [DONE, DONE, DONE, 0, 0, DONE]
+        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [DONE, DONE, DONE, 0]
         assert output.known.digest(3 << 1) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "out.state"]
+
+
+def test_a_result_that_waits_for_its_line_is_not_lost(tmp_path: Path) -> None:
+    """It is put back unless its call is handed over; and if the run is killed meanwhile, the call is in doubt."""
+    path = tmp_path / "out"
+    lines = [line(index, reason="TIMEOUT", mayHaveRun=True, message="x" * index) for index in range(4)]
+    path.write_bytes(b"".join(lines))
+    with opened(path) as output:
+        list(output.take_out(lambda flags: bool(flags & FAILED), lambda flags: bool(flags & DOUBT)))
+        assert path.read_bytes() == b""
+        killed = tmp_path / "killed"
+        shutil.copy(tmp_path / "out.state", tmp_path / "killed.state")
+        with opened(killed) as other:
+            assert flags(other, 4) == [HANDED] * 4
+        assert output.failed == 4
+        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [HANDED] * 4
+        assert output.put_back(2 << 1)
+        assert not output.put_back(2 << 1)
+        output.hand_over([(1 << 1, 7)])
+        assert (output.results, output.failed) == (3, 3)
+    assert path.read_bytes() == lines[2] + lines[0] + lines[3]
 
 
 def test_a_retry_that_is_killed_loses_no_result(tmp_path: Path) -> None:
@@ -209,13 +250,13 @@ def test_a_retry_that_is_killed_loses_no_result(tmp_path: Path) -> None:
     path.write_bytes(b"".join(line(index, status=500) for index in range(2_000)))
     before = path.read_bytes()
     with opened(path) as output:
-        work = output.retry_failed()
+        work = output.take_out(lambda flags: bool(flags & FAILED))
         next(work)
         next(work)
         work.close()  # type: ignore[attr-defined]
     assert path.read_bytes() == before
     with opened(path) as output:
-        assert (output.results, output.again) == (2_000, 2_000)
+        assert (output.results, output.failed) == (2_000, 2_000)
 
 
 def test_only_one_has_it_at_a_time(tmp_path: Path) -> None:
