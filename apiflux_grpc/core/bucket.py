@@ -52,6 +52,39 @@ def paced(limit: Limit, make_pacer: PacerFactory) -> Pacer:
     return make_pacer(limit.depth, seconds)
 
 
+class Shaper:
+    """The pacer of a window limit of cost, made anew when a call took less than it was charged. A Pacer itself.
+
+    Its rate is the window's: charged with what calls declare, it would hold them to that, whatever the window has free.
+    A call that took more is the window's own business: in here a wrong figure would never end.
+    """
+
+    __slots__ = ("_limit", "_make", "_pacer")
+
+    def __init__(self, limit: Limit, make_pacer: PacerFactory) -> None:
+        self._limit = limit
+        self._make = make_pacer
+        self._pacer = paced(limit, make_pacer)
+
+    def ready_at(self, amount: int, now: int) -> int:
+        return self._pacer.ready_at(amount, now)
+
+    def take(self, amount: int) -> None:
+        self._pacer.take(amount)
+
+    def level(self, now: int) -> float:
+        return self._pacer.level(now)
+
+    def fill(self, level: float, now: int) -> None:
+        self._pacer.fill(level, now)
+
+    def give_back(self, amount: int, now: int) -> None:
+        """A call took so much less than it was charged."""
+        level = max(0.0, self._pacer.level(now) - amount)
+        self._pacer = paced(self._limit, self._make)
+        self._pacer.fill(level, now)
+
+
 def shape(limit: Limit, jitter: int, factor: float = 1.0) -> tuple[float, float]:
     """(burst, seconds) of the pacer that keeps a bucket limit although calls arrive up to `jitter` ns late.
 

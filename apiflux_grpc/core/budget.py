@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, largest, paced, shape
+from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, Shaper, largest, paced, shape
 from apiflux_grpc.core.flight import UNCOUNTED, Flight
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.told import Told
@@ -52,6 +52,7 @@ class Budget:
         "_cost_pacers",
         "_make_pacer",
         "_pacers",
+        "_shapers",
         "_span",
         "buckets",
         "by_cost",
@@ -72,6 +73,7 @@ class Budget:
         self.jitter = jitter
         self._make_pacer = make_pacer
         self.buckets: list[Bucket] = []
+        self._shapers: list[Shaper] = []  # of the cost windows
         self.windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.CALLS, Kind.WINDOW))
         self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
         self._pacers = self._paced(Counts.CALLS)
@@ -101,8 +103,11 @@ class Budget:
             return ()
         made = [Bucket(limit, self.jitter, self._make_pacer) for limit in buckets]
         self.buckets += made
-        make = self._make_pacer
-        return (*(paced(limit, make) for limit in self._of(counts, Kind.WINDOW)), *made)
+        make, windows = self._make_pacer, self._of(counts, Kind.WINDOW)
+        if counts is Counts.CALLS:
+            return (*(paced(limit, make) for limit in windows), *made)
+        self._shapers = [Shaper(limit, make) for limit in windows]
+        return (*self._shapers, *made)
 
     # -- the way of a call --------------------------------------------------------------------
 
@@ -208,6 +213,9 @@ class Budget:
             for bucket in self.buckets:
                 if bucket.limit.counts is Counts.COST:
                     bucket.owe(more, at, part.taken_at)
+            if more < 0:
+                for shaper in self._shapers:
+                    shaper.give_back(-more, at)
         if flight is None or flight.gone:
             if more and flight is not None and flight.windows is self.cost_windows:
                 for window, entry in zip(self.cost_windows, flight.landed, strict=False):

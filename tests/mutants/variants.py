@@ -620,6 +620,20 @@ VARIANTS: Final = (
         ("tests/core/test_bucket.py",),
     ),
     Variant(
+        "a window's pacer keeps what a call was charged too much",
+        BUDGET,
+        "            if more < 0:",
+        "            if more < 0 and not self.kept:",
+        ("tests/core/test_budget.py",),
+    ),
+    Variant(
+        "the judge counts more tokens than a client can know of",
+        "apiflux_grpc/judge/apis/tokens.py",
+        "1 + asked.seed % max(1, min(most, LONGEST))",
+        "2 + asked.seed % max(1, min(most, LONGEST))",
+        ("tests/judge/apis",),
+    ),
+    Variant(
         "a bucket's debt has no end",
         BUCKET,
         "min(most, self._pacer.level(now) + more)",
