@@ -43,9 +43,10 @@ class LimitReport:
         """What a key may spend at once."""
         return self.depth if self.kind == "bucket" else self.max
 
-    def words(self) -> str:
-        """As people say it: `9 of 10 in 5s (90.0%)`."""
-        of = f"{self.max} in" if self.kind != "bucket" else f"{self.depth} at once, {self.max} per"
+    def words(self, cost: str = "cost") -> str:
+        """As people say it: `9 of 10 in 5s (90.0%)`, `700 of 1000 tokens in 60s (70.0%)` where cost is in tokens."""
+        unit = "" if self.counts == "calls" else f" {cost}"
+        of = f"{self.max}{unit} in" if self.kind != "bucket" else f"{self.depth}{unit} at once, {self.max} per"
         return f"{self.most} of {of} {format_duration(self.per_ns)} ({self.ratio:.1%})"
 
     @property

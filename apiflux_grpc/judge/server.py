@@ -13,6 +13,7 @@ from functools import partial
 from typing import TextIO, cast
 
 from apiflux_grpc.core.units import format_address
+from apiflux_grpc.judge.apis.known import APIS
 from apiflux_grpc.judge.connection import Connection
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.options import JudgeOptions
@@ -29,7 +30,7 @@ def run_judge(options: JudgeOptions, *, until_eof: TextIO | None = None) -> int:
         report = runner.run(_serve(options, until_eof))
     if report is None:
         return 2
-    print_report(report, sys.stderr)
+    print_report(report, sys.stderr, APIS[options.speak].unit)
     return 0 if report.ok else 3
 
 

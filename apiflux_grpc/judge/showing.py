@@ -5,8 +5,8 @@ from typing import TextIO
 from apiflux_grpc.judge.report import Report
 
 
-def print_report(report: Report, file: TextIO) -> None:
-    """The report as a table, then its violations."""
+def print_report(report: Report, file: TextIO, cost: str = "cost") -> None:
+    """The report as a table, then its violations; `cost` is what a limit of cost counts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -14,7 +14,7 @@ def print_report(report: Report, file: TextIO) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for key in report.keys:
-        most = "\n".join(limit.words() for limit in key.limits)
+        most = "\n".join(limit.words(cost) for limit in key.limits)
         table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
     console = Console(file=file, markup=False, highlight=False)
     console.print(table)

@@ -1,7 +1,8 @@
 """`apiflux stress`: many concurrent requests, what came of them, and the judge's verdict.
 
-Rule: the verdict is the judge's alone. Without a target it starts a judge as the upstream and a server in front of it,
-each in a process of its own; with one it sends synthetic load to that server, and has no judge to ask.
+Rule: the verdict is the judge's alone. Without a target it starts a judge that speaks OpenAI's API as the upstream, and
+a server with the preset of that API in front of it, each in a process of its own; with one it sends synthetic load to
+that server, and has no judge to ask.
 
 Not known here: what is made of the results; that is figures.py and page.py.
 """
@@ -22,9 +23,11 @@ from rich.table import Table
 from apiflux_grpc import charts
 from apiflux_grpc.client import ApifluxError, Client, Info
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.judge.apis.known import APIS
 from apiflux_grpc.judge.options import JudgeOptions
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.judge.showing import print_report
+from apiflux_grpc.stress.calls import calls_of
 from apiflux_grpc.stress.figures import Measured, Request, table, title_of, verdict
 from apiflux_grpc.stress.options import SECRETS, Profile
 from apiflux_grpc.stress.page import to_html
@@ -37,9 +40,11 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.client import Stream
     from apiflux_grpc.client.info import Key
+    from apiflux_grpc.judge.limits import Limit
 
 
 CHANNELS: Final = 4
+API: Final = "openai"
 
 
 async def run_stress(
@@ -54,13 +59,12 @@ async def run_stress(
         with ExitStack() as stack:
             judge: JudgeProcess | None = None
             if target is None:
-                options = JudgeOptions(SECRETS, (profile.limit,), latency_ns=profile.latency_ns)
+                options = JudgeOptions(SECRETS, profile.limits, speak=API, latency_ns=profile.latency_ns)
                 judge = stack.enter_context(JudgeProcess(options))
-                config = config_for(judge.url, (profile.limit,), list(SECRETS))
+                config = config_for(judge.url, profile.limits, list(SECRETS), f'preset = "{API}"')
                 target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
-                per = profile.limit.per_ns / 1e9
-                text = f"a judge with 3 keys of {profile.limit.max} calls per {per:g} s, and a server on {target}"
-                console.print(text)
+                console.print(f"a judge that speaks OpenAI's API, and a server on {target}")
+                console.print(f"{len(SECRETS)} keys, each of {_in_words(profile.limits)}")
             measured = Measured([Request() for _ in range(requests)], profile.calls)
             console.print(title_of(measured))
             try:
@@ -77,6 +81,12 @@ async def run_stress(
         return 2
 
 
+def _in_words(limits: Sequence[Limit]) -> str:
+    """`400 calls and 30,000 tokens per 5 s`; they have the same period."""
+    counted = (f"{limit.max:,} {'calls' if limit.counts == 'calls' else 'tokens'}" for limit in limits)
+    return f"{' and '.join(counted)} per {limits[0].per_ns / SECOND:g} s"
+
+
 def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, console: Console) -> int:
     """Raises CannotReport."""
     out = Console(markup=False, highlight=False, soft_wrap=True)
@@ -84,7 +94,7 @@ def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, con
     found = None if judge is None else judge.report()
     fine = not measured.errors and measured.succeeded == measured.total
     if found is not None:
-        print_report(found, sys.stdout)
+        print_report(found, sys.stdout, APIS[API].unit)
         for sentence in verdict(found):
             out.print(sentence, style="green" if found.ok else "red")
     if html is not None:
@@ -101,7 +111,11 @@ async def _drive(measured: Measured, target: str, timeout: float | None, console
         ]
         info = await clients[0].info()
         measured.limits = {
-            key.label: [(limit.max, round(limit.per * SECOND)) for limit in key.limits if not limit.paths]
+            key.label: [
+                (limit.max, round(limit.per * SECOND))
+                for limit in key.limits
+                if limit.counts == "calls" and not limit.paths
+            ]
             for key in _default_keys(info)
         }
         watch = asyncio.create_task(_watch(measured, clients[0], info, console))
@@ -126,8 +140,7 @@ def _default_keys(info: Info) -> Sequence[Key]:
 
 async def _request(measured: Measured, client: Client, number: int, timeout: float | None, distinct: bool) -> None:
     if distinct:
-        calls = [pb.Call(path=f"/calls/{number}/{place}") for place in range(measured.calls)]
-        request = pb.ProcessRequest(calls=calls)
+        request = pb.ProcessRequest(calls=calls_of(number, measured.calls))
     else:
         request = pb.ProcessRequest(repeat=pb.RepeatedCall(count=measured.calls))
     start = time.monotonic()

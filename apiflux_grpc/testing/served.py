@@ -98,14 +98,21 @@ def config_for(
 ) -> str:
     """The TOML of a pool `default` in front of `base_url`; secrets come from the variables of `secrets_for`.
 
-    A limit is (max, period in ns, ...), the period in whole milliseconds; `extra` is TOML of the pool.
+    A limit is (max, period in ns, what it counts, ...), the period in whole milliseconds, and calls counted if it
+    doesn't say; `extra` is TOML of the pool.
     """
-    rows = ", ".join(f'{{ max = {most}, per = "{per_ns // 1_000_000}ms" }}' for most, per_ns, *_ in limits)
+    rows = ", ".join(map(_limit_row, limits))
     keys = "".join(
         f'\n[[pools.default.keys]]\nlabel = "{label}"\nsecret_env = "STRESS_SECRET_{place}"\n'
         for place, label in enumerate(labels)
     )
     return f'[pools.default]\nbase_url = "{base_url}"\nlimits = [{rows}]\n{extra}\n{keys}'
+
+
+def _limit_row(limit: tuple[int, int, *tuple[object, ...]]) -> str:
+    most, per_ns, *more = limit
+    counts = f', counts = "{more[0]}"' if more else ""
+    return f'{{ max = {most}, per = "{per_ns // 1_000_000}ms"{counts} }}'
 
 
 def secrets_for(keys: dict[str, str]) -> dict[str, str]:

@@ -16,7 +16,8 @@ from apiflux_grpc.stress.options import Profile
 from tests.stress.results import took
 
 # More than the run has calls: a call that a busy machine delays must not be a violation.
-SMALL = Profile(4, 30, JudgeLimit(200, SECOND // 2), (1_000_000, 2_000_000))
+LIMITS = (JudgeLimit(200, SECOND // 2), JudgeLimit(20_000, SECOND // 2, "cost"))
+SMALL = Profile(4, 30, LIMITS, (1_000_000, 2_000_000))
 
 
 def test_a_run_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

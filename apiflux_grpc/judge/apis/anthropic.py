@@ -95,6 +95,7 @@ ANTHROPIC: Final = Api(
         Route("GET", "/v1/models/{model}", _one_model),
     ),
     cost=_output,
+    unit="output tokens",
     headers={"anthropic-version": Trouble(400, "anthropic-version: header is required")},
     fields=("request-id: {id}", "anthropic-organization-id: 00000000-0000-4000-8000-000000000000"),
     request_id="req_{:024d}",

@@ -88,9 +88,9 @@ def _no_field(name: str) -> Trouble:
 class Api:
     """One API. Without `routes` every path is answered with `{"ok": true}`.
 
-    A call costs what it says at `cost_in`; if that is None, what `cost` makes of its usage. `headers` (in lower case)
-    have what is said if they are missing. In `fields`, headers of every answer, {id} is `request_id` with a number that
-    no other answer has; an error has it in its body too, at `id_in_errors`.
+    A call costs what it says at `cost_in`; if that is None, what `cost` makes of its usage, in `unit`. `headers` (in
+    lower case) have what is said if they are missing. In `fields`, headers of every answer, {id} is `request_id` with a
+    number that no other answer has; an error has it in its body too, at `id_in_errors`.
     """
 
     key_in: KeyIn
@@ -100,6 +100,7 @@ class Api:
     routes: tuple[Route, ...] = ()
     cost_in: CostIn | None = None
     cost: Callable[[Usage], int] = sum
+    unit: str = "cost"
     headers: Mapping[str, Trouble] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     request_id: str = "{:032x}"

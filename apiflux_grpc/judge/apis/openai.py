@@ -201,6 +201,7 @@ OPENAI: Final = Api(
         Route("GET", "/v1/models", _models),
         Route("GET", "/v1/models/{model}", _one_model),
     ),
+    unit="tokens",
     fields=("x-request-id: {id}", "openai-version: 2020-10-01", "openai-organization: judged"),
     request_id="req_{:032x}",
 )

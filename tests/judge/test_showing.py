@@ -1,0 +1,17 @@
+"""The report as a table says what a limit of cost counts."""
+
+import io
+
+from apiflux_grpc.judge.report import KeyReport, LimitReport, Report
+from apiflux_grpc.judge.showing import print_report
+
+
+def test_a_limit_of_cost_is_shown_in_its_unit() -> None:
+    """Of OpenAI's API it is tokens, of no API in particular cost; calls have no unit."""
+    limits = (LimitReport(10, 10**9, 9), LimitReport(100, 10**9, 70, "cost"))
+    report = Report((KeyReport("a", 9, 0, limits),))
+    for unit in ("cost", "tokens"):
+        shown = io.StringIO()
+        print_report(report, shown, unit)
+        assert "9 of 10 in 1s (90.0%)" in shown.getvalue()
+        assert f"70 of 100 {unit} in 1s (70.0%)" in shown.getvalue()
