@@ -62,8 +62,10 @@ _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 
 STYLE: Final = """
 :root { color-scheme: light dark; --back: #ffffff; --text: #1b1f24; --soft: #59636e; --grid: #dde2e7;
+  --good: #1a7f37; --bad: #b3122f;
   --s0: #0b62c4; --s1: #b35900; --s2: #1a7f37; --s3: #8250df; --s4: #b3122f; --s5: #0f766e; }
 @media (prefers-color-scheme: dark) { :root { --back: #0d1117; --text: #e6edf3; --soft: #9aa4af; --grid: #2d333b;
+  --good: #57d17a; --bad: #ff8b8b;
   --s0: #6cb6ff; --s1: #f0a04b; --s2: #57d17a; --s3: #c297ff; --s4: #ff8b8b; --s5: #4fd1c5; } }
 body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
   max-width: 760px; padding: 0 1rem; }
@@ -71,6 +73,10 @@ h1 { font-size: 1.4rem; }
 h2, figcaption { font-size: 1.05rem; font-weight: 600; margin: 2rem 0 .5rem; }
 p { color: var(--soft); }
 strong { color: var(--text); }
+.verdict { border-left: .3rem solid; font-size: 1.15rem; font-weight: 600; padding-left: .75rem; }
+.good { color: var(--good); }
+.bad { color: var(--bad); }
+figure p { margin: 0 0 .75rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--grid); padding: .25rem 1rem .25rem 0; text-align: left; vertical-align: top;
@@ -80,7 +86,8 @@ th[scope=row], th[scope=row] + td { white-space: pre-line; }
 figure { margin: 0; }
 svg { display: block; height: auto; width: 100%; }
 .narrow { display: none; max-width: 480px; }
-@media (max-width: 640px) { .wide { display: none; } .narrow { display: block; } }
+@media (max-width: 640px) { .wide { display: none; } .narrow { display: block; }
+  th, td { padding-right: .6rem; white-space: pre-line; } }
 """.strip()
 
 
@@ -167,7 +174,7 @@ class Line:
 class Chart:
     """At least one series. Both axes begin at zero; nothing lies below.
 
-    `x_end`: where the x axis ends; None: at the last point.
+    `x_end`: where the x axis ends; None: at the last point. `about`: sentences on how to read it.
     """
 
     title: str
@@ -176,6 +183,7 @@ class Chart:
     series: Sequence[Series]
     lines: Sequence[Line] = ()
     x_end: float | None = None
+    about: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -186,7 +194,8 @@ class Chart:
 def svg(chart: Chart) -> str:
     """The chart as one <figure>; its looks are in STYLE."""
     drawn = (_draw(chart, "wide", _WIDE), _draw(chart, "narrow", _NARROW))
-    return "\n".join(["<figure>", f"<figcaption>{escape(chart.title)}</figcaption>", *drawn, "</figure>"])
+    about = [f"<p>{escape(chart.about)}</p>"] if chart.about else []
+    return "\n".join(["<figure>", f"<figcaption>{escape(chart.title)}</figcaption>", *about, *drawn, "</figure>"])
 
 
 def _draw(chart: Chart, kind: str, width: int) -> str:
@@ -263,6 +272,12 @@ def _legend(names: Sequence[str], width: int) -> dict[str, Any]:
 
 
 # -- a page --------------------------------------------------------------------------------------
+
+
+def verdict(sentence: str, good: bool | None) -> str:
+    """What came of it, in one sentence; its colour says it again. None: neither good nor bad."""
+    kind = "" if good is None else " good" if good else " bad"
+    return f'<p class="verdict{kind}">{escape(sentence)}</p>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -65,6 +65,18 @@ class Measured:
         return len(self.requests) * self.calls
 
     @property
+    def least_time(self) -> float | None:
+        """The seconds that the keys' limits need for this many results at least; None: some key has no limit."""
+        if not self.limits or not all(self.limits.values()):
+            return None
+        low, high = 0, self.results * max(per for limits in self.limits.values() for _, per in limits)
+        while low < high:
+            at = (low + high) // 2
+            allowed = sum(min(most * (at // per + 1) for most, per in limits) for limits in self.limits.values())
+            low, high = (low, at) if allowed >= self.results else (at + 1, high)
+        return low / SECOND
+
+    @property
     def first(self) -> list[float]:
         """How long each request waited for its first result."""
         return [request.came[0] for request in self.requests if request.came]
@@ -116,10 +128,19 @@ def counts(measured: Measured) -> list[tuple[str, str]]:
         ("calls", f"{measured.results:,} of {measured.total:,}"),
         ("succeeded", f"{measured.succeeded:,}"),
         ("elapsed", f"{measured.elapsed:,.2f} s"),
+        *_possible(measured),
         ("calls a second", f"{measured.results / max(measured.elapsed, 1e-9):,.0f}"),
         ("429s drawn", f"{measured.drawn_429:,}"),
     ]
     return rows + [(f"requests failed: {reason}", f"{count:,}") for reason, count in sorted(measured.errors.items())]
+
+
+def _possible(measured: Measured) -> list[tuple[str, str]]:
+    least = measured.least_time
+    if not least or not measured.elapsed:
+        return []
+    share = min(1.0, least / measured.elapsed)
+    return [("possible at best", f"{least:,.2f} s by the keys' limits ({share:.0%} used)")]
 
 
 def by_key(measured: Measured) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc import charts
@@ -22,9 +21,10 @@ JUDGE_HEAD: Final = ("key", "arrivals", "accepted", "rejected", "most in any win
 
 def to_html(measured: Measured, found: Report | None) -> str:
     """One page: the verdict, the figures and the charts. `found` None: there was no judge."""
-    parts = [f"<p><strong>{escape(sentence)}</strong></p>" for sentence in verdict(found)]
+    parts = [charts.verdict(sentence, None if found is None else found.ok) for sentence in verdict(found)]
     if measured.results < measured.total:
-        parts.append(f"<p>{measured.total - measured.results:,} of {measured.total:,} calls have no result.</p>")
+        lacking = f"{measured.total - measured.results:,} of {measured.total:,} calls have no result."
+        parts.append(charts.verdict(lacking, False))
     began = ("began", f"{measured.began:%Y-%m-%d %H:%M:%S} UTC")
     parts.append(charts.table((), [began, *counts(measured), *by_key(measured)]))
     if rows := [*_times_rows(measured)]:
@@ -54,7 +54,10 @@ def charts_of(measured: Measured) -> list[charts.Chart]:
     made = [*_calls(measured)]
     if measured.first:
         waits = [charts.Series("first result", charts.spread(measured.first), step=True)]
-        made.append(charts.Chart("Time to first result", "seconds since it was sent", "% of the requests", waits))
+        about = "How long the requests waited for the first of their results, when all were sent at once."
+        made.append(
+            charts.Chart("Time to first result", "seconds since it was sent", "% of the requests", waits, about=about)
+        )
     if measured.latencies:
         milliseconds = charts.spread(latency * 1000 for latency in measured.latencies)
         series = [charts.Series("latency", milliseconds, step=True)]
@@ -62,14 +65,22 @@ def charts_of(measured: Measured) -> list[charts.Chart]:
             charts.Line(f"p{part}: {charts.quantile(measured.latencies, part / 100) * 1000:.0f} ms", part)
             for part in (50, 90, 99)
         ]
-        made.append(charts.Chart("Latency of the calls", "milliseconds at most", "% of the calls", series, levels))
+        about = "From sending a call to the end of its answer. Waiting for a limit isn't part of it."
+        made.append(
+            charts.Chart("Latency of the calls", "milliseconds at most", "% of the calls", series, levels, about=about)
+        )
     if measured.first:
         made.append(_progress(measured))
     if measured.durations:
         scale, unit = charts.time_unit(max(measured.durations))
         ends = charts.spread(duration / scale for duration in measured.durations)
         series = [charts.Series("ended", ends, step=True)]
-        made.append(charts.Chart("When the requests ended", f"{unit} since it was sent", "% of the requests", series))
+        about = "They share the keys, so most of them end late: none is done at the cost of the others."
+        made.append(
+            charts.Chart(
+                "When the requests ended", f"{unit} since it was sent", "% of the requests", series, about=about
+            )
+        )
     return made
 
 
@@ -89,10 +100,15 @@ def _calls(measured: Measured) -> Iterable[charts.Chart]:
     levels = []
     if longest and len(longest) == len(measured.limits):  # else some key has no limit
         allowed = sum(min(most * SECOND / each for most, each in limits) for limits in measured.limits.values())
-        levels.append(charts.Line(f"what the keys' limits allow in the long run, {allowed:,.1f}", allowed))
+        levels.append(charts.Line(f"limits allow {allowed:,.1f}", allowed))
     title = f"Calls a second, over the last {format_duration(per)}"
     series = [charts.Series("calls", rates, step=True, area=True)]
-    yield charts.Chart(title, unit, "calls a second", series, levels, end / SECOND / scale)
+    about = (
+        "The dashed line is what the limits of all keys allow in the long run. Where calls went out together, they "
+        f"leave the window together, {format_duration(per)} later: a dip there is the moment until others have taken "
+        "their places."
+    )
+    yield charts.Chart(title, unit, "calls a second", series, levels, end / SECOND / scale, about)
 
     shown = [label for label in by_key if label in longest][: charts.DISTINCT]
     uses = []
@@ -105,7 +121,13 @@ def _calls(measured: Measured) -> Iterable[charts.Chart]:
     if uses:
         which = "each key" if len(shown) == len(by_key) else f"the first {len(shown)} keys"
         title = f"Use of the longest window of {which}"
-        yield charts.Chart(title, unit, "% of the limit", uses, [charts.Line("limit", 100)], end / SECOND / scale)
+        about = (
+            "At 100 % a key may send nothing until its oldest call leaves the window. Never above it: that is the "
+            "promise. Keys whose lines lie on each other are used alike."
+        )
+        yield charts.Chart(
+            title, unit, "% of the limit", uses, [charts.Line("limit", 100)], end / SECOND / scale, about
+        )
 
 
 def _progress(measured: Measured) -> charts.Chart:
@@ -120,4 +142,11 @@ def _progress(measured: Measured) -> charts.Chart:
         for series, share in zip(points, (done[-1], done[len(done) // 2], done[0]), strict=True):
             series.append((at / scale, share))
     drawn = [charts.Series(name, of, step=True) for name, of in zip(names, points, strict=True)]
-    return charts.Chart("Fairness: how far the batches are", f"{unit} since it was sent", "% of its calls", drawn)
+    about = (
+        "At each instant: the batch with the largest share of its results, the one in the middle, and the one with the "
+        "smallest. The nearer the last two, the fairer. The first batches to come find every key free, so the furthest "
+        "may be done at once."
+    )
+    return charts.Chart(
+        "Fairness: how far the batches are", f"{unit} since it was sent", "% of its calls", drawn, about=about
+    )

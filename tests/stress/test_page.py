@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from apiflux_grpc import charts
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.report import KeyReport, LimitReport, Repeat, Report
-from apiflux_grpc.stress.figures import Measured, Request, verdict
+from apiflux_grpc.stress.figures import Measured, Request, counts, verdict
 from apiflux_grpc.stress.page import charts_of, to_html
 from tests.stress.results import MINUTE, START, two_requests
 
@@ -18,6 +20,30 @@ def chart(measured: Measured, title: str) -> charts.Chart:
 
 def last_of(series: charts.Series) -> float:
     return series.points[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        ({"a": [(6, MINUTE)]}, 0),
+        ({"a": [(5, MINUTE)]}, 60),
+        ({"a": [(2, MINUTE)]}, 120),
+        ({"a": [(2, MINUTE), (1, SECOND)]}, 120),
+        ({"a": [(5, MINUTE), (1, 7 * SECOND)]}, 60),
+        ({"a": [(2, MINUTE)], "b": [(1, 70 * SECOND)]}, 70),
+        ({"a": [(2, MINUTE)], "b": []}, None),
+        ({}, None),
+    ],
+)
+def test_the_least_time_is_when_enough_windows_have_begun(
+    limits: dict[str, list[tuple[int, int]]], seconds: float | None
+) -> None:
+    """Six results, as early as the limits of all keys together allow, each by its tightest; then the share is told."""
+    measured = two_requests(**limits)
+    assert measured.least_time == seconds
+    measured.elapsed = 90.0
+    told = dict(counts(measured)).get("possible at best")
+    assert told == (f"{seconds:.2f} s by the keys' limits ({min(1, seconds / 90):.0%} used)" if seconds else None)
 
 
 # -- what is drawn -------------------------------------------------------------------------------
@@ -89,5 +115,11 @@ def test_the_verdict_is_the_judges() -> None:
     assert verdict(good) == ["the judge: no violation; 8 calls, worst window at 1.000 of its limit, 0 rejected"]
     bad = Report((KeyReport("<a>", 9, 1, (LimitReport(8, MINUTE, 9),)),), resent=1, repeats=(Repeat("/x", (1, 1)),))
     page = to_html(Measured([Request()], 4), bad)
-    assert page.count("<strong>violation: ") == 2
+    assert page.count('<p class="verdict bad">violation: ') == 2
+    whole = two_requests()
+    whole.requests.pop()
+    whole.results = whole.total
+    assert re.findall('class="(verdict.*)">', to_html(whole, good)) == ["verdict good"]
+    assert re.findall('class="(verdict.*)">', to_html(whole, None)) == ["verdict"]
+    assert re.findall('class="(verdict.*)">', to_html(two_requests(), good)) == ["verdict good", "verdict bad"]
     assert "<td>&lt;a&gt;</td><td>10</td><td>9</td><td>1</td><td>9 of 8 in 60s (112.5%)</td>" in page
