@@ -87,7 +87,8 @@ figure { margin: 0; }
 svg { display: block; height: auto; width: 100%; }
 .narrow { display: none; max-width: 480px; }
 @media (max-width: 640px) { .wide { display: none; } .narrow { display: block; }
-  th, td { padding-right: .6rem; white-space: pre-line; } }
+  th, td { padding-right: .6rem; white-space: pre-line; }
+  td:first-child { white-space: nowrap; } }
 """.strip()
 
 
