@@ -8,13 +8,16 @@ from typing import Annotated, Final
 
 import typer
 
+from apiflux_grpc.cli.options import complete_preset
 from apiflux_grpc.cli.streams import say
 
 NAME: Final = "apiflux.toml"
 
 
 def init(
-    preset: Annotated[str | None, typer.Argument(help="The API, one of `apiflux presets`.")] = None,
+    preset: Annotated[
+        str | None, typer.Argument(autocompletion=complete_preset, help="The API, one of `apiflux presets`.")
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - is standard output.")] = NAME,
 ) -> None:
     """Write a commented configuration to begin with.

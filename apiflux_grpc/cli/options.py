@@ -35,8 +35,15 @@ def check_optional_target(value: str | None) -> str | None:
     return None if value is None else checked(check_target, value)
 
 
+def complete_preset() -> list[str]:
+    """The presets, for a shell that completes what is typed."""
+    from apiflux_grpc.settings.presets import preset_names
+
+    return list(preset_names())
+
+
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The configuration, a TOML file; see examples/apiflux.toml.")
+    Path | None, typer.Option("--config", "-c", help="The configuration, a TOML file; `apiflux init` writes one.")
 ]
 TargetOption = Annotated[str, typer.Option("--target", callback=check_optional_target, help="HOST:PORT of the server.")]
 HtmlOption = Annotated[

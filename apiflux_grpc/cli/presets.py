@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from apiflux_grpc.cli.options import complete_preset
+
 
 class Action(StrEnum):
     show = "show"
@@ -14,7 +16,7 @@ class Action(StrEnum):
 
 def presets(
     action: Annotated[Action | None, typer.Argument(help="Print one of them.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Which one to print.")] = None,
+    name: Annotated[str | None, typer.Argument(autocompletion=complete_preset, help="Which one to print.")] = None,
 ) -> None:
     """List the presets of well-known APIs, or print one as the TOML file that it is."""
     from apiflux_grpc.settings.presets import about, instead, preset_names, preset_text

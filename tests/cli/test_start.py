@@ -125,6 +125,8 @@ def test_short_options_are_the_long_ones() -> None:
         ("apiflux process --retry-f", ["--retry-failed"]),
         ("apiflux --log-format j", ["json"]),
         ("apiflux presets sh", ["show"]),
+        ("apiflux presets show open", ["openai"]),
+        ("apiflux init goo", ["google-maps"]),
     ],
 )
 def test_the_shell_completes_what_is_typed(tmp_path: Path, typed: str, offered: list[str]) -> None:
