@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from apiflux_grpc.settings.types import PoolSettings, Settings
 from apiflux_grpc.testing.served import ServedProcess
 from deploy.health import main as health
 from docs.common import ROOT
-from tests.docs.pages import check_apiflux
+from tests.docs.pages import blocks, check_apiflux
 
-DOCKERFILE, COMPOSE, KUBERNETES, CONFIG = (
+DOCKERFILE, COMPOSE, KUBERNETES, UNIT = (
     (ROOT / "deploy" / name).read_text(encoding="utf-8")
-    for name in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "apiflux.toml")
+    for name in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "apiflux.service")
 )
 KEY = "canary-of-team-a"
 
@@ -89,6 +90,19 @@ def test_the_image_runs_a_command_that_there_is() -> None:
     folder = str(Path(arguments[-1]).parent)
     assert f":{arguments[-1]}:ro" in COMPOSE
     assert f"mountPath: {folder}," in KUBERNETES
+
+
+def test_the_unit_fits_the_server_and_its_page(tmp_path: Path) -> None:
+    """It runs a command that there is, hands over the key that the page's file reads, and waits for a drain."""
+    arguments = shlex.split(found(r"^ExecStart=\S+/apiflux (.*?)$", UNIT))
+    assert check_apiflux(arguments) == ""
+    (block,) = (one for one in blocks("toml") if one.page == "howto/systemd.md")
+    name = found(r"^LoadCredential=([^:]+):", UNIT)
+    assert f'secret_file = "/run/credentials/apiflux.service/{name}"' in block.text
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "c.toml").write_text(block.text.replace(f"/run/credentials/apiflux.service/{name}", "key"))
+    settings = load(tmp_path / "c.toml", environ={})
+    assert int(found(r"^TimeoutStopSec=(\d+)s$", UNIT)) * 1e9 > settings.grace + 5e9
 
 
 def test_what_the_image_is_built_of_is_let_through() -> None:

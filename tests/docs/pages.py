@@ -42,8 +42,9 @@ class Block:
 
 
 def pages() -> dict[str, str]:
-    """Every page's text, by its name below docs/."""
-    return {str(path.relative_to(DOCS)): read(path) for path in sorted(DOCS.rglob("*.md"))}
+    """Every page's text, by its name below docs/; and README's."""
+    found = {str(path.relative_to(DOCS)): read(path) for path in sorted(DOCS.rglob("*.md"))}
+    return found | {"README.md": read(ROOT / "README.md")}
 
 
 def read(path: Path) -> str:

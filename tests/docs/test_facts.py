@@ -108,7 +108,7 @@ POOL_AFTER, POOL_FIRST, POOL_LONGEST = POOL_BREAKER
         ("howto/results.md", f"no message for {Defaults().write_timeout:g} seconds"),
         ("howto/retries.md", f"After {POOL_AFTER} failures in a row"),
         ("howto/retries.md", f"after a second at first, and at most {POOL_LONGEST // SECOND} seconds"),
-        ("howto/run.md", f"the drain's grace ({Settings(()).grace // SECOND} s by default)"),
+        ("howto/systemd.md", f"the drain's grace ({Settings(()).grace // SECOND} s by default)"),
         ("reference/configuration.md", f"Bodies of up to {LARGEST_JSON >> 20} MiB are read"),
         ("reference/errors.md", f"the first {MOST_VIOLATIONS} at most"),
     ],
