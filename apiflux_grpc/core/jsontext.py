@@ -36,7 +36,8 @@ def _refused(constant: str) -> NoReturn:
 
 # Numbers stay text, so that none is too long.
 _SCANNER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refused)
-_scan: Final[Callable[[str, int], tuple[Any, int]]] = _SCANNER.raw_decode
+# The value that begins at a place, and where it ends. Raises json.JSONDecodeError.
+scan: Final[Callable[[str, int], tuple[Any, int]]] = _SCANNER.raw_decode
 # Integers are read: what Python can't read back must not get into a line.
 _read: Final = json.JSONDecoder(parse_constant=_refused).decode
 
@@ -61,7 +62,7 @@ def members(text: str, most: int = sys.maxsize) -> list[Member]:
     """
     at = _after_space(text, 0)
     if not text.startswith("{", at):
-        _scan(text, at)
+        scan(text, at)
         raise ValueError("must be a JSON object")
     found, end = _object(text, at, most)
     end = _after_space(text, end)
@@ -86,7 +87,7 @@ def _object(text: str, at: int, most: int) -> tuple[list[Member], int]:
             name, start = usual[1], usual.end()
         else:
             name, start = _name(text, at)
-        _, end = _scan(text, start)
+        _, end = scan(text, start)
         if len(found) == most:
             raise TooManyMembers
         found.append(Member(name, start, end))
@@ -103,7 +104,7 @@ def _name(text: str, at: int) -> tuple[str, int]:
     at = _after_space(text, at)
     if not text.startswith('"', at):
         raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
-    name, at = _scan(text, at)
+    name, at = scan(text, at)
     at = _after_space(text, at)
     if not text.startswith(":", at):
         raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
@@ -113,7 +114,7 @@ def _name(text: str, at: int) -> tuple[str, int]:
 def document(text: str) -> str:
     """The one document that a text is, as it is but for white space around it. Raises as `members` does."""
     start = _after_space(text, 0)
-    _, end = _scan(text, start)
+    _, end = scan(text, start)
     if (rest := _after_space(text, end)) != len(text):
         raise json.JSONDecodeError("Extra data", text, rest)
     return text[start:end]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import AGAIN, DONE, FAILED, HANDED, SEEN, digest_of, key_of
 from apiflux_grpc.jobs.pool import ANY_POOL
-from apiflux_grpc.jobs.rules import Rules
+from apiflux_grpc.jobs.rules import Rules, told
 from apiflux_grpc.jobs.source import TURN
 
 if TYPE_CHECKING:
@@ -146,11 +146,8 @@ class Checks:
 
     def _fault(self, call: pb.Call, reading: int) -> str:
         """What is wrong with a call, in the names of its format; "": nothing."""
-        names = self._source.format.names
-        if call.id:
-            key = key_of(call.id, 0)
-            flags = self._known[key]
-            if flags & reading:
-                return f"the {names.get('id', 'id')} {call.id[:64]!r} is used on an earlier line"
-            self._known[key] = flags | reading
-        return "" if self._is_clean else self._rules.told(call, names)
+        if call.id and self._known.mark(key_of(call.id, 0), reading) & reading:
+            name = self._source.format.names.get("id", "id")
+            return f"the {name} {call.id[:64]!r} is used on an earlier line"
+        faults = () if self._is_clean else self._rules.faults(call)
+        return told(faults, self._source.format.names) if faults else ""

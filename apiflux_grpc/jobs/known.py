@@ -83,6 +83,20 @@ class Known:
             if 3 * self._used > 2 * self._size:
                 self._grow()
 
+    def mark(self, key: int, flag: int) -> int:
+        """Add a flag to a key; what it had before."""
+        if not key & 1:
+            flags = self[key]
+            self[key] = flags | flag
+            return flags
+        slot = self._slot(key)
+        flags = self._flags[slot]
+        if self._keys[slot]:
+            self._flags[slot] = flags | flag
+        else:
+            self[key] = flag
+        return flags
+
     def digest(self, key: int) -> int:
         """Of the call that was handed over; 0: not known."""
         if key & 1:

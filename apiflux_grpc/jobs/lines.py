@@ -6,8 +6,7 @@ one that is longer than any call may be is not held at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +26,7 @@ class Readable(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A line that isn't empty: its number from 1, and the call, or what is wrong with it."""
 
     line: int

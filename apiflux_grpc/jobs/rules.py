@@ -15,7 +15,7 @@ from apiflux_grpc.core.checks import Checks, Fault, is_sendable
 from apiflux_grpc.server.calls import check_call, cost_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -45,9 +45,10 @@ class Rules:
             found.append(_unusual(method))
         return found
 
-    def told(self, call: pb.Call, names: Mapping[str, str]) -> str:
-        """The same as one text, with fields as the line has them, if they are in `names`; "": nothing is wrong."""
-        return "; ".join(f"{_named(field, names)}: {text}" for field, text in self.faults(call))
+
+def told(faults: Iterable[Fault], names: Mapping[str, str]) -> str:
+    """All of them in one text, with fields as the line has them, if they are in `names`."""
+    return "; ".join(f"{_named(field, names)}: {text}" for field, text in faults)
 
 
 def _named(field: str, names: Mapping[str, str]) -> str:

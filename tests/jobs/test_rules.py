@@ -12,7 +12,7 @@ from apiflux_grpc.core.model import Counts, HeaderKey, Key, Limit, Pool, QueryKe
 from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.jobs.pool import pool_of
-from apiflux_grpc.jobs.rules import KNOWN_METHODS, Rules
+from apiflux_grpc.jobs.rules import KNOWN_METHODS, Rules, told
 from apiflux_grpc.server.checking import Checking
 from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -74,14 +74,12 @@ def test_fields_are_named_as_the_line_has_them() -> None:
     """A format may have other names, and the path and its parameters in one field."""
     pool = replace(POOL, key_in=QueryKey("key"))
     call = pb.Call(id="x" * 257, path="/v1/%", query=[pb.QueryParameter(name="key")], headers=[pb.Header(name=":")])
-    rules, names = Rules(pool), {"id": "custom_id", "path": "url", "query": "url"}
-    told = rules.told(call, names)
-    assert told.startswith("custom_id: has 257 bytes")
-    assert "; url: has a % without" in told
-    assert "; url: is 'key', which carries the pool's key" in told
-    assert "; headers[0].name: ':' is not a header name" in told
-    assert rules.told(pb.Call(path="/v1/a"), names) == ""
-    assert rules.told(pb.Call(method="GTE", path="/v1/a"), {}).startswith("method: 'GTE' is not")
+    said = told(Rules(pool).faults(call), {"id": "custom_id", "path": "url", "query": "url"})
+    assert said.startswith("custom_id: has 257 bytes")
+    assert "; url: has a % without" in said
+    assert "; url: is 'key', which carries the pool's key" in said
+    assert "; headers[0].name: ':' is not a header name" in said
+    assert told(Rules(pool).faults(pb.Call(method="GTE", path="/v1/a")), {}).startswith("method: 'GTE' is not")
 
 
 def test_a_usual_call_is_fine() -> None:
