@@ -132,6 +132,9 @@ def process(
         int | None,
         typer.Option(metavar="N", help="Send only the first calls that have no result yet, so many.", min=1),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and say what would be sent, and send nothing.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over: drop the results in --output.")] = False,
     window: Annotated[
         int,
@@ -192,6 +195,7 @@ def process(
         max_cost=max_cost,
         limit=limit,
         failed=failed,
+        dry_run=dry_run,
         tls=secure,
         token=token,
     )

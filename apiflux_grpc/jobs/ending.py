@@ -13,6 +13,7 @@ class Ending(Enum):
     """How a run ended; `code` is the exit code."""
 
     COMPLETE = "every call has a result, and none of them is a failure", 0
+    REHEARSED = "it was a dry run", 0
     LIMIT_REACHED = "as many calls as --limit has got their results, and none of them is a failure", 0
     FAULT = "the server met a fault of its own", 1
     REFUSED = "the job can't be done as it stands", 2

@@ -41,6 +41,7 @@ class Job:
     max_cost: int | None = None
     limit: int | None = None
     failed: Path | None = None
+    dry_run: bool = False
     tls: TlsOptions | None = None
     token: str | None = None
 

@@ -11,7 +11,7 @@ from apiflux_grpc.client import ApifluxError
 from apiflux_grpc.core.units import SECOND, spoken
 
 if TYPE_CHECKING:
-    from apiflux_grpc.client import Client
+    from apiflux_grpc.client import Client, Estimate
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.jobs.job import Job
 
@@ -27,10 +27,15 @@ async def opening(client: Client, job: Job, pool: Pool, calls: int | None) -> st
         estimate = await client.estimate(calls, pool=pool.name)
     except ApifluxError:  # the job itself will say it
         return line
+    return f"{line}, {time_of(estimate)}"
+
+
+def time_of(estimate: Estimate) -> str:
+    """How long it takes, and because of what."""
     if estimate.makespan is None:
-        return f"{line}; no key can be used now"
+        return "no key can be used now"
     bound = f", bound by {estimate.binding_limit}" if estimate.binding_limit else ""
-    return f"{line}, {_about(estimate.makespan)}{bound}"
+    return f"{_about(estimate.makespan)}{bound}"
 
 
 def where(pool: Pool) -> str:

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class Output:
     """The file of results with its state, open for one run. Close it, or use it as a context manager.
 
-    Raises Refused; OSError if a file can't be used.
+    With `peek` it is there, is read alone, and stays as it is. Raises Refused; OSError if a file can't be used.
     """
 
-    def __init__(self, path: Path, known: Known, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, known: Known, *, overwrite: bool = False, peek: bool = False) -> None:
         self.path = Path(os.path.realpath(path))
         self.known = known
         self.written = 0  # results, by this run
@@ -47,9 +47,11 @@ class Output:
         self._format: Format | None = None  # of the results that are there
         self._pending = bytearray()
         self._is_ours = not self.path.exists()
-        self._state = State(Path(f"{self.path}.state"), overwrite=overwrite)
+        self._is_peek = peek
+        self._is_cut = False  # the last line, which is as if it were not there
+        self._state = State(Path(f"{self.path}.state"), overwrite=overwrite, peek=peek)
         try:
-            self._file = self.path.open("a+b", buffering=0)
+            self._file = self.path.open("rb" if peek else "a+b", buffering=0)
             if overwrite:
                 self._file.truncate(0)
         except BaseException:
@@ -123,6 +125,10 @@ class Output:
     ) -> Iterator[None]:
         """Take the results out whose flags say that their calls are sent again. Those of them that wait for the line of
         their call go onto the shelf."""
+        if self._is_peek:
+            with open(os.devnull, "wb") as nowhere:
+                yield from self._copy_others(nowhere, goes, waits)
+            return
         keys: list[int] = []
         for at, (number, line) in enumerate(self._lines()):
             key = self._parse(number, line).key
@@ -186,7 +192,10 @@ class Output:
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
-            yield from enumerate(file, 1)
+            for number, line in enumerate(file, 1):
+                if self._is_cut and not line.endswith(b"\n"):
+                    return
+                yield number, line
 
     def _learn(self, number: int, line: bytes) -> None:
         found = self._parse(number, line)
@@ -199,9 +208,12 @@ class Output:
         try:
             self._learn(number, line)
         except Refused:
-            self._file.truncate(self.path.stat().st_size - len(line))
+            self._is_cut = self._is_peek
+            if not self._is_peek:
+                self._file.truncate(self.path.stat().st_size - len(line))
         else:
-            self._file.write(b"\n")
+            if not self._is_peek:
+                self._file.write(b"\n")
 
     def _parse(self, number: int, line: bytes) -> Kept:
         try:

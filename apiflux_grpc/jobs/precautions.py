@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.excerpt import excerpt
 from apiflux_grpc.jobs.failed import Failed
-from apiflux_grpc.jobs.guard import Guard
+from apiflux_grpc.jobs.guard import NO_END, Guard
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.ration import RETRY, Purse, Ration
 from apiflux_grpc.jobs.words import counted
@@ -33,7 +33,7 @@ class Precautions:
         self._job = job
         self._source = source
         self._console = console
-        self._guard = Guard(job.max_failures)
+        self._guard = Guard(NO_END if job.dry_run else job.max_failures)
         self._failed = None if job.failed is None else Failed(job.failed, job, source)
         self._purse: Purse | None = None
         self._ration: Ration | None = None
@@ -48,7 +48,7 @@ class Precautions:
     def producer(self, selection: Selection, pool: Pool) -> Ration:
         """What gives the stream its calls."""
         job, failed = self._job, self._failed
-        keep = failed.keep if failed is not None and failed.keeps else None
+        keep = failed.keep if failed is not None and failed.keeps and not job.dry_run else None
         self._purse = None if job.max_cost is None else Purse(job.max_cost, pool)
         self._ration = Ration(selection, self._guard, job.limit, self._purse, keep)
         return self._ration

@@ -112,7 +112,7 @@ class Ration:
         sent: Callable[[int, pb.Call], None] | None = None,
     ) -> None:
         self.reached = ""  # the option whose bound ended it; "": none did
-        self._selection = selection
+        self.selection = selection
         self._guard = guard
         self._limit = limit
         self._purse = purse
@@ -125,7 +125,7 @@ class Ration:
 
     async def any(self) -> bool:
         """Whether there is anything to send."""
-        if not await self._selection.any():
+        if not await self.selection.any():
             return False
         self._first = list(await self.take(1) or ())
         return bool(self._first)
@@ -134,7 +134,7 @@ class Ration:
         """Send nothing more; whoever waits for a call gets None."""
         self._is_stopped = True
         self._changed.set()
-        self._selection.stop()
+        self.selection.stop()
 
     def settle(self, place: int, result: pb.CallResult) -> None:
         """A call has its result, and the guard was told: others may go now."""
@@ -157,7 +157,7 @@ class Ration:
                 if most < 1:
                     self.reached = "--limit"
                     return None
-                some = await self._selection.take(most)
+                some = await self.selection.take(most)
                 if some is None:
                     return None
                 self._next.extend(some)

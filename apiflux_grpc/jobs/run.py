@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
 
 from apiflux_grpc.client import ApifluxError, Client
@@ -25,6 +26,7 @@ from apiflux_grpc.jobs import sink
 from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.console import Console
+from apiflux_grpc.jobs.dryrun import Rehearsal
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import AGAIN, Known
@@ -92,6 +94,7 @@ class _Run:
             except OSError as error:
                 raise Refused(f"can't read {error.filename}: {error.strerror}") from None
         self._job = job
+        self._lenient = replace(job, skip_bad_lines=job.skip_bad_lines or job.dry_run)
         self._console = console
         self._screen = Screen(console)
         self._source = Source(job)
@@ -115,7 +118,7 @@ class _Run:
         with sink.opened(self._job, self._source, self._known) as out:
             self._out = out
             self._output = out if isinstance(out, Output) else None
-            self._checks = Checks(self._job, self._source, self._known, self._output, self._again, self._console)
+            self._checks = Checks(self._lenient, self._source, self._known, self._output, self._again, self._console)
             try:
                 return await self._connected()
             except BrokenPipeError:  # nobody reads any more, and nobody has to be told
@@ -148,6 +151,8 @@ class _Run:
                     raise Interrupted from None
                 raise
             await self._prepare()  # without a server too: what is wrong with the file is worth knowing now
+            if job.dry_run:
+                return await self._rehearse(client, absent)
             if absent and self._checks.to_send != 0:
                 return self._conclude(absent)
             if self._output is not None:
@@ -198,12 +203,25 @@ class _Run:
             if self._is_ended:
                 raise Interrupted
 
+    async def _rehearse(self, client: Client, absent: ApifluxError | None) -> Ending:
+        """Do all but sending."""
+        self._console.say("dry run: nothing is sent")
+        if self._output is not None:
+            await self._make_room(self._output)
+        producer = self._producer = self._care.producer(self._selected(), self._pool)
+        rehearsal = Rehearsal(self._job, self._pool, client, absent)
+        await rehearsal.go_through(producer)
+        if self._is_ended:
+            raise Interrupted
+        return await rehearsal.tell(self._console, self._checks, producer)
+
+    def _selected(self) -> Selection:
+        return Selection(self._lenient, self._source.open(), self._known, self._checks, self._again, self._console)
+
     # -- the way there and back ---------------------------------------------------------------
 
     async def _process(self, client: Client) -> Ending:
-        selection = self._selection = Selection(
-            self._job, self._source.open(), self._known, self._checks, self._again, self._console
-        )
+        selection = self._selection = self._selected()
         error: ApifluxError | None = None
         done = False
         try:
@@ -243,7 +261,7 @@ class _Run:
             resume=True,
             window=job.window,
             before_send=None if self._output is None else self._note,
-            expected=self._checks.to_send,
+            expected=self._care.at_most(self._checks.to_send),
             on_connection=lambda error: self._console.say(progress.connection(error, self._screen.clock())),
         )
         if self._is_ended:

@@ -6,7 +6,9 @@ Rule: only a regular file can be continued, so only that has a state.
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from apiflux_grpc.jobs.job import Refused
@@ -14,7 +16,6 @@ from apiflux_grpc.jobs.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.known import Known
@@ -23,18 +24,29 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened(job: Job, source: Source, known: Known) -> Iterator[Output | IO[bytes]]:
-    """What results are written to, for as long as the block lasts. Raises Refused; OSError if it can't be opened."""
+    """What results are written to, for as long as the block lasts; with --dry-run no file is changed.
+
+    Raises Refused; OSError if it can't be opened.
+    """
     if job.output is not None and _may_be_file(job.output):
         if source.is_same(job.output):
             raise Refused(f"{job.output} is the input; name another --output")
-        with Output(job.output, known, overwrite=job.overwrite) as output:
-            yield output
+        if not job.dry_run:
+            with Output(job.output, known, overwrite=job.overwrite) as output:
+                yield output
+        elif job.output.exists() and not job.overwrite:
+            with Output(job.output, known, peek=True) as output:
+                yield output
+        else:  # as if it were new
+            with open(os.devnull, "wb") as nowhere:
+                yield nowhere
         return
     if job.retry_failed or job.retry_unknown:
         option = "--retry-failed" if job.retry_failed else "--retry-unknown"
         raise Refused(f"{option} needs --output, the file of an earlier run")
     # Of standard output a buffer of our own: of what is left in its own one the interpreter would complain at its end.
-    file: IO[bytes] = open(1, "wb", closefd=False) if job.output is None else job.output.open("wb")  # noqa: SIM115
+    path = Path(os.devnull) if job.dry_run else job.output
+    file: IO[bytes] = open(1, "wb", closefd=False) if path is None else path.open("wb")  # noqa: SIM115
     try:
         yield file
     finally:

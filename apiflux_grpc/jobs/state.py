@@ -29,10 +29,16 @@ _NOTES_AT_ONCE: Final = 8 << 10
 
 
 class State:
-    """The notes of one output, open for one run. Raises Refused; OSError if the file can't be used."""
+    """The notes of one output, open for one run, or with `peek` to be read alone; there may be none then.
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    Raises Refused; OSError if the file can't be used.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False, peek: bool = False) -> None:
         self.path = path
+        if peek:
+            self._file = os.open(path if path.exists() else os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:

@@ -221,7 +221,7 @@ class House:
 @contextlib.contextmanager
 def house() -> Iterator[House]:
     """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `twice`,
-    whose POSTs may run twice; `simulated`; those of TWENTY."""
+    whose POSTs may run twice; `simulated`; `priced`, by max_tokens; those of TWENTY."""
     with upstream_served() as (upstream, url):
         pools = [
             pool("default", url),
@@ -230,6 +230,7 @@ def house() -> Iterator[House]:
             pool("versioned", f"{url}/v1"),
             pool("twice", url, extra='idempotent = [{ methods = ["POST"], paths = ["/n/"] }]'),
             pool("simulated"),
+            pool("priced", url, extra='cost = { json = "max_tokens", at_least = 1 }'),
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]
         environ = secrets_for(KEYS) | {"TEST_MIN_LATENCY": "0", "TEST_MAX_LATENCY": "1"}

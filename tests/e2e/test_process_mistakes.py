@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.commands import indexes, lines_of, read_until, rows_of, write_lines
+from apiflux_grpc.jobs.known import Known, digest_of
+from apiflux_grpc.jobs.output import Output
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from tests.e2e.commands import Done, indexes, lines_of, read_until, rows_of, run, write_lines
 from tests.e2e.house import SECRET, House
 
 
@@ -206,3 +209,81 @@ def test_rows_and_what_came_through_a_pipe_are_written_as_calls(tmp_path: Path, 
     assert house.process("failed.jsonl", "--output", "out.jsonl", cwd=tmp_path).returncode == 3
     assert house.upstream.arrived == {"POST /status/404": 1}
     assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == ["b"]
+
+
+# -- a dry run -------------------------------------------------------------------------------------
+
+
+def told(done: Done) -> str:
+    """What was said, in one line."""
+    return " ".join(done.stderr.split())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(tmp_path: Path, house: House) -> None:
+    """Methods, paths, cost and time, by the pool's rules; no file is made, and the exit code is 0."""
+    calls: list[dict[str, Any]] = [
+        {"method": "POST", "path": "/v1/chat", "json": {"max_tokens": number}} for number in range(1, 41)
+    ]
+    calls += [{"path": f"/v1/users/{number}", "cost": 100} for number in range(20)]
+    source = write_lines(tmp_path / "calls.jsonl", calls)
+    arguments = (source, "--pool", "priced", "--dry-run", "--output", "out.jsonl", "--failed", "failed.jsonl")
+    done = house.process(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "dry run: nothing is sent upstream http://127.0.0.1:" in told(done)
+    assert "calls 60 40 POST /v1/chat 20 GET /v1/users/* cost 2,820 (1 to 100 each, by their own `cost` or" in told(
+        done
+    )
+    assert "by the pool's rule, max_tokens) time less than a second" in told(done)
+    done = house.process(*arguments, "--max-cost", "1000", "--limit", "50", cwd=tmp_path)
+    assert "calls 41 of 60; --max-cost leaves the others out" in told(done)
+    done = house.process(*arguments, "--limit", "50", "--retry-failed", "--overwrite", cwd=tmp_path)
+    assert "calls 50 of 60; --limit leaves the others out" in told(done)
+    assert not house.upstream.arrived
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.jsonl"]
+
+
+def test_a_dry_run_tells_bad_lines_and_needs_no_server(tmp_path: Path) -> None:
+    """Exit code 2 if the run would send nothing for them; what the server alone knows is said not to be known."""
+    (tmp_path / "calls.jsonl").write_text('{"path": "/a"}\n{"path": 3}\n{"path": "/b"}\nnothing\n')
+    arguments = ("process", "calls.jsonl", "--target", "127.0.0.1:1", "--dry-run")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "calls.jsonl:2: path must be a string calls.jsonl:4: not JSON" in told(done)
+    assert "calls 2 1 GET /a 1 GET /b cost 2 (1 each, without the pool's rule, which isn't known)" in told(done)
+    assert "time not known, as no server answers at 127.0.0.1:1 bad lines 2; a run sends nothing" in told(done)
+    assert run(*arguments, "--skip-bad-lines", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("cut", [b"", b'{"index":2', b'{"index":2,"response":{"statusCode":200}}'])
+def test_a_dry_run_of_a_job_in_the_middle_changes_nothing(tmp_path: Path, house: House, cut: bytes) -> None:
+    """It knows what is done, what is in doubt and what is to be sent again; a last line that was cut stays so."""
+    output = tmp_path / "out.jsonl"
+    source = write_lines(tmp_path / "calls.jsonl", [*posts(1), *missing(1), *posts(3)])
+    assert house.process(source, "--output", output, "--limit", "2", cwd=tmp_path).returncode == 3
+    with Output(output, Known()) as earlier:
+        earlier.hand_over([(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
+    with output.open("ab") as file:
+        file.write(cut)
+    before = files(tmp_path)
+    house.upstream.begin()
+    done = house.process(source, "--output", output, "--dry-run", "--retry-failed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    is_whole = cut.endswith(b"}}")
+    assert f"calls {2 if is_whole else 3} of 5" in told(done)
+    assert f"earlier {'2 calls' if is_whole else '1 call'} with a result, not sent again" in told(done)
+    assert "in doubt 1 call that may have run, not sent again" in told(done)
+    done = house.process(source, "--output", output, "--dry-run", "--overwrite", cwd=tmp_path)
+    assert "calls 5 " in told(done)
+    assert files(tmp_path) == before
+    assert not house.upstream.arrived
+
+
+def test_a_dry_run_reads_a_pipe_to_its_end(tmp_path: Path, house: House) -> None:
+    """And says the same of it."""
+    done = house.process("-", "--dry-run", cwd=tmp_path, stdin=lines_of(*posts(60)))
+    assert "calls 60 60 POST /n/*" in told(done)
+    assert (done.returncode, house.upstream.arrived.total()) == (0, 0)
