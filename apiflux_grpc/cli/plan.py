@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apiflux_grpc.cli.input import AnyMethodOption, DelimiterOption, Format, TemplateOption
 from apiflux_grpc.cli.options import ConfigOption, HtmlOption, load_settings
+from apiflux_grpc.cli.streams import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.plan.load import Load
 
 
 def plan(
@@ -29,6 +38,23 @@ def plan(
     batch: Annotated[
         list[str] | None, typer.Option(help="A batch, SIZE@WHEN, instead of --calls: 2000@0s, 10@5s.")
     ] = None,
+    cost: Annotated[
+        int | None, typer.Option(metavar="N", help="What each call costs, for limits that count cost; default: 1.")
+    ] = None,
+    calls_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Plan the calls of this file, with their own costs and paths: what `process` takes; - is standard "
+            "input.",
+        ),
+    ] = None,
+    template: TemplateOption = None,
+    delimiter: DelimiterOption = None,
+    format: Annotated[
+        Format | None, typer.Option(help="What the lines of --calls-from are; default: what the first one is.")
+    ] = None,
+    any_method: AnyMethodOption = False,
     fail: Annotated[
         float | None,
         typer.Option(
@@ -45,14 +71,21 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: HtmlOption = None,
 ) -> None:
-    """How long batches take with these keys and limits, and which limit holds them back.
+    """How long batches, or the calls of a file, take with these keys and limits, and which limit holds them back.
 
     The real dispatcher on virtual time; nothing is sent.
     """
+    from apiflux_grpc.jobs.job import Refused
     from apiflux_grpc.plan.question import ask
     from apiflux_grpc.plan.show import run_plan
 
+    of_a_file = {"--template": template, "--delimiter": delimiter, "--format": format, "--any-method": any_method}
+    if calls_from is None and (given := next((name for name, value in of_a_file.items() if value), None)):
+        raise typer.BadParameter(f"{given} is about the lines of a file: it needs --calls-from FILE")
     pools = None if config is None else load_settings(config).pools
+    read: Callable[[Pool], Load] | None = None
+    if calls_from is not None:
+        read = _reader(calls_from, template, delimiter, "" if format is None else format.value, any_method)
     try:
         question = ask(
             pools,
@@ -65,6 +98,8 @@ def plan(
             calls=calls,
             batches=batches,
             batch=batch or (),
+            cost=cost,
+            calls_from=read,
             fail=fail,
             limited=limited,
             reject=reject or (),
@@ -72,4 +107,35 @@ def plan(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    except Refused as refused:
+        say(str(refused))
+        raise typer.Exit(2) from None
+    except OSError as error:
+        say(f"can't read {'<stdin>' if calls_from == '-' else calls_from}: {error.strerror or error}")
+        raise typer.Exit(2) from None
     raise typer.Exit(run_plan(question, as_json=as_json, html=html))
+
+
+def _reader(
+    file: str, template: str | None, delimiter: str | None, format: str, any_method: bool
+) -> Callable[[Pool], Load]:
+    """What reads the calls of a file for the pool that is planned."""
+    from apiflux_grpc.jobs.console import Console
+    from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.measure import measure
+    from apiflux_grpc.plan.load import Load
+
+    job = Job(
+        None if file == "-" else Path(file),
+        target="",
+        template=template,
+        delimiter=delimiter,
+        format=format,
+        any_method=any_method,
+    )
+
+    def read(pool: Pool) -> Load:
+        measured = measure(job, pool, Console())
+        return Load(measured.costs, bytes(measured.classes), bytes(measured.repeatable))
+
+    return read

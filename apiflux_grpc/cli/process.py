@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from apiflux_grpc.cli.input import AnyMethodOption, DelimiterOption, Format, TemplateOption
 from apiflux_grpc.cli.options import TargetOption, checked
 from apiflux_grpc.cli.signals import CUT_SHORT
 from apiflux_grpc.cli.streams import say
@@ -33,13 +33,6 @@ def _failures(value: str) -> float:
     return int(value)
 
 
-class Format(StrEnum):
-    """As jobs/formats.py has it, which loads too much for a command line that is only read."""
-
-    JSONL = "jsonl"
-    OPENAI_BATCH = "openai-batch"
-
-
 def process(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="JSON Lines of calls, or CSV with --template; - is standard input.")
@@ -54,20 +47,13 @@ def process(
             help="The file for results; default: standard output. Calls that have a result there are not sent again.",
         ),
     ] = None,
-    template: Annotated[
-        str | None, typer.Option(help="The call that a row of CSV makes: JSON with {column} in strings, or @FILE.")
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(help="What separates the columns of CSV, such as ; or tab. Default: as the file shows."),
-    ] = None,
+    template: TemplateOption = None,
+    delimiter: DelimiterOption = None,
     format: Annotated[
         Format | None,
         typer.Option(help="What the lines are, in and out; default: what the first one is."),
     ] = None,
-    any_method: Annotated[
-        bool, typer.Option("--any-method", help="Send methods too that are not usual ones, such as PURGE.")
-    ] = False,
+    any_method: AnyMethodOption = False,
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Send the calls of all other lines.")
     ] = False,

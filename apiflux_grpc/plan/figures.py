@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.units import SECOND, format_duration, spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from apiflux_grpc.plan.held import Span
     from apiflux_grpc.plan.plan import KeyPlan, Plan
 
 
 KEY_HEAD: Final = ("key", "calls", "worst window", "use", "held back by")
+LIMIT_HEAD: Final = ("limit", "keys", "fullest window", "binds", "from - to")
+SPANS_SHOWN: Final = 3
 
 
 def title_of(plan: Plan) -> str:
@@ -27,7 +30,7 @@ def figures(plan: Plan) -> list[tuple[str, str]]:
     """The figures of the whole, as texts."""
     saved = plan.makespan - plan.more.ended
     change = f"{spoken(abs(saved))} {'less' if saved > 0 else 'more'}" if saved else "the same"
-    rows = [("pool", plan.question.pool.name), ("makespan", spoken(plan.makespan)), *_outcomes(plan)]
+    rows = [("pool", plan.question.pool.name), ("makespan", spoken(plan.makespan)), *_costs(plan), *_outcomes(plan)]
     if plan.rate is not None:
         rows.append(("calls a second", f"{plan.rate:,.1f}"))
     if plan.capacity is not None:
@@ -45,6 +48,15 @@ def figures(plan: Plan) -> list[tuple[str, str]]:
         ("one more key", f"{spoken(plan.more.ended)}, {change}"),
     ]
     return rows
+
+
+def _costs(plan: Plan) -> list[tuple[str, str]]:
+    """Only if not every call costs 1."""
+    least, most, whole = plan.costs
+    if least == most == 1:
+        return []
+    each = f"{least:,} a call" if least == most else f"{least:,} to {most:,} a call"
+    return [("cost", f"{whole:,}, {each}")]
 
 
 def _outcomes(plan: Plan) -> list[tuple[str, str]]:
@@ -70,12 +82,32 @@ def key_rows(keys: Iterable[KeyPlan]) -> Iterable[tuple[str, str, str, str, str]
         yield key.label, f"{key.calls:,}", worst or "-", use, key.binding or "nothing"
 
 
+def limit_rows(plan: Plan) -> Iterable[tuple[str, str, str, str, str]]:
+    """A row of texts for each limit, under LIMIT_HEAD."""
+    for limit in plan.limits:
+        fullest = "-" if limit.most is None else f"{limit.most:,} of {limit.limit.max:,}"
+        binds = f"{limit.share:.1%}" if limit.spans else "never"
+        yield limit.name, f"{limit.keys:,}", fullest, binds, _when(limit.spans) or "-"
+
+
+def _when(spans: Sequence[Span]) -> str:
+    """`0 s - 58 min`, one span on each line; of many the first ones, and when the last ends."""
+    lines = [f"{_instant(since)} - {_instant(until)}" for since, until in spans[:SPANS_SHOWN]]
+    if len(spans) > SPANS_SHOWN:
+        lines.append(f"and {len(spans) - SPANS_SHOWN:,} times until {_instant(spans[-1][1])}")
+    return "\n".join(lines)
+
+
+def _instant(at: int) -> str:
+    return spoken(at) if at else "0 s"
+
+
 def per_second(plan: Plan, bins: int) -> list[float]:
     """Calls a second that went out, in so many equal parts of the makespan."""
     span = max(plan.makespan, 1)
     counts = [0] * bins
-    for taken in plan.run.taken:
-        for at in taken:
+    for sends in plan.run.sends:
+        for at in sends.taken:
             counts[min(at * bins // span, bins - 1)] += 1
     return [count * bins * SECOND / span for count in counts]
 

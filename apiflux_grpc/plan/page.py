@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc import charts
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, some, title_of
+from apiflux_grpc.plan.figures import KEY_HEAD, LIMIT_HEAD, figures, key_rows, limit_rows, per_second, some, title_of
 
 if TYPE_CHECKING:
     from apiflux_grpc.plan.plan import Plan
@@ -19,6 +19,8 @@ def to_html(plan: Plan) -> str:
     title = f"apiflux plan: {title_of(plan)}"
     parts = [charts.table((), figures(plan))]
     parts += [f"<p>Note: {escape(note)}.</p>" for note in plan.question.notes]
+    if plan.limits:
+        parts += ["<h2>Limits</h2>", charts.table(LIMIT_HEAD, limit_rows(plan))]
     parts += [charts.svg(chart) for chart in charts_of(plan)]
     parts += ["<h2>Keys</h2>", charts.table(KEY_HEAD, key_rows(plan.keys))]
     return charts.page(title, parts)
@@ -57,7 +59,7 @@ def charts_of(plan: Plan) -> list[charts.Chart]:
 def _window(plan: Plan, place: int, scale: float) -> list[tuple[float, float]]:
     """How full the key's longest window is over time, in percent."""
     limit = max(plan.keys[place].limits, key=lambda limit: limit.per_ns)
-    counts = charts.counted(plan.run.taken[place], plan.makespan, limit.per_ns)
+    counts = charts.counted(plan.run.sends[place].taken, plan.makespan, limit.per_ns)
     return [(at / SECOND / scale, 100 * count / limit.max) for at, count in counts]
 
 
@@ -73,5 +75,5 @@ def _batches(plan: Plan) -> charts.Chart:
 
 def _done(run: Run, scale: float) -> list[tuple[float, float]]:
     """Results over time."""
-    ends = sorted(at for answered in run.answered for at in answered)
+    ends = sorted(at for sends in run.sends for at in sends.answered)
     return [(at / SECOND / scale, count) for at, count in charts.counted(ends, run.ended)]

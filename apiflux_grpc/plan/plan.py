@@ -10,15 +10,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc import charts
+from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.model import Kind
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.judge.limits import most_in_any_window
 from apiflux_grpc.judge.report import LimitReport
-from apiflux_grpc.plan.capacity import capacity_of, capacity_of_all
+from apiflux_grpc.plan.binding import LimitPlan, limit_plans, worst_window
+from apiflux_grpc.plan.bounds import meeting, only
+from apiflux_grpc.plan.capacity import Capacity
 from apiflux_grpc.plan.held import held_back
 from apiflux_grpc.plan.simulation import simulate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from apiflux_grpc.plan.question import Question
     from apiflux_grpc.plan.record import Run
 
@@ -41,7 +45,8 @@ class Plan:
 
     `capacity` is what the keys that work allow in the long run, None if one of them has no limit; `use` can pass 1,
     since windows start empty. `held` has the shares of the makespan, over all keys, by what held calls back,
-    the largest first. `more` is the same work with one more key like the last.
+    the largest first. `limits` are those of keys and groups, each told once, the one that held back most first. `more`
+    is the same work with one more key like the last.
     """
 
     question: Question
@@ -50,10 +55,18 @@ class Plan:
     keys: tuple[KeyPlan, ...]
     capacity: float | None
     held: tuple[tuple[str, float], ...]
+    limits: tuple[LimitPlan, ...]
 
     @property
     def calls(self) -> int:
         return sum(arrival.size for arrival in self.question.arrivals)
+
+    @property
+    def costs(self) -> tuple[int, int, int]:
+        """(the least cost of a call, the most, that of all calls together)"""
+        rows = [row for each in self.question.arrivals for row in each.load.mix(each.size)]
+        costs = [cost for _, cost, _ in rows]
+        return min(costs), max(costs), sum(cost * count for _, cost, count in rows)
 
     @property
     def makespan(self) -> int:
@@ -66,8 +79,7 @@ class Plan:
     @property
     def failed(self) -> dict[str, int]:
         """How many calls ended without success, by reason."""
-        reasons = Counter(result.failure.value for result in self.run.results if result.failure is not None)
-        return dict(sorted(reasons.items()))
+        return dict(sorted((reason.value, count) for reason, count in self.run.failed.items()))
 
     @property
     def rate(self) -> float | None:
@@ -98,6 +110,7 @@ class Plan:
         return {
             "pool": question.pool.name,
             "calls": self.calls,
+            "cost": self.costs[2],
             "batches": len(question.arrivals),
             "latency_seconds": [length / SECOND for length in question.draws.latency],
             "arrival_jitter_seconds": question.pool.arrival_jitter / SECOND,
@@ -128,6 +141,7 @@ class Plan:
                 }
                 for key in self.keys
             ],
+            "limits": [limit.to_json() for limit in self.limits],
             "one_more_key": {
                 "makespan_seconds": self.more.ended / SECOND,
                 "saved_seconds": (self.makespan - self.more.ended) / SECOND,
@@ -136,31 +150,40 @@ class Plan:
         }
 
 
-def make_plan(question: Question) -> Plan:
+def make_plan(question: Question, tell: Callable[[float], object] = lambda share: None) -> Plan:
     """Run it, run it with one more key like the last (in no group), and tell what came of it.
 
-    Raises ValueError as simulate does.
+    `tell` is told, now and then, which share of the work is done. Raises ValueError as simulate does.
     """
     pool = question.pool
-    run = simulate(question)
+    work = 2 * sum(arrival.size for arrival in question.arrivals)
+    run = simulate(question, tell=lambda done: tell(done / work))
     last = pool.keys[-1]
-    more = replace(pool, keys=(*pool.keys, replace(last, label=f"{last.label}+1")))
+    longer = replace(pool, keys=(*pool.keys, replace(last, label=f"{last.label}+1")))
+    more = simulate(replace(question, pool=longer), tell=lambda done: tell(0.5 + done / work))
+    held_of = held_back(pool, run)
     held: Counter[str] = Counter()
+    capacity = Capacity(question)
+    classes = classes_of(pool)
     keys = []
-    for key, taken, here in zip(pool.keys, run.taken, held_back(pool, run), strict=True):
-        held += here
+    for key, sends, here in zip(pool.keys, run.sends, held_of, strict=True):
+        lengths = Counter({name: total.length for name, total in here.whole.items()})
+        held += lengths
         windows = [limit for limit in key.limits if limit.kind is Kind.WINDOW]
-        limits = tuple(LimitReport(each.max, each.per, most_in_any_window(taken, each.per)) for each in windows)
-        capacity = capacity_of(key.limits, question)
-        use = len(taken) * SECOND / run.ended / capacity if capacity and run.ended else None
-        binding = here.most_common(1)[0][0] if here else ""
-        keys.append(KeyPlan(key.label, len(taken), use, limits, binding))
+        limits = tuple(
+            LimitReport(each.max, each.per, worst_window(each, only(sends, meeting(each, classes)))) for each in windows
+        )
+        rate = capacity.of(key.limits)
+        use = len(sends) * SECOND / run.ended / rate if rate and run.ended else None
+        binding = lengths.most_common(1)[0][0] if lengths else ""
+        keys.append(KeyPlan(key.label, len(sends), use, limits, binding))
     whole = max(run.ended, 1) * len(keys)
     return Plan(
         question=question,
         run=run,
-        more=simulate(replace(question, pool=more)),
+        more=more,
         keys=tuple(keys),
-        capacity=capacity_of_all(question),
+        capacity=capacity.of_all(),
         held=tuple((name, length / whole) for name, length in held.most_common()),
+        limits=limit_plans(pool, run, held_of),
     )

@@ -9,29 +9,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.model import MAX_CONNECTIONS, Counts, Key, Limit, Pool, default_of
-from apiflux_grpc.core.units import LONGEST, format_duration, parse_duration
+from apiflux_grpc.core.units import LONGEST, format_duration
 from apiflux_grpc.judge.limits import parse_limit as parse_any_limit
 from apiflux_grpc.judge.options import parse_latency
 from apiflux_grpc.plan.draws import Draws
+from apiflux_grpc.plan.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from apiflux_grpc.plan.load import Load
+    from apiflux_grpc.plan.work import Arrival
     from apiflux_grpc.settings import PoolSettings
 
 
-MOST_CALLS: Final = 200_000  # of one plan: seconds of real time, however long the makespan is
 MOST_KEYS: Final = 10_000
 SHOWN: Final = 10  # labels in an error
 LATENCY: Final = "200ms"  # of an upstream of which nothing is known
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A batch of `size` calls that arrives at `at` (ns)."""
-
-    size: int
-    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +41,8 @@ class Question:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        calls = sum(arrival.size for arrival in self.arrivals)
         if not self.arrivals or min(arrival.size for arrival in self.arrivals) < 1:
             raise ValueError("a plan needs at least one batch of at least one call")
-        if calls > MOST_CALLS:
-            raise ValueError(_too_many(calls))
         if self.draws.latency[1] > self.pool.timeout:
             raise ValueError(
                 f"a latency of {format_duration(self.draws.latency[1])} is above the pool's timeout of "
@@ -71,16 +62,19 @@ def ask(
     calls: int | None = None,
     batches: int | None = None,
     batch: Sequence[str] = (),
+    cost: int | None = None,
+    calls_from: Callable[[Pool], Load] | None = None,
     fail: float | None = None,
     limited: float | None = None,
     reject: Sequence[str] = (),
     seed: int = 0,
 ) -> Question:
     """The question that the options of the command line make. `pools` are those of --config; None: it wasn't given.
+    `calls_from` reads the calls of a file for the pool that is planned.
 
-    Raises ValueError, which names the option.
+    Raises ValueError, which names the option, and what `calls_from` raises.
     """
-    arrivals = _arrivals(calls, batches, batch)
+    work = Work(calls, batches, batch, cost, calls_from)
     if pools is None:
         if pool is not None:
             raise ValueError("--pool needs --config FILE")
@@ -91,7 +85,7 @@ def ask(
             MAX_CONNECTIONS if max_connections is None else max_connections,
         )
         upstream = _draws(asked, parse_latency(latency or LATENCY), fail or 0.0, limited or 0.0, reject, seed)
-        return Question(asked, arrivals, upstream)
+        return _question(asked, work, upstream)
     described = {"--keys": keys, "--max-in-flight": max_in_flight, "--max-connections": max_connections}
     for name, value in {"--limit": limits or None, **described}.items():
         if value is not None:
@@ -107,7 +101,12 @@ def ask(
         range_ns = parse_latency(LATENCY) if settings.base_url else settings.latency
     failing = settings.error_rate if fail is None else fail
     upstream = _draws(settings.pool, range_ns, failing, limited or 0.0, reject, seed)
-    return Question(_without_paths(settings.pool), arrivals, upstream, tuple(_notes(settings.pool)))
+    return _question(settings.pool, work, upstream)
+
+
+def _question(pool: Pool, work: Work, upstream: Draws) -> Question:
+    planned = _without_paths(pool) if work.is_alike else pool
+    return Question(planned, work.arrivals(planned), upstream, tuple(_notes(pool, work)))
 
 
 def _draws(
@@ -126,44 +125,12 @@ def _draws(
     return Draws(latency, fail, limited, frozenset(reject), seed, 200 if low <= 200 <= high else low)
 
 
-def _arrivals(calls: int | None, batches: int | None, batch: Sequence[str]) -> tuple[Arrival, ...]:
-    if batch and (calls is not None or batches is not None):
-        raise ValueError("--batch conflicts with --calls and --batches; set one or the other")
-    if batch:
-        arrivals = sorted(map(parse_batch, batch), key=lambda arrival: arrival.at)
-        return tuple(Arrival(arrival.size, arrival.at - arrivals[0].at) for arrival in arrivals)
-    if calls is None:
-        raise ValueError("set --calls N, how many calls a batch has, or --batch SIZE@WHEN")
-    count = 1 if batches is None else batches
-    if calls < 1 or count < 1:
-        raise ValueError("--calls and --batches must be at least 1")
-    if calls * count > MOST_CALLS:  # before so many batches are made
-        raise ValueError(_too_many(calls * count))
-    return (Arrival(calls),) * count
-
-
-def _too_many(calls: int) -> str:
-    return f"{calls} calls are too many for a plan, which takes at most {MOST_CALLS}; plan a part of them"
-
-
-def parse_batch(text: str) -> Arrival:
-    """`2000@0s`, `10@5s` or `10`: so many calls, arriving then. Raises ValueError for any other form."""
-    size, at_sign, when = (part.strip() for part in text.partition("@"))
-    try:
-        arrival = Arrival(int(size), parse_duration(when) if at_sign and when != "0" else 0)
-    except ValueError as error:
-        raise ValueError(f"{text!r} must be SIZE@WHEN, such as 2000@0s or 10@5s ({error})") from None
-    if arrival.size < 1:
-        raise ValueError(f"{text!r}: a batch needs at least one call")
-    return arrival
-
-
 def parse_limit(text: str) -> Limit:
-    """`1000/60s`: a window limit. Raises ValueError for any other form."""
+    """`1000/60s`, `200000/60s:cost`: a window limit. Raises ValueError for any other form."""
     limit = parse_any_limit(text)
-    if limit.counts == "cost" or limit.kind != "sliding":
-        raise ValueError(f"{text!r}: a plan counts calls in sliding windows; write MAX/DURATION, such as 1000/60s")
-    return Limit(limit.max, limit.per_ns)
+    if limit.kind != "sliding":
+        raise ValueError(f"{text!r}: a plan takes sliding windows; write MAX/DURATION, or MAX/DURATION:cost")
+    return Limit(limit.max, limit.per_ns, Counts(limit.counts))
 
 
 def _pool_of(limits: Sequence[str], keys: int, max_in_flight: int | None, max_connections: int) -> Pool:
@@ -200,10 +167,15 @@ def _for_all(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     return tuple(limit for limit in limits if not limit.paths)
 
 
-def _notes(pool: Pool) -> Iterable[str]:
+def _notes(pool: Pool, work: Work) -> Iterable[str]:
     limits = [limit for key in pool.keys for limit in key.limits]
-    if any(limit.counts is Counts.COST for limit in limits):
-        yield "every call of a plan costs 1"
     limits += [limit for group in pool.groups for limit in group.limits]
-    if any(limit.paths for limit in limits):
-        yield "limits with paths are left out: the calls of a plan meet only those that count all"
+    counts_cost = any(limit.counts is Counts.COST for limit in limits)
+    if counts_cost and work.is_alike and work.cost is None:
+        yield "every call of a plan costs 1; --cost and --calls-from say otherwise"
+    if not counts_cost and work.cost is not None:
+        yield "no limit counts cost, so --cost changes nothing"
+    if counts_cost and pool.cost_from is not None:
+        yield f"answers tell what calls really cost ({pool.cost_from}); a plan takes what they are expected to cost"
+    if any(limit.paths for limit in limits) and work.is_alike:
+        yield "limits with paths are left out: the calls of a plan have none, but for those of --calls-from"

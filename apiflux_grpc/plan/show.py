@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from apiflux_grpc import charts
 from apiflux_grpc.core.units import spoken
-from apiflux_grpc.plan.figures import KEY_HEAD, figures, key_rows, per_second, title_of
+from apiflux_grpc.plan.figures import KEY_HEAD, LIMIT_HEAD, figures, key_rows, limit_rows, per_second, title_of
 from apiflux_grpc.plan.page import to_html
 from apiflux_grpc.plan.plan import Plan, make_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from apiflux_grpc.plan.question import Question
@@ -31,7 +34,8 @@ def run_plan(question: Question, *, as_json: bool = False, html: Path | None = N
     try:
         if html is not None:
             charts.ready(html)
-        plan = make_plan(question)
+        with _told(errors) as tell:
+            plan = make_plan(question, tell)
         if html is not None:
             charts.write(html, to_html(plan))
     except (ValueError, charts.CannotReport) as error:
@@ -45,6 +49,17 @@ def run_plan(question: Question, *, as_json: bool = False, html: Path | None = N
     return 0
 
 
+@contextmanager
+def _told(console: Console) -> Iterator[Callable[[float], object]]:
+    """A bar while it is planned, on a terminal: a plan of a million calls takes a minute."""
+    if not console.is_terminal:
+        yield lambda share: None
+        return
+    with Progress(TextColumn("planning"), BarColumn(), TaskProgressColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
 def show(plan: Plan, console: Console) -> None:
     """The tables and the chart, for a terminal."""
     summary = Table(title=title_of(plan))
@@ -53,6 +68,13 @@ def show(plan: Plan, console: Console) -> None:
     for name, value in figures(plan):
         summary.add_row(name, value)
     console.print(summary)
+    if plan.limits:
+        limits = Table(title="Limits")
+        for name in LIMIT_HEAD:
+            limits.add_column(name, overflow="fold")
+        for limit in limit_rows(plan):
+            limits.add_row(*limit)
+        console.print(limits)
     keys = Table(title="Keys")
     for name in KEY_HEAD:
         keys.add_column(name, overflow="fold")

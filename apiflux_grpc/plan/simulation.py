@@ -6,11 +6,11 @@ again at the dispatcher's wake-ups, which are in whole milliseconds as the servi
 answers is drawn in draws.py.
 
 Modelled: a call goes out with its permit, arrives at once, and is answered after its latency; its slot is charged with
-the arrival margin as in the service. All batches are of one caller and equal weight, every call costs 1 and may be made
-twice, the budgets start unspent, and readers take results at once.
+the arrival margin as in the service. All batches are of one caller and equal weight, the budgets start unspent, and
+readers take results at once.
 
-Not modelled: a network whose delay differs on the way out, connecting, CPU time, limits that others use up too, and
-slow readers.
+Not modelled: a network whose delay differs on the way out, connecting, CPU time, limits that others use up too, answers
+that tell what a call really cost, and slow readers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.outcome import Answer
@@ -33,7 +32,7 @@ from apiflux_grpc.plan.record import Run, State
 from apiflux_grpc.testing import FakePacer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.core.permit import Permit
@@ -43,24 +42,29 @@ if TYPE_CHECKING:
 
 HORIZON: Final = 100 * LONGEST  # a plan that takes longer is refused
 TICK: Final = SECOND
-_CALL: Final = Call()
+TOLD: Final = 1000  # results between two words on how far it is
 _WALL: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for answers that tell a date, which none does here
 
 
-def simulate(question: Question) -> Run:
-    """The dispatcher at work on virtual time. Raises ValueError if it would take more than a hundred years."""
-    return _Simulation(question).run()
+def simulate(question: Question, *, keep: bool = False, tell: Callable[[int], object] = lambda done: None) -> Run:
+    """The dispatcher at work on virtual time. `keep`: the results too; `tell` is told how many there are, now and then.
+
+    Raises ValueError if it would take more than a hundred years.
+    """
+    return _Simulation(question, keep, tell).run()
 
 
 class _Simulation:
     """What the engine's pump keeps, with heaps for the loop's timers."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, keep: bool, tell: Callable[[int], object]) -> None:
         self._pool = replace(question.pool, cost_from=None)
         self._draws = question.draws
         self._dispatcher = Dispatcher(self._pool, FakePacer)
-        self._run = Run(self._pool.keys, question.arrivals)
-        arrivals = question.arrivals
+        self._run = Run(self._pool.keys, question.arrivals, keep=keep)
+        self._tell = tell
+        self._told_at = 0
+        self._arrivals = arrivals = question.arrivals
         self._coming = deque(sorted(range(len(arrivals)), key=lambda place: arrivals[place].at))
         self._ending: list[tuple[int, int, Permit, Drawn]] = []  # a heap of (answer, number, ...)
         self._sends = 0
@@ -109,8 +113,17 @@ class _Simulation:
         while self._coming and self._run.batches[self._coming[0]].at <= now:
             came = True
             place = self._coming.popleft()
-            size = self._run.batches[place].size
-            batch = Batch(place, "plan", size, admitted_at=now, calls=(_CALL,) * size, policy=self._pool.retry)
+            size, load = self._arrivals[place].size, self._arrivals[place].load
+            batch = Batch(
+                place,
+                "plan",
+                size,
+                admitted_at=now,
+                calls=load.calls(size),
+                costs=load.costs,
+                classes=load.path_classes(size, self._dispatcher.scheduler.classes),
+                policy=self._pool.retry,
+            )
             self._deliver(batch, self._dispatcher.submit(batch, now), now)
         return came
 
@@ -121,6 +134,9 @@ class _Simulation:
             result = self._dispatcher.settle(permit, outcome, now, _WALL, drawn.draw)
             if result is not None:
                 self._run.ended_one(permit.batch.id, result, now)
+        if self._run.done - self._told_at >= TOLD:
+            self._told_at = self._run.done
+            self._tell(self._told_at)
 
     def _assign(self, now: int) -> None:
         wake_at: int | None = now
@@ -140,7 +156,7 @@ class _Simulation:
         answer = now + drawn.latency
         self._sends += 1
         heappush(self._ending, (answer, self._sends, permit, drawn))
-        self._run.sent_one(key.index, now, answer)
+        self._run.sends[key.index].add(now, answer, permit.cost, permit.path_class)
 
     def _set_timer(self, now: int) -> None:
         """As the pump does: a timer is set anew only for another wake-up, and rings in whole milliseconds."""

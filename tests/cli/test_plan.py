@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import typer
 from typer.testing import CliRunner
@@ -26,3 +27,29 @@ def test_every_option_is_part_of_the_question() -> None:
     refused = CliRunner().invoke(app, [*keys, "--calls", "5", "--reject", "key-9"])
     assert refused.exit_code == 2
     assert "no key 'key-9'" in refused.stderr
+
+
+def test_the_calls_of_a_file_are_planned(tmp_path: Path) -> None:
+    """With their own costs, and through a template if they are CSV; bad lines are told, and nothing is planned."""
+    rows = tmp_path / "calls.csv"
+    rows.write_text("q,n\nOslo,300\nRome,700\nParis,5\n", encoding="utf-8")
+    file = ["--json", "--limit", "1000/60s:cost", "--calls-from", str(rows)]
+    template = ["--template", '{"path": "/v1/{q}", "cost": "{n}"}', "--delimiter", ","]
+    done = CliRunner().invoke(app, [*file, *template])
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["calls"], told["cost"], told["makespan_seconds"] > 60) == (3, 1005, True)
+    (limit,) = told["limits"]
+    assert (limit["name"], limit["counts"], limit["most"]) == ("1000 cost per 60s", "cost", 1000)
+    rows.write_text("q,n\nOslo,1001\n", encoding="utf-8")
+    bad = CliRunner().invoke(app, [*file, *template])
+    assert (bad.exit_code, bad.stdout) == (2, "")
+    gone = CliRunner().invoke(app, ["--limit", "1/1s", "--calls-from", str(tmp_path / "none.jsonl")])
+    assert (gone.exit_code, gone.stdout) == (2, "")
+
+
+def test_what_is_about_lines_needs_a_file() -> None:
+    """Rather than being passed over."""
+    refused = CliRunner().invoke(app, ["--limit", "1/1s", "--calls", "5", "--format", "jsonl"])
+    assert refused.exit_code == 2
+    assert "--format is about the lines of a file" in refused.stderr

@@ -24,7 +24,7 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.window import CUT, DRIFT, GROUPS, STEP
 from apiflux_grpc.engine.outbox import BYTES, PLACES
 from apiflux_grpc.judge.faults import DEFAULTS
-from apiflux_grpc.plan.question import MOST_CALLS
+from apiflux_grpc.plan.work import MOST_CALLS
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.lifecycle import MAX_STREAMS
 from apiflux_grpc.server.status import MOST_VIOLATIONS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.cli.process import Format as Choice
+from apiflux_grpc.cli.input import Format as Choice
 from apiflux_grpc.jobs import formats
 from apiflux_grpc.jobs.formats import Format, JsonLines, Recognised
 from apiflux_grpc.jobs.job import Job, Refused

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.model import Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.plan.draws import Draws
-from apiflux_grpc.plan.question import Arrival, Question
+from apiflux_grpc.plan.question import Question
+from apiflux_grpc.plan.work import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

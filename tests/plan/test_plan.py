@@ -12,8 +12,8 @@ from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import Plan, make_plan
-from apiflux_grpc.plan.question import Arrival
 from apiflux_grpc.plan.simulation import simulate
+from apiflux_grpc.plan.work import Arrival
 from tests.plan.asked import TEN_A_SECOND, question
 
 TITLE: Final = "Sent within the longest window of each key"

@@ -7,14 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.model import Limit, Pool
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.plan.draws import Draws
 from apiflux_grpc.plan.figures import figures, key_rows
+from apiflux_grpc.plan.load import Load
 from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import make_plan
-from apiflux_grpc.plan.question import MOST_CALLS, Arrival, ask, parse_batch
+from apiflux_grpc.plan.question import ask
+from apiflux_grpc.plan.work import MOST_CALLS, Arrival, parse_batch
 from apiflux_grpc.settings import load
+
+
+def no_calls(_: Pool) -> Load:
+    """Of a file that is empty."""
+    return Load()
 
 
 def test_options_make_a_question() -> None:
@@ -59,7 +66,7 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
     pools = load(file, environ={}).pools
     asked = ask(pools, pool="one", calls=10)
     assert (asked.pool.arrival_jitter, asked.draws.latency) == (40 * MILLISECOND, (10 * MILLISECOND, 30 * MILLISECOND))
-    assert asked.notes == ("every call of a plan costs 1",)
+    assert asked.notes == ("every call of a plan costs 1; --cost and --calls-from say otherwise",)
     assert asked.draws.fail == 0.05
     assert ask(pools, pool="one", calls=10, fail=0.0).draws.fail == 0.0
     assert ask(pools, pool="two", calls=10, reject=["team-b"]).draws.rejected == {"team-b"}
@@ -102,6 +109,11 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
         ({"limits": ["1/1s"], "calls": 5, "max_connections": 0}, "--max-connections must be at least 1"),
         ({"limits": ["1/1s"], "calls": 5, "latency": "fast"}, "'fast' must be 0"),
         ({"limits": ["1/1s"], "calls": 5, "latency": "3s..1s"}, "'3s..1s' must be 0"),
+        ({"limits": ["1/1s:fixed"], "calls": 5}, "'1/1s:fixed': a plan takes sliding windows"),
+        ({"limits": ["1/1s"], "calls": 5, "calls_from": no_calls}, "--calls-from conflicts with --calls, --batches"),
+        ({"limits": ["1/1s"], "batch": ["5"], "calls_from": no_calls}, "--calls-from conflicts with --calls"),
+        ({"limits": ["1/1s"], "cost": 5, "calls_from": no_calls}, "--cost conflicts with --calls-from"),
+        ({"limits": ["1/1s"], "calls_from": no_calls}, "a plan needs at least one batch of at least one call"),
         ({"limits": ["1/1s"], "calls": 5, "fail": 1.5}, "--fail must be a share from 0 to 1"),
         ({"limits": ["1/1s"], "calls": 5, "limited": -0.1}, "--limited must be a share from 0 to 1"),
         ({"limits": ["1/1s"], "calls": 5, "fail": math.nan}, "--fail must be a share from 0 to 1"),
@@ -109,7 +121,7 @@ def test_a_configuration_makes_a_question(tmp_path: Path) -> None:
         ({"limits": ["1/1s"], "calls": 5, "reject": ["key-2"]}, "--reject: no key 'key-2'; use one of key-1"),
         ({"limits": ["1/1s"], "calls": 5, "pool": "one"}, "--pool needs --config FILE"),
         ({"limits": ["1/1s"], "calls": 10**9, "batches": 10**9}, "are too many for a plan"),
-        ({"limits": ["1/1s"], "batch": [str(MOST_CALLS), "1"]}, "200001 calls are too many for a plan"),
+        ({"limits": ["1/1s"], "batch": [str(MOST_CALLS), "1"]}, "10000001 calls are too many for a plan"),
     ],
 )
 def test_bad_input_says_what_is_wrong(options: dict[str, object], message: str) -> None:
@@ -128,4 +140,6 @@ def test_limits_with_paths_are_left_out_and_it_is_said(tmp_path: Path) -> None:
     file.write_text(text, encoding="utf-8")
     asked = ask(load(file, environ={}).pools, calls=10)
     assert asked.pool.keys[0].limits == asked.pool.groups[0].limits == (Limit(5, SECOND),)
-    assert asked.notes == ("limits with paths are left out: the calls of a plan meet only those that count all",)
+    assert asked.notes == (
+        "limits with paths are left out: the calls of a plan have none, but for those of --calls-from",
+    )

@@ -32,6 +32,7 @@ def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(told) == {
         "pool",
         "calls",
+        "cost",
         "batches",
         "latency_seconds",
         "arrival_jitter_seconds",
@@ -50,6 +51,7 @@ def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
         "last_result_seconds",
         "binding",
         "keys",
+        "limits",
         "one_more_key",
         "notes",
     }

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import pytest
 
-from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.headers import NO_HEADERS
-from apiflux_grpc.core.model import Limit, RetryPolicy
+from apiflux_grpc.core.model import Counts, Group, Limit, RetryPolicy
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
-from apiflux_grpc.plan.question import Arrival, Question
+from apiflux_grpc.plan.load import Load
+from apiflux_grpc.plan.question import Question
 from apiflux_grpc.plan.simulation import simulate
+from apiflux_grpc.plan.work import Arrival
 from apiflux_grpc.testing import FakePacer, SilentObserver, loop_clock
 from tests.plan.asked import TEN_A_SECOND, question
 
@@ -79,7 +82,16 @@ async def served(asked: Question) -> list[Result]:
 
     async def send(arrival: Arrival) -> list[Result]:
         await asyncio.sleep(arrival.at / SECOND)
-        spec = BatchSpec(asked.pool.name, "plan", [Call()] * arrival.size, asked.pool.retry, size=arrival.size)
+        size, load = arrival.size, arrival.load
+        spec = BatchSpec(
+            asked.pool.name,
+            "plan",
+            load.calls(size),
+            asked.pool.retry,
+            size=size,
+            costs=load.costs,
+            classes=load.path_classes(size, classes_of(asked.pool)),
+        )
         return await read(engine.submit(spec))
 
     async def read(ticket: Ticket) -> list[Result]:
@@ -107,6 +119,12 @@ def _since(result: Result, start: int) -> Result:
     return result._replace(outcome=outcome, ended_at=result.ended_at - start)
 
 
+def grouped(asked: Question) -> Question:
+    """The same with a limit that the first two keys share."""
+    limits = (Limit(12, SECOND), Limit(700, SECOND, Counts.COST))
+    return replace(asked, pool=replace(asked.pool, groups=(Group(("key-0", "key-1"), limits),)))
+
+
 FAST = (10 * MILLISECOND, 50 * MILLISECOND)
 SLOW = (SECOND // 2, 3 * SECOND)
 ALL_KEYS = ("key-0", "key-1")
@@ -122,6 +140,22 @@ ASKED = {
     "a rejected key": question(TEN_A_SECOND, keys=3, sizes=(Arrival(150),) * 2, latency=SLOW, rejected=["key-1"]),
     "a failing upstream": question(Limit(100, SECOND), sizes=(Arrival(200),), latency=FAST, fail=0.98),
     "no usable key": question(TEN_A_SECOND, keys=2, sizes=(Arrival(30), Arrival(9, 90 * SECOND)), rejected=ALL_KEYS),
+    "costs": question(
+        Limit(2000, 2 * SECOND, Counts.COST),
+        keys=2,
+        sizes=(Arrival(200, load=Load([100, 7, 300, 0] * 50)),),
+        latency=FAST,
+    ),
+    "paths": question(
+        *(Limit(40, 2 * SECOND), Limit(5, SECOND, paths=("/search",))),
+        keys=2,
+        sizes=(Arrival(150, load=Load(None, bytes([1, 0, 0]) * 50, bytes([1, 0]) * 75)),),
+        latency=FAST,
+        fail=0.1,
+    ),
+    "a group": grouped(
+        question(TEN_A_SECOND, Limit(900, SECOND, Counts.COST), keys=3, sizes=(Arrival(90, load=Load([50, 90] * 45)),))
+    ),
     "all of it": question(
         *(TEN_A_SECOND, Limit(200, 60 * SECOND)),
         keys=4,
@@ -140,4 +174,4 @@ ASKED = {
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED.keys())
 async def test_a_plan_agrees_with_the_engine(asked: Question) -> None:
     """The engine over an upstream that draws the same gives every call the same result at the same instant."""
-    assert await served(asked) == simulate(asked).results
+    assert await served(asked) == simulate(asked, keep=True).results
