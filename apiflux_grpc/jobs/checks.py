@@ -2,7 +2,8 @@
 
 Rules:
 - A line is bad if it makes no call, one with an id that was used before, or one that the pool's rules refuse. All that
-  is wrong with a line is told, and of a pipe too before the call is sent.
+  is wrong with a line is told, and of a pipe too before the call is sent. A call that keeps its result isn't sent, so
+  the rules, which may have changed since, are not asked: it stays a call, and those after it keep their places.
 - An output belongs to its calls: under an id or index that an earlier run handed over, a call must ask for what it
   asked for then, unless its result was a failure and is wanted anew.
 - A regular file is read whole before anything is sent, and nothing is if one line is bad, unless bad lines are skipped.
@@ -52,10 +53,12 @@ class Checks:
         self._console = console
         self._is_told = False  # an earlier reading has told of every bad line
         self._is_clean = False  # and has found none
+        self._is_judged = False  # by the rules of the pool
         self._rules = Rules(ANY_POOL, any_method=job.any_method)
 
     def judge_for(self, pool: Pool) -> None:
         """From now on calls have to meet the rules of this pool."""
+        self._is_judged = pool is not ANY_POOL
         self._rules = Rules(pool, any_method=self._job.any_method)
 
     @property
@@ -80,7 +83,7 @@ class Checks:
         """
         calls = done = 0
         for number, entry in enumerate(self._source.read(), 1):
-            call = self.good(entry, SEEN)
+            call = self.good(entry, SEEN, calls)
             if call is not None:
                 key = key_of(call.id, calls)
                 flags = self._known[key]
@@ -117,10 +120,13 @@ class Checks:
             self.done += 1
             self._again.leave(flags, call)
 
-    def good(self, entry: Entry, reading: int) -> pb.Call | None:
-        """The call of a line; None: it is bad, which is told. `reading` is the flag for ids met in this reading."""
+    def good(self, entry: Entry, reading: int, index: int) -> pb.Call | None:
+        """The call of a line, which has this index; None: it is bad, which is told.
+
+        `reading` is the flag for ids met in this reading.
+        """
         call = entry.call
-        fault = entry.fault if call is None else self._fault(call, reading)
+        fault = entry.fault if call is None else self._fault(call, reading, index)
         if not fault:
             return call
         self.bad += 1
@@ -135,6 +141,8 @@ class Checks:
         """What is wrong if an earlier run handed over another call under the same id or index; "": nothing."""
         if self._output is None or not self._source.knows_paths:
             return ""
+        if self._job.skip_bad_lines and not self._is_judged and not call.id:
+            return ""  # without a server it isn't known which lines before it are no calls
         flags, before = self._known[key], self._known.digest(key)
         if not before or flags & AGAIN or not flags & (DONE | HANDED) or digest_of(call) == before:
             return ""
@@ -144,10 +152,14 @@ class Checks:
             "name another --output, or start over with --overwrite"
         )
 
-    def _fault(self, call: pb.Call, reading: int) -> str:
+    def _fault(self, call: pb.Call, reading: int, index: int) -> str:
         """What is wrong with a call, in the names of its format; "": nothing."""
-        if call.id and self._known.mark(key_of(call.id, 0), reading) & reading:
+        key = key_of(call.id, index)
+        flags = self._known.mark(key, reading) if call.id else self._known[key]
+        if call.id and flags & reading:
             name = self._source.format.names.get("id", "id")
             return f"the {name} {call.id[:64]!r} is used on an earlier line"
-        faults = () if self._is_clean else self._rules.faults(call)
+        if self._is_clean or (flags & DONE and not flags & AGAIN and not self._again.replaces(flags, call)):
+            return ""
+        faults = self._rules.faults(call)
         return told(faults, self._source.format.names) if faults else ""

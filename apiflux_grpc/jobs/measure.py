@@ -48,7 +48,7 @@ def measure(job: Job, pool: Pool, console: Console) -> Measured:
     checks = PoolChecks(pool)
     measured = Measured()
     for entry in source.read():
-        call = lines.good(entry, SEEN)
+        call = lines.good(entry, SEEN, len(measured.costs))
         if call is None:
             continue
         measured.costs.append(cost_of(checks, call, []))

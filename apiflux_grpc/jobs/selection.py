@@ -113,7 +113,7 @@ class Selection:
 
     def _select(self, entry: Entry) -> pb.Call | None:
         """The call of a line, if it is to be sent."""
-        call = self._checks.good(entry, FED)
+        call = self._checks.good(entry, FED, self.calls)
         if call is None:
             self._is_stopped = self._is_stopped or not self._job.skip_bad_lines
             return None
