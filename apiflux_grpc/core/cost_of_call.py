@@ -20,6 +20,8 @@ from apiflux_grpc.core.fields import LARGEST_JSON
 from apiflux_grpc.core.jsontext import TooManyMembers, members, members_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apiflux_grpc.core.jsontext import Member
     from apiflux_grpc.core.rules import CostOfCall
 
@@ -43,25 +45,25 @@ def _read(rule: CostOfCall, body: bytes) -> tuple[Decimal, int]:
     try:
         text = body.decode()
         top = members(text, MOST_MEMBERS)
-        at, counted = (_span(text, top, path) if path else None for path in (rule.json, rule.per_byte_of))
+        numbers, counted = (list(_spans(text, top, path)) if path else [] for path in (rule.json, rule.per_byte_of))
     except TooManyMembers:
         return Decimal(0), len(body)
     except (ValueError, RecursionError):  # not one JSON object
         return Decimal(0), 0 if rule.per_byte_of else len(body)
-    number = _number(text[slice(*at)]) if at else Decimal(0)
+    number = max((_number(text[start:end]) for start, end in numbers), default=Decimal(0))
     if rule.per_byte_of is None:
         return number, len(body)
-    return number, len(text[slice(*counted)].encode()) if counted else 0
+    return number, max((len(text[start:end].encode()) for start, end in counted), default=0)
 
 
-def _span(text: str, top: list[Member], path: tuple[str, ...]) -> tuple[int, int] | None:
-    """Where the value at this path begins and ends."""
-    span = _last(top, path[0])
-    for name in path[1:]:
-        if span is None:
-            return None
-        span = _last(members_at(text, span[0], MOST_MEMBERS), name)
-    return span
+def _spans(text: str, found: list[Member], path: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where the values at this path begin and end: one, or as many as its names with `|` have."""
+    for name in path[0].split("|"):
+        span = _last(found, name)
+        if span is not None and len(path) == 1:
+            yield span
+        elif span is not None:
+            yield from _spans(text, members_at(text, span[0], MOST_MEMBERS), path[1:])
 
 
 def _last(found: list[Member], name: str) -> tuple[int, int] | None:

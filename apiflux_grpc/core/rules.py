@@ -73,7 +73,8 @@ class CallRule:
 class CostOfCall:
     """A call's cost from its request: the number at `json` plus `per_byte` for each byte of `per_byte_of`, rounded up.
 
-    A field that is missing counts 0, and the sum is at least `at_least`. `per_byte_of` None: of the whole body.
+    A field that is missing counts 0, and the sum is at least `at_least`. `per_byte_of` None: of the whole body. A name
+    such as `a|b` is any of several: the largest of those that are there counts.
     """
 
     json: tuple[str, ...] | None = None

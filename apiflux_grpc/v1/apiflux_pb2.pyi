@@ -1343,7 +1343,9 @@ class CostRule(_message.Message):
     """The sum is at least this."""
     @_builtins.property
     def json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The path to that number, from object to object. Empty: none."""
+        """The path to that number, from object to object. A name such as `a|b` is any of several: the largest number of those
+        that are there counts. Empty: none.
+        """
 
     @_builtins.property
     def per_byte_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

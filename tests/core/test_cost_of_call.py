@@ -27,6 +27,12 @@ TEXT = CostOfCall(per_byte=1.0, per_byte_of=("a",))
         (TOKENS, b'{"max_tokens": 100, "messages": [1, 2, 3, 4]}', 103),
         (TOKENS, b'{"max_tokens": 100, "messages": "12345"}', 102),  # 7 bytes with the quotes, 1.75
         (TOKENS, b'{"max_tokens": 100}', 100),
+        (CostOfCall(("a|b",)), b'{"b": 7}', 7),
+        (CostOfCall(("a|b",)), b'{"a": null, "b": 7}', 7),
+        (CostOfCall(("a|b",)), b'{"b": 7, "a": 9}', 9),
+        (CostOfCall(("a|b",)), b'{"a|b": 7}', 1),
+        (CostOfCall(("x|y", "a|b")), b'{"y": {"b": 7}, "x": 1}', 7),
+        (CostOfCall(None, 1.0, ("a|b",)), b'{"b": [1], "a": 1}', 3),
         (TOKENS, b'{"messages": "12345"}', 2),
         (TOKENS, b"{}", 1),
         (TOKENS, b"", 1),

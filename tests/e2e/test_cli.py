@@ -191,7 +191,8 @@ def test_check_config_tells_what_a_good_file_amounts_to(tmp_path: Path) -> None:
     twice = (
         "DELETE, GET, HEAD, OPTIONS, PUT; POST: /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/moderations"
     )
-    assert ["ai", twice, "max_completion_tokens + 0.25 per byte of the body", "usage.total_tokens"] in rules
+    cost = "max_completion_tokens|max_tokens|max_output_tokens + 0.25 per byte of the body"
+    assert ["ai", twice, cost, "usage.total_tokens"] in rules
     assert ["each", "401, 402, other 403", "key_rejected", "HTTP"] in rules
 
 

@@ -41,11 +41,12 @@ class Rehearsal:
 
 def _openai(number: int) -> Asked:
     text = f"Question {number}: " + "why? " * (number % 7)
-    chat = {"model": "m", "messages": [{"role": "user", "content": text}], "max_completion_tokens": 40 + number}
+    most = "max_completion_tokens" if number % 2 else "max_tokens"
+    chat = {"model": "m", "messages": [{"role": "user", "content": text}], most: 40 + number}
     asked: list[Asked] = [
         ("/v1/chat/completions", chat),
         ("/v1/embeddings", {"model": "m", "input": [text, text], "dimensions": 8}),
-        ("/v1/responses", {"model": "m", "input": text}),
+        ("/v1/responses", {"model": "m", "input": text, "max_output_tokens": 40 + number}),
     ]
     return asked[number % 3]
 
@@ -65,10 +66,10 @@ def _google_maps(number: int) -> Asked:
 
 ASKED = {"openai": _openai, "anthropic": _anthropic, "github": _github, "google-maps": _google_maps}
 WINDOW = '{ max = 20, per = "500ms" }'
-TOKENS = '{ max = 900, per = "500ms", counts = "cost" }'
+TOKENS = '{ max = 250, per = "500ms", counts = "cost" }'
 BUCKET = '{ max = 4000, per = "1s", kind = "bucket", burst = 6000, counts = "cost" }'
 REHEARSALS = {
-    "openai": Rehearsal(("20/500ms", "900/500ms:cost"), f"{WINDOW}, {TOKENS}"),
+    "openai": Rehearsal(("20/500ms", "250/500ms:cost"), f"{WINDOW}, {TOKENS}"),
     "anthropic": Rehearsal(
         ("20/500ms", "4000/1s:bucket=6000:cost"), f"{WINDOW}, {BUCKET}", (("anthropic-version", "2023-06-01"),)
     ),

@@ -894,6 +894,13 @@ VARIANTS: Final = (
         ("tests/core/test_cost_of_call.py",),
     ),
     Variant(
+        "of several names only the first counts",
+        "apiflux_grpc/core/cost_of_call.py",
+        'in path[0].split("|"):',
+        'in path[0].split("|")[:1]:',
+        ("tests/core/test_cost_of_call.py",),
+    ),
+    Variant(
         "the largest bodies are read",
         "apiflux_grpc/core/cost_of_call.py",
         "if len(body) > LARGEST_JSON or not (",
