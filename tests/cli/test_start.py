@@ -129,22 +129,35 @@ def test_short_options_are_the_long_ones() -> None:
         ("apiflux init goo", ["google-maps"]),
     ],
 )
-def test_the_shell_completes_what_is_typed(tmp_path: Path, typed: str, offered: list[str]) -> None:
-    """Commands, options and their values; bash, by the script that it is given."""
-    bin_folder = Path(sys.executable).parent
+def test_what_is_typed_is_completed(tmp_path: Path, typed: str, offered: list[str]) -> None:
+    """Commands, options and values: what each shell is answered when it asks as typer's scripts for it do."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_TYPER_COMPLETE_ARGS": typed}
+    for shell in ("bash", "zsh", "fish"):
+        environ = words | {"_APIFLUX_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        done = run(cwd=tmp_path, environ=environ)
+        assert (done.returncode, done.stderr) == (0, "")
+        if shell == "bash":
+            assert done.stdout.split() == offered
+        else:
+            assert [word for word in offered if word not in done.stdout] == []
+            assert "serve" not in done.stdout
+
+
+def test_bash_completes_by_the_script_that_it_is_given(tmp_path: Path) -> None:
+    """The script that is shown and installed, in a real shell."""
     script = """
         eval "$(_APIFLUX_COMPLETE=source_bash apiflux)"
-        read -ra COMP_WORDS <<< "$1"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-        completion=$(complete -p apiflux | sed 's/.* -F \\([^ ]*\\) .*/\\1/')
-        $completion apiflux; printf '%s\\n' "${COMPREPLY[@]}"
+        COMP_WORDS=(apiflux process --retry-f); COMP_CWORD=2
+        $(complete -p apiflux | sed 's/.* -F \\([^ ]*\\) .*/\\1/') apiflux
+        printf '%s\\n' "${COMPREPLY[@]}"
     """
     done = subprocess.run(
-        ["bash", "--norc", "-c", script, "bash", typed],
+        ["bash", "--norc", "-c", script],
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
         cwd=tmp_path,
-        env=ENVIRON | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        env=ENVIRON | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
-    assert (done.stdout.split(), done.stderr) == (offered, "")
+    assert (done.stdout, done.stderr) == ("--retry-failed\n", "")

@@ -40,7 +40,9 @@ ORIGIN: Final = "apiflux_grpc/adapters/sender/origin.py"
 READER: Final = "apiflux_grpc/adapters/sender/reader.py"
 REQUESTS: Final = "apiflux_grpc/adapters/http_settings.py"
 WORDS: Final = "apiflux_grpc/server/words.py"
+START: Final = "apiflux_grpc/cli/start.py"
 
+OF_START: Final = ("tests/cli/test_start.py",)
 OF_KEPT: Final = ("tests/adapters/sender/test_kept.py::test_ended_while_the_loop_was_busy",)
 OF_STRAYS: Final = ("tests/adapters/sender/test_kept.py::test_stray_on_idle_connections",)
 OF_IDLE: Final = ("tests/adapters/sender/test_idle.py",)
@@ -1206,5 +1208,34 @@ VARIANTS: Final = (
         "[_WORDS.get(number, str(number)) for number in reasons]",
         "[_WORDS[number] for number in reasons if number in _WORDS]",
         ("tests/server/test_wire.py",),
+    ),
+    # -- the first step of a command --------------------------------------------------------------
+    Variant(
+        "--version loads the command line",
+        START,
+        'case ["--version"]:',
+        'case ["--version"] if width < WIDTH:',
+        OF_START,
+    ),
+    Variant(
+        "help is as wide on a narrow terminal",
+        START,
+        "os.get_terminal_size(1).columns",
+        "WIDTH + 2",
+        OF_START,
+    ),
+    Variant(
+        "a command's help reads the options before all commands",
+        "apiflux_grpc/cli/app.py",
+        "option in HELP and",
+        "option not in HELP and",
+        OF_START,
+    ),
+    Variant(
+        "the list of commands is cut",
+        "apiflux_grpc/cli/app.py",
+        "app.command(short_help=short, ",
+        "app.command(",
+        OF_START,
     ),
 )
