@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import AGAIN, DONE, FAILED, HANDED, SEEN, digest_of, key_of
+from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, HANDED, SEEN, digest_of, key_of
 from apiflux_grpc.jobs.pool import ANY_POOL
 from apiflux_grpc.jobs.rules import Rules, told
 from apiflux_grpc.jobs.source import TURN
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.jobs.again import Again
     from apiflux_grpc.jobs.console import Console
+    from apiflux_grpc.jobs.failed import Failed
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.known import Known
     from apiflux_grpc.jobs.lines import Entry
@@ -39,7 +40,14 @@ class Checks:
     """Judges lines one after the other. `output` None: there are no earlier runs."""
 
     def __init__(
-        self, job: Job, source: Source, known: Known, output: Output | None, again: Again, console: Console
+        self,
+        job: Job,
+        source: Source,
+        known: Known,
+        output: Output | None,
+        again: Again,
+        console: Console,
+        failed: Failed | None = None,
     ) -> None:
         self.bad = 0  # lines, in this reading
         self.calls: int | None = None  # of the input, once it was read to its end
@@ -51,6 +59,7 @@ class Checks:
         self._output = output
         self._again = again
         self._console = console
+        self._failed = failed
         self._is_told = False  # an earlier reading has told of every bad line
         self._is_clean = False  # and has found none
         self._is_judged = False  # by the rules of the pool
@@ -96,7 +105,7 @@ class Checks:
                     self.replaced += 1
                 elif flags & DONE:
                     done += 1
-                    self._again.leave(flags, call)
+                    self._leave(entry.line, flags, call)
                 elif flags & HANDED:
                     self._again.count_handed(flags, call)
             if number % TURN == 0:
@@ -114,11 +123,16 @@ class Checks:
         self._is_clean = self._is_told and not self.bad
         self.bad = 0
 
-    def skip(self, flags: int, call: pb.Call) -> None:
+    def skip(self, line: int, flags: int, call: pb.Call) -> None:
         """A call has its result."""
         if self.calls is None:  # else it was counted when the file was read whole
             self.done += 1
-            self._again.leave(flags, call)
+            self._leave(line, flags, call)
+
+    def _leave(self, line: int, flags: int, call: pb.Call) -> None:
+        self._again.leave(flags, call)
+        if self._failed is not None and flags & FAILED:
+            self._failed.met_before(line, call, is_ready=not flags & DOUBT or self._again.may_run_twice(call))
 
     def good(self, entry: Entry, reading: int, index: int) -> pb.Call | None:
         """The call of a line, which has this index; None: it is bad, which is told.

@@ -3,6 +3,7 @@
 Rules:
 - A line of the input is written as it stands there. A row of CSV can't stand alone, and what came through a pipe is
   gone: they are written anew, in the format of the input or as calls in JSON.
+- Of a job that goes on, calls that failed in earlier runs and aren't sent again are in the file too.
 - A call that may have run and must not run twice isn't in the file: it isn't ready to be sent again. It is counted.
 - The file is there whole or not at all; until it is, an earlier one stays. It takes nobody else's place: not the
   input's, the output's or the template's, and no device's.
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apiflux_grpc.jobs.job import Job
-    from apiflux_grpc.jobs.selection import Selected
     from apiflux_grpc.jobs.source import Source
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -51,12 +51,19 @@ class Failed:
         """A call of a pipe is about to be sent. `place`: in the stream."""
         self._sent[place] = call
 
-    def met(self, place: int, result: pb.CallResult, call: Selected) -> None:
-        """A call has its result."""
+    def met(self, place: int, result: pb.CallResult, line: int, *, idempotent: bool) -> None:
+        """The call of a line has its result."""
         kept = self._sent.pop(place, None)
         if not failure_of(result):
             return
-        if not (call.idempotent or _never_ran(result)):
+        self._add(line, kept, is_ready=idempotent or _never_ran(result))
+
+    def met_before(self, line: int, call: pb.Call, *, is_ready: bool) -> None:
+        """A call has failed in an earlier run, and keeps that result. `is_ready`: it may be sent again."""
+        self._add(line, call if self.keeps else None, is_ready)
+
+    def _add(self, line: int, kept: pb.Call | None, is_ready: bool) -> None:
+        if not is_ready:
             self.left_out += 1
             return
         self.calls += 1
@@ -64,9 +71,9 @@ class Failed:
             self._spool = self._spool or tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (`write` closes it)
             self._spool.write(self._source.format.written(kept))
             return
-        if len(self._lines) <= call.line:
-            self._lines.extend(bytes(call.line + 1))
-        self._lines[call.line] = 1
+        if len(self._lines) <= line:
+            self._lines.extend(bytes(line + 1))
+        self._lines[line] = 1
 
     def write(self) -> None:
         """Write the file. Raises Refused if the input was changed meanwhile; OSError if there is no room for it."""

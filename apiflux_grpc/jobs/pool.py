@@ -5,6 +5,7 @@ Rule: a job knows the rules of its pool, so that core/checks.py judges its lines
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client.words import word_of
@@ -18,8 +19,25 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from apiflux_grpc.client import Client
+    from apiflux_grpc.jobs.console import Console
+    from apiflux_grpc.jobs.job import Job
+
+_SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth mentioning
 # While no server tells the pool's rules: what every pool takes.
 ANY_POOL: Final = Pool("", keys=(Key("", "", ()),), timeout=LONGEST, key_in=HeaderKey(""))
+
+
+async def asked_pool(client: Client, job: Job, console: Console) -> Pool:
+    """Ask the server for the job's pool, once it is there. Raises ApifluxError, Refused."""
+    if job.wait is not None:
+        text = f"waiting up to {job.wait:g} s for a server at {job.target}"
+        told = asyncio.get_running_loop().call_later(_SILENT, console.say, text)
+        try:
+            await client.wait_ready(job.wait)
+        finally:
+            told.cancel()
+    return pool_of(await client.raw_info(), job.pool)
 
 
 def pool_of(info: pb.GetInfoResponse, name: str) -> Pool:

@@ -34,7 +34,9 @@ class Precautions:
         self._source = source
         self._console = console
         self._guard = Guard(NO_END if job.dry_run else job.max_failures)
-        self._failed = None if job.failed is None else Failed(job.failed, job, source)
+        self.failed = None if job.failed is None else Failed(job.failed, job, source)
+        if job.dry_run:
+            self.failed = None  # that it could be written is known now
         self._purse: Purse | None = None
         self._ration: Ration | None = None
         self._is_body_shown = False
@@ -47,8 +49,8 @@ class Precautions:
 
     def producer(self, selection: Selection, pool: Pool) -> Ration:
         """What gives the stream its calls."""
-        job, failed = self._job, self._failed
-        keep = failed.keep if failed is not None and failed.keeps and not job.dry_run else None
+        job, failed = self._job, self.failed
+        keep = failed.keep if failed is not None and failed.keeps else None
         self._purse = None if job.max_cost is None else Purse(job.max_cost, pool)
         self._ration = Ration(selection, self._guard, job.limit, self._purse, keep)
         return self._ration
@@ -59,8 +61,8 @@ class Precautions:
             self._guard.add(result)
         if self._ration is not None:
             self._ration.settle(place, result)
-        if self._failed is not None:
-            self._failed.met(place, result, call)
+        if self.failed is not None:
+            self.failed.met(place, result, call.line, idempotent=call.idempotent)
         if result.failure and not self._is_body_shown and result.response.body:
             self._is_body_shown = True
             self._console.error(f"{self._source.name}:{call.line}: the first answer that is a failure:")
@@ -69,14 +71,14 @@ class Precautions:
 
     def met_in_doubt(self) -> None:
         """A call that an earlier run sent may have run, and isn't sent again."""
-        if self._failed is not None:
-            self._failed.left_out += 1
+        if self.failed is not None:
+            self.failed.left_out += 1
 
     def finish(self) -> None:
         """Tell what it cost, and write the calls that failed. Raises OSError if they can't be written."""
         if (purse := self._purse) is not None:
             self._console.say(f"cost: {purse.spent:,} of {purse.most:,}, {purse.source}")
-        failed = self._failed
+        failed = self.failed
         if failed is None:
             return
         try:

@@ -32,7 +32,7 @@ from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import AGAIN, Known
 from apiflux_grpc.jobs.opening import is_simulated, opening
 from apiflux_grpc.jobs.output import Output
-from apiflux_grpc.jobs.pool import ANY_POOL, pool_of
+from apiflux_grpc.jobs.pool import ANY_POOL, asked_pool
 from apiflux_grpc.jobs.precautions import Precautions
 from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.report import Report
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     Telling = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 GRACE: Final = 5.0  # seconds that a signal, or the end of the timeout, leaves to calls in flight
-_SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth mentioning
 _IN_DOUBT: Final = "an earlier run handed it over and ended before its result came; this call must not run twice"
 
 
@@ -118,7 +117,9 @@ class _Run:
         with sink.opened(self._job, self._source, self._known) as out:
             self._out = out
             self._output = out if isinstance(out, Output) else None
-            self._checks = Checks(self._lenient, self._source, self._known, self._output, self._again, self._console)
+            self._checks = Checks(
+                self._lenient, self._source, self._known, self._output, self._again, self._console, self._care.failed
+            )
             try:
                 return await self._connected()
             except BrokenPipeError:  # nobody reads any more, and nobody has to be told
@@ -160,15 +161,7 @@ class _Run:
             return await self._process(client)
 
     async def _learn(self, client: Client) -> None:
-        """Ask the server for the job's pool, once it is there."""
-        if (seconds := self._job.wait) is not None:
-            text = f"waiting up to {seconds:g} s for a server at {self._job.target}"
-            told = asyncio.get_running_loop().call_later(_SILENT, self._console.say, text)
-            try:
-                await client.wait_ready(seconds)
-            finally:
-                told.cancel()
-        self._pool = pool_of(await client.raw_info(), self._job.pool)
+        self._pool = await asked_pool(client, self._job, self._console)
         self._again.rules = self._pool.idempotent
         self._report.is_simulated = is_simulated(self._pool)
 

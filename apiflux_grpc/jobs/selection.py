@@ -126,7 +126,7 @@ class Selection:
         self.calls += 1
         flags = self._known[key]
         if flags & DONE:
-            self._checks.skip(flags, call)
+            self._checks.skip(entry.line, flags, call)
             return None
         idempotent = self._again.may_run_twice(call)
         digest = digest_of(call) if self._checks.has_output else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,30 @@ def test_rows_and_what_came_through_a_pipe_are_written_as_calls(tmp_path: Path, 
     assert house.process("failed.jsonl", "--output", "out.jsonl", cwd=tmp_path).returncode == 3
     assert house.upstream.arrived == {"POST /status/404": 1}
     assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == ["b"]
+
+
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_failures_of_earlier_runs_are_in_the_file_too(tmp_path: Path, house: House, is_pipe: bool) -> None:
+    """As long as they aren't sent again; what may have run isn't."""
+    calls = [*missing(2), *posts(2), {"id": "c", "path": "/status/503"}]
+    (tmp_path / "calls.jsonl").write_text(lines_of(*calls))
+    text = lines_of(*calls) if is_pipe else ""
+    source = "-" if is_pipe else "calls.jsonl"
+    arguments = ("--output", "out.jsonl", "--pool", "once", "--failed", "failed.jsonl")
+    assert house.process(source, *arguments, "--limit", "1", cwd=tmp_path, stdin=text).returncode == 3
+    with Output(tmp_path / "out.jsonl", Known()) as earlier:
+        earlier.hand_over([(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
+    first = (tmp_path / "failed.jsonl").read_text()
+    done = house.process(source, *arguments, cwd=tmp_path, stdin=text)
+    assert done.returncode == 3, done.stderr
+    assert "1 more may have run and must not run twice" in done.stderr
+    ids = [json.loads(line)["id"] for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
+    assert (len(first.splitlines()), sorted(ids)) == (1, ["0", "1", "c"])
+    arrived = house.upstream.arrived
+    done = house.process(source, *arguments, cwd=tmp_path, stdin=text)
+    ids = [json.loads(line)["id"] for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
+    assert (done.returncode, sorted(ids), house.upstream.arrived) == (3, ["0", "1", "c"], arrived)
+    assert "1 more may have run and must not run twice" in done.stderr
 
 
 # -- a dry run -------------------------------------------------------------------------------------

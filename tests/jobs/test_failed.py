@@ -18,7 +18,6 @@ from apiflux_grpc.jobs.callline import line_of_call
 from apiflux_grpc.jobs.calls import parse_call
 from apiflux_grpc.jobs.failed import Failed
 from apiflux_grpc.jobs.job import Job, Refused
-from apiflux_grpc.jobs.selection import Selected
 from apiflux_grpc.jobs.source import Source
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -43,10 +42,6 @@ def file_of(tmp_path: Path, text: str, name: str = "calls") -> Path:
     return tmp_path / name
 
 
-def call(line: int, *, idempotent: bool = False) -> Selected:
-    return Selected(line, line, "", line << 1, idempotent=idempotent, digest=0)
-
-
 # -- which, and how --------------------------------------------------------------------------------
 
 
@@ -54,7 +49,7 @@ def test_lines_of_the_input_are_written_as_they_stand_there(tmp_path: Path) -> N
     """In their order, whatever the order of the results; the last one with its end, and a mark of byte order gone."""
     one = failed(tmp_path, file_of(tmp_path, "\ufeff" + "\n".join(LINES)))
     for line, result in ((5, BAD), (3, BAD), (4, GOOD), (1, BAD)):
-        one.met(line, result, call(line))
+        one.met(line, result, line, idempotent=False)
     one.write()
     assert one.path.read_text() == "".join(f"{LINES[line - 1]}\n" for line in (1, 3, 5))
     assert (one.calls, one.left_out) == (3, 0)
@@ -63,8 +58,8 @@ def test_lines_of_the_input_are_written_as_they_stand_there(tmp_path: Path) -> N
 def test_what_may_have_run_is_written_only_if_it_may_run_twice(tmp_path: Path) -> None:
     """Else it is counted, for it isn't ready to be sent again."""
     one = failed(tmp_path, file_of(tmp_path, "\n".join(LINES)))
-    one.met(1, unknown_result(1, "", ""), call(1, idempotent=True))
-    one.met(4, unknown_result(4, "", ""), call(4))
+    one.met(1, unknown_result(1, "", ""), 1, idempotent=True)
+    one.met(4, unknown_result(4, "", ""), 4, idempotent=False)
     one.write()
     assert one.path.read_text() == f"{LINES[0]}\n"
     assert (one.calls, one.left_out) == (1, 1)
@@ -75,7 +70,7 @@ def test_rows_of_csv_are_written_as_the_calls_that_they_made(tmp_path: Path) -> 
     source = file_of(tmp_path, 'id,city\na,Oslo\nb,"Port\nau Prince"\nc,Lima\n', "calls.csv")
     template = '{"path":"/v1/{city}","method":"POST","json":{"q":"{city}","n":1.10}}'
     one = failed(tmp_path, source, template=template)
-    one.met(3, BAD, call(3))
+    one.met(3, BAD, 3, idempotent=False)
     one.write()
     (line,) = one.path.read_text().splitlines()
     assert json.loads(line)["path"] == "/v1/Port%0Aau%20Prince"
@@ -92,7 +87,7 @@ def test_calls_of_a_pipe_are_written_from_what_was_sent(tmp_path: Path) -> None:
         for place in (0, 1, 2):
             one.keep(place, pb.Call(path=f"/{place}"))
         for place, result in ((2, BAD), (0, GOOD), (1, BAD)):
-            one.met(place, result, call(place))
+            one.met(place, result, place, idempotent=False)
         one.write()
     finally:
         os.close(reading)
@@ -155,7 +150,7 @@ def test_without_a_failure_the_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "failed").write_text("old\n")
     (tmp_path / "failed").chmod(0o640)
     one = failed(tmp_path, file_of(tmp_path, "{}\n"))
-    one.met(1, GOOD, call(1))
+    one.met(1, GOOD, 1, idempotent=False)
     one.write()
     assert one.path.read_text() == ""
     assert stat.S_IMODE(one.path.stat().st_mode) == 0o640
@@ -165,7 +160,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     """The file that it leads to is written."""
     (tmp_path / "failed").symlink_to(tmp_path / "there")
     one = failed(tmp_path, file_of(tmp_path, "{}\n"))
-    one.met(1, BAD, call(1))
+    one.met(1, BAD, 1, idempotent=False)
     one.write()
     assert (tmp_path / "failed").is_symlink()
     assert (tmp_path / "there").read_text() == "{}\n"
@@ -175,7 +170,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     """If it doesn't fit, an earlier one is still there, and nothing else."""
     (tmp_path / "failed").write_text("old\n")
     one = failed(tmp_path, file_of(tmp_path, "{}\n"))
-    one.met(1, BAD, call(1))
+    one.met(1, BAD, 1, idempotent=False)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -192,7 +187,7 @@ def test_an_input_that_was_changed_meanwhile_is_not_read_again(tmp_path: Path) -
     """Its lines may be others by now."""
     source = file_of(tmp_path, "{}\n")
     one = failed(tmp_path, source)
-    one.met(1, BAD, call(1))
+    one.met(1, BAD, 1, idempotent=False)
     source.write_text('{"path":"/another"}\n')
     with pytest.raises(Refused, match="was changed meanwhile"):
         one.write()
