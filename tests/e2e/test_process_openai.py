@@ -123,10 +123,9 @@ def test_nothing_is_sent_if_a_line_is_bad(tmp_path: Path, house: House) -> None:
         (line("r-8", "/v1/n/8", body=[]), "body must be an object"),
         (line("r-9", "/v1/n/9", body={"stream": True}), "body.stream asks for a stream"),
         (line("r-10", "/v1/n/10", metadata={}), "unknown field 'metadata'"),
-        (
-            {"id": "r-11", "method": "POST", "path": "/v1/n/11"},
-            "'id' is a field of APIFlux's own format, and the file is in OpenAI's",
-        ),
+        ({"id": "r-11", "path": "/v1/n/11"}, "'id' is a field of APIFlux's own format, and the file is in"),
+        (line("r-12", "/v1/n 12"), "url: has ' ', which must be percent-encoded"),
+        (line("r" * 257, "/v1/n/13"), "custom_id: has 257 bytes; use at most 256"),
     ]
     source = write_lines(tmp_path / "batch.jsonl", [line("r-1", "/v1/n/1"), *(one for one, _ in bad)])
     options = ("--pool", "versioned")
