@@ -57,6 +57,10 @@ const (
 	HeldCause_HELD_CAUSE_LOWER_LIMIT HeldCause = 5
 	// Others use a part of the limit.
 	HeldCause_HELD_CAUSE_OTHERS HeldCause = 6
+	// Nothing is left of a limit, for now. Only in Progress.waits_for.
+	HeldCause_HELD_CAUSE_SPENT HeldCause = 7
+	// An attempt failed, and the next one is due later. Only in Progress.waits_for.
+	HeldCause_HELD_CAUSE_BACKOFF HeldCause = 8
 )
 
 // Enum value maps for HeldCause.
@@ -69,6 +73,8 @@ var (
 		4: "HELD_CAUSE_NOTHING_LEFT",
 		5: "HELD_CAUSE_LOWER_LIMIT",
 		6: "HELD_CAUSE_OTHERS",
+		7: "HELD_CAUSE_SPENT",
+		8: "HELD_CAUSE_BACKOFF",
 	}
 	HeldCause_value = map[string]int32{
 		"HELD_CAUSE_UNSPECIFIED":      0,
@@ -78,6 +84,8 @@ var (
 		"HELD_CAUSE_NOTHING_LEFT":     4,
 		"HELD_CAUSE_LOWER_LIMIT":      5,
 		"HELD_CAUSE_OTHERS":           6,
+		"HELD_CAUSE_SPENT":            7,
+		"HELD_CAUSE_BACKOFF":          8,
 	}
 )
 
@@ -490,7 +498,7 @@ func (LimitKind) EnumDescriptor() ([]byte, []int) {
 // A batch of calls: either `calls` or `repeat`, not both.
 type ProcessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pool to use. Empty: "default".
+	// The pool to use. Empty: the default pool, as GetInfo tells it.
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
 	// The calls, in the order of their index. At most GetInfoResponse.max_batch_calls.
 	Calls []*Call `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
@@ -711,7 +719,7 @@ func (x *ProcessStreamRequest) GetStop() bool {
 // What ProcessStream is told before its calls: the fields of ProcessRequest without the calls.
 type ProcessStreamOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pool to use. Empty: "default".
+	// The pool to use. Empty: the default pool, as GetInfo tells it.
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
 	// As ProcessRequest.priority.
 	Priority int32 `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"`
@@ -722,7 +730,10 @@ type ProcessStreamOpen struct {
 	// As ProcessRequest.ordered.
 	Ordered bool `protobuf:"varint,5,opt,name=ordered,proto3" json:"ordered,omitempty"`
 	// True: a call that is wrong ends the stream. False, the default: it gets its error result and the others go on.
-	Strict        bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	Strict bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	// How many calls will be fed in all, as far as the caller knows: then Progress.eta is for all of them from the start,
+	// not only for those that came. More or fewer may come. At least 0; 0: not known.
+	ExpectedCalls int64 `protobuf:"varint,7,opt,name=expected_calls,json=expectedCalls,proto3" json:"expected_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +808,13 @@ func (x *ProcessStreamOpen) GetStrict() bool {
 		return x.Strict
 	}
 	return false
+}
+
+func (x *ProcessStreamOpen) GetExpectedCalls() int64 {
+	if x != nil {
+		return x.ExpectedCalls
+	}
+	return 0
 }
 
 // When a failed attempt is made again. Every send is charged to a key's limits.
@@ -1181,16 +1199,25 @@ type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Calls that have their result.
 	Done int64 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
-	// Calls of the batch.
+	// Calls of the batch, of a stream those that came.
 	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
 	// Calls being attempted now.
 	InFlight int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	// The time until the last result, by what the limits allow and by this batch's share. Absent: not
-	// known, for instance while no key can be used.
+	// The time until the last result, by what the limits allow and by this batch's share; of a stream for to_come calls
+	// more than those that came. Absent: not known, for instance while no key can be used.
 	Eta *durationpb.Duration `protobuf:"bytes,4,opt,name=eta,proto3" json:"eta,omitempty"`
 	// Why calls of this batch wait, but for the limits themselves: at most one of each cause, what stops the whole pool
 	// first, then what stops most keys. Empty: nothing holds them back, or none waits.
-	HeldBy        []*Held `protobuf:"bytes,5,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	HeldBy []*Held `protobuf:"bytes,5,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	// What calls of this batch wait for in the ordinary course, with the keys that nothing else holds back: a limit of which
+	// nothing is left, or the time of their next attempt. Absent: there is room, or none waits.
+	WaitsFor *Held `protobuf:"bytes,6,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	// Of a stream, the calls that are still expected: ProcessStreamOpen.expected_calls without those that came. 0: none, or
+	// it isn't known.
+	ToCome int64 `protobuf:"varint,7,opt,name=to_come,json=toCome,proto3" json:"to_come,omitempty"`
+	// Calls a second that the limits of the usable keys allow in the long run, this batch's share of them. Absent: nothing
+	// limits them, or it isn't known.
+	Rate          *float64 `protobuf:"fixed64,8,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1260,6 +1287,27 @@ func (x *Progress) GetHeldBy() []*Held {
 	return nil
 }
 
+func (x *Progress) GetWaitsFor() *Held {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return nil
+}
+
+func (x *Progress) GetToCome() int64 {
+	if x != nil {
+		return x.ToCome
+	}
+	return 0
+}
+
+func (x *Progress) GetRate() float64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
+}
+
 // Why calls wait.
 type Held struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1275,7 +1323,9 @@ type Held struct {
 	// The labels of keys that are held back for this, three at most. Empty in KeyInfo, and where the whole pool is.
 	Keys []string `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
 	// How many keys are held back for this. 0 in KeyInfo, and where the whole pool is.
-	KeyCount      int32 `protobuf:"varint,6,opt,name=key_count,json=keyCount,proto3" json:"key_count,omitempty"`
+	KeyCount int32 `protobuf:"varint,6,opt,name=key_count,json=keyCount,proto3" json:"key_count,omitempty"`
+	// How long it is until `until`, for callers whose clock may differ from the server's. Absent: as there.
+	Wait          *durationpb.Duration `protobuf:"bytes,7,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1350,6 +1400,13 @@ func (x *Held) GetKeyCount() int32 {
 		return x.KeyCount
 	}
 	return 0
+}
+
+func (x *Held) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
 }
 
 // The last word on a batch.
@@ -1727,7 +1784,7 @@ func (x *HttpResponse) GetTruncated() bool {
 // How much work Estimate asks about.
 type EstimateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The pool. Empty: "default".
+	// The pool. Empty: the default pool, as GetInfo tells it.
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
 	// How many calls, which meet no limit with paths.
 	Calls int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
@@ -1900,7 +1957,9 @@ type GetInfoResponse struct {
 	// Batches open now.
 	OpenBatches int64 `protobuf:"varint,8,opt,name=open_batches,json=openBatches,proto3" json:"open_batches,omitempty"`
 	// Calls admitted and without a result now.
-	OpenCalls     int64 `protobuf:"varint,9,opt,name=open_calls,json=openCalls,proto3" json:"open_calls,omitempty"`
+	OpenCalls int64 `protobuf:"varint,9,opt,name=open_calls,json=openCalls,proto3" json:"open_calls,omitempty"`
+	// The pool of requests that name none: the one called "default", else the only one. Empty: a request has to name one.
+	DefaultPool   string `protobuf:"bytes,10,opt,name=default_pool,json=defaultPool,proto3" json:"default_pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1998,6 +2057,13 @@ func (x *GetInfoResponse) GetOpenCalls() int64 {
 	return 0
 }
 
+func (x *GetInfoResponse) GetDefaultPool() string {
+	if x != nil {
+		return x.DefaultPool
+	}
+	return ""
+}
+
 // One pool.
 type PoolInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2038,7 +2104,20 @@ type PoolInfo struct {
 	// Limits that several keys share.
 	Groups []*GroupInfo `protobuf:"bytes,18,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Why calls of this pool wait, as in Progress.held_by.
-	HeldBy        []*Held `protobuf:"bytes,19,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	HeldBy []*Held `protobuf:"bytes,19,rep,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	// What the paths of calls must begin with. Empty: any path.
+	AllowPaths []string `protobuf:"bytes,20,rep,name=allow_paths,json=allowPaths,proto3" json:"allow_paths,omitempty"`
+	// Where the upstream expects the key. No call may set it itself.
+	//
+	// Types that are valid to be assigned to KeyIn:
+	//
+	//	*PoolInfo_KeyHeader
+	//	*PoolInfo_KeyQuery
+	KeyIn isPoolInfo_KeyIn `protobuf_oneof:"key_in"`
+	// Calls that may run twice if they don't say so themselves, beside those of idempotent methods.
+	Idempotent []*CallRule `protobuf:"bytes,23,rep,name=idempotent,proto3" json:"idempotent,omitempty"`
+	// What a call costs that doesn't say so. Absent: 1.
+	Cost          *CostRule `protobuf:"bytes,24,opt,name=cost,proto3" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2206,6 +2285,198 @@ func (x *PoolInfo) GetHeldBy() []*Held {
 	return nil
 }
 
+func (x *PoolInfo) GetAllowPaths() []string {
+	if x != nil {
+		return x.AllowPaths
+	}
+	return nil
+}
+
+func (x *PoolInfo) GetKeyIn() isPoolInfo_KeyIn {
+	if x != nil {
+		return x.KeyIn
+	}
+	return nil
+}
+
+func (x *PoolInfo) GetKeyHeader() string {
+	if x != nil {
+		if x, ok := x.KeyIn.(*PoolInfo_KeyHeader); ok {
+			return x.KeyHeader
+		}
+	}
+	return ""
+}
+
+func (x *PoolInfo) GetKeyQuery() string {
+	if x != nil {
+		if x, ok := x.KeyIn.(*PoolInfo_KeyQuery); ok {
+			return x.KeyQuery
+		}
+	}
+	return ""
+}
+
+func (x *PoolInfo) GetIdempotent() []*CallRule {
+	if x != nil {
+		return x.Idempotent
+	}
+	return nil
+}
+
+func (x *PoolInfo) GetCost() *CostRule {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
+}
+
+type isPoolInfo_KeyIn interface {
+	isPoolInfo_KeyIn()
+}
+
+type PoolInfo_KeyHeader struct {
+	// A request header.
+	KeyHeader string `protobuf:"bytes,21,opt,name=key_header,json=keyHeader,proto3,oneof"`
+}
+
+type PoolInfo_KeyQuery struct {
+	// A query parameter.
+	KeyQuery string `protobuf:"bytes,22,opt,name=key_query,json=keyQuery,proto3,oneof"`
+}
+
+func (*PoolInfo_KeyHeader) isPoolInfo_KeyIn() {}
+
+func (*PoolInfo_KeyQuery) isPoolInfo_KeyIn() {}
+
+// Calls with one of these methods whose decoded path begins with one of these prefixes.
+type CallRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The methods. Empty: any.
+	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
+	// The prefixes. Empty: any path.
+	Paths         []string `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallRule) Reset() {
+	*x = CallRule{}
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallRule) ProtoMessage() {}
+
+func (x *CallRule) ProtoReflect() protoreflect.Message {
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallRule.ProtoReflect.Descriptor instead.
+func (*CallRule) Descriptor() ([]byte, []int) {
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CallRule) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *CallRule) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// A call's cost from its request: a number in its JSON and so much for each byte, rounded up.
+type CostRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The path to that number, from object to object. Empty: none.
+	Json []string `protobuf:"bytes,1,rep,name=json,proto3" json:"json,omitempty"`
+	// For each byte.
+	PerByte float64 `protobuf:"fixed64,2,opt,name=per_byte,json=perByte,proto3" json:"per_byte,omitempty"`
+	// The path to the value whose bytes are counted. Empty: those of the whole body.
+	PerByteOf []string `protobuf:"bytes,3,rep,name=per_byte_of,json=perByteOf,proto3" json:"per_byte_of,omitempty"`
+	// The sum is at least this.
+	AtLeast       int64 `protobuf:"varint,4,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostRule) Reset() {
+	*x = CostRule{}
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostRule) ProtoMessage() {}
+
+func (x *CostRule) ProtoReflect() protoreflect.Message {
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostRule.ProtoReflect.Descriptor instead.
+func (*CostRule) Descriptor() ([]byte, []int) {
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CostRule) GetJson() []string {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *CostRule) GetPerByte() float64 {
+	if x != nil {
+		return x.PerByte
+	}
+	return 0
+}
+
+func (x *CostRule) GetPerByteOf() []string {
+	if x != nil {
+		return x.PerByteOf
+	}
+	return nil
+}
+
+func (x *CostRule) GetAtLeast() int64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
 // Limits that several keys share.
 type GroupInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2219,7 +2490,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2502,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2515,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GroupInfo) GetKeys() []string {
@@ -2288,7 +2559,7 @@ type KeyInfo struct {
 
 func (x *KeyInfo) Reset() {
 	*x = KeyInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2571,7 @@ func (x *KeyInfo) String() string {
 func (*KeyInfo) ProtoMessage() {}
 
 func (x *KeyInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2584,7 @@ func (x *KeyInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyInfo.ProtoReflect.Descriptor instead.
 func (*KeyInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeyInfo) GetLabel() string {
@@ -2400,7 +2671,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2683,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2696,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{21}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Limit) GetMax() int64 {
@@ -2490,14 +2761,15 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x14ProcessStreamRequest\x121\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.apiflux.v1.ProcessStreamOpenR\x04open\x12&\n" +
 	"\x05calls\x18\x02 \x03(\v2\x10.apiflux.v1.CallR\x05calls\x12\x12\n" +
-	"\x04stop\x18\x03 \x01(\bR\x04stop\"\xcb\x01\n" +
+	"\x04stop\x18\x03 \x01(\bR\x04stop\"\xf2\x01\n" +
 	"\x11ProcessStreamOpen\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\x05R\bpriority\x12%\n" +
 	"\x0ecorrelation_id\x18\x03 \x01(\tR\rcorrelationId\x12-\n" +
 	"\x05retry\x18\x04 \x01(\v2\x17.apiflux.v1.RetryPolicyR\x05retry\x12\x18\n" +
 	"\aordered\x18\x05 \x01(\bR\aordered\x12\x16\n" +
-	"\x06strict\x18\x06 \x01(\bR\x06strict\"\xde\x01\n" +
+	"\x06strict\x18\x06 \x01(\bR\x06strict\x12%\n" +
+	"\x0eexpected_calls\x18\a \x01(\x03R\rexpectedCalls\"\xde\x01\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12B\n" +
 	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n" +
@@ -2527,20 +2799,25 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x0fProcessResponse\x120\n" +
 	"\aresults\x18\x01 \x03(\v2\x16.apiflux.v1.CallResultR\aresults\x120\n" +
 	"\bprogress\x18\x02 \x01(\v2\x14.apiflux.v1.ProgressR\bprogress\x12-\n" +
-	"\asummary\x18\x03 \x01(\v2\x13.apiflux.v1.SummaryR\asummary\"\xa9\x01\n" +
+	"\asummary\x18\x03 \x01(\v2\x13.apiflux.v1.SummaryR\asummary\"\x93\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x1b\n" +
 	"\tin_flight\x18\x03 \x01(\x03R\binFlight\x12+\n" +
 	"\x03eta\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03eta\x12)\n" +
-	"\aheld_by\x18\x05 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\"\xe0\x01\n" +
+	"\aheld_by\x18\x05 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\x12-\n" +
+	"\twaits_for\x18\x06 \x01(\v2\x10.apiflux.v1.HeldR\bwaitsFor\x12\x17\n" +
+	"\ato_come\x18\a \x01(\x03R\x06toCome\x12\x17\n" +
+	"\x04rate\x18\b \x01(\x01H\x00R\x04rate\x88\x01\x01B\a\n" +
+	"\x05_rate\"\x8f\x02\n" +
 	"\x04Held\x12+\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x15.apiflux.v1.HeldCauseR\x05cause\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
 	"\x04keys\x18\x05 \x03(\tR\x04keys\x12\x1b\n" +
-	"\tkey_count\x18\x06 \x01(\x05R\bkeyCount\"\x82\x05\n" +
+	"\tkey_count\x18\x06 \x01(\x05R\bkeyCount\x12-\n" +
+	"\x04wait\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x82\x05\n" +
 	"\aSummary\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x1c\n" +
 	"\tsucceeded\x18\x02 \x01(\x03R\tsucceeded\x12\x16\n" +
@@ -2589,7 +2866,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x10EstimateResponse\x125\n" +
 	"\bmakespan\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bmakespan\x12#\n" +
 	"\rbinding_limit\x18\x02 \x01(\tR\fbindingLimit\"\x10\n" +
-	"\x0eGetInfoRequest\"\xf8\x02\n" +
+	"\x0eGetInfoRequest\"\x9b\x03\n" +
 	"\x0fGetInfoResponse\x12$\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x10.apiflux.v1.ModeR\x04mode\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12*\n" +
@@ -2600,7 +2877,9 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x17max_results_per_message\x18\a \x01(\x05R\x14maxResultsPerMessage\x12!\n" +
 	"\fopen_batches\x18\b \x01(\x03R\vopenBatches\x12\x1d\n" +
 	"\n" +
-	"open_calls\x18\t \x01(\x03R\topenCalls\"\xc7\x06\n" +
+	"open_calls\x18\t \x01(\x03R\topenCalls\x12!\n" +
+	"\fdefault_pool\x18\n" +
+	" \x01(\tR\vdefaultPool\"\x92\b\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\bupstream\x18\x02 \x01(\x0e2\x18.apiflux.v1.UpstreamKindR\bupstream\x12\x19\n" +
@@ -2622,7 +2901,25 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x10upstream_failing\x18\x10 \x01(\bR\x0fupstreamFailing\x126\n" +
 	"\x17malformed_limit_headers\x18\x11 \x01(\x03R\x15malformedLimitHeaders\x12-\n" +
 	"\x06groups\x18\x12 \x03(\v2\x15.apiflux.v1.GroupInfoR\x06groups\x12)\n" +
-	"\aheld_by\x18\x13 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\"J\n" +
+	"\aheld_by\x18\x13 \x03(\v2\x10.apiflux.v1.HeldR\x06heldBy\x12\x1f\n" +
+	"\vallow_paths\x18\x14 \x03(\tR\n" +
+	"allowPaths\x12\x1f\n" +
+	"\n" +
+	"key_header\x18\x15 \x01(\tH\x00R\tkeyHeader\x12\x1d\n" +
+	"\tkey_query\x18\x16 \x01(\tH\x00R\bkeyQuery\x124\n" +
+	"\n" +
+	"idempotent\x18\x17 \x03(\v2\x14.apiflux.v1.CallRuleR\n" +
+	"idempotent\x12(\n" +
+	"\x04cost\x18\x18 \x01(\v2\x14.apiflux.v1.CostRuleR\x04costB\b\n" +
+	"\x06key_in\":\n" +
+	"\bCallRule\x12\x18\n" +
+	"\amethods\x18\x01 \x03(\tR\amethods\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\"t\n" +
+	"\bCostRule\x12\x12\n" +
+	"\x04json\x18\x01 \x03(\tR\x04json\x12\x19\n" +
+	"\bper_byte\x18\x02 \x01(\x01R\aperByte\x12\x1e\n" +
+	"\vper_byte_of\x18\x03 \x03(\tR\tperByteOf\x12\x19\n" +
+	"\bat_least\x18\x04 \x01(\x03R\aatLeast\"J\n" +
 	"\tGroupInfo\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\tR\x04keys\x12)\n" +
 	"\x06limits\x18\x02 \x03(\v2\x11.apiflux.v1.LimitR\x06limits\"\xed\x02\n" +
@@ -2644,7 +2941,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x06counts\x18\x03 \x01(\x0e2\x17.apiflux.v1.LimitCountsR\x06counts\x12)\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.apiflux.v1.LimitKindR\x04kind\x12\x14\n" +
 	"\x05burst\x18\x05 \x01(\x03R\x05burst\x12\x14\n" +
-	"\x05paths\x18\x06 \x03(\tR\x05paths*\xcd\x01\n" +
+	"\x05paths\x18\x06 \x03(\tR\x05paths*\xfb\x01\n" +
 	"\tHeldCause\x12\x1a\n" +
 	"\x16HELD_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bHELD_CAUSE_UPSTREAM_FAILING\x10\x01\x12\x1b\n" +
@@ -2652,7 +2949,9 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x12HELD_CAUSE_LIMITED\x10\x03\x12\x1b\n" +
 	"\x17HELD_CAUSE_NOTHING_LEFT\x10\x04\x12\x1a\n" +
 	"\x16HELD_CAUSE_LOWER_LIMIT\x10\x05\x12\x15\n" +
-	"\x11HELD_CAUSE_OTHERS\x10\x06*\xf9\x02\n" +
+	"\x11HELD_CAUSE_OTHERS\x10\x06\x12\x14\n" +
+	"\x10HELD_CAUSE_SPENT\x10\a\x12\x16\n" +
+	"\x12HELD_CAUSE_BACKOFF\x10\b*\xf9\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_NOT_SENT\x10\x01\x12\x12\n" +
@@ -2714,7 +3013,7 @@ func file_apiflux_v1_apiflux_proto_rawDescGZIP() []byte {
 }
 
 var file_apiflux_v1_apiflux_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_apiflux_v1_apiflux_proto_goTypes = []any{
 	(HeldCause)(0),                // 0: apiflux.v1.HeldCause
 	(Reason)(0),                   // 1: apiflux.v1.Reason
@@ -2742,14 +3041,16 @@ var file_apiflux_v1_apiflux_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),        // 23: apiflux.v1.GetInfoRequest
 	(*GetInfoResponse)(nil),       // 24: apiflux.v1.GetInfoResponse
 	(*PoolInfo)(nil),              // 25: apiflux.v1.PoolInfo
-	(*GroupInfo)(nil),             // 26: apiflux.v1.GroupInfo
-	(*KeyInfo)(nil),               // 27: apiflux.v1.KeyInfo
-	(*Limit)(nil),                 // 28: apiflux.v1.Limit
-	nil,                           // 29: apiflux.v1.Summary.FailedByReasonEntry
-	nil,                           // 30: apiflux.v1.Summary.CallsByKeyEntry
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*status.Status)(nil),         // 33: google.rpc.Status
+	(*CallRule)(nil),              // 26: apiflux.v1.CallRule
+	(*CostRule)(nil),              // 27: apiflux.v1.CostRule
+	(*GroupInfo)(nil),             // 28: apiflux.v1.GroupInfo
+	(*KeyInfo)(nil),               // 29: apiflux.v1.KeyInfo
+	(*Limit)(nil),                 // 30: apiflux.v1.Limit
+	nil,                           // 31: apiflux.v1.Summary.FailedByReasonEntry
+	nil,                           // 32: apiflux.v1.Summary.CallsByKeyEntry
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*status.Status)(nil),         // 35: google.rpc.Status
 }
 var file_apiflux_v1_apiflux_proto_depIdxs = []int32{
 	12, // 0: apiflux.v1.ProcessRequest.calls:type_name -> apiflux.v1.Call
@@ -2759,65 +3060,69 @@ var file_apiflux_v1_apiflux_proto_depIdxs = []int32{
 	10, // 4: apiflux.v1.ProcessStreamRequest.open:type_name -> apiflux.v1.ProcessStreamOpen
 	12, // 5: apiflux.v1.ProcessStreamRequest.calls:type_name -> apiflux.v1.Call
 	11, // 6: apiflux.v1.ProcessStreamOpen.retry:type_name -> apiflux.v1.RetryPolicy
-	31, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
-	31, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	33, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
+	33, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
 	1,  // 9: apiflux.v1.RetryPolicy.reasons:type_name -> apiflux.v1.Reason
 	13, // 10: apiflux.v1.Call.query:type_name -> apiflux.v1.QueryParameter
 	14, // 11: apiflux.v1.Call.headers:type_name -> apiflux.v1.Header
-	31, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
+	33, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
 	19, // 13: apiflux.v1.ProcessResponse.results:type_name -> apiflux.v1.CallResult
 	16, // 14: apiflux.v1.ProcessResponse.progress:type_name -> apiflux.v1.Progress
 	18, // 15: apiflux.v1.ProcessResponse.summary:type_name -> apiflux.v1.Summary
-	31, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
+	33, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
 	17, // 17: apiflux.v1.Progress.held_by:type_name -> apiflux.v1.Held
-	0,  // 18: apiflux.v1.Held.cause:type_name -> apiflux.v1.HeldCause
-	32, // 19: apiflux.v1.Held.since:type_name -> google.protobuf.Timestamp
-	32, // 20: apiflux.v1.Held.until:type_name -> google.protobuf.Timestamp
-	29, // 21: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
-	31, // 22: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
-	30, // 23: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
-	31, // 24: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
-	31, // 25: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
-	20, // 26: apiflux.v1.CallResult.response:type_name -> apiflux.v1.HttpResponse
-	33, // 27: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
-	31, // 28: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
-	31, // 29: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
-	32, // 30: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
-	1,  // 31: apiflux.v1.CallResult.failure:type_name -> apiflux.v1.Reason
-	14, // 32: apiflux.v1.HttpResponse.headers:type_name -> apiflux.v1.Header
-	31, // 33: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
-	2,  // 34: apiflux.v1.GetInfoResponse.mode:type_name -> apiflux.v1.Mode
-	25, // 35: apiflux.v1.GetInfoResponse.pools:type_name -> apiflux.v1.PoolInfo
-	3,  // 36: apiflux.v1.PoolInfo.upstream:type_name -> apiflux.v1.UpstreamKind
-	27, // 37: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
-	31, // 38: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
-	31, // 39: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
-	31, // 40: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
-	31, // 41: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
-	31, // 42: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
-	26, // 43: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
-	17, // 44: apiflux.v1.PoolInfo.held_by:type_name -> apiflux.v1.Held
-	28, // 45: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
-	28, // 46: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
-	31, // 47: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
-	4,  // 48: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
-	17, // 49: apiflux.v1.KeyInfo.held_by:type_name -> apiflux.v1.Held
-	31, // 50: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
-	5,  // 51: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
-	6,  // 52: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
-	7,  // 53: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
-	9,  // 54: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
-	21, // 55: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
-	23, // 56: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
-	15, // 57: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
-	15, // 58: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
-	22, // 59: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
-	24, // 60: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
-	57, // [57:61] is the sub-list for method output_type
-	53, // [53:57] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	17, // 18: apiflux.v1.Progress.waits_for:type_name -> apiflux.v1.Held
+	0,  // 19: apiflux.v1.Held.cause:type_name -> apiflux.v1.HeldCause
+	34, // 20: apiflux.v1.Held.since:type_name -> google.protobuf.Timestamp
+	34, // 21: apiflux.v1.Held.until:type_name -> google.protobuf.Timestamp
+	33, // 22: apiflux.v1.Held.wait:type_name -> google.protobuf.Duration
+	31, // 23: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
+	33, // 24: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
+	32, // 25: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
+	33, // 26: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
+	33, // 27: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
+	20, // 28: apiflux.v1.CallResult.response:type_name -> apiflux.v1.HttpResponse
+	35, // 29: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
+	33, // 30: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
+	33, // 31: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
+	34, // 32: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
+	1,  // 33: apiflux.v1.CallResult.failure:type_name -> apiflux.v1.Reason
+	14, // 34: apiflux.v1.HttpResponse.headers:type_name -> apiflux.v1.Header
+	33, // 35: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
+	2,  // 36: apiflux.v1.GetInfoResponse.mode:type_name -> apiflux.v1.Mode
+	25, // 37: apiflux.v1.GetInfoResponse.pools:type_name -> apiflux.v1.PoolInfo
+	3,  // 38: apiflux.v1.PoolInfo.upstream:type_name -> apiflux.v1.UpstreamKind
+	29, // 39: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
+	33, // 40: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
+	33, // 41: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
+	33, // 42: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
+	33, // 43: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
+	33, // 44: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
+	28, // 45: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
+	17, // 46: apiflux.v1.PoolInfo.held_by:type_name -> apiflux.v1.Held
+	26, // 47: apiflux.v1.PoolInfo.idempotent:type_name -> apiflux.v1.CallRule
+	27, // 48: apiflux.v1.PoolInfo.cost:type_name -> apiflux.v1.CostRule
+	30, // 49: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
+	30, // 50: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
+	33, // 51: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
+	4,  // 52: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
+	17, // 53: apiflux.v1.KeyInfo.held_by:type_name -> apiflux.v1.Held
+	33, // 54: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
+	5,  // 55: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
+	6,  // 56: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
+	7,  // 57: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
+	9,  // 58: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
+	21, // 59: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
+	23, // 60: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
+	15, // 61: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
+	15, // 62: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
+	22, // 63: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
+	24, // 64: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
+	61, // [61:65] is the sub-list for method output_type
+	57, // [57:61] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_apiflux_v1_apiflux_proto_init() }
@@ -2826,18 +3131,23 @@ func file_apiflux_v1_apiflux_proto_init() {
 		return
 	}
 	file_apiflux_v1_apiflux_proto_msgTypes[5].OneofWrappers = []any{}
+	file_apiflux_v1_apiflux_proto_msgTypes[9].OneofWrappers = []any{}
 	file_apiflux_v1_apiflux_proto_msgTypes[12].OneofWrappers = []any{
 		(*CallResult_Response)(nil),
 		(*CallResult_Error)(nil),
 	}
-	file_apiflux_v1_apiflux_proto_msgTypes[20].OneofWrappers = []any{}
+	file_apiflux_v1_apiflux_proto_msgTypes[18].OneofWrappers = []any{
+		(*PoolInfo_KeyHeader)(nil),
+		(*PoolInfo_KeyQuery)(nil),
+	}
+	file_apiflux_v1_apiflux_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apiflux_v1_apiflux_proto_rawDesc), len(file_apiflux_v1_apiflux_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
