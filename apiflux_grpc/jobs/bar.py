@@ -1,7 +1,7 @@
-"""A bar on a terminal, and a line below it for what is waited for.
+"""A bar on a terminal, and lines below it for what is waited for.
 
-Rule: nothing here may be wider than the terminal, or its lines would wrap and couldn't be taken away again. It is drawn
-when it is told to, by no thread of its own.
+Rule: a line that wraps couldn't be taken away again. So none is as wide as the terminal, which writes `^C` behind the
+last of them. It is drawn when it is told to, by no thread of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console, RenderableType
 
 LEAST: Final = 10  # columns of a bar that is worth showing
+FREE: Final = 5  # columns, for two `^C`
+LINES: Final = 3  # below the bar, at most
 
 
 class Bar:
@@ -30,8 +34,8 @@ class Bar:
         with contextlib.suppress(OSError):
             self._live.start()
 
-    def show(self, share: float | None, figures: str, why: str) -> None:
-        """`share` 0 to 1, or None if it isn't known: then there are only the words."""
+    def show(self, share: float | None, figures: str, why: Sequence[str]) -> None:
+        """`share` 0 to 1, or None if it isn't known: then there are only the words. A line for each of `why`."""
         with contextlib.suppress(OSError):
             self._live.update(self._drawn(share, figures, why), refresh=True)
 
@@ -40,13 +44,17 @@ class Bar:
         with contextlib.suppress(OSError):
             self._live.stop()
 
-    def _drawn(self, share: float | None, figures: str, why: str) -> RenderableType:
-        words = Text(figures, no_wrap=True, overflow="ellipsis")
-        line: RenderableType = words
-        if share is not None and self._console.width - len(figures) - 1 >= LEAST:
-            grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
-            grid.add_column(ratio=1)
-            grid.add_column(no_wrap=True)
-            grid.add_row(ProgressBar(total=1.0, completed=share), words)
-            line = grid
-        return Group(line, Text(why, "yellow", no_wrap=True, overflow="ellipsis")) if why else line
+    def _drawn(self, share: float | None, figures: str, why: Sequence[str]) -> RenderableType:
+        width = max(1, self._console.width - FREE)
+        lines: list[RenderableType] = [_cut(figures, width)]
+        if share is not None and (room := width - len(figures) - 1) >= LEAST:
+            grid = Table.grid(padding=(0, 1, 0, 0))
+            grid.add_row(ProgressBar(total=1.0, completed=share, width=room), figures)
+            lines = [grid]
+        return Group(*lines, *(_cut(reason, width, "yellow") for reason in why[:LINES]))
+
+
+def _cut(words: str, width: int, style: str = "") -> Text:
+    text = Text(words, style)
+    text.truncate(width, overflow="ellipsis")
+    return text

@@ -39,8 +39,8 @@ class Shown(Protocol):
         """How far it is, in a few words."""
         ...
 
-    def why(self, now: float) -> str:
-        """What it waits for; "": nothing worth a word."""
+    def why(self, now: float) -> list[str]:
+        """What it waits for; empty: nothing worth a word."""
         ...
 
 
@@ -59,8 +59,8 @@ class Reading:
         share = self.share
         return f"{self._what} ..." if share is None else f"{self._what} ... {share:.0%}"
 
-    def why(self, now: float) -> str:
-        return ""
+    def why(self, now: float) -> list[str]:
+        return []
 
 
 class Progress:
@@ -114,12 +114,12 @@ class Progress:
         how = "is shutting down" if error.reason == "DRAINING" else "is gone"
         return f"the server {how}; waiting for it to come back"
 
-    def why(self, now: float) -> str:
+    def why(self, now: float) -> list[str]:
         if self._lost_at is not None:
-            return f"waiting for the server, {_seconds(now - self._lost_at)} s so far"
+            return [f"waiting for the server, {_seconds(now - self._lost_at)} s so far"]
         told = self._told
         if told is None:
-            return ""
+            return []
         passed = now - self._told_at
         reasons = [_reason(held, passed) for held in told.held_by]
         is_still = now - self._moved_at >= STILL
@@ -128,7 +128,7 @@ class Progress:
             reasons.append(f"waiting for {wait.reason}{_in(wait, passed, ', {} s')}")
         elif not reasons and told.in_flight and is_still:
             reasons.append(f"waiting for {counted(told.in_flight, 'answer')}")
-        return "; ".join(reasons)
+        return reasons
 
 
 def _reason(held: Held, passed: float) -> str:

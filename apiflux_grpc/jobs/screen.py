@@ -82,5 +82,5 @@ class _Showing:
             self._bar.show(what.share, figures, why)
             self.begin(BAR_EVERY)
         else:
-            self._console.say(f"{figures}; {why}" if why else figures)
+            self._console.say("; ".join((figures, *why)))
             self.begin(LINE_EVERY)

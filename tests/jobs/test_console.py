@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from apiflux_grpc.jobs.bar import LINES
 from apiflux_grpc.jobs.console import Console
 
 
@@ -40,7 +41,7 @@ def tell(console: Console) -> None:
     console.table([("results", "2 in 1.0 s"), ("failed", "1: [x] :100:")], red="failed")
     if console.has_bar:
         bar = console.bar()
-        bar.show(0.5, "1 of 2", "429 with [b] :100:")
+        bar.show(0.5, "1 of 2", ["429 with [b] :100:"])
         bar.close()
 
 
@@ -121,12 +122,13 @@ def test_there_is_no_bar_where_results_go(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_bar_is_no_wider_than_the_terminal(
     monkeypatch: pytest.MonkeyPatch, columns: int, share: float | None
 ) -> None:
-    """Else its lines would wrap, and what was drawn couldn't be taken away again."""
+    """Else its lines would wrap, also with the ^C that a terminal writes behind them, and couldn't be taken away."""
     stderr = terminal(monkeypatch, COLUMNS=str(columns))
     bar = Console().bar()
-    bar.show(share, "100,000 of 300,000, 83/s, 1:02:51 left", "waiting for " + "x" * 300)
+    bar.show(share, "100,000 of 300,000, 83/s, 1:02:51 left", ["waiting for " + "x" * 300] * 9)
     bar.close()
-    assert max(map(len, words(stderr.getvalue()))) <= columns
+    assert max(map(len, words(stderr.getvalue()))) <= columns - len("^C^C")
+    assert len(words(stderr.getvalue())) == 2 * (1 + LINES)  # drawn once more before it is taken away
 
 
 def test_a_closed_bar_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +136,10 @@ def test_a_closed_bar_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> 
     stderr = terminal(monkeypatch)
     console = Console()
     bar = console.bar()
-    bar.show(0.5, "1 of 2", "a reason")
+    bar.show(0.5, "1 of 2", ["a reason", "another"])
     console.say("said meanwhile")
     assert left_on(stderr.getvalue())[0] == "said meanwhile"
-    assert left_on(stderr.getvalue())[-1] == "a reason"
+    assert left_on(stderr.getvalue())[-1] == "another"
     bar.close()
     assert left_on(stderr.getvalue()) == ["said meanwhile"]
     assert stderr.getvalue().rfind("\x1b[?25h") > stderr.getvalue().rfind("\x1b[?25l")
