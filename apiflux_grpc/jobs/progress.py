@@ -64,11 +64,17 @@ class Reading:
 
 
 class Progress:
-    """How the calls of a job stand: `total` of them, None: not known; `done` have their result, in earlier runs too."""
+    """How the calls of a job stand: `total` of them, None: not known; `done` have their result, in earlier runs too.
 
-    def __init__(self, total: int | None, now: float, done: int = 0) -> None:
+    `is_ending` says whether it was told to end: then only what is in flight is waited for.
+    """
+
+    def __init__(
+        self, total: int | None, now: float, done: int = 0, is_ending: Callable[[], bool] = lambda: False
+    ) -> None:
         self.total = total
         self.done = done
+        self._is_ending = is_ending
         self._expected = None if total is None else total - done  # by the server, in this run
         self._lost_at: float | None = None
         self._moved_at = now
@@ -89,7 +95,7 @@ class Progress:
     def left(self, now: float) -> float | None:
         """Seconds until the last result; None: not known."""
         told = self._told
-        if told is None or told.eta is None or self._expected is None or self._lost_at is not None:
+        if told is None or told.eta is None or self._expected is None:
             return None
         if told.total + told.to_come < self._expected:
             return None  # a server that wasn't told, or doesn't understand, how many are left
@@ -97,10 +103,11 @@ class Progress:
 
     def figures(self, now: float) -> str:
         parts = [f"{self.done:,} done" if self.total is None else f"{self.done:,} of {self.total:,}"]
-        if self._told is not None and self._told.rate and self._lost_at is None and self.done != self.total:
-            parts.append(rate(self._told.rate))
-        if (left := self.left(now)) is not None and self.done != self.total:
-            parts.append(f"{clock_time(left)} left")
+        if self._told is not None and self._lost_at is None and self.done != self.total and not self._is_ending():
+            if self._told.rate:
+                parts.append(rate(self._told.rate))
+            if (left := self.left(now)) is not None:
+                parts.append(f"{clock_time(left)} left")
         return ", ".join(parts)
 
     def connection(self, error: ApifluxError | None, now: float) -> str:
@@ -120,6 +127,8 @@ class Progress:
         told = self._told
         if told is None:
             return []
+        if self._is_ending():
+            return [f"waiting for {counted(told.in_flight, 'answer')}"] if told.in_flight else []
         passed = now - self._told_at
         reasons = [_reason(held, passed) for held in told.held_by]
         is_still = now - self._moved_at >= STILL

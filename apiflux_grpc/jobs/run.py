@@ -245,7 +245,7 @@ class _Run:
         job = self._job
         self._console.say(await opening(client, job, self._pool, self._care.at_most(self._checks.to_send)))
         self._report.tally.started = time.monotonic()
-        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done)
+        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done, lambda: self._is_ended)
         stream = self._stream = client.process_stream(
             producer,
             pool=self._pool.name,

@@ -99,6 +99,18 @@ def test_calls_in_flight_are_what_is_waited_for_if_nothing_else_is() -> None:
     assert progress.why(4.0 + STILL) == ["waiting for 1 answer"]
 
 
+def test_a_job_that_is_told_to_end_waits_for_what_is_in_flight() -> None:
+    """What the others would have waited for, and when they would have been done, doesn't matter any more."""
+    ended: list[int] = []
+    progress = Progress(10, 0.0, 0, lambda: bool(ended))
+    waits_for = held("SPENT", "10/60s of a", wait=12.0)
+    progress.heard(3, told(3, 10, 60.0, in_flight=2, rate=5.0, waits_for=waits_for), 1.0)
+    assert progress.figures(1.0) == "3 of 10, 5/s, 1:00 left"
+    ended.append(1)
+    assert progress.figures(1.0) == "3 of 10"
+    assert progress.why(1.0) == ["waiting for 2 answers"]
+
+
 def test_a_limit_that_is_waited_for_is_told_with_its_time() -> None:
     """If it takes a second or more, or nothing has come for a while: else calls go on, and the pace tells it."""
     progress = Progress(10, 0.0)
