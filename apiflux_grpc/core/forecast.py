@@ -14,6 +14,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.bucket import FAR, shape
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -188,6 +189,8 @@ class Forecast:
 
     def _start(self, key: KeyState) -> int:
         """When the key can pay for anything at all; FAR: nobody knows."""
+        if key.breaker.state is not State.CLOSED and not self._at_best:
+            return FAR  # it is tried now and then; that the upstream will take it again is a hope
         at = max(self._certain(key.usable_at(self.now)), self._certain(self._upstream_at))
         for state in self._scoped(key.scoped) if self._met else ():
             at = self._opens(state, at)
