@@ -10,6 +10,7 @@ A command's file imports typer alone; what the command needs is imported when it
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated, Final
@@ -68,6 +69,9 @@ def _main(
     """Spreads batches of calls over a pool of rate-limited API keys, and never exceeds a limit."""
     from apiflux_grpc.logs import configure
 
+    if log_level is not LogLevel.debug:
+        # Read when grpc is imported. What it would print itself we say too, in words that say what to do.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     configure(log_level.value, log_format.value)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Standard error as it is now. `shared`: results go to the same terminal."""
+    """Standard error as it is now. `shared`: results may come up on the same terminal."""
 
     def __init__(self, *, shared: bool = False) -> None:
         self._rich: rich.console.Console | None = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
@@ -59,7 +58,7 @@ _IN_DOUBT: Final = "an earlier run handed it over and ended before its result ca
 
 async def run_job(job: Job, telling: Telling) -> Ending:
     """Process one file. Every ending is told on standard error."""
-    console = Console(shared=job.output is None and sys.stdout.isatty())
+    console = Console(shared=sink.is_in_sight(job))
     try:
         run = _Run(job, console)
     except OSError as failed:

@@ -54,6 +54,16 @@ def opened(job: Job, source: Source, known: Known) -> Iterator[Output | IO[bytes
             file.close()
 
 
+def is_in_sight(job: Job) -> bool:
+    """Whether results may come up on the terminal: it is standard output, or at the other end of that pipe."""
+    if job.output is not None:
+        return False
+    try:
+        return os.isatty(1) or stat.S_ISFIFO(os.fstat(1).st_mode)
+    except OSError:
+        return False
+
+
 def _may_be_file(path: Path) -> bool:
     """Whether it is a regular file, or could become one."""
     try:

@@ -241,6 +241,20 @@ def test_one_blocked_key_does_not_stop_the_others() -> None:
     assert estimate == pytest.approx(run.until(), rel=0.05)
 
 
+def test_a_rejected_key_is_not_counted_on() -> None:
+    """It is tried again in 10 s, and that this succeeds is a hope: until it does, the others do all."""
+    scheduler = Scheduler(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)), None)
+    both, alone = forecast(scheduler, 0), forecast(Scheduler(pool_of((Limit(10, SECOND),)), None), 0)
+    breaker = scheduler.keys[1].breaker
+    for _ in range(3):
+        breaker.failed(0, breaker.era)
+    rejected = forecast(scheduler, 0)
+    assert (rejected.permits_for(900), rejected.rate()) == (alone.permits_for(900), alone.rate())
+    breaker.succeeded(0, breaker.began(10 * SECOND))
+    again = forecast(scheduler, 0)
+    assert (again.permits_for(900), again.rate()) == (both.permits_for(900), both.rate())
+
+
 def test_nothing_is_expected_while_the_upstream_is_left_alone() -> None:
     """All keys count from the next try on; while that try is out, nobody knows."""
     run = Run(pool_of((Limit(10, SECOND),), (Limit(10, SECOND),)))

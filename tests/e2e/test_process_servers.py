@@ -43,7 +43,9 @@ def upstream() -> Iterator[tuple[Upstream, str]]:
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_outlives_its_server(tmp_path: Path, upstream: tuple[Upstream, str], signum: signal.Signals) -> None:
-    """A killed server costs the POSTs that were handed over; one that drains costs none. Nothing else is lost."""
+    """A killed server costs the POSTs that were handed over; one that drains costs none. Nothing else is lost. One line
+    says that it goes, and one that it is back.
+    """
     calls = mixed(100, ids=False)
     source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
     own, url = upstream
@@ -64,6 +66,8 @@ def test_a_run_outlives_its_server(tmp_path: Path, upstream: tuple[Upstream, str
             _, err = process.communicate(timeout=50)
     rows = rows_of(output)
     assert indexes(rows) == list(range(100))
+    goes = "is shutting down" if signum == signal.SIGTERM else "is gone"
+    assert f"the server {goes}; waiting for it to come back\nthe server is back after " in err
     doubtful = [row["index"] for row in rows if "error" in row]
     in_flight = range(40, 60)
     if signum == signal.SIGTERM:
