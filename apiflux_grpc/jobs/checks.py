@@ -71,11 +71,6 @@ class Checks:
         self._rules = Rules(pool, any_method=self._job.any_method)
 
     @property
-    def has_output(self) -> bool:
-        """Whether a later run can go on with this one."""
-        return self._output is not None
-
-    @property
     def to_send(self) -> int | None:
         """Calls without a result that are sent; None: the input isn't read to its end."""
         return None if self.calls is None else self.calls - self.done - self._again.doubtful
@@ -92,13 +87,12 @@ class Checks:
         """
         calls = done = 0
         for number, entry in enumerate(self._source.read(), 1):
-            call = self.good(entry, SEEN, calls)
-            if call is not None:
-                key = key_of(call.id, calls)
+            if (good := self.good(entry, SEEN, calls)) is not None:
+                call, key, digest = good
                 flags = self._known[key]
                 if flags & FAILED and self._again.replaces(flags, call):
                     flags = self._known[key] = flags | AGAIN
-                if fault := self.other(entry.line, call, calls, key):
+                if fault := self.other(entry.line, call, calls, key, digest):
                     raise Refused(fault)
                 calls += 1
                 if flags & AGAIN:
@@ -134,15 +128,19 @@ class Checks:
         if self._failed is not None and flags & FAILED:
             self._failed.met_before(line, call, is_ready=not flags & DOUBT or self._again.may_run_twice(call))
 
-    def good(self, entry: Entry, reading: int, index: int) -> pb.Call | None:
-        """The call of a line, which has this index; None: it is bad, which is told.
+    def good(self, entry: Entry, reading: int, index: int) -> tuple[pb.Call, int, int] | None:
+        """The call of a line, which has this index, its key and its digest (0: without an output); None: the line is
+        bad, which is told.
 
         `reading` is the flag for ids met in this reading.
         """
-        call = entry.call
-        fault = entry.fault if call is None else self._fault(call, reading, index)
-        if not fault:
-            return call
+        fault = entry.fault
+        if entry.call is not None:
+            key = key_of(entry.call.id, index)
+            digest = 0 if self._output is None else digest_of(entry.call)
+            fault = self._fault(entry.call, reading, key, digest)
+            if not fault:
+                return entry.call, key, digest
         self.bad += 1
         if not self._is_told:
             if self.bad <= BAD_LINES_SHOWN:
@@ -151,14 +149,14 @@ class Checks:
                 self._console.error("... and more bad lines")
         return None
 
-    def other(self, line: int, call: pb.Call, index: int, key: int) -> str:
+    def other(self, line: int, call: pb.Call, index: int, key: int, digest: int) -> str:
         """What is wrong if an earlier run handed over another call under the same id or index; "": nothing."""
         if self._output is None or not self._source.knows_paths:
             return ""
         if self._job.skip_bad_lines and not self._is_judged and not call.id:
             return ""  # without a server it isn't known which lines before it are no calls
         flags, before = self._known[key], self._known.digest(key)
-        if not before or flags & AGAIN or not flags & (DONE | HANDED) or digest_of(call) == before:
+        if not before or flags & AGAIN or not flags & (DONE | HANDED) or digest == before:
             return ""
         name = repr(call.id[:64]) if call.id else f"calls[{index}]"
         return (
@@ -166,14 +164,20 @@ class Checks:
             "name another --output, or start over with --overwrite"
         )
 
-    def _fault(self, call: pb.Call, reading: int, index: int) -> str:
+    def _fault(self, call: pb.Call, reading: int, key: int, digest: int) -> str:
         """What is wrong with a call, in the names of its format; "": nothing."""
-        key = key_of(call.id, index)
         flags = self._known.mark(key, reading) if call.id else self._known[key]
         if call.id and flags & reading:
             name = self._source.format.names.get("id", "id")
             return f"the {name} {call.id[:64]!r} is used on an earlier line"
-        if self._is_clean or (flags & DONE and not flags & AGAIN and not self._again.replaces(flags, call)):
+        if self._is_clean or (flags & DONE and self._keeps_its_result(call, flags, key, digest)):
             return ""
         faults = self._rules.faults(call)
         return told(faults, self._source.format.names) if faults else ""
+
+    def _keeps_its_result(self, call: pb.Call, flags: int, key: int, digest: int) -> bool:
+        """Whether it is the call that has this result, and isn't sent again. Without an id, a bad line is at the index
+        of the call that follows it."""
+        if flags & AGAIN or self._again.replaces(flags, call):
+            return False
+        return self._known.digest(key) in (0, digest)

@@ -48,9 +48,10 @@ def measure(job: Job, pool: Pool, console: Console) -> Measured:
     checks = PoolChecks(pool)
     measured = Measured()
     for entry in source.read():
-        call = lines.good(entry, SEEN, len(measured.costs))
-        if call is None:
+        good = lines.good(entry, SEEN, len(measured.costs))
+        if good is None:
             continue
+        call = good[0]
         measured.costs.append(cost_of(checks, call, []))
         measured.classes.append(checks.classes.of(call.path))
         measured.repeatable.append(again.may_run_twice(call))

@@ -13,8 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.core.jsontext import one_line
@@ -84,8 +83,7 @@ def _body(body: bytes) -> dict[str, str]:
         return {"body": base64.b64encode(body).decode()}
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What a line of the output says of a call, for the next run. `doubt`: why it may have run; "": it certainly
     didn't, or was answered."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.calls import is_idempotent
-from apiflux_grpc.jobs.known import DONE, DOUBT, FED, HANDED, digest_of, key_of
+from apiflux_grpc.jobs.known import DONE, DOUBT, FED, HANDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,13 +113,13 @@ class Selection:
 
     def _select(self, entry: Entry) -> pb.Call | None:
         """The call of a line, if it is to be sent."""
-        call = self._checks.good(entry, FED, self.calls)
-        if call is None:
+        index = self.calls
+        good = self._checks.good(entry, FED, index)
+        if good is None:
             self._is_stopped = self._is_stopped or not self._job.skip_bad_lines
             return None
-        index = self.calls
-        key = key_of(call.id, index)
-        if fault := self._checks.other(entry.line, call, index, key):
+        call, key, digest = good
+        if fault := self._checks.other(entry.line, call, index, key, digest):
             self._console.error(fault)
             self.is_other = self._is_stopped = True
             return None
@@ -129,7 +129,6 @@ class Selection:
             self._checks.skip(entry.line, flags, call)
             return None
         idempotent = self._again.may_run_twice(call)
-        digest = digest_of(call) if self._checks.has_output else 0
         selected = Selected(index, entry.line, call.id, key, idempotent, digest)
         if flags & HANDED and not self._again.is_sent(flags, idempotent):
             if flags & DOUBT:  # it had a result, which is put back

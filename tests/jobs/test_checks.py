@@ -86,4 +86,4 @@ def test_without_a_server_a_skipped_line_is_no_sign_of_another_job(tmp_path: Pat
             checks = checks_of(tmp_path, known, output, skip_bad_lines=skips)
             checks.judge_for(pool)
             call = pb.Call(id=id, path="/v1/2")
-            assert bool(checks.other(1, call, 0, key_of(id, 0))) == is_other, (skips, pool.name, id)
+            assert bool(checks.other(1, call, 0, key_of(id, 0), digest_of(call))) == is_other, (skips, pool.name, id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from apiflux_grpc.jobs.job import Job, Refused
 from apiflux_grpc.jobs.known import DONE, HANDED, Known, digest_of, key_of
 from apiflux_grpc.jobs.lines import Entry
 from apiflux_grpc.jobs.output import Output
+from apiflux_grpc.jobs.pool import ANY_POOL
 from apiflux_grpc.jobs.selection import Selection
 from apiflux_grpc.jobs.source import Source
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -165,3 +167,19 @@ def test_a_file_without_calls_is_refused(tmp_path: Path) -> None:
     checks = Checks(job, Source(job), Known(), None, Again(job), Console())
     with pytest.raises(Refused, match="has no calls"):
         list(checks.whole_file())
+
+
+def test_a_call_with_its_result_has_met_the_rules(tmp_path: Path) -> None:
+    """It isn't judged once more by rules that may have changed; another call in its place is, and one that has none."""
+    source = tmp_path / "calls"
+    source.write_text('{"path": "/0"}\n{"path": "/bad"}\n{"path": "/1"}\n{"path": "/2"}\n')
+    known = Known()
+    job = Job(source, "127.0.0.1:1", skip_bad_lines=True)
+    with Output(tmp_path / "out", known) as output:
+        for index in range(2):
+            known[index << 1] = DONE
+            known.put_digest(index << 1, digest_of(pb.Call(path=f"/{index}")))
+        checks = Checks(job, Source(job), known, output, Again(job), Console())
+        checks.judge_for(replace(ANY_POOL, allow_paths=("/v1/",)))
+        list(checks.whole_file())
+        assert (checks.calls, checks.done, checks.bad) == (2, 2, 2)

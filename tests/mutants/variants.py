@@ -1033,15 +1033,15 @@ VARIANTS: Final = (
     Variant(
         "a call that may have run is sent again",
         "apiflux_grpc/jobs/selection.py",
-        "if flags & HANDED and not selected.idempotent:",
-        "if flags & HANDED and selected.idempotent:",
+        "if flags & HANDED and not self._again.is_sent(flags, idempotent):",
+        "if flags & HANDED and self._again.is_sent(flags, idempotent):",
         OF_SELECTION,
     ),
     Variant(
         "another job's output is taken",
         "apiflux_grpc/jobs/checks.py",
-        "or digest_of(call) == before:",
-        "or digest_of(call) != before:",
+        "or digest == before:",
+        "or digest != before:",
         OF_SELECTION,
     ),
     Variant(
