@@ -59,7 +59,7 @@ class Speaker:
         said = dict(parse_qsl(query, keep_blank_values=True))
         seed = int.from_bytes(blake2b(body or target.encode(), digest_size=8).digest(), "big")
         asked = Asked(method, path, names, said, read, len(body), seed, int(self._wall()))
-        if (lacks := _lacks(route, said if method == "GET" else read)) is not None:
+        if (lacks := _lacks(route, said if route.method == "GET" else read)) is not None:
             return Heard(0, self._api.missing(lacks))
         usage = route.usage(asked)
         return Heard(self._api.cost(usage), None, route, asked, usage)
@@ -97,6 +97,7 @@ class Speaker:
         return tuple(field.format(id=request_id) for field in self._api.fields)
 
     def _route(self, method: str, path: str) -> tuple[Route | None, Mapping[str, str]]:
+        method = "GET" if method == "HEAD" else method
         for route, pattern in self._paths:
             if route.method == method and (found := pattern.fullmatch(path)):
                 return route, found.groupdict()

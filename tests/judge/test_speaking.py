@@ -6,6 +6,15 @@ from tests.judge.apis.asking import speaks
 from tests.judge.wires import SECRET, request
 
 
+def test_head_is_answered_as_get_is() -> None:
+    """The same head, and no body."""
+    wire = speaks("openai")
+    wire.send(request("/v1/models", f"Authorization: Bearer {SECRET}", method="HEAD"))
+    head, _, body = bytes(wire.sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == b""
+
+
 @pytest.mark.looptime
 @pytest.mark.parametrize(
     ("api", "fault", "word"),

@@ -49,7 +49,7 @@ def _message(asked: Asked, usage: Usage) -> object:
         "id": f"msg_{asked.id}",
         "type": "message",
         "role": "assistant",
-        "model": asked.body["model"],
+        "model": asked.text("model"),
         "content": [{"type": "text", "text": text_of(usage.output)}],
         "stop_reason": "max_tokens" if usage.output == asked.body["max_tokens"] else "end_turn",
         "stop_sequence": None,

@@ -35,6 +35,11 @@ class Asked(NamedTuple):
         """16 hex digits, for the ids of an answer."""
         return f"{self.seed:016x}"
 
+    def text(self, name: str) -> str:
+        """A field of the body; empty if it isn't there or is no text."""
+        value = self.body.get(name)
+        return value if isinstance(value, str) else ""
+
 
 class Usage(NamedTuple):
     """Tokens that a call takes."""

@@ -72,13 +72,13 @@ def _repository(asked: Asked, number: int) -> dict[str, object]:
 
 def _issue(asked: Asked, number: int) -> dict[str, object]:
     given = asked.names.get("number", "")
-    title = asked.body.get("title") or f"Issue {number}"
+    title = asked.text("title") or f"Issue {number}"
     return {
         "id": number,
         "number": int(given) if given.isdecimal() and len(given) < 10 else number % 10_000,
         "title": title,
-        "state": asked.body.get("state") or "open",
-        "body": asked.body.get("body"),
+        "state": asked.text("state") or "open",
+        "body": asked.text("body") or None,
         "user": {"login": "octocat", "id": 1, "type": "User"},
         "labels": [],
         "comments": 0,
@@ -88,7 +88,7 @@ def _issue(asked: Asked, number: int) -> dict[str, object]:
 
 
 def _comment(asked: Asked, number: int) -> dict[str, object]:
-    text = asked.body.get("body") or f"Comment {number}"
+    text = asked.text("body") or f"Comment {number}"
     return {"id": number, "body": text, "user": {"login": "octocat", "id": 1}, "created_at": MADE}
 
 

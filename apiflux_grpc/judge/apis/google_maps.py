@@ -13,6 +13,8 @@ from apiflux_grpc.judge.dialects import Dialect
 from apiflux_grpc.judge.places import X_COST, KeyIn
 
 JSON: Final = "application/json; charset=UTF-8"
+MOST_PLACES: Final = 25  # of a matrix, at each side: the API takes no more
+MOST_LOCATIONS: Final = 512
 HTML: Final = "text/html; charset=UTF-8"
 ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     400: ("INVALID_REQUEST", "The request is invalid."),
@@ -114,7 +116,7 @@ def _directions(asked: Asked, usage: Usage) -> object:
 
 
 def _distances(asked: Asked, usage: Usage) -> object:
-    starts, ends = (asked.query[name].split("|") for name in ("origins", "destinations"))
+    starts, ends = (asked.query[name].split("|")[:MOST_PLACES] for name in ("origins", "destinations"))
     rows = [
         {"elements": [{"status": "OK", **_way(asked.seed // (row * len(ends) + at + 1))} for at in range(len(ends))]}
         for row in range(len(starts))
@@ -128,7 +130,7 @@ def _distances(asked: Asked, usage: Usage) -> object:
 def _elevation(asked: Asked, usage: Usage) -> object:
     results = [
         {"elevation": asked.seed // (at + 1) % 3000, "location": _location(asked.seed // (at + 1)), "resolution": 9.5}
-        for at in range(len(asked.query["locations"].split("|")))
+        for at in range(min(MOST_LOCATIONS, asked.query["locations"].count("|") + 1))
     ]
     return {"results": results, "status": "OK"}
 

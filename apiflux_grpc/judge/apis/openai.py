@@ -18,6 +18,7 @@ from apiflux_grpc.judge.places import BEARER
 
 DIMENSIONS: Final = 1536
 MOST_DIMENSIONS: Final = 4096
+MOST_INPUTS: Final = 2048
 MODELS: Final = ("gpt-4o", "gpt-4o-mini", "text-embedding-3-small", "omni-moderation-latest")
 
 
@@ -57,10 +58,10 @@ def _missing(name: str) -> Trouble:
 # -- chat ----------------------------------------------------------------------------------------
 
 
-def _most(asked: Asked) -> Any:
+def _most(asked: Asked) -> int | None:
     """What an answer may have at most; `max_tokens` is the older name."""
-    body = asked.body
-    return body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    said = map(asked.body.get, ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return next((most for most in said if isinstance(most, int) and most > 0), None)
 
 
 def _chat_usage(asked: Asked) -> Usage:
@@ -89,7 +90,7 @@ def _chat(asked: Asked, usage: Usage) -> object:
         "id": f"chatcmpl-{asked.id}",
         "object": "chat.completion",
         "created": asked.now,
-        "model": asked.body["model"],
+        "model": asked.text("model"),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": ended}],
         "usage": _counted(usage),
         "service_tier": "default",
@@ -115,13 +116,13 @@ def _response(asked: Asked, usage: Usage) -> object:
         "status": status,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "instructions": asked.body.get("instructions"),
+        "instructions": asked.text("instructions") or None,
         "max_output_tokens": _most(asked),
-        "model": asked.body["model"],
+        "model": asked.text("model"),
         "output": [
             {"type": "message", "id": f"msg_{asked.id}", "status": status, "role": "assistant", "content": [text]}
         ],
-        "metadata": asked.body.get("metadata") or {},
+        "metadata": {},
         "usage": {
             "input_tokens": usage.input,
             "input_tokens_details": {"cached_tokens": 0},
@@ -142,13 +143,18 @@ def _embedding_usage(asked: Asked) -> Usage:
 def _embeddings(asked: Asked, usage: Usage) -> object:
     """As text: the vectors are long, and all the same."""
     given = asked.body["input"]
-    inputs = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+    inputs = 1 if isinstance(given, list) and given and isinstance(given[0], int) else _inputs(given)
     wanted = asked.body.get("dimensions")
     size = wanted if isinstance(wanted, int) and 0 < wanted <= MOST_DIMENSIONS else DIMENSIONS
     vector = _vector(size, asked.body.get("encoding_format") == "base64")
     data = ",".join(f'{{"object":"embedding","index":{at},"embedding":{vector}}}' for at in range(inputs))
-    tail = {"model": asked.body["model"], "usage": {"prompt_tokens": usage.input, "total_tokens": usage.input}}
+    tail = {"model": asked.text("model"), "usage": {"prompt_tokens": usage.input, "total_tokens": usage.input}}
     return f'{{"object":"list","data":[{data}],{json.dumps(tail)[1:]}'
+
+
+def _inputs(given: Any) -> int:
+    """How many there are; the API takes no more than MOST_INPUTS."""
+    return min(len(given), MOST_INPUTS) if isinstance(given, list) else 1
 
 
 @lru_cache(maxsize=16)
@@ -164,16 +170,14 @@ def _vector(size: int, packed: bool) -> str:
 
 
 def _moderation(asked: Asked, usage: Usage) -> object:
-    given = asked.body["input"]
-    inputs = len(given) if isinstance(given, list) else 1
     categories = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
     result = {
         "flagged": False,
         "categories": dict.fromkeys(categories, False),
         "category_scores": dict.fromkeys(categories, 0.0),
     }
-    model = asked.body.get("model") or "omni-moderation-latest"
-    return {"id": f"modr-{asked.id}", "model": model, "results": [result] * inputs}
+    model = asked.text("model") or "omni-moderation-latest"
+    return {"id": f"modr-{asked.id}", "model": model, "results": [result] * _inputs(asked.body["input"])}
 
 
 def _model(name: str) -> dict[str, object]:

@@ -20,11 +20,16 @@ def tokens_of(value: Any) -> int:
 
 
 def _bytes(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value.encode(errors="replace"))
-    if isinstance(value, dict):
-        return sum(map(_bytes, value.values()))
-    return sum(map(_bytes, value)) if isinstance(value, list) else 0
+    total, left = 0, [value]  # a stack of our own: a body may be nested deeper than functions may
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            total += len(value.encode(errors="replace"))
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return total
 
 
 def usage_of(asked: Asked, prompt: Any, most: Any) -> Usage:
