@@ -144,6 +144,7 @@ class Pool:
     longest_wait: int = 24 * 3600 * SECOND
     cost_from: Field | None = None  # where an answer tells what it really cost
     cost: CostOfCall | None = None  # what a call costs that doesn't say so; None: 1
+    is_unmasked: bool = False  # answers may have a key's secret in them
     answers: tuple[AnswerRule, ...] = ()  # the first that matches holds; then HTTP's own meaning
     # Which calls may run twice if they don't say so, beside those of idempotent methods.
     idempotent: tuple[CallRule, ...] = ()

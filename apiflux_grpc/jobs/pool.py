@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.core.errors import PoolNotFound
+from apiflux_grpc.core.fields import Field, HeaderField, JsonField
 from apiflux_grpc.core.model import Counts, Group, HeaderKey, Key, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import LONGEST
@@ -57,6 +58,8 @@ def _pool(info: pb.PoolInfo) -> Pool:
         arrival_jitter=info.arrival_jitter.ToNanoseconds(),
         timeout=info.timeout.ToNanoseconds(),
         cost=_cost(info.cost) if info.HasField("cost") else None,
+        cost_from=_cost_from(info),
+        is_unmasked=info.unmasked,
         idempotent=tuple(CallRule(tuple(rule.methods), tuple(rule.paths)) for rule in info.idempotent),
         allow_paths=tuple(info.allow_paths),
         key_in=QueryKey(info.key_query) if info.HasField("key_query") else HeaderKey(info.key_header),
@@ -78,6 +81,12 @@ def _limits(limits: Iterable[pb.Limit]) -> tuple[Limit, ...]:
         )
         for limit in limits
     )
+
+
+def _cost_from(info: pb.PoolInfo) -> Field | None:
+    if info.cost_header:
+        return HeaderField(info.cost_header)
+    return JsonField(tuple(info.cost_json)) if info.cost_json else None
 
 
 def _cost(rule: pb.CostRule) -> CostOfCall:

@@ -40,6 +40,7 @@ class Precautions:
         self._purse: Purse | None = None
         self._ration: Ration | None = None
         self._is_body_shown = False
+        self._is_unmasked = False
         self._is_stopped = False
 
     @property
@@ -50,6 +51,7 @@ class Precautions:
     def producer(self, selection: Selection, pool: Pool) -> Ration:
         """What gives the stream its calls."""
         job, failed = self._job, self.failed
+        self._is_unmasked = pool.is_unmasked
         keep = failed.keep if failed is not None and failed.keeps else None
         self._purse = None if job.max_cost is None else Purse(job.max_cost, pool)
         self._ration = Ration(selection, self._guard, job.limit, self._purse, keep)
@@ -65,9 +67,15 @@ class Precautions:
             self.failed.met(place, result, call.line, idempotent=call.idempotent)
         if result.failure and not self._is_body_shown and result.response.body:
             self._is_body_shown = True
-            self._console.error(f"{self._source.name}:{call.line}: the first answer that is a failure:")
-            for line in excerpt(result.response.body):
-                self._console.say(f"    {line}")
+            self._show(result.response.body, call.line)
+
+    def _show(self, body: bytes, line: int) -> None:
+        self._console.error(f"{self._source.name}:{line}: the first answer that is a failure:")
+        lines = excerpt(body)
+        if self._is_unmasked:
+            lines = ["it isn't shown, since it may have a key in it (mask_secrets = false)"]
+        for text in lines:
+            self._console.say(f"    {text}")
 
     def met_in_doubt(self) -> None:
         """A call that an earlier run sent may have run, and isn't sent again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.fields import HeaderField
 from apiflux_grpc.core.model import HeaderKey
 from apiflux_grpc.server.wire import put_held, wall_offset
 from apiflux_grpc.server.words import COUNTS, KINDS, STATES, UPSTREAMS
@@ -77,6 +78,11 @@ def _put_rules(message: pb.PoolInfo, pool: Pool) -> None:
         message.cost.per_byte, message.cost.at_least = cost.per_byte, cost.at_least
         message.cost.json.extend(cost.json or ())
         message.cost.per_byte_of.extend(cost.per_byte_of or ())
+    if isinstance(pool.cost_from, HeaderField):
+        message.cost_header = pool.cost_from.name
+    elif pool.cost_from is not None:
+        message.cost_json.extend(pool.cost_from.path)
+    message.unmasked = pool.is_unmasked
 
 
 def _put_limit(message: pb.Limit, limit: Limit) -> None:

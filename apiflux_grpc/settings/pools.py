@@ -69,6 +69,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         idempotent=_idempotent(findings, here, table),
         cost=_cost(findings, here, table, limits),
         cost_from=_cost_from(findings, here, table, limits),
+        is_unmasked=not table.mask_secrets,
         max_connections=_connections(findings, here, table.max_connections),
         allow_repeat=table.allow_repeat or simulated,
         success=_success(findings, here, table),

@@ -1189,6 +1189,9 @@ class PoolInfo(_message.Message):
     KEY_QUERY_FIELD_NUMBER: _builtins.int
     IDEMPOTENT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    COST_HEADER_FIELD_NUMBER: _builtins.int
+    COST_JSON_FIELD_NUMBER: _builtins.int
+    UNMASKED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     upstream: Global___UpstreamKind.ValueType
@@ -1215,6 +1218,10 @@ class PoolInfo(_message.Message):
     """A request header."""
     key_query: _builtins.str
     """A query parameter."""
+    cost_header: _builtins.str
+    """The response header, in lower case, that tells what a call really cost. Empty: none does."""
+    unmasked: _builtins.bool
+    """True: an answer that repeats a key's secret is passed on as it is (mask_secrets = false)."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyInfo]:
         """The keys, in the order of the configuration."""
@@ -1259,6 +1266,10 @@ class PoolInfo(_message.Message):
     def cost(self) -> Global___CostRule:
         """What a call costs that doesn't say so. Absent: 1."""
 
+    @_builtins.property
+    def cost_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The path to that number in the JSON of an answer, from object to object. Empty: it isn't there."""
+
     def __init__(
         self,
         *,
@@ -1286,10 +1297,13 @@ class PoolInfo(_message.Message):
         key_query: _builtins.str = ...,
         idempotent: _abc.Iterable[Global___CallRule] | None = ...,
         cost: Global___CostRule | None = ...,
+        cost_header: _builtins.str = ...,
+        cost_json: _abc.Iterable[_builtins.str] | None = ...,
+        unmasked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "cost", b"cost", "drain_time", b"drain_time", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "allow_paths", b"allow_paths", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "cost", b"cost", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "idempotent", b"idempotent", "in_flight", b"in_flight", "key_count", b"key_count", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "allow_paths", b"allow_paths", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "cost", b"cost", "cost_header", b"cost_header", "cost_json", b"cost_json", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "idempotent", b"idempotent", "in_flight", b"in_flight", "key_count", b"key_count", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "unmasked", b"unmasked", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_key_in: _TypeAlias = _typing.Literal["key_header", "key_query"]  # noqa: Y015
     _WhichOneofArgType_key_in: _TypeAlias = _typing.Literal["key_in", b"key_in"]  # noqa: Y015

@@ -184,6 +184,7 @@ def pool(name: str, url: str = "", *, limits: str = "", extra: str = "") -> str:
     return f"[pools.{name}]\n{base}limits = [{limits}]\nkeys = [{keys}]\n{extra}\n"
 
 
+LARGE = '{ max = 1000000, per = "1h", counts = "cost" }'
 ONCE = "retry = { max_attempts = 1 }"
 TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes", "failing")  # pools that may send 20 calls, each once
 
@@ -221,7 +222,8 @@ class House:
 @contextlib.contextmanager
 def house() -> Iterator[House]:
     """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `twice`,
-    whose POSTs may run twice; `simulated`; `priced`, by max_tokens; those of TWENTY."""
+    whose POSTs may run twice; `simulated`; `priced`, by max_tokens; `told`, whose
+    answers tell what they cost, and keys; those of TWENTY."""
     with upstream_served() as (upstream, url):
         pools = [
             pool("default", url),
@@ -231,6 +233,7 @@ def house() -> Iterator[House]:
             pool("twice", url, extra='idempotent = [{ methods = ["POST"], paths = ["/n/"] }]'),
             pool("simulated"),
             pool("priced", url, extra='cost = { json = "max_tokens", at_least = 1 }'),
+            pool("told", url, limits=LARGE, extra='cost_from = { json = "spent" }\nmask_secrets = false'),
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]
         environ = secrets_for(KEYS) | {"TEST_MIN_LATENCY": "0", "TEST_MAX_LATENCY": "1"}

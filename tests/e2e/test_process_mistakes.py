@@ -100,6 +100,15 @@ def test_the_first_answer_that_is_a_failure_is_shown_at_once(tmp_path: Path, hou
     assert SECRET not in done.stderr + done.stdout
 
 
+def test_an_answer_that_may_have_a_key_in_it_is_not_shown(tmp_path: Path, house: House) -> None:
+    """Its pool has it passed on as it came, so it is in the results alone."""
+    source = write_lines(tmp_path / "calls.jsonl", [{"path": "/key/404"}])
+    done = house.process(source, "--pool", "told", cwd=tmp_path)
+    assert "the first answer that is a failure:\n    it isn't shown" in done.stderr
+    assert SECRET not in done.stderr
+    assert SECRET in done.stdout
+
+
 # -- bounds ----------------------------------------------------------------------------------------
 
 
@@ -141,6 +150,21 @@ def test_nothing_is_sent_that_would_cost_too_much(tmp_path: Path, house: House) 
     done = house.process(source, "--max-cost", "6", cwd=tmp_path)
     assert done.returncode == 4
     assert house.upstream.arrived.total() == 10
+
+
+def test_what_answers_tell_of_their_cost_is_what_counts(tmp_path: Path, house: House) -> None:
+    """Ten calls of the most that they may cost are set aside at once; they cost less, so all others fit as well."""
+    calls = [{"method": "POST", "path": "/echo/json", "cost": 10, "json": {"spent": 3}}] * 30
+    source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
+    arguments = (source, "--pool", "told", "--max-cost")
+    done = house.process(*arguments, "100", "--output", output, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cost: 90 of 100, as answers tell it in spent" in done.stderr
+    assert house.upstream.arrived == {"POST /echo/json": 30}
+    done = house.process(*arguments, "50", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "cost: 42 of 50" in done.stderr
+    assert house.upstream.arrived == {"POST /echo/json": 30 + 14}
 
 
 def test_with_a_bound_on_the_cost_no_call_is_paid_for_twice(tmp_path: Path, house: House) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from apiflux_grpc.core.checks import Checks
+from apiflux_grpc.core.fields import HeaderField, JsonField
 from apiflux_grpc.core.model import Counts, Group, HeaderKey, Key, Kind, Limit, Pool, QueryKey
 from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import SECOND
@@ -27,6 +28,8 @@ WHOLE = Pool(
     ),
     timeout=7 * SECOND,
     cost=CostOfCall(("max_tokens",), 0.25, ("messages",), 3),
+    cost_from=JsonField(("usage", "total")),
+    is_unmasked=True,
     idempotent=(CallRule(("POST",), ("/v1/",)), CallRule((), ("/x",))),
     allow_paths=("/v1/", "/x"),
     key_in=QueryKey("api_key"),
@@ -45,7 +48,10 @@ def told(*pools: Pool, default: str = "") -> pb.GetInfoResponse:
     return info
 
 
-@pytest.mark.parametrize("pool", [WHOLE, PLAIN, replace(WHOLE, cost=CostOfCall(per_byte=1.5))])
+@pytest.mark.parametrize(
+    "pool",
+    [WHOLE, PLAIN, replace(PLAIN, cost_from=HeaderField("x-cost")), replace(WHOLE, cost=CostOfCall(per_byte=1.5))],
+)
 def test_a_job_judges_calls_as_its_server_does(pool: Pool) -> None:
     """Paths, the key's place, timeouts and costs, with the same words; and it knows no secret."""
     info = told(pool)
@@ -64,7 +70,12 @@ def test_a_job_judges_calls_as_its_server_does(pool: Pool) -> None:
         assert here.call("", method, path, headers, query, timeout, cost) == there.call(
             "", method, path, headers, query, timeout, cost
         )
-    assert pool_of(info, pool.name).idempotent == pool.idempotent
+    found = pool_of(info, pool.name)
+    assert (found.idempotent, found.cost_from, found.is_unmasked) == (
+        pool.idempotent,
+        pool.cost_from,
+        pool.is_unmasked,
+    )
 
 
 def test_the_pool_that_was_asked_for() -> None:
