@@ -59,6 +59,12 @@ def test_what_separates_columns_shows(text: str, path: str, told: str) -> None:
     assert re.search(told, "".join(words))
 
 
+def test_the_comma_comes_first() -> None:
+    """A header that fits with it is read so, whatever else would fit."""
+    found, told = read("a,b;c\n1,2;3\n", '{"path": "/"}')
+    assert ([entry.fault for entry in found], told) == ([""], [])
+
+
 def test_it_is_told_once_in_two_readings() -> None:
     """A file is read to be checked, and again to be sent."""
     told: list[str] = []
