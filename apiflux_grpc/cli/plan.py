@@ -120,6 +120,8 @@ def _reader(
     file: str, template: str | None, delimiter: str | None, format: str, any_method: bool
 ) -> Callable[[Pool], Load]:
     """What reads the calls of a file for the pool that is planned."""
+    import asyncio
+
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.measure import measure
@@ -135,7 +137,7 @@ def _reader(
     )
 
     def read(pool: Pool) -> Load:
-        measured = measure(job, pool, Console())
+        measured = asyncio.run(measure(job, pool, Console()))
         return Load(measured.costs, bytes(measured.classes), bytes(measured.repeatable))
 
     return read

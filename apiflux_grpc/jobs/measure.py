@@ -14,6 +14,7 @@ from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import SEEN, Known
+from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.source import Source
 from apiflux_grpc.jobs.words import counted
 from apiflux_grpc.server.calls import cost_of
@@ -33,8 +34,8 @@ class Measured:
     repeatable: bytearray = field(default_factory=bytearray)
 
 
-def measure(job: Job, pool: Pool, console: Console) -> Measured:
-    """Read the whole input of a job for this pool. `console` is told of bad lines.
+async def measure(job: Job, pool: Pool, console: Console) -> Measured:
+    """Read the whole input of a job for this pool. `console` is told of bad lines, and that a large file is read.
 
     Raises Refused, saying why, if a line is bad or there is none, ValueError for an option, OSError if the input can't
     be opened.
@@ -47,14 +48,17 @@ def measure(job: Job, pool: Pool, console: Console) -> Measured:
     lines.judge_for(pool)
     checks = PoolChecks(pool)
     measured = Measured()
-    for entry in source.read():
-        good = lines.good(entry, SEEN, len(measured.costs))
-        if good is None:
-            continue
-        call = good[0]
-        measured.costs.append(cost_of(checks, call, []))
-        measured.classes.append(checks.classes.of(call.path))
-        measured.repeatable.append(again.may_run_twice(call))
+    entries = source.open()
+    share = source.share_read if source.is_regular else None
+    with Screen(console).reads(f"reading {source.name}", share):
+        while (some := await entries.more()) is not None:
+            for entry in some:
+                if (good := lines.good(entry, SEEN, len(measured.costs))) is None:
+                    continue
+                call = good[0]
+                measured.costs.append(cost_of(checks, call, []))
+                measured.classes.append(checks.classes.of(call.path))
+                measured.repeatable.append(again.may_run_twice(call))
     if lines.bad:
         raise Refused(f"nothing was planned: {counted(lines.bad, 'bad line')}, which `process` would refuse too")
     if not measured.costs:

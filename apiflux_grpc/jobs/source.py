@@ -192,10 +192,9 @@ class Source:
         return False
 
     def read(self) -> Iterator[Entry]:
-        """The lines of a regular file, from its start; of a pipe those that come, and whoever reads waits for them."""
+        """The lines of a regular file, from its start."""
         with open(self._descriptor, "rb", closefd=False) as file:
-            if self.is_regular:
-                file.seek(self._start)
+            file.seek(self._start)
             yield from self._entries(file)
 
     def share_read(self) -> float:

@@ -6,6 +6,7 @@ window counts calls or cost, and of a limit with paths only the calls that meet 
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
@@ -66,8 +67,8 @@ def together(sends: Sequence[Sends]) -> Sends:
     if len(sends) == 1:
         return sends[0]
     merged = Sends()
-    rows = [row for one in sends for row in zip(one.taken, one.answered, one.costs, one.classes, strict=True)]
-    for row in sorted(rows, key=itemgetter(0)):
+    rows = (zip(one.taken, one.answered, one.costs, one.classes, strict=True) for one in sends)
+    for row in heapq.merge(*rows, key=itemgetter(0)):
         merged.add(*row)
     return merged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -27,7 +28,7 @@ POOL = Pool(
 
 def measured(file: Path, text: str, **options: str) -> Measured:
     file.write_text(text, encoding="utf-8")
-    return measure(Job(file, "", **options), POOL, Console())  # type: ignore[arg-type]
+    return asyncio.run(measure(Job(file, "", **options), POOL, Console()))  # type: ignore[arg-type]
 
 
 def rows(found: Measured) -> list[tuple[int, int, int]]:
@@ -59,7 +60,7 @@ def test_files_are_read_as_the_job_reads_them(tmp_path: Path) -> None:
     assert found.costs.tolist() == [20]
 
 
-def test_standard_input_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_standard_input_is_read_to_its_end() -> None:
     """A pipe has no beginning to go back to."""
     reading, writing = os.pipe()
     os.write(writing, b'{"path": "/v1/a"}\n{"path": "/search/b"}')
@@ -67,7 +68,8 @@ def test_standard_input_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_
     kept = os.dup(0)
     os.dup2(reading, 0)
     try:
-        assert measure(Job(None, ""), POOL, Console()).classes == bytes([0, 1])
+        found = asyncio.run(measure(Job(None, ""), POOL, Console()))
+        assert found.classes == bytes([0, 1])
     finally:
         os.dup2(kept, 0)
         os.close(kept)
