@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, sender, upstreams, waiting
+from bench import cpu, hot_path, latency, limits, memory, nginx, openai, sender, upstreams, waiting
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 
@@ -34,6 +34,7 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "limits": limits.figures,
     "nginx": nginx.figures,
     "upstreams": upstreams.figures,
+    "openai": openai.figures,
     "peers": ring.figures,
     "profile": hot_path.figures,
 }

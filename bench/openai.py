@@ -5,8 +5,9 @@ Rules
   `apiflux process`, each in a process of its own.
 - The limits are those of an account of OpenAI's, 500 calls and 200,000 tokens a minute for each of five keys, in
   windows of 6 seconds, so 50 and 20,000 in each: the same rate, and 20,000 calls meet eighty windows instead of eight.
-- A call costs what the preset reads from it; what it took in truth, the judge's answer says. Now the calls of a
-  window bind, now its tokens.
+- The lines have long questions and short answers, as if they sorted texts into classes: what a call declares, which is
+  all that `plan` knows, is near what the judge's answer says that it took. 400 tokens are what a call may take if both
+  limits bind alike, and these take about as many. Now the calls of a window bind, now its tokens.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def rehearse(folder: Path, calls: int, limits: Sequence[Limit], seed: int) -> Re
         config = config_of(judge.url, limits)
         (folder / CONFIG).write_text(config)
         with ServedProcess(config, secrets_for(KEYS)) as served:
-            said = _run("process", file, "--target", served.target, "--output", output)
+            said = _run("process", file, "--target", served.target, "--output", output).stderr
         report = judge.report()
     took = re.search(r"results +[0-9,]+ in ([0-9.]+) s", said)
     assert took is not None, said
@@ -93,12 +94,12 @@ def plan(folder: Path) -> float:
     """Seconds that the file of a rehearsal takes, by `apiflux plan`."""
     low, high = LATENCY
     options = ("--config", folder / CONFIG, "--calls-from", folder / FILE, "--latency", f"{low}ms..{high}ms", "--json")
-    makespan: float = json.loads(_run("plan", *options, **secrets_for(KEYS)))["makespan"]
+    makespan: float = json.loads(_run("plan", *options, **secrets_for(KEYS)).stdout)["makespan_seconds"]
     return makespan
 
 
 def lines(count: int, seed: int) -> list[dict[str, Any]]:
-    """Chats, no two alike, whose question has 30 to 500 tokens, and the answer 50 to 500 at most."""
+    """Chats, no two alike, with a question of 90 to 600 tokens and an answer of 10 to 50 at most."""
     chance = random.Random(seed)
     return [
         {
@@ -107,8 +108,8 @@ def lines(count: int, seed: int) -> list[dict[str, Any]]:
             "url": "/v1/chat/completions",
             "body": {
                 "model": "gpt-4o-mini",
-                "messages": [{"role": "user", "content": f"{number}. {'words ' * chance.randint(20, 330)}"}],
-                "max_completion_tokens": chance.randint(50, 500),
+                "messages": [{"role": "user", "content": f"{number}. {'words ' * chance.randint(60, 400)}"}],
+                "max_completion_tokens": chance.randint(10, 50),
             },
         }
         for number in range(count)
@@ -128,10 +129,10 @@ def config_of(url: str, limits: Sequence[Limit]) -> str:
     return f'[pools.default]\npreset = "openai"\nbase_url = "{url}"\nlimits = [{rows}]\n{keys}'
 
 
-def _run(*words: str | Path, **environ: str) -> str:
-    """What a command said, on both of its streams. Raises RuntimeError if it failed."""
+def _run(*words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A command and what it said. Raises RuntimeError if it failed."""
     command = [*COMMAND, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environ, check=False)
     if done.returncode:
         raise RuntimeError(f"{words[0]} ended with {done.returncode}: {done.stderr}")
-    return done.stdout + done.stderr
+    return done

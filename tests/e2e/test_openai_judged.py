@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apiflux_grpc.core.units import SECOND
-from bench.openai import limits, lines, rehearse
+from bench.openai import limits, lines, plan, rehearse
 
 
 @pytest.mark.slow
@@ -24,3 +24,4 @@ def test_no_window_is_exceeded_by_calls_or_tokens(tmp_path: Path) -> None:
     counted = [max(limit.ratio for limit in key.limits if limit.counts == "cost") for key in made.report.keys]
     assert sum(usages) > 5 * 8_000  # so tokens bound it, too
     assert max(counted) > 0.5
+    assert plan(tmp_path) > 1  # virtual seconds: the same file, read by the same rules
