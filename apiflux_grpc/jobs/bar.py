@@ -7,6 +7,7 @@ last of them. It is drawn when it is told to, by no thread of its own.
 from __future__ import annotations
 
 import contextlib
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 LEAST: Final = 10  # columns of a bar that is worth showing
 FREE: Final = 5  # columns, for two `^C`
-LINES: Final = 3  # below the bar, at most
+LINES: Final = 4  # below the bar, at most
 
 
 class Bar:
@@ -35,7 +36,7 @@ class Bar:
             self._live.start()
 
     def show(self, share: float | None, figures: str, why: Sequence[str]) -> None:
-        """`share` 0 to 1, or None if it isn't known: then there are only the words. A line for each of `why`."""
+        """`share` 0 to 1, or None if it isn't known: then there are only the words. Each of `why` begins a line."""
         with contextlib.suppress(OSError):
             self._live.update(self._drawn(share, figures, why), refresh=True)
 
@@ -46,15 +47,10 @@ class Bar:
 
     def _drawn(self, share: float | None, figures: str, why: Sequence[str]) -> RenderableType:
         width = max(1, self._console.width - FREE)
-        lines: list[RenderableType] = [_cut(figures, width)]
+        line: RenderableType = Text(figures[:width])
         if share is not None and (room := width - len(figures) - 1) >= LEAST:
             grid = Table.grid(padding=(0, 1, 0, 0))
             grid.add_row(ProgressBar(total=1.0, completed=share, width=room), figures)
-            lines = [grid]
-        return Group(*lines, *(_cut(reason, width, "yellow") for reason in why[:LINES]))
-
-
-def _cut(words: str, width: int, style: str = "") -> Text:
-    text = Text(words, style)
-    text.truncate(width, overflow="ellipsis")
-    return text
+            line = grid
+        reasons = [part for reason in why for part in wrap(reason, width)]
+        return Group(line, *(Text(reason, "yellow") for reason in reasons[:LINES]))

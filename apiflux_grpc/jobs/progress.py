@@ -97,6 +97,8 @@ class Progress:
         told = self._told
         if told is None or told.eta is None or self._expected is None:
             return None
+        if any(held.cause == "UPSTREAM_FAILING" for held in told.held_by):
+            return None  # it is for the case that the next try succeeds
         if told.total + told.to_come < self._expected:
             return None  # a server that wasn't told, or doesn't understand, how many are left
         return max(0.0, told.eta - (now - self._told_at))

@@ -131,6 +131,19 @@ def test_a_bar_is_no_wider_than_the_terminal(
     assert len(words(stderr.getvalue())) == 2 * (1 + LINES)  # drawn once more before it is taken away
 
 
+def test_a_long_reason_goes_on_in_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is tried again stands at its end."""
+    stderr = terminal(monkeypatch, COLUMNS="40")
+    bar = Console().bar()
+    bar.show(0.5, "1 of 2", ["upstream failing: can't connect: connection refused; next try in 8 s", "another"])
+    assert words(stderr.getvalue())[-3:] == [
+        "upstream failing: can't connect:",
+        "connection refused; next try in 8 s",
+        "another",
+    ]
+    bar.close()
+
+
 def test_a_closed_bar_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lines are taken away, and the cursor is shown again."""
     stderr = terminal(monkeypatch)
