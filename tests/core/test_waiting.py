@@ -48,6 +48,16 @@ def test_a_spent_limit_is_told_until_something_of_it_comes_back() -> None:
     assert told(desk, batch) is None
 
 
+def test_a_key_with_room_is_enough() -> None:
+    """Whatever the others wait for."""
+    slow = Key("slow", "secret", (Limit(3, 60 * SECOND),))
+    desk, batch = Desk(Pool("pool", (slow, *keys(1, TEN)))), batch_of(50)
+    spend(desk, batch)
+    assert told(desk, batch) is not None
+    desk.now = KEPT
+    assert told(desk, batch) is None
+
+
 def test_who_has_all_calls_in_flight_waits_for_no_limit() -> None:
     """Whatever others wait for."""
     desk, batch, other = Desk(), batch_of(20), batch_of(1, id=2)

@@ -74,6 +74,7 @@ OF_MAILBOX: Final = ("tests/engine/test_mailbox.py",)
 OF_ENGINE: Final = ("tests/engine/test_engine.py",)
 NOTICED: Final = ("tests/mutants/test_noticed.py",)
 OF_FORECAST: Final = ("tests/core/test_forecast.py",)
+OF_WAITING: Final = ("tests/core/test_waiting.py",)
 OF_HOLDING: Final = ("tests/core/test_holding.py",)
 CHECKS: Final = "apiflux_grpc/core/checks.py"
 OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
@@ -1278,6 +1279,98 @@ VARIANTS: Final = (
         "[_WORDS.get(number, str(number)) for number in reasons]",
         "[_WORDS[number] for number in reasons if number in _WORDS]",
         ("tests/server/test_wire.py",),
+    ),
+    # -- how a batch stands, and how a job is shown ------------------------------------------------
+    Variant(
+        "calls that are expected don't count",
+        "apiflux_grpc/core/batch.py",
+        "return self.waiting + self.to_come",
+        "return self.waiting",
+        OF_OUTLOOKS,
+    ),
+    Variant(
+        "a rejected key is counted on",
+        FORECAST,
+        "if key.breaker.state is not State.CLOSED and not self._at_best:",
+        "if False:",
+        OF_FORECAST,
+    ),
+    Variant(
+        "a rate is that of the whole pool",
+        "apiflux_grpc/core/turns.py",
+        "batch.weight / callers[batch.caller] / len(callers)",
+        "batch.weight / callers[batch.caller]",
+        OF_OUTLOOKS,
+    ),
+    Variant(
+        "calls wait for a limit though a key has room",
+        "apiflux_grpc/core/waiting.py",
+        "        if one is None:\n            return None",
+        "        if one is None:\n            continue",
+        OF_WAITING,
+    ),
+    Variant(
+        "of a key's limits the first that is spent is told",
+        "apiflux_grpc/core/waiting.py",
+        "at > latest.at",
+        "at < latest.at",
+        OF_WAITING,
+    ),
+    Variant(
+        "a rejected key waits for its limit",
+        "apiflux_grpc/core/waiting.py",
+        "or seat.usable_at(now) > now or",
+        "or",
+        OF_WAITING,
+    ),
+    Variant(
+        "the first ETA waits for its second",
+        "apiflux_grpc/engine/batches.py",
+        "if is_news or now",
+        "if now",
+        ("tests/engine/test_engine.py::test_the_first_eta_comes_within_a_second",),
+    ),
+    Variant(
+        "a new connection expects the calls that are done",
+        "apiflux_grpc/client/resume.py",
+        "self.header.expected_calls = len(self._accounts.ready) + to_take",
+        "pass",
+        ("tests/client/test_resumption.py",),
+    ),
+    Variant(
+        "a lost connection is told at every try",
+        "apiflux_grpc/client/resume.py",
+        "self._is_lost is (error is None):",
+        "(error or self._is_lost):",
+        ("tests/client/test_resumption.py",),
+    ),
+    Variant(
+        "a time for a part of the calls is told",
+        "apiflux_grpc/jobs/progress.py",
+        "if told.total + told.to_come < self._expected:",
+        "if False:",
+        ("tests/jobs/test_progress.py",),
+    ),
+    Variant(
+        "a bar is as wide as the terminal",
+        "apiflux_grpc/jobs/bar.py",
+        "self._console.width - FREE",
+        "self._console.width",
+        ("tests/jobs/test_console.py",),
+    ),
+    Variant(
+        "a bar is drawn over results",
+        "apiflux_grpc/jobs/console.py",
+        " and not shared",
+        "",
+        ("tests/jobs/test_console.py",),
+    ),
+    Variant(
+        "a line every 30 s goes on after the end",
+        "apiflux_grpc/jobs/screen.py",
+        "            self._timer.cancel()",
+        "            pass",
+        ("tests/jobs/test_screen.py",),
     ),
     # -- the first step of a command --------------------------------------------------------------
     Variant(
