@@ -14,12 +14,13 @@ from apiflux_grpc.settings import load
 from apiflux_grpc.settings.types import PoolSettings, Settings
 from apiflux_grpc.testing.served import ServedProcess
 from deploy.health import main as health
+from docs.command_line import exit_codes
 from docs.common import ROOT
 from tests.docs.pages import blocks, check_apiflux
 
-DOCKERFILE, COMPOSE, KUBERNETES, UNIT = (
+DOCKERFILE, COMPOSE, KUBERNETES, JOB, UNIT = (
     (ROOT / "deploy" / name).read_text(encoding="utf-8")
-    for name in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "apiflux.service")
+    for name in ("Dockerfile", "compose.yaml", "kubernetes.yaml", "kubernetes-job.yaml", "apiflux.service")
 )
 KEY = "canary-of-team-a"
 
@@ -61,8 +62,9 @@ def test_its_configuration_is_that_of_one_server_for_others(tmp_path: Path, syst
     assert int(patience) * 1e9 > settings.grace + 5e9
 
 
-def test_the_image_is_of_a_user_who_may_nothing() -> None:
-    """The same number in the image and in the manifest, which asks for all that Kubernetes can forbid a container."""
+@pytest.mark.parametrize("manifest", [KUBERNETES, JOB], ids=["server", "job"])
+def test_a_container_may_nothing_that_it_needs_not(manifest: str) -> None:
+    """The same user as in the image, and all that Kubernetes can forbid a container."""
     user = found(r"^USER (\d+):\d+$", DOCKERFILE)
     assert int(user) > 1000
     for words in (
@@ -75,7 +77,17 @@ def test_the_image_is_of_a_user_who_may_nothing() -> None:
         "seccompProfile: { type: RuntimeDefault }",
         "automountServiceAccountToken: false",
     ):
-        assert words in KUBERNETES
+        assert words in manifest
+
+
+def test_a_job_may_ask_the_server_and_ends_when_no_try_would_help() -> None:
+    """It has the label that the NetworkPolicy asks for, options that there are, and the exit codes that are final."""
+    label = found(r"matchLabels: \{ (apiflux-client: \S+) \}", KUBERNETES)
+    assert f"        {label}" in JOB
+    arguments = re.split(r", *", found(r"^          args: \[(.*?)\]$", JOB).replace('"', ""))
+    assert check_apiflux(arguments) == ""
+    assert found(r"values: \[(.*?)\]", JOB) == "2, 3"
+    assert {code for code, meaning in exit_codes() if re.search("input|some calls", meaning)} == {"2", "3"}
 
 
 def test_two_servers_never_have_the_same_keys() -> None:
