@@ -42,32 +42,25 @@ def string(key: str, given: object) -> str:
     return given
 
 
-def pairs(key: str, given: object) -> list[Any]:
+def pairs(key: str, given: Any) -> list[Any]:
     """The messages of a call's query or headers."""
+    is_object = isinstance(given, dict)
+    if not is_object and not isinstance(given, list):
+        raise ValueError(f"{key} must be an object, or a list of [name, value]")
     make: Callable[..., Any] = pb.QueryParameter if key == "query" else pb.Header
     made: list[Any] = []
-    if isinstance(given, dict):
-        for name, value in given.items():
-            if not isinstance(value, str):
-                raise ValueError(f"{key}.{name[:64]} must be a string")
-            try:
-                made.append(make(name=name, value=value))
-            except UnicodeEncodeError:
-                raise ValueError(f"{key}.{name[:64]} {_HALF}") from None
-        return made
-    if not isinstance(given, list):
-        raise ValueError(f"{key} must be an object, or a list of [name, value]")
-    for place, pair in enumerate(given):
-        where = f"{key}[{place}]"
-        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError(f"{where} must be [name, value]")
+    for place, pair in enumerate(given.items() if is_object else given):
+        if not is_object and (not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str)):
+            raise ValueError(f"{key}[{place}] must be [name, value]")
         name, value = pair
-        if not isinstance(value, str):
-            raise ValueError(f"{where} must be two strings")
         try:
-            made.append(make(name=name, value=value))
+            if isinstance(value, str):
+                made.append(make(name=name, value=value))
+                continue
+            wrong = "must be a string" if is_object else "must be two strings"
         except UnicodeEncodeError:
-            raise ValueError(f"{where} {_HALF}") from None
+            wrong = _HALF
+        raise ValueError(f"{key}.{name[:64]} {wrong}" if is_object else f"{key}[{place}] {wrong}")
     return made
 
 

@@ -245,8 +245,9 @@ def test_csv_makes_calls_by_a_template(tmp_path: Path, house: House) -> None:
         "POST /in/Bonn?q=%7Bx%7D%20%26%20y": 1,
     }
     assert {row["id"] for row in rows_of(output)} == {"a", "b"}
-    piped = house.process("-", "--template", '{"path": "/{id}"}', stdin="id\nx\ny\n", cwd=tmp_path)
+    piped = house.process("-", "--template", '{"path": "/{n}"}', stdin="id;n;\nx;1;\n;;\ny;2;\n", cwd=tmp_path)
     assert piped.returncode == 0, piped.stderr
+    assert "<stdin>: columns are separated by semicolons" in piped.stderr
     assert {row["id"] for row in rows_in(piped.stdout)} == {"x", "y"}
 
 
