@@ -101,7 +101,7 @@ class OpenAiBatch:
     def kept(self, line: bytes) -> Kept:
         """As Format.kept."""
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.decode())
             id, error, response = fields["custom_id"], fields["error"] or {}, fields["response"]
             if not (id and isinstance(id, str) and isinstance(error, dict)):
                 raise ValueError

@@ -199,7 +199,7 @@ class Output:
 
     def _learn(self, number: int, line: bytes) -> None:
         found = self._parse(number, line)
-        self.known[found.key] |= flags_of(found)
+        self.known.mark(found.key, flags_of(found))
         self.results += 1
         self.failed += found.failed
 

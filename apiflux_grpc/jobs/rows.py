@@ -95,7 +95,7 @@ class Kept(NamedTuple):
 def kept(line: bytes) -> Kept:
     """Read a line of the output. Raises ValueError if it isn't a result."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.decode())  # of bytes it would guess the encoding
         index, id = fields["index"], fields.get("id", "")
         if not (isinstance(index, int) and 0 <= index < MOST_INDEX and isinstance(id, str)):
             raise ValueError

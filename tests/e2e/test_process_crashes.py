@@ -65,6 +65,14 @@ def check(calls: list[dict[str, Any]], rows: Rows, arrived: Counter[str] | dict[
     return doubtful
 
 
+def assert_sent_again(calls: list[dict[str, Any]], rows: Rows, before: dict[str, int], after: dict[str, int]) -> None:
+    """Every call that was in doubt arrived once more, and no other."""
+    names = {f"{calls[row['index']]['method']} {calls[row['index']]['path']}" for row in rows if "error" in row}
+    assert {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)} == (
+        dict.fromkeys(names, 1)
+    )
+
+
 # -- killed ----------------------------------------------------------------------------------------
 
 
@@ -129,7 +137,8 @@ def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> bo
     ("count", "kills"), [(800, 3), pytest.param(20_000, 10, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_killed_at_random_moments_every_call_has_one_result(tmp_path: Path, count: int, kills: int) -> None:
-    """And no call that must not run twice reached the judge twice; each that may have run without a result says so."""
+    """And no call that must not run twice reached the judge twice; each that may have run without a result says so, and
+    is sent once more when that is asked for."""
     calls = every_kind(count)
     source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
     dice = random.Random(20_241)
@@ -148,10 +157,18 @@ def test_killed_at_random_moments_every_call_has_one_result(tmp_path: Path, coun
                     process.send_signal(signal.SIGKILL)
                     assert process.wait() == -signal.SIGKILL
             done = run(*arguments, cwd=tmp_path)
-        doubtful = check(calls, rows_of(output), judge.calls())
+            before, arrived = rows_of(output), judge.calls()
+            doubtful = check(calls, before, arrived)
+            again = run(*arguments, "--retry-unknown", cwd=tmp_path)
         assert judge.report().rejected == 0
+        assert_sent_again(calls, before, arrived, judge.calls())
     assert 0 < doubtful <= kills * window
     assert done.returncode == 3, done.stderr
+    assert f"{doubtful:,} calls may have run and must not run twice: --retry-unknown sends them again" in done.stderr
+    assert again.returncode == 0, again.stderr
+    rows = rows_of(output)
+    assert indexes(rows) == list(range(count))
+    assert {row["response"]["statusCode"] for row in rows} == {200}
 
 
 # -- no room ---------------------------------------------------------------------------------------
