@@ -157,6 +157,8 @@ class Connection(asyncio.Protocol):
             said = speaker.refusal(teller.refusal(limit, wait_ns))
             fields = (*self._told(request), *fields)
         elif not speaker.plain:
+            if request.heard.trouble is not None:
+                judge.refused[request.heard.trouble.status] += 1
             said = speaker.answer(request.heard)
             fields = (*self._told(request), *fields)
         elif teller.silent and not judge.counts_cost and not fields and not head_only:

@@ -7,8 +7,9 @@ not recorded. It deliberately doesn't know whose client it judges.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
 from urllib.parse import unquote
@@ -53,7 +54,7 @@ class _Lag:
 class Judge:
     """`clock` gives nanoseconds, `wall` seconds since 1970, for dates.
 
-    Connections write `connections` and their answers `in_flight`, each for itself.
+    Connections write `connections` and `refused` and their answers `in_flight`, each for itself.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Judge:
         self.cost_header = name.lower().encode() if self.counts_cost and kind == "header" else b""
         self.read_headers = READ_HEADERS | self.speaker.headers | {self.key_header, self.cost_header} - {b""}
         self.cost_path = tuple(name.split(".")) if self.counts_cost and kind == "json" else None
+        self.refused: Counter[int] = Counter()  # accepted arrivals that the API refuses, by status
         self.in_flight = 0
         self.connections: set[asyncio.Transport] = set()
         self._latency = tuple(ns / SECOND for ns in options.latency_ns)
@@ -113,7 +115,7 @@ class Judge:
 
     def report(self) -> Report:
         self.ledger.pass_to(self.clock())
-        return self.ledger.report(self.lag.read())
+        return replace(self.ledger.report(self.lag.read()), refused=dict(self.refused))
 
     def _report(self) -> Mapping[str, object]:
         return self.report().to_json()
@@ -146,6 +148,7 @@ class Judge:
         self._started = self.clock()
         self.ledger.reset(self._started)
         self.lag.reset()
+        self.refused.clear()
         self._rejecting.clear()
         return {"ok": True}
 

@@ -90,6 +90,7 @@ class Report:
     `seen_twice` counts the calls of which more than one arrival was accepted. `resent` counts those of them that came
     again though the arrival before had no fault, or as an attempt that had arrived already; the others are retries
     that the judge gave cause for. `repeats` are examples, of `resent` calls if there are any.
+    `refused` counts by status the accepted arrivals that the API which the judge speaks would refuse for what they ask.
     `max_lag_ns` is how late the judge's own loop ran at worst: stamps are no better than that.
     """
 
@@ -100,6 +101,7 @@ class Report:
     resent: int = 0
     repeats: tuple[Repeat, ...] = ()
     max_lag_ns: int = 0
+    refused: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def arrivals(self) -> int:
@@ -168,6 +170,7 @@ class Report:
             "unknown_arrivals": self.unknown_arrivals,
             "unknown_keys": self.unknown_keys,
             "faults": self.faults,
+            "refused": {str(status): count for status, count in self.refused.items()},
             "seen_twice": self.seen_twice,
             "resent": self.resent,
             "repeats": [{"call_id": repeat.call_id, "attempts": [*repeat.attempts]} for repeat in self.repeats],
@@ -213,6 +216,7 @@ class Report:
             resent=data["resent"],
             repeats=tuple(Repeat(each["call_id"], tuple(each["attempts"])) for each in data["repeats"]),
             max_lag_ns=data["max_lag_ns"],
+            refused={int(status): count for status, count in data["refused"].items()},
         )
 
 

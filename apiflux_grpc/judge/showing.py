@@ -27,5 +27,8 @@ def print_report(report: Report, file: TextIO, cost: str = "cost") -> None:
     if report.faults:
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items()))
         console.print(f"Faults injected into accepted arrivals: {faults}.")
+    if report.refused:
+        refused = ", ".join(f"{count} with {status}" for status, count in sorted(report.refused.items()))
+        console.print(f"Refused for what they ask: {refused}.")
     for violation in report.violations or ["No violation."]:
         console.print(violation)

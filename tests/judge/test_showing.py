@@ -6,6 +6,13 @@ from apiflux_grpc.judge.report import KeyReport, LimitReport, Report
 from apiflux_grpc.judge.showing import print_report
 
 
+def test_requests_that_an_api_refuses_are_told() -> None:
+    """A job whose calls are all wrong isn't one that went well: they are counted by status."""
+    shown = io.StringIO()
+    print_report(Report((KeyReport("a", 9, 0, ()),), refused={404: 2, 400: 3}), shown)
+    assert "3 with 400, 2 with 404." in shown.getvalue()
+
+
 def test_a_limit_of_cost_is_shown_in_its_unit() -> None:
     """Of OpenAI's API it is tokens, of no API in particular cost; calls have no unit."""
     limits = (LimitReport(10, 10**9, 9), LimitReport(100, 10**9, 70, "cost"))

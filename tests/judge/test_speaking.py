@@ -1,9 +1,13 @@
 """Whatever API is spoken, a fault that is a status says what that API says of it."""
 
+import json
+
 import pytest
 
-from tests.judge.apis.asking import speaks
-from tests.judge.wires import SECRET, request
+from apiflux_grpc.judge.limits import Limit
+from apiflux_grpc.judge.report import Report
+from tests.judge.apis.asking import ask, speaks
+from tests.judge.wires import SECOND, SECRET, request
 
 
 def test_head_is_answered_as_get_is() -> None:
@@ -13,6 +17,19 @@ def test_head_is_answered_as_get_is() -> None:
     head, _, body = bytes(wire.sent).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert body == b""
+
+
+def test_what_the_api_refuses_is_counted() -> None:
+    """By its status, of accepted arrivals alone, and until the next reset; the report has it as JSON too."""
+    wire = speaks("google-maps", Limit(3, SECOND))
+    for target in ("/nothing", "/maps/api/geocode/json", "/maps/api/geocode/json?address=A", "/nothing"):
+        ask(wire, target)
+    ask(wire, "/nothing", key="wrong")
+    report = wire.judge.report()
+    assert report.refused == {404: 1, 400: 1}
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
+    wire.judge.control(b"POST", b"/_judge/reset")
+    assert wire.judge.report().refused == {}
 
 
 @pytest.mark.looptime
