@@ -35,7 +35,11 @@ def _failures(value: str) -> float:
 
 def process(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON Lines of calls, or CSV with --template; - is standard input.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON Lines of calls, a file for OpenAI's Batch API, or CSV with --template; - is standard input.",
+        ),
     ],
     target: TargetOption = format_address(HOST, PORT),
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",

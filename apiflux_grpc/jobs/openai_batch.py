@@ -119,6 +119,8 @@ class OpenAiBatch:
 
 def _check_names(data: Mapping[str, object]) -> None:
     """Raises ValueError if a field is none of the four, or one of them is missing."""
+    if "response" in data:
+        raise ValueError("is a result; name the file with the calls of the batch")
     for name in data:
         if name in _FIELDS:
             continue

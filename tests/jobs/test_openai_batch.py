@@ -87,6 +87,7 @@ def test_a_line_is_a_call() -> None:
         ({"body": {"stream": 1}}, "body.stream asks for a stream"),
         ({"customid": "a"}, "unknown field 'customid'; did you mean 'custom_id'?"),
         ({"priority": 1}, "unknown field 'priority'; a line has custom_id"),
+        ({"id": "batch_req_1", "response": {}}, "is a result; name the file with the calls of the batch"),
         ({"path": "/v1/x"}, "'path' is a field of APIFlux's own format"),
         ({"json": {}}, "write all lines in one format"),
         ({"timeout": 5}, "write all lines in one format"),
