@@ -5,7 +5,7 @@ Rule: every message of a stream of results has one frozen dataclass here, made b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Self
@@ -167,7 +167,7 @@ class Held:
     until: datetime | None
     keys: tuple[str, ...]
     key_count: int
-    wait: float | None = None
+    wait: float | None = field(default=None, compare=False)  # it is another at every moment
 
     @classmethod
     def of(cls, message: pb.Held) -> Held:

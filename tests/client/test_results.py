@@ -49,6 +49,7 @@ def test_what_holds_calls_back_is_one_line_for_people() -> None:
     assert (held.cause, held.until, held.keys) == ("LIMITED", until, ("a", "b"))
     assert str(held) == f"7 keys: 429 with Retry-After: 12 s, until {until.astimezone():%H:%M:%S}"
     assert str(replace(held, key_count=1, until=None)) == "429 with Retry-After: 12 s"
+    assert replace(held, wait=3.0) == replace(held, wait=2.0)  # the same reason, told later
     spent = replace(held, cause="SPENT", reason="10/60s of 2 keys", key_count=2, until=None)
     assert str(spent) == "waiting for 10/60s of 2 keys"
     failing = replace(held, cause="UPSTREAM_FAILING", reason="upstream failing; next try in 8 s", key_count=0)
