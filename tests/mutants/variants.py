@@ -78,6 +78,7 @@ OF_WAITING: Final = ("tests/core/test_waiting.py",)
 OF_HOLDING: Final = ("tests/core/test_holding.py",)
 CHECKS: Final = "apiflux_grpc/core/checks.py"
 OF_SIMULATION: Final = ("tests/plan/test_simulation.py",)
+OF_BINDING: Final = ("tests/plan/test_binding.py",)
 OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 OF_SELECTION: Final = ("tests/jobs/test_selection.py",)
@@ -973,6 +974,69 @@ VARIANTS: Final = (
         "self._draws.send(call, permit.number, key.key.label)",
         "self._draws.send(call, 1, key.key.label)",
         OF_SIMULATION,
+    ),
+    Variant(
+        "a plan's calls all cost 1",
+        SIMULATION,
+        "costs=load.costs",
+        "costs=None",
+        OF_SIMULATION,
+    ),
+    Variant(
+        "a plan's calls have no path",
+        SIMULATION,
+        "classes=load.path_classes(size, self._dispatcher.scheduler.classes)",
+        "classes=None",
+        OF_SIMULATION,
+    ),
+    Variant(
+        "a limit of cost is named when the smallest call would fit",
+        "apiflux_grpc/plan/bounds.py",
+        "lacking = used + cost - self._most",
+        "lacking = used + 1 - self._most",
+        OF_BINDING,
+    ),
+    Variant(
+        "calls of a limit with paths wait only while their key stands still",
+        "apiflux_grpc/plan/binding.py",
+        "(held[place].whole if met is None else held[place].with_paths)",
+        "held[place].whole",
+        OF_BINDING,
+    ),
+    Variant(
+        "a bad line of a plan's file is passed over",
+        "apiflux_grpc/jobs/measure.py",
+        "if lines.bad:",
+        "if lines.bad and not measured.costs:",
+        ("tests/jobs/test_measure.py",),
+    ),
+    Variant(
+        "a progress hook that raises is called again",
+        "apiflux_grpc/client/hook.py",
+        "self._function = None",
+        "pass",
+        ("tests/client/test_progress.py",),
+    ),
+    Variant(
+        "a progress hook that raises ends the stream",
+        "apiflux_grpc/client/hook.py",
+        "        except Exception:\n            self._leave()\n            return None",
+        "        except NotImplementedError:\n            self._leave()\n            return None",
+        ("tests/client/test_progress.py",),
+    ),
+    Variant(
+        "a call without a response has an empty body",
+        "apiflux_grpc/client/results.py",
+        "return self._answer.body",
+        "return self.response.body if self.response is not None else b''",
+        ("tests/client/test_answer.py",),
+    ),
+    Variant(
+        "json takes the place of a Content-Type of the caller's",
+        "apiflux_grpc/client/calls.py",
+        'if kind and not any(name.lower() == "content-type" for name, _ in fields):',
+        "if kind:",
+        ("tests/client/test_asked.py",),
     ),
     Variant(
         "the judge lets one call too many pass",

@@ -40,14 +40,14 @@ def test_limits_that_bind_in_turn_say_when() -> None:
 
 
 def test_a_limit_of_cost_binds_by_what_calls_cost() -> None:
-    """1,000 a second and calls of 300: three fit, the fourth waits although 100 are left."""
+    """1,000 a second and calls of 300: three fit, the fourth waits for it although 100 are left."""
     limit = Limit(1000, SECOND, Counts.COST)
-    asked = question(limit, Limit(100, SECOND), sizes=(Arrival(30, load=Load([300] * 30)),))
+    asked = question(limit, Limit(3, SECOND // 10), sizes=(Arrival(30, load=Load([300] * 30)),))
     plan = make_plan(asked)
     assert plan.makespan == pytest.approx(9 * SECOND, rel=0.002)
-    assert told(plan) == {"1000 cost per 1s": (1.0, [(0.0, 9.0)]), "100 calls per 1s": (0.0, [])}
-    assert [(one.most, one.limit.max) for one in plan.limits] == [(900, 1000), (3, 100)]
-    assert [(one.most, one.max) for one in plan.keys[0].limits] == [(900, 1000), (3, 100)]
+    assert told(plan) == {"1000 cost per 1s": (1.0, [(0.0, 9.0)]), "3 calls per 100ms": (0.0, [])}
+    assert [(one.most, one.limit.max) for one in plan.limits] == [(900, 1000), (3, 3)]
+    assert [(one.most, one.max) for one in plan.keys[0].limits] == [(900, 1000), (3, 3)]
     assert plan.capacity == pytest.approx(3)
     assert plan.costs == (300, 300, 9000)
     mixed = make_plan(replace(asked, arrivals=(Arrival(30, load=Load([100, 500, 300] * 10)),)))
