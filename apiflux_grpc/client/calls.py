@@ -86,7 +86,7 @@ class Call:
         name, given = ("query", query) if params is None else ("params", params)
         asked = () if given is None else query_of(name, given)
         call = cls(path, method, asked, fields, body, id, timeout, cost, idempotent)
-        call.check()
+        call._check_rest()
         return call
 
     @classmethod
@@ -121,12 +121,16 @@ class Call:
 
     def check(self) -> None:
         """Raises TypeError or ValueError, naming the field, for what no message can hold."""
-        for name, value in (("path", self.path), ("method", self.method), ("id", self.id)):
-            text(name, value)
         text_pairs("query", self.query)
         text_pairs("headers", self.headers)
         if not isinstance(self.body, bytes):
             raise TypeError(f"body must be bytes, not {type(self.body).__name__}")
+        self._check_rest()
+
+    def _check_rest(self) -> None:
+        """The same of the fields that have one value, but for the body."""
+        for name, value in (("path", self.path), ("method", self.method), ("id", self.id)):
+            text(name, value)
         number("timeout", self.timeout, (int, float), "a number of seconds")
         number("cost", self.cost, int, "a whole number")
         if self.timeout is not None and abs(self.timeout) > _LONGEST:

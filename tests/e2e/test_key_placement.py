@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 import psutil
 import pytest
 
-from apiflux_grpc.client import ApifluxError, Call, Client, InvalidRequest, Result, Stream
+from apiflux_grpc.client import ApifluxError, Call, CallFailed, Client, InvalidRequest, Result, Stream
 from apiflux_grpc.judge.options import JudgeOptions, parse_key_in
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess, secrets_for
@@ -223,6 +223,10 @@ async def test_the_key_stays_in_its_place(world: World, place: str) -> None:
         denied = await read(client.process([Call("/denied")], pool=f"denied-{place}"))
         gone = await read(client.process([Call("/")], pool=f"gone-{place}"))
         tls = await read(client.process([Call("/")], pool=f"tls-{place}"))
+        for failed in (result for result in (*told, *denied, *gone, *tls) if not result.ok):
+            with pytest.raises(CallFailed) as raised:
+                failed.raise_for_status()
+            said += [raised.value, vars(raised.value)]
         said += [told, denied, gone, tls, await client.info(), psutil.Process(served.pid).cmdline()]
         for name in ("authorization", "X-Api-Key")[: 2 if place == "header" else 1]:
             with pytest.raises(ApifluxError) as refused:
