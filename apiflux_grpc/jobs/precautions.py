@@ -94,7 +94,9 @@ class Precautions:
         except Refused as changed:
             self._console.error(str(changed))
             return
-        told = f"{failed.path}: {counted(failed.calls, 'failed call')}, to be sent again"
+        told = f"{self._job.failed}: {counted(failed.calls, 'failed call')}, to be sent again"
+        if not failed.calls:
+            told = f"{self._job.failed}: no failed call to be sent again"
         if failed.left_out:
             told += f"; {failed.left_out} more may have run and must not run twice, so they are not in it"
         self._console.say(told)

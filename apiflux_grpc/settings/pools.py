@@ -170,7 +170,7 @@ def _cost_from(findings: Findings, here: Place, table: PoolTable, limits: Iterab
 def _warn_without_cost(findings: Findings, place: Place, table: PoolTable, limits: Iterable[Limit]) -> None:
     """A preset says where costs are, and can't know which limits a pool has."""
     if table.preset is None and all(limit.counts is Counts.CALLS for limit in limits):
-        findings.warn(place, "has no effect, because no limit of this pool counts cost")
+        findings.warn(place, "only counts for `apiflux process --max-cost`, because no limit of this pool counts cost")
 
 
 def _idempotent(findings: Findings, here: Place, table: PoolTable) -> tuple[CallRule, ...]:

@@ -43,8 +43,10 @@ class Upstream:
         self.release()
 
     def hold(self, holds: Callable[[str], bool] = lambda name: True) -> None:
-        """Answer these calls only after `release`, or never."""
-        self._holds = holds
+        """Answer these calls only after `release`, or never; those that are held no longer, now."""
+        with self._changed:
+            self._holds = holds
+            self._changed.notify_all()
 
     def release(self) -> None:
         """Answer what is held, and whatever comes."""

@@ -61,10 +61,11 @@ def test_one_call_that_fares_better_lets_all_others_go(tmp_path: Path, house: Ho
 def test_what_is_in_flight_when_too_many_failed_finishes(tmp_path: Path, house: House) -> None:
     """However long it takes; what the server has not sent is left, and nothing is in doubt."""
     source, output = write_lines(tmp_path / "calls.jsonl", [*missing(1), *posts(39)]), tmp_path / "out.jsonl"
-    house.upstream.hold(lambda name: name != "POST /status/404")
+    house.upstream.hold()
     arguments = (source, "--output", output, "--pool", "failing", "--max-failures", "0")
     with house.processing(*arguments, cwd=tmp_path) as process:
         house.upstream.wait_for(20)
+        house.upstream.hold(lambda name: name != "POST /status/404")
         read_until(process.stderr, "nothing more is sent: more than 0 calls failed (--max-failures)")
         house.upstream.release()
         _, err = process.communicate(timeout=50)

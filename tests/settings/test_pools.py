@@ -198,10 +198,10 @@ def test_connections_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("words", ['cost_from = { header = "X-Cost" }', 'cost = { json = "max_tokens" }'])
 def test_a_cost_that_nothing_counts_is_warned_of(tmp_path: Path, words: str) -> None:
-    """Where nothing counts cost, learning it has no effect; a group's limit counts, and a single key's."""
+    """If no limit counts cost, only --max-cost does; a group's limit counts, and a single key's."""
     line = f"{words}\nlimits ="
     (warning,) = loaded(tmp_path, GOOD.replace("limits =", line)).warnings
-    assert f"pools.default.{words.partition(' ')[0]}: has no effect" in warning
+    assert f"pools.default.{words.partition(' ')[0]}: only counts for `apiflux process --max-cost`" in warning
     cost = 'limits = [{ max = 5, per = "1s", counts = "cost" }]'
     assert loaded(tmp_path, GOOD.replace("limits =", line) + cost).warnings == ()
     group = f'groups = [{{ keys = ["a"], {cost} }}]\n{line}'
