@@ -1103,6 +1103,27 @@ VARIANTS: Final = (
         OF_SELECTION,
     ),
     Variant(
+        "what may have run is sent again by --retry-failed",
+        "apiflux_grpc/jobs/again.py",
+        "return bool(flags & DOUBT) and not",
+        "return False and not",
+        ("tests/jobs/test_again.py",),
+    ),
+    Variant(
+        "--retry-unknown is for every failure",
+        "apiflux_grpc/jobs/again.py",
+        "bool(self._job.retry_unknown and flags & UNANSWERED)",
+        "self._job.retry_unknown",
+        ("tests/jobs/test_again.py",),
+    ),
+    Variant(
+        "a result that waits for its line is lost",
+        "apiflux_grpc/jobs/output.py",
+        "for line in self._shelf.rest():",
+        "for line in ():",
+        ("tests/jobs/test_state.py",),
+    ),
+    Variant(
         "another job's output is taken",
         "apiflux_grpc/jobs/checks.py",
         "or digest == before:",
