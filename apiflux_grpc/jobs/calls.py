@@ -37,6 +37,7 @@ _READ: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "json": values.document,
     "text": values.text,
 }
+_ONE_LINE: Final = "; write each call on one line"  # for documents of several lines, and for arrays
 _IS_JSON: Final = pb.Header(name="Content-Type", value="application/json")
 _KINDS: Final = {
     list: "an array",
@@ -84,7 +85,8 @@ def parse_json(text: str, carried: str = "json") -> dict[str, Any]:
     except RecursionError:
         raise ValueError("not JSON that can be read: it is nested too deeply") from None
     if not isinstance(data, dict):
-        raise ValueError(f"must be a JSON object, not {_KINDS[type(data)]}")
+        hint = _ONE_LINE if isinstance(data, list) else ""
+        raise ValueError(f"must be a JSON object, not {_KINDS[type(data)]}{hint}")
     return data
 
 
@@ -113,7 +115,8 @@ def _explained(error: json.JSONDecodeError, text: str) -> str:
     # What is cut ends with its line, not at the beginning of the next.
     found = json.JSONDecodeError(error.msg, text, min(error.pos, len(text.rstrip())))
     line = f"line {found.lineno}, " if "\n" in text.strip() else ""
-    return f"{error.msg.removesuffix(' at')} at {line}column {found.colno}"
+    hint = _ONE_LINE if text.strip() in ("[", "{") else ""
+    return f"{error.msg.removesuffix(' at')} at {line}column {found.colno}{hint}"
 
 
 def parse_value(text: str) -> Any:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _FOUND: Final = {";": "semicolons", "\t": "tabs"}  # without being told
 _NAMES: Final = {"tab": "\t", r"\t": "\t"}  # for what is hard to type
 _DECLARED: Final = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE).fullmatch
+# What csv says, and what is said instead.
+_WORDS: Final = {
+    "expected after": "a quoted value goes on after its closing quote; write a quote within it twice",
+    "unexpected end": "a quoted value has no closing quote",
+    "new-line": "a CR outside of quotes ends no line; save the file with LF or CRLF",
+}
 # Stands for a line that is too long: half of a surrogate pair that no byte is decoded to.
 _LONG: Final = "\ud800"
 
@@ -74,7 +80,9 @@ class Spreadsheet:
                     s = "" if len(row) == 1 else "s"
                     raise ValueError(f"{len(row)} column{s}; the header has {len(columns)}")
                 yield Entry(line, call_of(fill(row)))
-            except (csv.Error, ValueError) as error:
+            except csv.Error as error:
+                yield Entry(line, None, _explained(error))
+            except ValueError as error:
                 yield Entry(line, None, str(error))
 
     def _found(self, seen: list[str], texts: Iterator[str]) -> str:
@@ -104,9 +112,13 @@ def _header(reader: Iterator[list[str]]) -> list[str] | None:
     try:
         columns = next(([name.strip() for name in row] for row in reader if "".join(row).strip()), None)
     except csv.Error as error:
-        raise ValueError(f"the header is not CSV: {error}") from None
+        raise ValueError(f"the header is not CSV: {_explained(error)}") from None
     _check_utf8("".join(columns or []))
     return columns
+
+
+def _explained(error: csv.Error) -> str:
+    return next((words for known, words in _WORDS.items() if known in str(error)), str(error))
 
 
 def _recorded(seen: list[str], texts: Iterator[str]) -> Iterator[str]:

@@ -227,6 +227,8 @@ def test_a_header_must_name_each_column_once() -> None:
         ('{"timeout": true}', "timeout must be a number of seconds"),
         ('{"timeout": NaN}', "timeout must be a number of seconds"),
         ('{"timeout": 1e99}', "timeout is too long"),
+        ("[\n", "not JSON: Expecting value at column 2; write each call on one line"),
+        ("[{}]", "must be a JSON object, not an array; write each call on one line"),
         ('{"path": "/a', "not JSON: Unterminated string starting at column 10"),
         ('{"path": "/\ta"}', "not JSON: Invalid control character at column 12"),
         (

@@ -149,6 +149,27 @@ def test_what_is_no_utf_8_says_how_to_save_it() -> None:
             list(sheet.entries(lines_of(io.BytesIO("\ufeffcity\nx\n".encode(encoding)))))
 
 
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ('city\n"a"b\nc\n', ["a quoted value goes on after its closing quote; write a quote within it twice", ""]),
+        ('city\na\n"b\nc\n', ["", "a quoted value has no closing quote"]),
+        ("city\na\rb\nc\n", ["a CR outside of quotes ends no line; save the file with LF or CRLF", ""]),
+    ],
+)
+def test_what_is_no_csv_is_said_in_plain_words(text: str, faults: list[str]) -> None:
+    """Not in Python's; what follows is read if it can be."""
+    assert [entry.fault for entry in read(text)[0]] == faults
+
+
+def test_a_header_that_is_no_csv_is_told_in_the_same_words() -> None:
+    """As the first line of a file from an old Macintosh."""
+    with pytest.raises(
+        ValueError, match=r"^the header is not CSV: a CR outside of quotes ends no line; save the file with LF or CRLF$"
+    ):
+        read("id,city\r1,a\r2,b\r")
+
+
 # -- JSON in a column --------------------------------------------------------------------------
 
 
