@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 from apiflux_grpc import __version__
@@ -34,16 +35,16 @@ def run() -> int:
 def help_width() -> int:
     """How wide help is: that of the terminal less a margin, from 50 to WIDTH.
 
-    typer would ask for it too, but of `sys.__stdout__`, which with_streams has taken from it.
+    typer would ask for it too, but of `sys.__stdout__`, which with_streams has taken from it. In `--help | less` only
+    standard error knows the terminal.
     """
-    try:
-        columns = int(os.environ["COLUMNS"])
-    except (KeyError, ValueError):
-        try:
-            columns = os.get_terminal_size(1).columns
-        except OSError:
-            columns = 0
-    return max(min(columns - 2, WIDTH), 50) if columns > 0 else WIDTH
+    said = os.environ.get("COLUMNS", "")
+    columns = int(said) if said.isdecimal() else 0
+    for descriptor in (1, 2):
+        if not columns:
+            with suppress(OSError):
+                columns = os.get_terminal_size(descriptor).columns
+    return max(min(columns - 2, WIDTH), 50) if columns else WIDTH
 
 
 def _version() -> None:

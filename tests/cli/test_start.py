@@ -76,7 +76,7 @@ def test_help_that_is_kept_ready_is_what_typer_shows(tmp_path: Path) -> None:
 
 
 def test_help_has_the_width_of_the_terminal(tmp_path: Path) -> None:
-    """A narrow one, if no COLUMNS says otherwise; a pipe has 80."""
+    """A narrow one, also if its lines go through a pipe to it; with nothing but pipes it is 80."""
     environ = {name: value for name, value in ENVIRON.items() if name not in ("COLUMNS", "LINES")}
     command = [sys.executable, "-m", "apiflux_grpc", "--help"]
     piped = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, timeout=50, cwd=tmp_path)
@@ -84,6 +84,7 @@ def test_help_has_the_width_of_the_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:
         subprocess.run(["stty", "cols", "60"], stdin=theirs, check=True, timeout=50)
+        paged = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=environ, timeout=50, cwd=tmp_path)
         with subprocess.Popen(command, stdout=theirs, env=environ, cwd=tmp_path) as process:
             os.close(theirs)
             text = b""
@@ -95,6 +96,7 @@ def test_help_has_the_width_of_the_terminal(tmp_path: Path) -> None:
             assert process.wait(timeout=50) == 0
     lines = text.decode().splitlines()
     assert solid(text.decode()) == solid(piped.stdout)
+    assert lines == paged.stdout.decode().splitlines()
     assert 50 < max(map(len, lines)) < 60
 
 

@@ -1468,7 +1468,7 @@ VARIANTS: Final = (
     Variant(
         "help is as wide on a narrow terminal",
         START,
-        "os.get_terminal_size(1).columns",
+        "os.get_terminal_size(descriptor).columns",
         "WIDTH + 2",
         OF_START,
     ),
