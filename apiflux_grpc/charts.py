@@ -131,16 +131,20 @@ def spread(values: Iterable[float]) -> list[tuple[float, float]]:
     return [(ordered[0], 0.0), *((ordered[count - 1], 100 * count / len(ordered)) for count in counts)]
 
 
-def counted(stamps: Sequence[int], end: int, per: int | None = None) -> list[tuple[int, int]]:
+def counted(
+    stamps: Sequence[int], end: int, per: int | None = None, sums: Sequence[int] | None = None
+) -> list[tuple[int, int]]:
     """(instant, how many of the sorted stamps lie in the window of `per` that ends then), from 0 to `end`.
 
-    `per` None: how many there were until then.
+    `per` None: how many there were until then. `sums`: what the first n of them are worth, from n = 0, to be told
+    instead of their number.
     """
     points = []
     for sample in range(SAMPLES + 1):
         at = end * sample // SAMPLES
         before = 0 if per is None else bisect_right(stamps, at - per)
-        points.append((at, bisect_right(stamps, at) - before))
+        until = bisect_right(stamps, at)
+        points.append((at, until - before if sums is None else sums[until] - sums[before]))
     return points
 
 

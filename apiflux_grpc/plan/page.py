@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from apiflux_grpc import charts
+from apiflux_grpc.core.classes import classes_of
+from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.plan.bounds import meeting, only
 from apiflux_grpc.plan.figures import KEY_HEAD, LIMIT_HEAD, figures, key_rows, limit_rows, per_second, some, title_of
 
 if TYPE_CHECKING:
@@ -57,9 +61,13 @@ def charts_of(plan: Plan) -> list[charts.Chart]:
 
 
 def _window(plan: Plan, place: int, scale: float) -> list[tuple[float, float]]:
-    """How full the key's longest window is over time, in percent."""
-    limit = max(plan.keys[place].limits, key=lambda limit: limit.per_ns)
-    counts = charts.counted(plan.run.sends[place].taken, plan.makespan, limit.per_ns)
+    """How full the key's longest window is over time, in percent; of several the one that was the fullest."""
+    pool, told = plan.question.pool, plan.keys[place].limits
+    windows = [limit for limit in pool.keys[place].limits if limit.kind is Kind.WINDOW]
+    limit, _ = max(zip(windows, told, strict=True), key=lambda pair: (pair[0].per, pair[1].most / pair[0].max))
+    sends = only(plan.run.sends[place], meeting(limit, classes_of(pool)))
+    sums = None if limit.counts is Counts.CALLS else [*accumulate(sends.costs, initial=0)]
+    counts = charts.counted(sends.taken, plan.makespan, limit.per, sums)
     return [(at / SECOND / scale, 100 * count / limit.max) for at, count in counts]
 
 

@@ -11,6 +11,7 @@ from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.plan.figures import limit_rows
 from apiflux_grpc.plan.held import united
 from apiflux_grpc.plan.load import Load
+from apiflux_grpc.plan.page import charts_of
 from apiflux_grpc.plan.plan import Plan, make_plan
 from apiflux_grpc.plan.work import Arrival
 from tests.plan.asked import TEN_A_SECOND, question
@@ -48,6 +49,8 @@ def test_a_limit_of_cost_binds_by_what_calls_cost() -> None:
     assert told(plan) == {"1000 cost per 1s": (1.0, [(0.0, 9.0)]), "3 calls per 100ms": (0.0, [])}
     assert [(one.most, one.limit.max) for one in plan.limits] == [(900, 1000), (3, 3)]
     assert [(one.most, one.max) for one in plan.keys[0].limits] == [(900, 1000), (3, 3)]
+    window = next(chart for chart in charts_of(plan) if chart.title.startswith("Sent within the longest window"))
+    assert max(y for _, y in window.series[0].points) == 90  # per cent of the cost
     assert plan.capacity == pytest.approx(3)
     assert plan.costs == (300, 300, 9000)
     mixed = make_plan(replace(asked, arrivals=(Arrival(30, load=Load([100, 500, 300] * 10)),)))
