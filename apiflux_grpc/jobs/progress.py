@@ -66,16 +66,22 @@ class Reading:
 class Progress:
     """How the calls of a job stand: `total` of them, None: not known; `done` have their result, in earlier runs too.
 
-    `is_ending` says whether it was told to end: then only what is in flight is waited for.
+    `to_send` is how many calls this run sends, which may be fewer than have no result. `is_ending` says whether it was
+    told to end: then only what is in flight is waited for.
     """
 
     def __init__(
-        self, total: int | None, now: float, done: int = 0, is_ending: Callable[[], bool] = lambda: False
+        self,
+        total: int | None,
+        now: float,
+        done: int = 0,
+        to_send: int | None = None,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.total = total
         self.done = done
         self._is_ending = is_ending
-        self._expected = None if total is None else total - done  # by the server, in this run
+        self._to_send = to_send
         self._lost_at: float | None = None
         self._moved_at = now
         self._told: Told | None = None
@@ -95,11 +101,11 @@ class Progress:
     def left(self, now: float) -> float | None:
         """Seconds until the last result; None: not known."""
         told = self._told
-        if told is None or told.eta is None or self._expected is None:
+        if told is None or told.eta is None or self._to_send is None:
             return None
         if any(held.cause == "UPSTREAM_FAILING" for held in told.held_by):
             return None  # it is for the case that the next try succeeds
-        if told.total + told.to_come < self._expected:
+        if told.total + told.to_come < self._to_send:
             return None  # a server that wasn't told, or doesn't understand, how many are left
         return max(0.0, told.eta - (now - self._told_at))
 

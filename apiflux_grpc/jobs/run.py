@@ -242,9 +242,10 @@ class _Run:
     async def _exchange(self, client: Client, selection: Selection, producer: Ration) -> None:
         """Send what is to be sent, and write what comes."""
         job = self._job
-        self._console.say(await opening(client, job, self._pool, self._care.at_most(self._checks.to_send)))
+        checks, to_send = self._checks, self._care.at_most(self._checks.to_send)
+        self._console.say(await opening(client, job, self._pool, to_send))
         self._report.tally.started = time.monotonic()
-        progress = Progress(self._checks.calls, self._screen.clock(), self._checks.done, lambda: self._is_ended)
+        progress = Progress(checks.calls, self._screen.clock(), checks.done, to_send, lambda: self._is_ended)
         stream = self._stream = client.process_stream(
             producer,
             pool=self._pool.name,
@@ -253,7 +254,7 @@ class _Run:
             resume=True,
             window=job.window,
             before_send=None if self._output is None else self._note,
-            expected=self._care.at_most(self._checks.to_send),
+            expected=to_send,
             on_connection=lambda error: self._console.say(progress.connection(error, self._screen.clock())),
         )
         if self._is_ended:
@@ -264,8 +265,7 @@ class _Run:
             async with stream:
                 async for message in stream.raw():
                     self._write(message.results, selection)
-                    done = self._checks.done + self._report.tally.total
-                    progress.heard(done, stream.progress, self._screen.clock())
+                    progress.heard(checks.done + self._report.tally.total, stream.progress, self._screen.clock())
 
     async def _note(self, indexes: Sequence[int]) -> None:
         """Before calls are handed over: on the disk first."""

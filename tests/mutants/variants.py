@@ -1432,7 +1432,7 @@ VARIANTS: Final = (
     Variant(
         "a time for a part of the calls is told",
         "apiflux_grpc/jobs/progress.py",
-        "if told.total + told.to_come < self._expected:",
+        "if told.total + told.to_come < self._to_send:",
         "if False:",
         ("tests/jobs/test_progress.py",),
     ),
