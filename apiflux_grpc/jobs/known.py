@@ -85,16 +85,12 @@ class Known:
 
     def mark(self, key: int, flag: int) -> int:
         """Add a flag to a key; what it had before."""
-        if not key & 1:
-            flags = self[key]
-            self[key] = flags | flag
-            return flags
-        slot = self._slot(key)
-        flags = self._flags[slot]
-        if self._keys[slot]:
+        if key & 1 and self._keys[slot := self._slot(key)]:  # one look-up instead of two
+            flags = self._flags[slot]
             self._flags[slot] = flags | flag
-        else:
-            self[key] = flag
+            return flags
+        flags = self[key]
+        self[key] = flags | flag
         return flags
 
     def digest(self, key: int) -> int:

@@ -59,6 +59,14 @@ def test_the_table_is_a_table(wanted: dict[int | str, int]) -> None:
     assert known[key_of("", 5_001)] == 0
 
 
+@pytest.mark.parametrize("id", ["", "a"])
+def test_a_mark_adds_a_flag_and_tells_what_was_there(id: str) -> None:
+    """Of an id as of an index, whether it was known before or not."""
+    known, key = Known(), key_of(id, 7)
+    assert [known.mark(key, flag) for flag in (1, 4, 4)] == [0, 1, 5]
+    assert (known[key], known[key_of("b", 0)], known[key_of("", 8)]) == (5, 0, 0)
+
+
 def test_the_table_grows() -> None:
     """A hundred thousand ids, each found again."""
     known = Known()
