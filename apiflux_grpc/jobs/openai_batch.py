@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -60,7 +61,8 @@ class OpenAiBatch:
     names: Final[Mapping[str, str]] = {"id": "custom_id", "path": "url", "query": "url"}
 
     def __init__(self, base_url: str) -> None:
-        self._base = BaseUrl(base_url)
+        # The lines of a file have one or two: nothing is worked out for each of them.
+        self._path_of = lru_cache(maxsize=4)(BaseUrl(base_url).path_of)
 
     def call(self, line: str) -> pb.Call:
         """As Format.call."""
@@ -72,7 +74,7 @@ class OpenAiBatch:
         if method != "POST":
             raise ValueError(f"method is {method[:32]!r}; a batch has POST alone")
         _check_body(data["body"])
-        path, query = self._base.path_of(url)
+        path, query = self._path_of(url)
         return pb.Call(
             id=id,
             method=method,

@@ -28,7 +28,7 @@ class BaseUrl:
         self._origin = _origin(whole)
         self._segments = _segments(url[whole.end() :] if whole else url)
 
-    def path_of(self, url: str) -> tuple[str, list[tuple[str, str]]]:
+    def path_of(self, url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
         """The path that follows the base, and the query. Raises ValueError if `url` doesn't lead below the base."""
         rest, mark, query = url.partition("?")
         if not rest:
@@ -46,7 +46,7 @@ class BaseUrl:
             if _origin(whole) != self._origin or segments[:count] != self._segments:
                 raise ValueError(f"url leaves the pool's base URL {self._url}; write the part that follows it")
             segments = segments[count:]
-        return f"/{'/'.join(segments)}", _pairs(query) if mark else []
+        return f"/{'/'.join(segments)}", _pairs(query) if mark else ()
 
     def _below(self, segments: list[str]) -> list[str]:
         base = self._segments
@@ -73,7 +73,7 @@ def _segments(path: str) -> list[str]:
     return path.removeprefix("/").split("/") if path not in ("", "/") else []
 
 
-def _pairs(query: str) -> list[tuple[str, str]]:
+def _pairs(query: str) -> tuple[tuple[str, str], ...]:
     """Raises ValueError for what can't be read without a guess."""
     pairs = []
     for part in query.split("&"):
@@ -84,4 +84,4 @@ def _pairs(query: str) -> list[tuple[str, str]]:
             pairs.append((unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")))
         except UnicodeDecodeError:
             raise ValueError("url has a parameter that is not UTF-8") from None
-    return pairs
+    return tuple(pairs)

@@ -20,7 +20,7 @@ def test_a_url_leads_where_the_page_says(base: str, url: str, goes: str) -> None
         with pytest.raises(ValueError, match=r"leaves the pool's base URL|not the version"):
             BaseUrl(base).path_of(url)
         for better in re.findall("write `(.*)`", goes):
-            assert BaseUrl(base).path_of(better) == (better, [])
+            assert BaseUrl(base).path_of(better) == (better, ())
     else:
         path, _ = BaseUrl(base).path_of(url)
         assert f"{base}{path}" == (url if goes == "the same" else goes.strip("`"))
