@@ -6,6 +6,8 @@ Rules:
   a server with a fast upstream makes hundreds in the time in which it tells of fifty.
 - What was refused for a limit, or only waited, says nothing of the calls: it isn't in that sample, as no success and as
   no failure, and makes room for one more.
+- A call for which no key could be used failed as the others did: once the first were rejected, or the upstream was not
+  there, no more are tried, and all that follow end so.
 - Only calls that this run sent are counted. What an earlier run left in doubt has its result first, as UNKNOWN, and
   would end the job before anything was sent.
 """
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE: Final = 50  # results
 NO_END: Final = math.inf  # as `most`: whatever comes
+_NO_KEY: Final = "NO_USABLE_KEY"
 _OF_WAITING: Final = frozenset({"LIMITED", "DRAINING", "STOPPED"})
 
 
@@ -48,13 +51,18 @@ class Guard:
         if failure in _OF_WAITING:
             self.allowed += 1
             return
-        status = result.response.status_code
-        how = f"{failure}: HTTP {status}" if status else failure
-        self._alike = self._alike or how
         self._results += 1
-        if not failure or how != self._alike:
+        how = _how(failure, result)
+        if failure != _NO_KEY:
+            self._alike = self._alike or how
+        if not failure or how not in (self._alike, _NO_KEY):
             self.is_watching = False
             self.allowed = math.inf
         elif self._results == SAMPLE:
-            self.why = f"the first {SAMPLE} results all failed alike ({how})"
+            self.why = f"the first {SAMPLE} results all failed alike ({self._alike or _NO_KEY})"
             self.is_watching = False
+
+
+def _how(failure: str, result: pb.CallResult) -> str:
+    status = result.response.status_code
+    return f"{failure}: HTTP {status}" if status else failure

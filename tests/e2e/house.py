@@ -224,7 +224,7 @@ class House:
 @contextlib.contextmanager
 def house() -> Iterator[House]:
     """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `twice`,
-    whose POSTs may run twice; `simulated`; `priced`, by max_tokens; `told`, whose
+    whose POSTs may run twice; `simulated`; `impatient`; `priced`, by max_tokens; `told`, whose
     answers tell what they cost, and keys; those of TWENTY."""
     with upstream_served() as (upstream, url):
         pools = [
@@ -234,6 +234,7 @@ def house() -> Iterator[House]:
             pool("versioned", f"{url}/v1"),
             pool("twice", url, extra='idempotent = [{ methods = ["POST"], paths = ["/n/"] }]'),
             pool("simulated"),
+            pool("impatient", url, extra='patience = "1s"\nmax_in_flight = 5'),
             pool("priced", url, extra='cost = { json = "max_tokens", at_least = 1 }'),
             pool("told", url, limits=LARGE, extra='cost_from = { json = "spent" }\nmask_secrets = false'),
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),

@@ -24,6 +24,15 @@ def posts(count: int, **more: Any) -> list[dict[str, Any]]:
     return [{"method": "POST", "path": f"/n/{number}", **more} for number in range(count)]
 
 
+def told(done: Done) -> str:
+    """What was said, in one line."""
+    return " ".join(done.stderr.split())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 # -- calls that fail -------------------------------------------------------------------------------
 
 
@@ -44,6 +53,17 @@ def test_a_job_whose_calls_all_fail_alike_costs_fifty_of_them(tmp_path: Path, ho
     assert (done.returncode, "nothing more is sent" in done.stderr) == (3, False)
     assert house.upstream.arrived == {"POST /status/404": 130}
     assert indexes(rows_of(output)) == list(range(130))
+
+
+def test_a_job_whose_keys_are_all_wrong_ends_with_its_fiftieth_call(tmp_path: Path, house: House) -> None:
+    """Few calls are rejected; the others that were handed over end without being sent, and the rest is untouched."""
+    calls = [{"id": str(number), "path": "/status/401"} for number in range(90)]
+    source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
+    done = house.process(source, "--output", output, "--pool", "impatient", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "the first 50 results all failed alike" in done.stderr
+    assert len(rows_of(output)) == 50
+    assert house.upstream.arrived.total() < 50
 
 
 @pytest.mark.parametrize("place", [0, 49])
@@ -237,6 +257,23 @@ def test_rows_and_what_came_through_a_pipe_are_written_as_calls(tmp_path: Path, 
     assert [row["id"] for row in rows_of(tmp_path / "out.jsonl")] == ["b"]
 
 
+def test_the_calls_that_failed_are_there_whole_or_not_at_all(tmp_path: Path, house: House) -> None:
+    """On a full disk with exit code 4; the results are there, and the next run, with room, writes the file."""
+    call = {"method": "POST", "path": "/status/404", "text": "x" * 5_000}
+    source, output = write_lines(tmp_path / "calls.jsonl", [call]), tmp_path / "out.jsonl"
+    (tmp_path / "failed.jsonl").write_text("old\n")
+    arguments = (source, "--output", output, "--failed", "failed.jsonl")
+    done = house.process(*arguments, cwd=tmp_path, most=3_000)
+    assert done.returncode == 4
+    assert "can't write to" in done.stderr
+    assert (tmp_path / "failed.jsonl").read_text() == "old\n"
+    assert sorted(files(tmp_path)) == ["calls.jsonl", "failed.jsonl", "out.jsonl", "out.jsonl.state"]
+    assert len(rows_of(output)) == 1
+    assert house.process(*arguments, cwd=tmp_path).returncode == 3
+    assert (tmp_path / "failed.jsonl").read_bytes() == source.read_bytes()
+    assert house.upstream.arrived.total() == 1
+
+
 @pytest.mark.parametrize("is_pipe", [False, True])
 def test_failures_of_earlier_runs_are_in_the_file_too(tmp_path: Path, house: House, is_pipe: bool) -> None:
     """As long as they aren't sent again; what may have run isn't."""
@@ -262,15 +299,6 @@ def test_failures_of_earlier_runs_are_in_the_file_too(tmp_path: Path, house: Hou
 
 
 # -- a dry run -------------------------------------------------------------------------------------
-
-
-def told(done: Done) -> str:
-    """What was said, in one line."""
-    return " ".join(done.stderr.split())
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(tmp_path: Path, house: House) -> None:

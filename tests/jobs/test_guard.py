@@ -12,6 +12,8 @@ GOOD = pb.CallResult(response=pb.HttpResponse(status_code=200))
 WAITED = pb.CallResult(failure=pb.REASON_LIMITED, response=pb.HttpResponse(status_code=429))
 NO_ANSWER = unknown_result(0, "", "why it is not known")
 
+NO_KEY = pb.CallResult(failure=pb.REASON_NO_USABLE_KEY)
+
 
 def failed(status: int) -> pb.CallResult:
     reason = pb.REASON_HTTP_5XX if status >= 500 else pb.REASON_HTTP_4XX
@@ -42,6 +44,20 @@ def test_one_result_that_is_not_like_the_others_clears_the_rest(other: pb.CallRe
     results = [failed(404)] * (SAMPLE - 1)
     assert told(guard, *results[:place], other, *results[place:], *results) == ""
     assert not guard.is_watching
+
+
+@pytest.mark.parametrize("tried", [0, 1, SAMPLE - 2])
+def test_calls_without_a_usable_key_failed_as_those_before_them(tried: int) -> None:
+    """Few calls find out that every key is wrong, and all others end without being sent."""
+    guard = Guard()
+    rejected = pb.CallResult(failure=pb.REASON_KEY_REJECTED, response=pb.HttpResponse(status_code=401))
+    assert told(guard, NO_KEY, *[rejected] * tried, *[NO_KEY] * (SAMPLE - 2 - tried)) == ""
+    how = "KEY_REJECTED: HTTP 401" if tried else "NO_USABLE_KEY"
+    assert told(guard, NO_KEY) == f"the first 50 results all failed alike ({how})"
+    guard = Guard()
+    assert told(guard, *[rejected, NO_KEY] * 10, failed(404), *[NO_KEY] * SAMPLE) == ""
+    guard = Guard()
+    assert told(guard, *[NO_KEY] * 10, GOOD, *[NO_KEY] * SAMPLE) == ""
 
 
 def test_limits_and_waits_are_no_part_of_the_sample() -> None:

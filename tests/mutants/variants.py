@@ -1264,6 +1264,20 @@ VARIANTS: Final = (
         ("tests/jobs/test_guard.py",),
     ),
     Variant(
+        "wrong keys fail the whole job",
+        "apiflux_grpc/jobs/guard.py",
+        "how not in (self._alike, _NO_KEY)",
+        "how != self._alike",
+        ("tests/jobs/test_guard.py",),
+    ),
+    Variant(
+        "a dry run cuts an output",
+        "apiflux_grpc/jobs/output.py",
+        "if not self._is_peek:\n                self._file.truncate(",
+        "if True:\n                self.path.open('a').truncate(",
+        ("tests/e2e/test_process_mistakes.py",),
+    ),
+    Variant(
         "calls in flight cost nothing yet",
         "apiflux_grpc/jobs/ration.py",
         "if self.spent + self._held + cost > self.most:",
