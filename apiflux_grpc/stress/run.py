@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 CHANNELS: Final = 4
 API: Final = "openai"
+# Judge, server and client share this machine, which may delay an arrival by more than the network does.
+POOL: Final = f'preset = "{API}"\narrival_jitter = "1s"'
 
 
 async def run_stress(
@@ -61,7 +63,7 @@ async def run_stress(
             if target is None:
                 options = JudgeOptions(SECRETS, profile.limits, speak=API, latency_ns=profile.latency_ns)
                 judge = stack.enter_context(JudgeProcess(options))
-                config = config_for(judge.url, profile.limits, list(SECRETS), f'preset = "{API}"')
+                config = config_for(judge.url, profile.limits, list(SECRETS), POOL)
                 target = stack.enter_context(ServedProcess(config, secrets_for(SECRETS))).target
                 console.print(f"a judge that speaks OpenAI's API, and a server on {target}")
                 console.print(f"{len(SECRETS)} keys, each of {_in_words(profile.limits)}")

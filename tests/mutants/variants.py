@@ -638,6 +638,20 @@ VARIANTS: Final = (
         ("tests/judge/apis",),
     ),
     Variant(
+        "what an API refuses takes as much as a call that it answers",
+        "apiflux_grpc/judge/speaking.py",
+        "            return Heard(0, self._api.missing(lacks))",
+        "            return Heard(1, self._api.missing(lacks))",
+        ("tests/judge/apis",),
+    ),
+    Variant(
+        "a judge that speaks an API counts calls where it should count tokens",
+        "apiflux_grpc/judge/request.py",
+        "            self._admit(self.heard.cost)",
+        "            self._admit(1)",
+        ("tests/judge/apis",),
+    ),
+    Variant(
         "a bucket's debt has no end",
         BUCKET,
         "min(most, self._pacer.level(now) + more)",
