@@ -58,7 +58,8 @@ class Answers:
     def flush(self) -> None:
         """Write what is ready; in one piece, for a chunk may have held many requests."""
         if self._ready:
-            self._transport.write(b"".join(self._ready))
+            if not self._transport.is_closing():  # a request of the backlog may be parsed when its client is gone
+                self._transport.write(b"".join(self._ready))
             self._ready.clear()
             if self.closing and not self._waiting and self._course is None:
                 self._finish()

@@ -5,6 +5,7 @@ stands in request.py, how and when answers leave in answers.py.
 """
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -25,10 +26,14 @@ HEAD_CAP: Final = 1 << 16
 class Connection(asyncio.Protocol):
     """Reads requests with llhttp, records each as an arrival, and hands its answer on."""
 
-    __slots__ = ("_answers", "_head_size", "_in_head", "_judge", "_parser", "_request", "_size", "_stamp", "_transport")
+    __slots__ = (
+        "_answers", "_chunks", "_head_size", "_in_head", "_judge", "_parser", "_request", "_size", "_stamp",
+        "_transport",
+    )  # fmt: skip
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
+        self._chunks: deque[tuple[int, bytes]] = deque()  # stamped, in the backlog
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._in_head = False
         self._head_size = self._size = self._stamp = 0
@@ -43,6 +48,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._judge.connections.discard(self._transport)
+        self._catch_up()
         self._abandon()
         self._answers.lost()
         self._parser = None  # it refers back to us
@@ -54,7 +60,23 @@ class Connection(asyncio.Protocol):
         self._answers.unchoke()
 
     def data_received(self, data: bytes) -> None:
-        self._stamp = self._judge.clock()
+        stamp, backlog = self._judge.clock(), self._judge.backlog
+        if backlog is None:
+            self._parse(stamp, data)
+        else:
+            self._chunks.append((stamp, data))
+            backlog.add(self._parse_next)
+
+    def _parse_next(self) -> None:
+        if self._chunks:  # else `_catch_up` was faster
+            self._parse(*self._chunks.popleft())
+
+    def _catch_up(self) -> None:
+        while self._chunks:
+            self._parse_next()
+
+    def _parse(self, stamp: int, data: bytes) -> None:
+        self._stamp = stamp
         if self._answers.closing or self._parser is None:
             return
         # A head that begins in this chunk starts from 0 again: what is before it isn't its own.
@@ -72,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._answers.flush()
 
     def eof_received(self) -> bool:
+        self._catch_up()
         return self._answers.client_ended()
 
     # What llhttp calls while it parses.

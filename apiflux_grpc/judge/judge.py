@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.apis.known import APIS
+from apiflux_grpc.judge.backlog import Backlog, Step
 from apiflux_grpc.judge.chance import REJECTED, Faults, scripted
 from apiflux_grpc.judge.dialects import DIALECTS
 from apiflux_grpc.judge.faults import Fault
@@ -52,7 +53,7 @@ class _Lag:
 
 
 class Judge:
-    """`clock` gives nanoseconds, `wall` seconds since 1970, for dates.
+    """`clock` gives nanoseconds, `wall` seconds since 1970, for dates; with `soon` there is a backlog.
 
     Connections write `connections` and `refused` and their answers `in_flight`, each for itself.
     """
@@ -62,11 +63,14 @@ class Judge:
         options: JudgeOptions,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
+        soon: Callable[[Step], object] | None = None,
     ) -> None:
         self._started = clock()
         api = APIS[options.speak]
         self.ledger = Ledger(options.keys, options.limits, options.others, self._started)
         self.speaker = Speaker(api, wall)
+        # A plain answer takes no longer than it would to put it off.
+        self.backlog = None if soon is None or self.speaker.plain else Backlog(soon)
         dialect = api.dialect if options.headers is None else DIALECTS[options.headers]
         self.teller = Teller(dialect, options.limits, wall)
         self.lag = _Lag(clock)

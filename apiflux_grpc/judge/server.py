@@ -45,7 +45,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | None:
     """The report at the end; None if it couldn't listen, which it said on stderr."""
     loop = asyncio.get_running_loop()
-    judge = Judge(options)
+    judge = Judge(options, soon=loop.call_soon)
     ended = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ended.set)
@@ -72,6 +72,8 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
     host, port = server.sockets[0].getsockname()[:2]
     print(f"judging on {format_address(host, port)}", flush=True)
     await ended.wait()
+    if judge.backlog is not None:
+        judge.backlog.finish()
     report = judge.report()
     if until_eof is not None:
         loop.remove_reader(until_eof)

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
+from apiflux_grpc.judge.backlog import Step
 from apiflux_grpc.judge.connection import Connection
 from apiflux_grpc.judge.judge import Judge
 from apiflux_grpc.judge.limits import Limit
@@ -21,14 +23,14 @@ OK: Final = (200, b'{"ok":true}')
 class Wire(asyncio.Transport):
     """A connection to a judge; the judge's clock is `now`, its date half a second past 10^9."""
 
-    def __init__(self, *limits: Limit, **options: Any) -> None:
+    def __init__(self, *limits: Limit, soon: Callable[[Step], object] | None = None, **options: Any) -> None:
         super().__init__()
         self.now = 0
         self.sent = bytearray()
         self.half_closed = self.aborted = self.paused = False
         self.options: list[tuple[int, int, bytes]] = []
         keys = {"alpha": SECRET, "beta": BETA}
-        self.judge = Judge(JudgeOptions(keys, limits, **options), lambda: self.now, lambda: 1e9 + 0.5)
+        self.judge = Judge(JudgeOptions(keys, limits, **options), lambda: self.now, lambda: 1e9 + 0.5, soon)
         self.connection = Connection(self.judge)
         self.connection.connection_made(self)
 

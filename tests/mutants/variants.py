@@ -652,6 +652,13 @@ VARIANTS: Final = (
         ("tests/judge/apis",),
     ),
     Variant(
+        "the judge stamps a call when it is parsed",
+        "apiflux_grpc/judge/connection.py",
+        "self._chunks.append((stamp, data))",
+        "self._chunks.append((0, data))",
+        ("tests/judge/test_backlog.py",),
+    ),
+    Variant(
         "a bucket's debt has no end",
         BUCKET,
         "min(most, self._pacer.level(now) + more)",
