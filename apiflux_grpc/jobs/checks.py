@@ -86,11 +86,13 @@ class Checks:
         Raises Refused.
         """
         calls = done = 0
+        most = self._job.limit  # what isn't sent in this run keeps its result
         for number, entry in enumerate(self._source.read(), 1):
             if (good := self.good(entry, SEEN, calls)) is not None:
                 call, key, digest = good
                 flags = self._known[key]
-                if flags & FAILED and self._again.replaces(flags, call):
+                has_turn = most is None or calls - done - self._again.doubtful < most
+                if flags & FAILED and has_turn and self._again.replaces(flags, call):
                     flags = self._known[key] = flags | AGAIN
                 if fault := self.other(entry.line, call, calls, key, digest):
                     raise Refused(fault)

@@ -137,6 +137,19 @@ def test_a_line_that_never_comes_leaves_its_result(tmp_path: Path, house: House)
     assert [row for row in rows if row["index"] != 1] == [RESULTS[index] for index in (0, 2, 3, 4, 6)]
 
 
+def test_what_a_limit_keeps_back_keeps_its_result(tmp_path: Path, house: House) -> None:
+    """A few are tried; a later run without the option doesn't send the others, of which it is only known that they may
+    have run."""
+    source, output = write_lines(tmp_path / "calls.jsonl", CALLS), tmp_path / "out.jsonl"
+    write_lines(output, RESULTS)
+    arguments = (source, "--output", output)
+    done = house.process(*arguments, "--retry-unknown", "--limit", "2", cwd=tmp_path)
+    assert "2 failed calls are sent again" in done.stderr
+    assert house.process(*arguments, cwd=tmp_path).returncode == 3
+    assert {number_of(name) for name in house.upstream.arrived} == {0, 1}
+    assert rows_of(output)[2:] == RESULTS[2:]
+
+
 def test_without_a_server_no_result_is_taken_out(tmp_path: Path) -> None:
     """Whether a call may run twice is its pool's to say as well, so nothing is done before that is known."""
     source, output = write_lines(tmp_path / "calls.jsonl", CALLS), tmp_path / "out.jsonl"
