@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.client import ApifluxError
 from apiflux_grpc.core.units import SECOND, spoken
+from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from apiflux_grpc.client import Client, Estimate
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
 
 async def opening(client: Client, job: Job, pool: Pool, calls: int | None) -> str:
     """The line. `calls`: to be sent; None: not known, so it can't be said how long they take."""
-    keys = "1 key" if len(pool.keys) == 1 else f"{len(pool.keys)} keys"
-    line = f"{job.target}, pool {pool.name} ({where(pool)}, {keys}): "
+    line = f"{job.target}, pool {pool.name} ({where(pool)}, {counted(len(pool.keys), 'key')}): "
     if calls is None:
         return f"{line}calls as they come"
-    line += "1 call" if calls == 1 else f"{calls} calls"
+    line += counted(calls, "call")
     try:
         estimate = await client.estimate(calls, pool=pool.name)
     except ApifluxError:  # the job itself will say it

@@ -15,7 +15,8 @@ import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.client import Overloaded
-from apiflux_grpc.jobs.words import clock_time, counted, length, rate
+from apiflux_grpc.core.units import SECOND, spoken
+from apiflux_grpc.jobs.words import clock_time, counted, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,11 @@ class Progress:
         """The server was lost, or is there again: what is to be said of it."""
         if error is None:
             since, self._lost_at, self._moved_at = self._lost_at, None, now
-            return "the server is back" if since is None else f"the server is back after {length(now - since)}"
+            return (
+                "the server is back"
+                if since is None
+                else f"the server is back after {spoken(round((now - since) * SECOND))}"
+            )
         self._lost_at = now
         if isinstance(error, Overloaded):
             return f"the server takes no more for now ({error}); trying again"

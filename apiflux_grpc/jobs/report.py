@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client import Unavailable
 from apiflux_grpc.client.tally import Tally
+from apiflux_grpc.core.units import SECOND, spoken
 from apiflux_grpc.jobs.ending import Ending
-from apiflux_grpc.jobs.words import counted, length
+from apiflux_grpc.jobs.words import counted, rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,29 +65,30 @@ class Report:
         tally = self.tally
         by_key = by_key or tally.by_key
         elapsed = tally.elapsed
-        rows = [("results", f"{tally.total} in {elapsed:.1f} s, {tally.total / max(elapsed, 1e-9):.0f} a second")]
+        pace = f", {rate(tally.total / max(elapsed, 1e-9))}" if tally.total else ""
+        rows = [("results", f"{tally.total:,} in {spoken(round(elapsed * SECOND))}{pace}")]
         if self.is_simulated:
             rows.append(("upstream", "the simulator: its answers are made up, and no call left the server"))
         if tally.failed:
-            rows.append(("failed", f"{tally.failed.total()}: {_counts(tally.failed)}"))
+            rows.append(("failed", f"{tally.failed.total():,}: {_counts(tally.failed)}"))
         if tally.retries:
-            rows.append(("retries", str(tally.retries)))
+            rows.append(("retries", f"{tally.retries:,}"))
         if by_key:
             rows.append(("by key", _counts(by_key)))
         if tally.total:
-            waited, took = (length(ns / tally.total / 1e9) for ns in (tally.waiting, tally.in_calls))
+            waited, took = (spoken(ns // tally.total) for ns in (tally.waiting, tally.in_calls))
             rows.append(("on average", f"a call waited {waited} for its turn and took {took}"))
         if output is not None and skipped:
             rows.append(("earlier", self._earlier(output, skipped)))
         if output is not None and (why_not := self._again.why_not):
             rows.append(("in doubt", why_not))
         if bad_lines:
-            rows.append(("bad lines", str(bad_lines)))
+            rows.append(("bad lines", f"{bad_lines:,}"))
         self._console.table(rows, red="failed")
         for place in self._failures:
             self._console.error(place)
         if (more := tally.failed.total() - len(self._failures)) > 0 and self._failures:
-            self._console.say(f"... and {more} more that failed")
+            self._console.say(f"... and {more:,} more that failed")
 
     def _earlier(self, output: Output, skipped: int) -> str:
         text = f"{counted(skipped, 'call')} had {'its' if skipped == 1 else 'their'} result"
@@ -150,4 +152,4 @@ _BEGIN: Final[Mapping[Ending, str]] = {
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))

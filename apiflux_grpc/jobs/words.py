@@ -1,4 +1,4 @@
-"""Numbers and lengths of time as people read them."""
+"""Numbers as people read them, and the time that is left of something; what something took is `units.spoken`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,11 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def length(seconds: float) -> str:
-    """How long something took: `45 ms`, `2.5 s`, `3 min 20 s`, `16 h 40 min`."""
-    if seconds < 0.9995:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
 def rate(per_second: float) -> str:
     """How many in a second, or, if that is less than one, in a minute or an hour: `83/s`, `0.5/s` is `30/min`."""
-    for length, unit in ((1, "s"), (60, "min")):
-        if per_second * length >= 1:
-            return f"{_short(per_second * length)}/{unit}"
+    for seconds, unit in ((1, "s"), (60, "min")):
+        if per_second * seconds >= 1:
+            return f"{_short(per_second * seconds)}/{unit}"
     return f"{_short(per_second * 3600)}/h"
 
 

@@ -177,7 +177,7 @@ def test_a_server_that_is_lost_is_told_and_so_is_its_return(error: ApifluxError,
     assert progress.connection(error, 2.0) == words
     assert progress.why(6.5) == ["waiting for the server, 5 s so far"]
     assert progress.figures(6.5) == "3 of 10"
-    assert progress.connection(None, 14.0) == "the server is back after 12.0 s"
+    assert progress.connection(None, 14.0) == "the server is back after 12 s"
     assert progress.figures(14.0) == "3 of 10, 3/s, 0:47 left"
 
 

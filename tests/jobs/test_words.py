@@ -1,10 +1,10 @@
-"""Numbers and lengths of time as people read them."""
+"""Numbers and times that are left, as people read them."""
 
 from __future__ import annotations
 
 import pytest
 
-from apiflux_grpc.jobs.words import clock_time, counted, length, rate
+from apiflux_grpc.jobs.words import clock_time, counted, rate
 
 
 def test_a_noun_follows_its_number() -> None:
@@ -19,22 +19,6 @@ def test_a_noun_follows_its_number() -> None:
 def test_what_is_left_is_rounded_up(seconds: float, told: str) -> None:
     """A wait that isn't over is never told as none."""
     assert clock_time(seconds) == told
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [
-        (0, "0 ms"),
-        (0.0449, "45 ms"),
-        (0.9996, "1.0 s"),
-        (2.46, "2.5 s"),
-        (99.96, "1 min 40 s"),
-        (60018.7, "16 h 40 min"),
-    ],
-)
-def test_what_it_took_is_told_in_the_units_of_its_size(seconds: float, told: str) -> None:
-    """Nobody reads 60018.7 s."""
-    assert length(seconds) == told
 
 
 @pytest.mark.parametrize(
