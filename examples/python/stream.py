@@ -22,10 +22,11 @@ async def calls(count: int) -> AsyncIterator[Call]:
 
 
 def show(progress: Progress) -> None:
-    """About once a second, and at the end. What holds calls back is said here too, such as a 429 with its wait."""
+    """About once a second, and at the end; with what the calls wait for, a limit, or a 429 and until when."""
     eta = "" if progress.eta is None else f", about {progress.eta:.0f} s to go"
-    held = "".join(f", {held}" for held in progress.held_by)
-    print(f"{progress.done} done, {progress.in_flight} in flight{eta}{held}", file=sys.stderr)
+    why = [*progress.held_by, *([progress.waits_for] if progress.waits_for else [])]
+    waits = f", {why[0]}" if why else ""
+    print(f"{progress.done} of {progress.total + progress.to_come} done{eta}{waits}", file=sys.stderr)
 
 
 async def main(target: str, count: int) -> int:
@@ -35,7 +36,8 @@ async def main(target: str, count: int) -> int:
         if estimate.makespan is not None:
             print(f"about {estimate.makespan:.1f} s, bound by {estimate.binding_limit or 'no limit'}")
         ends: Counter[str] = Counter()
-        async for result in client.process_stream(calls(count), resume=True, window=1_000, on_progress=show):
+        stream = client.process_stream(calls(count), expected=count, resume=True, window=1_000, on_progress=show)
+        async for result in stream:
             ends[result.failure or "ok"] += 1
     print(", ".join(f"{reason} {number}" for reason, number in ends.items()))
     return 0 if set(ends) <= {"ok"} else 3

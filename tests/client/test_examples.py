@@ -44,7 +44,7 @@ async def test_an_example_does_what_it_says(name: str, options: list[str], said:
     assert done.returncode == 0, done.stderr
     assert said in done.stdout.splitlines()[-1]
     if name == "stream.py":
-        assert "3000 done, 0 in flight" in done.stderr.splitlines()[-1]
+        assert "3000 of 3000 done" in done.stderr.splitlines()[-1]
     if name == "batch.py":
         gone = await asyncio.to_thread(run, "127.0.0.1:1")
         assert gone.returncode == 4
