@@ -143,14 +143,14 @@ class Over:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The state of a batch; `eta` is ns, `rate` calls a second, None: not known. `held_by`: why calls of it wait, and
-    `waits_for` in the ordinary course. `to_come`: calls that are still expected."""
+    `waits_for` in the ordinary course. `expected`: how many calls it will have, as far as it is known."""
 
     done: int
     in_flight: int
     eta: int | None
     held_by: Sequence[Held] = ()
     waits_for: Held | None = None
-    to_come: int = 0
+    expected: int = 0
     rate: float | None = None
 
 

@@ -127,7 +127,7 @@ class Outbox:
             batch.eta,
             batch.held_by,
             batch.waits_for,
-            batch.to_come,
+            batch.total + batch.rejected + batch.to_come,
             batch.rate,
         )
 

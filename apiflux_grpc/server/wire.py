@@ -171,7 +171,10 @@ def names_of(request: pb.ProcessRequest) -> Callable[[int], str]:
 
 
 def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, offset: int) -> None:
-    """Put the state of the batch into a response. `offset` is wall_offset()."""
+    """Put the state of the batch into a response. `offset` is wall_offset().
+
+    `total` may be ahead of `standing`, by calls that are still on their way to the engine: those aren't to come.
+    """
     progress = response.progress
     progress.done = standing.done
     progress.total = total
@@ -181,7 +184,7 @@ def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, o
     put_held(progress.held_by.add, standing.held_by, offset)
     if standing.waits_for is not None:
         _fill_held(progress.waits_for, standing.waits_for, offset, time.monotonic_ns())
-    progress.to_come = standing.to_come
+    progress.to_come = max(0, standing.expected - total)
     if standing.rate is not None:
         progress.rate = standing.rate
 

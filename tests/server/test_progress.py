@@ -17,7 +17,7 @@ def test_a_reason_says_how_long_it_lasts_still() -> None:
     response = pb.ProcessResponse()
     waits_for = Held(Cause.SPENT, "10/60s of a", 0, time.monotonic_ns() + hour, ("a",), 1)
     held_by = [Held(Cause.LIMITED, "429", 0, 0), Held(Cause.KEY_REJECTED, "rejected", 0, None)]
-    wire.put_progress(response, Standing(1, 2, 3 * SECOND, held_by, waits_for, 4, 0.5), 10, wire.wall_offset())
+    wire.put_progress(response, Standing(1, 2, 3 * SECOND, held_by, waits_for, 14, 0.5), 10, wire.wall_offset())
     progress = response.progress
     assert (progress.done, progress.total, progress.to_come, progress.rate) == (1, 10, 4, 0.5)
     assert 0 < progress.waits_for.wait.ToNanoseconds() <= hour
@@ -27,3 +27,10 @@ def test_a_reason_says_how_long_it_lasts_still() -> None:
     wire.put_progress(response := pb.ProcessResponse(), Standing(1, 2, None), 10, 0)
     assert not response.progress.HasField("rate")
     assert not response.progress.HasField("waits_for")
+
+
+def test_calls_on_their_way_to_the_engine_are_counted_once() -> None:
+    """What came since the engine looked is in the total already, so it isn't to come any more."""
+    for total, to_come in ((10, 4), (12, 2), (15, 0)):
+        wire.put_progress(response := pb.ProcessResponse(), Standing(1, 2, None, expected=14), total, 0)
+        assert (response.progress.total, response.progress.to_come) == (total, to_come)
