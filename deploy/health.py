@@ -16,7 +16,7 @@ def main(target: str) -> int:
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=4.0)
         except grpc.RpcError as error:
-            print(error, file=sys.stderr)
+            print(f"{error.code().name}: {error.details()}", file=sys.stderr)
             return 1
     print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
