@@ -558,7 +558,7 @@ VARIANTS: Final = (
     ),
     Variant(
         "an outlook counts from the wrong permit",
-        "apiflux_grpc/core/forecast.py",
+        "apiflux_grpc/core/outlook.py",
         "self._curve.reaches(assigned - self._assigned + calls)",
         "self._curve.reaches(calls)",
         ("tests/core/test_forecast.py",),
@@ -1189,8 +1189,8 @@ VARIANTS: Final = (
     Variant(
         "a call that keeps its result is judged by later rules",
         "apiflux_grpc/jobs/checks.py",
-        "flags & DONE and not flags & AGAIN and not self",
-        "flags & DONE and flags & AGAIN and not self",
+        "return self._known.digest(key) in (0, digest)",
+        "return False",
         ("tests/jobs/test_checks.py",),
     ),
     Variant(
