@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.core.call import may_run_twice
-from apiflux_grpc.jobs.known import DONE, DOUBT, FAILED, UNANSWERED
+from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, UNANSWERED
 from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Again:
 
     def is_sent(self, flags: int, idempotent: bool) -> bool:
         """Whether a call that was handed over, and has no result, is sent again."""
-        # In doubt and without a result it waits outside of the output: then it isn't one of UNANSWERED here.
-        return idempotent or (self._job.retry_unknown and not flags & DOUBT)
+        # DOUBT: it had a result, which was either taken out for good or waits for what is decided here.
+        return idempotent or bool(flags & AGAIN) or (self._job.retry_unknown and not flags & DOUBT)
 
     def count_handed(self, flags: int, call: pb.Call) -> None:
         """Count a call that was handed over and has no result."""

@@ -19,12 +19,12 @@ from typing import IO, TYPE_CHECKING
 from apiflux_grpc.jobs.again import flags_of
 from apiflux_grpc.jobs.formats import format_of_result
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import DONE, HANDED
+from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, HANDED
 from apiflux_grpc.jobs.shelf import Shelf
 from apiflux_grpc.jobs.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from apiflux_grpc.jobs.formats import Format
     from apiflux_grpc.jobs.known import Known
@@ -101,8 +101,8 @@ class Output:
                 self._forget()
 
     def take_back(self, keys: Iterable[int]) -> None:
-        """As State.take_back."""
-        self._state.take_back(keys)
+        """As State.take_back, but for calls that an earlier run handed over as well: they may have run then."""
+        self._state.take_back(key for key in keys if not self.known[key] & HANDED)
 
     # -- the results of earlier runs ----------------------------------------------------------
 
@@ -124,25 +124,16 @@ class Output:
         self, goes: Callable[[int], bool], waits: Callable[[int], bool] = lambda flags: False
     ) -> Iterator[None]:
         """Take the results out whose flags say that their calls are sent again. Those of them that wait for the line of
-        their call go onto the shelf."""
+        their call go onto the shelf.
+
+        A call that may have run is still one that was handed over. If the run ends before it sends it, the next one
+        sends it only if it may run twice, or is asked to as well.
+        """
         if self._is_peek:
             with open(os.devnull, "wb") as nowhere:
                 yield from self._copy_others(nowhere, goes, waits)
             return
-        keys: list[int] = []
-        for at, (number, line) in enumerate(self._lines()):
-            key = self._parse(number, line).key
-            flags = self.known[key]
-            if goes(flags):
-                if waits(flags):
-                    self._state.hand_over([(key, self.known.digest(key))])
-                else:
-                    keys.append(key)
-            if at % 500 == 499:
-                self._state.take_back(keys)
-                keys = []
-                yield
-        self._state.take_back(keys)
+        yield from self._note_before(goes)
         fresh = self.path.with_name(f"{self.path.name}.tmp")
         try:
             with fresh.open("wb") as file:
@@ -157,6 +148,27 @@ class Output:
             fresh.unlink(missing_ok=True)
         self._file = self.path.open("a+b", buffering=0)
 
+    def _note_before(self, goes: Callable[[int], bool]) -> Iterator[None]:
+        """Note what is to be known of calls without the results that are taken out. Their lines may be corrected."""
+        sure: list[int] = []
+        in_doubt: list[int] = []
+        for at, (number, line) in enumerate(self._lines(), 1):
+            key = self._parse(number, line).key
+            flags = self.known[key]
+            if goes(flags):
+                (in_doubt if flags & DOUBT else sure).append(key)
+            if at % 500 == 0:
+                self._note(sure, in_doubt)
+                sure, in_doubt = [], []
+                yield
+        self._note(sure, in_doubt)
+
+    def _note(self, sure: Sequence[int], in_doubt: Sequence[int]) -> None:
+        if sure:
+            self._state.take_back(sure)
+        if in_doubt:
+            self._state.hand_over((key, 0) for key in in_doubt)
+
     def _copy_others(
         self, file: IO[bytes], goes: Callable[[int], bool], waits: Callable[[int], bool]
     ) -> Iterator[None]:
@@ -166,13 +178,15 @@ class Output:
             flags = self.known[key]
             if not goes(flags):
                 file.write(line)
-            elif waits(flags):
-                self._shelf.put(key, at, len(line))
-                self.known[key] = flags & ~DONE | HANDED
-                self.known.put_digest(key, 0)  # its line may have been corrected
             else:
-                self.known[key] = flags & ~(DONE | HANDED)
-                self._forget()
+                handed = HANDED if flags & DOUBT else 0
+                self.known[key] = flags & ~(DONE | HANDED) | handed
+                self.known.put_digest(key, 0)
+                if waits(flags):
+                    self._shelf.put(key, at, len(line))
+                else:
+                    self.known[key] |= AGAIN
+                    self._forget()
             at += len(line)
             if count % 500 == 499:
                 yield

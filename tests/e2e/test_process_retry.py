@@ -150,6 +150,25 @@ def test_what_a_limit_keeps_back_keeps_its_result(tmp_path: Path, house: House) 
     assert rows_of(output)[2:] == RESULTS[2:]
 
 
+def test_a_retry_that_is_killed_asks_for_nothing_more(tmp_path: Path, house: House) -> None:
+    """Calls that it hadn't sent may still have run before, so the next run sends them only if it is asked to."""
+    calls = [{"method": "POST", "path": f"/n/{number}"} for number in range(4)]
+    source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
+    write_lines(output, [in_doubt(number, "UNKNOWN", False) for number in range(4)])
+    arguments = (source, "--output", output)
+    house.upstream.hold()
+    with house.processing(*arguments, "--retry-unknown", "--window", "1", cwd=tmp_path) as process:
+        house.upstream.wait_for(1)
+        process.kill()
+        process.wait()
+    house.upstream.release()
+    told = house.process(*arguments, cwd=tmp_path)
+    assert "4 calls may have run and must not run twice: --retry-unknown sends them again" in told.stderr
+    assert house.upstream.arrived == {"POST /n/0": 1}
+    assert house.process(*arguments, "--retry-unknown", cwd=tmp_path).returncode == 0
+    assert house.upstream.arrived == arrivals(calls, {0})
+
+
 def test_without_a_server_no_result_is_taken_out(tmp_path: Path) -> None:
     """Whether a call may run twice is its pool's to say as well, so nothing is done before that is known."""
     source, output = write_lines(tmp_path / "calls.jsonl", CALLS), tmp_path / "out.jsonl"

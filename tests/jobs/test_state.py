@@ -96,6 +96,18 @@ def test_the_state_says_what_was_handed_over(tmp_path: Path) -> None:
         assert output.known.digest(2 << 1) == 10
 
 
+def test_what_an_earlier_run_handed_over_is_not_taken_back(tmp_path: Path) -> None:
+    """That the server hasn't sent it this time doesn't say that it never ran."""
+    path = tmp_path / "out"
+    with opened(path) as output:
+        output.hand_over([(0 << 1, 7)])
+    with opened(path) as output:
+        output.hand_over([(0 << 1, 7), (1 << 1, 8)])
+        output.take_back([0 << 1, 1 << 1])
+    with opened(path) as output:
+        assert flags(output, 2) == [HANDED, 0]
+
+
 def test_a_call_is_known_by_what_it_asks_for() -> None:
     """Not by its id, how long it may take, or whether it may be sent again; an absent method is GET."""
     query = [pb.QueryParameter(name="a", value="1"), pb.QueryParameter(name="b", value="2")]
@@ -203,7 +215,7 @@ def test_what_a_result_says_is_known(tmp_path: Path) -> None:
 
 
 def test_results_are_taken_out(tmp_path: Path) -> None:
-    """Those that are asked for, and no others; their calls are as good as never handed over."""
+    """Those that are asked for, and no others. A call is as good as never handed over, unless it may have run."""
     path = tmp_path / "out"
     lines = [
         line(0),
@@ -221,12 +233,12 @@ def test_results_are_taken_out(tmp_path: Path) -> None:
             output.known[key] |= AGAIN
         list(output.take_out(lambda flags: bool(flags & AGAIN)))
         assert (output.results, output.failed) == (2, 1)
-        assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, 0, 0]
+        assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, HANDED, 0]
         output.write(line(1))
     assert path.read_bytes() == lines[0] + lines[2] + line(1)
     assert path.stat().st_mode & 0o777 == 0o640
     with opened(path) as output:  # had it been killed now: they were not handed over since
-        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [DONE, DONE, DONE, 0]
+        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [DONE, DONE, DONE, HANDED]
         assert output.known.digest(3 << 1) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "out.state"]
 

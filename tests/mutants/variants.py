@@ -1138,6 +1138,13 @@ VARIANTS: Final = (
         ("tests/jobs/test_again.py",),
     ),
     Variant(
+        "what may have run before is taken back",
+        "apiflux_grpc/jobs/output.py",
+        "for key in keys if not self.known[key] & HANDED)",
+        "for key in keys)",
+        ("tests/jobs/test_state.py",),
+    ),
+    Variant(
         "a result that waits for its line is lost",
         "apiflux_grpc/jobs/output.py",
         "for line in self._shelf.rest():",
