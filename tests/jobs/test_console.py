@@ -11,11 +11,7 @@ import pytest
 
 from apiflux_grpc.jobs.bar import LINES
 from apiflux_grpc.jobs.console import Console
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.terminal import Terminal, left_on, words
 
 
 @pytest.fixture(autouse=True)
@@ -46,28 +42,6 @@ def tell(console: Console) -> None:
 
 
 TOLD = ["said [b]", "f:100: wrong [b]", "results 2 in 1.0 s", "failed 1: [x] :100:"]
-
-
-def words(text: str) -> list[str]:
-    """All lines that were ever drawn, as they are read."""
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    return [" ".join(line.split()) for line in re.split(r"[\r\n]+", plain) if line.strip()]
-
-
-def left_on(text: str) -> list[str]:
-    """The lines that a terminal shows in the end."""
-    lines, at = [""], 0
-    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
-        if part == "\n":
-            at += 1
-            lines += [""] * (at + 1 - len(lines))
-        elif part == "\x1b[1A":
-            at -= 1
-        elif part == "\x1b[2K":
-            lines[at] = ""
-        elif part[0] not in "\x1b\r":
-            lines[at] += part
-    return [line for line in lines if line]
 
 
 def test_a_terminal_gets_colours_and_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

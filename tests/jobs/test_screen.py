@@ -12,7 +12,7 @@ from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.screen import BAR_EVERY, BAR_OF_READING, LINE_EVERY, LINE_OF_READING, Screen
 from tests.clock import Clock
-from tests.jobs.test_console import Terminal, words
+from tests.terminal import Terminal, words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
