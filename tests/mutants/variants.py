@@ -997,6 +997,13 @@ VARIANTS: Final = (
         OF_SIMULATION,
     ),
     Variant(
+        "calls on their way to the engine are still to come",
+        "apiflux_grpc/server/wire.py",
+        "max(0, standing.expected - total)",
+        "max(0, standing.expected - standing.done)",
+        ("tests/server/test_progress.py",),
+    ),
+    Variant(
         "a plan's calls all cost 1",
         SIMULATION,
         "costs=load.costs",
