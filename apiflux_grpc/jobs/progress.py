@@ -150,6 +150,8 @@ class Progress:
             reasons.append(f"waiting for {wait.reason}{_in(wait, passed, ', {} s')}")
         elif not reasons and told.in_flight and is_still:
             reasons.append(f"waiting for {counted(told.in_flight, 'answer')}")
+        elif is_still and self.total is None and told.done == told.total:
+            reasons.append("waiting for the input")  # a pipe whose writer takes its time
         return reasons
 
 

@@ -126,6 +126,18 @@ def test_a_job_that_is_told_to_end_waits_for_what_is_in_flight() -> None:
     assert progress.why(1.0) == ["waiting for 2 answers"]
 
 
+def test_a_pipe_without_calls_is_told() -> None:
+    """As long as the server has nothing to do; a file has all its calls."""
+    progress, file = Progress(None, 0.0), Progress(9, 0.0, to_send=9)
+    for one in (progress, file):
+        one.heard(3, told(3, 3), 1.0)
+    assert progress.why(1.0) == []
+    assert progress.why(1.0 + STILL) == ["waiting for the input"]
+    assert file.why(1.0 + STILL) == []
+    progress.heard(3, told(3, 4), 4.0)
+    assert progress.why(4.0) == []
+
+
 def test_a_limit_that_is_waited_for_is_told_with_its_time() -> None:
     """If it takes a second or more, or nothing has come for a while: else calls go on, and the pace tells it."""
     progress = Progress(10, 0.0, to_send=10)
