@@ -1329,8 +1329,8 @@ VARIANTS: Final = (
     Variant(
         "what may have run is ready to be sent again",
         "apiflux_grpc/jobs/failed.py",
-        "if not (call.idempotent or _never_ran(result)):",
-        "if False:",
+        "is_ready=idempotent or _never_ran(result))",
+        "is_ready=True)",
         ("tests/jobs/test_failed.py",),
     ),
     Variant(
