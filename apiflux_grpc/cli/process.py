@@ -91,7 +91,8 @@ def process(
         bool,
         typer.Option(
             "--retry-unknown",
-            help="Send calls of --output again that may have run, without an answer: look first what became of them.",
+            help="Send calls of --output again that got no answer and may have run, even if they must not run twice: "
+            "look first what became of them.",
         ),
     ] = False,
     failed: Annotated[
