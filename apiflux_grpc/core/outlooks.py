@@ -56,12 +56,22 @@ class Outlooks:
         return etas
 
     def rates(self, batches: Mapping[int, Batch], now: int) -> dict[int, float]:
-        """Calls per second that each of these gets in the long run by its share, if limits bound it. Not known of
-        pools with path classes: there calls of one batch differ."""
-        if self._scheduler.classes.count > 1:
-            return {}
-        rate = self._outlook(0, mean_cost(batches.values()), self._scheduler.assigned, now).rate
-        return {} if rate is None else {id: rate * share for id, share in shares(batches.values()).items()}
+        """Calls per second that each of these gets in the long run by its share, if limits bound it. Not known of one
+        whose calls meet different limits, for then it changes with what is left of each."""
+        by_class: dict[int, list[Batch]] = {}
+        is_plain = self._scheduler.classes.count == 1
+        for batch in batches.values():
+            left = [batch.left] if is_plain else self._scheduler.waiting_by_class(batch)
+            numbers = [number for number, calls in enumerate(left) if calls]
+            if len(numbers) == 1:
+                by_class.setdefault(numbers[0], []).append(batch)
+        cost = mean_cost(batches.values())
+        rates: dict[int, float] = {}
+        for number, those in by_class.items():
+            rate = self._outlook(number, cost, self._assigned(number), now).rate
+            if rate is not None:
+                rates.update((id, rate * share) for id, share in shares(those).items())
+        return rates
 
     def drain_time(self, batches: Mapping[int, Batch], now: int) -> int | None:
         """How long until all that waits has its results."""
@@ -87,12 +97,15 @@ class Outlooks:
 
     def _time_for(self, number: int, calls: int, cost: float, now: int) -> int | None:
         """How long until so many more calls of this class have their results."""
-        scheduler = self._scheduler
-        classes = scheduler.classes
-        assigned = scheduler.assigned
-        if number:
-            assigned = sum(scheduler.assigned_by_class[one] for one in classes.within(number))
+        assigned = self._assigned(number)
         return self._outlook(number, cost, assigned, now).time_for(calls, assigned, now, self._pulse.latency)
+
+    def _assigned(self, number: int) -> int:
+        """Permits that were ever handed out to calls of at least this class."""
+        scheduler = self._scheduler
+        if not number:
+            return scheduler.assigned
+        return sum(scheduler.assigned_by_class[one] for one in scheduler.classes.within(number))
 
     def _outlook(self, number: int, cost: float, assigned: int, now: int) -> Outlook:
         outlook = self._by_class.get(number)

@@ -157,6 +157,35 @@ def test_a_rate_is_what_the_limits_allow_by_the_batchs_share(
         desk.now += 100 * SECOND // 1000
 
 
+def test_a_stream_whose_calls_are_all_in_flight_has_its_rate() -> None:
+    """More are expected, and they will go at that pace."""
+    desk = Desk(pool_with(1, WIDE))
+    stream = Batch(1, "a", 0, admitted_at=0, fed=True, expected=500)
+    desk.submit(stream)
+    desk.dispatcher.feed(stream, [FedCall(0, Call(), 1)], (), 0)
+    desk.assign()
+    desk.dispatcher.tick(0)
+    assert stream.waiting == 0
+    assert stream.rate == pytest.approx(100, rel=0.01)
+
+
+def test_a_rate_is_that_of_the_limits_that_calls_meet() -> None:
+    """Whoever makes other calls has no part in it; of a batch that meets both it isn't known."""
+    desk = Desk(pool_with(1, WIDE, TEN))
+    searching, again, other, both = (
+        batch_to(1, search=100),
+        batch_to(2, search=100),
+        batch_to(3, other=100),
+        batch_to(4, search=10, other=10),
+    )
+    for batch in (searching, again, other, both):
+        desk.submit(batch)
+    desk.dispatcher.tick(0)
+    assert searching.rate == again.rate == pytest.approx(5, rel=0.01)
+    assert other.rate == pytest.approx(100, rel=0.01)
+    assert both.rate is None
+
+
 def test_a_rate_counts_how_long_calls_take() -> None:
     """If no more are in flight at once than a key may have: two of a second each are two a second."""
     key = Key("a", "secret", (Limit(1000, SECOND),), max_in_flight=2)
