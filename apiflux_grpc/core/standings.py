@@ -41,7 +41,7 @@ class Standings:
         rates = self._outlooks.rates(batches, now)
         waits = self._scheduler.waiting > 0
         held_by = self._held_by(now) if waits else ()
-        limits = self._limits(now) if waits else {}
+        limits = self._limits(batches, now) if waits else {}
         for id, batch in batches.items():
             batch.eta, batch.rate = etas[id], rates.get(id)
             batch.held_by = held_by if batch.waiting else ()
@@ -51,15 +51,16 @@ class Standings:
         scheduler = self._scheduler
         return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
 
-    def _limits(self, now: int) -> dict[int, Held | None]:
-        """For each path class, the limit that its calls wait for."""
+    def _limits(self, batches: Mapping[int, Batch], now: int) -> dict[int, Held | None]:
+        """For each path class of which calls wait, the limit that they wait for: every key is asked for each."""
         scheduler = self._scheduler
         head = scheduler.head
         is_full = scheduler.in_flight >= scheduler.pool.max_connections
         if head is None or is_full or scheduler.breaker.ready_at(now) > now:
             return {}
         found: dict[int, Held | None] = {}
-        for number in range(scheduler.classes.count):
+        rows = map(scheduler.waiting_by_class, batches.values())
+        for number in {number for row in rows for number, calls in enumerate(row) if calls}:
             cost = head.next_cost if number == head.number else 1
             found[number] = for_limit((key.seats[number] for key in scheduler.keys), cost, now)
         told = [one for one in found.values() if one is not None]
