@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apiflux_grpc.core.model import Kind
+from apiflux_grpc.core.lows import Lows
+from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.core.window import CUT, STEP
 
@@ -111,7 +112,18 @@ def largest(limit: Limit, jitter: int) -> int:
 class Bucket:
     """A bucket limit: its pacer, made anew when the limit is cut or comes back. A Pacer itself."""
 
-    __slots__ = ("_cut_at", "_factor", "_jitter", "_make", "_pacer", "limit", "recover_at", "since")
+    __slots__ = (
+        "_asked",
+        "_cut_at",
+        "_factor",
+        "_jitter",
+        "_lows",
+        "_make",
+        "_pacer",
+        "limit",
+        "recover_at",
+        "since",
+    )
 
     def __init__(self, limit: Limit, jitter: int, make_pacer: PacerFactory) -> None:
         self.limit = limit
@@ -121,12 +133,17 @@ class Bucket:
         self._cut_at = -1
         self.recover_at = FAR
         self.since = -1  # an heir's: when it took over
+        self._asked = 0
+        self._lows = Lows() if limit.counts is Counts.COST else None  # others are hardly ever given back
         self._pacer = make_pacer(*shape(limit, jitter))
 
     def ready_at(self, amount: int, now: int) -> int:
+        self._asked = now
         return self._pacer.ready_at(amount, now)
 
     def take(self, amount: int) -> None:
+        if self._lows is not None:
+            self._lows.note(self._pacer.level(self._asked), self._asked)
         self._pacer.take(amount)
 
     def level(self, now: int) -> float:
@@ -142,18 +159,26 @@ class Bucket:
     def owe(self, more: float, now: int, taken_at: int) -> None:
         """A call taken at `taken_at` took `more` than it was charged, or less.
 
-        What has leaked away since can't be given back: others may have used that room. Nothing can be put into a
-        pacer or taken out: it is made anew. A debt is at most what flows in an hour: one wrong figure of the upstream's
-        would take the key for ever. Nothing is given back for a call from before this bucket's time, since what it
-        started from need not have counted that call.
+        Given back is what hasn't leaked away since, or as much as the bucket always held since (lows.py): of the rest,
+        others may have used the room. Nothing can be put into a pacer or taken out: it is made anew. A debt is at most
+        what flows in an hour: one wrong figure of the upstream's would take the key for ever. Nothing is given back for
+        a call from before this bucket's time, since what it started from need not have counted that call.
         """
         if more < 0:  # given back
             if taken_at <= self.since:
                 return
-            more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per)
+            more = min(0.0, more + (now - taken_at) * self.limit.max / self.limit.per, self._held(more, now, taken_at))
+            if self._lows is not None:
+                self._lows.lower(-more)
         if more:
             most = self.limit.depth + self.limit.max / self.limit.per * MOST_DEBT
             self._remake(self._factor, min(most, self._pacer.level(now) + more), now)
+
+    def _held(self, more: float, now: int, taken_at: int) -> float:
+        """As much of `more` as the bucket always held since; below 0."""
+        if self._lows is None:
+            return 0.0
+        return -min(-more, self._lows.least(taken_at, self._pacer.level(now)))
 
     def raise_level(self, amount: float, now: int) -> None:
         """Others took so much of it."""

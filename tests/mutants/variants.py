@@ -1535,4 +1535,25 @@ VARIANTS: Final = (
         "app.command(",
         OF_START,
     ),
+    Variant(
+        "a bucket gives back more than it held",
+        BUCKET,
+        "return -min(-more, self._lows.least(taken_at, self._pacer.level(now)))",
+        "return more",
+        ("tests/core/test_lows.py",),
+    ),
+    Variant(
+        "what was given back doesn't lower earlier levels",
+        "apiflux_grpc/core/lows.py",
+        "self._lowered += amount",
+        "pass",
+        ("tests/core/test_lows.py",),
+    ),
+    Variant(
+        "a bucket gives back only what hasn't leaked away",
+        BUCKET,
+        "return -min(-more, self._lows.least(taken_at, self._pacer.level(now)))",
+        "return 0.0",
+        ("tests/core/test_lows.py",),
+    ),
 )
