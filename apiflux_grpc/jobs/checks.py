@@ -53,6 +53,7 @@ class Checks:
         self.calls: int | None = None  # of the input, once it was read to its end
         self.done = 0  # those that have their result from earlier runs, as far as it is known
         self.replaced = 0  # those whose result makes room for another
+        self.cost = 0  # of those that are sent
         self._job = job
         self._source = source
         self._known = known
@@ -74,6 +75,11 @@ class Checks:
     def to_send(self) -> int | None:
         """Calls without a result that are sent; None: the input isn't read to its end."""
         return None if self.calls is None else self.calls - self.done - self._again.doubtful
+
+    @property
+    def mean_cost(self) -> int:
+        """Of a call that is sent, rounded up."""
+        return -(-self.cost // self.to_send) if self.to_send else 1
 
     @property
     def is_all_done(self) -> bool:
@@ -104,6 +110,8 @@ class Checks:
                     self._leave(entry.line, flags, call)
                 elif flags & HANDED:
                     self._again.count_handed(flags, call)
+                if not flags & DONE or flags & AGAIN:
+                    self.cost += self._rules.cost
             if number % TURN == 0:
                 yield
         if self.bad and not self._job.skip_bad_lines:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from apiflux_grpc.jobs.job import Job
 
 
-async def opening(client: Client, job: Job, pool: Pool, calls: int | None) -> str:
-    """The line. `calls`: to be sent; None: not known, so it can't be said how long they take."""
+async def opening(client: Client, job: Job, pool: Pool, calls: int | None, cost: int) -> str:
+    """The line. `calls`: to be sent, each of this `cost`; None: not known, so it can't be said how long they take."""
     line = f"{job.target}, pool {pool.name} ({where(pool)}, {counted(len(pool.keys), 'key')}): "
     if calls is None:
         return f"{line}calls as they come"
     line += counted(calls, "call")
     try:
-        estimate = await client.estimate(calls, pool=pool.name)
+        estimate = await client.estimate(calls, pool=pool.name, cost=cost)
     except ApifluxError:  # the job itself will say it
         return line
     return f"{line}, {time_of(estimate)}"

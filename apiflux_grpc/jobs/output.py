@@ -218,10 +218,15 @@ class Output:
         self.failed += found.failed
 
     def _repair(self, number: int, line: bytes) -> None:
-        """The last line has no line end. It counts if nothing else is missing."""
+        """The last line has no line end. It counts if nothing else is missing, else it is cut away.
+
+        Raises Refused if it isn't ours: no line is written before its call was handed over.
+        """
         try:
             self._learn(number, line)
         except Refused:
+            if number == 1 and self._state.is_empty:
+                raise
             self._is_cut = self._is_peek
             if not self._is_peek:
                 self._file.truncate(self.path.stat().st_size - len(line))

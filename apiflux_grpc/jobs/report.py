@@ -5,6 +5,7 @@ Rule: it says what to do next wherever something can be done.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client import Unavailable
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 FAILURES_SHOWN: Final = 10
 
 
+@dataclass(slots=True)
+class _Alike:
+    """Calls that failed with the same words; `line` is that of the first."""
+
+    line: int
+    calls: int = 1
+
+
 class Report:
     """Counts results, and tells of them at the end."""
 
@@ -36,14 +45,14 @@ class Report:
         self._source_name = source_name
         self._console = console
         self._again = again
-        self._failures: list[str] = []
+        self._failures: dict[str, _Alike] = {}
         self.is_simulated = False  # the upstream
 
     def add(self, result: pb.CallResult, call: Selected) -> None:
         """Count a result of the input's call."""
         failure = self.tally.add(result)
         self._again.met(result, call.idempotent)
-        if not failure or len(self._failures) == FAILURES_SHOWN:
+        if not failure:
             return
         what = failure
         if result.HasField("error"):
@@ -55,12 +64,15 @@ class Report:
             # A 200 that the pool calls a failure, and a 403 that is a limit, would look like something else.
             says_it_all = status >= 300 and failure != "LIMITED"
             what = f"HTTP {status}" if says_it_all else f"{failure}: HTTP {status}"
-        self._failures.append(f"{self._source_name}:{call.line}: {what[:300]}")
+        if (alike := self._failures.get(what[:300])) is not None:
+            alike.calls += 1
+        elif len(self._failures) < FAILURES_SHOWN:
+            self._failures[what[:300]] = _Alike(call.line)
 
     def figures(
         self, output: Output | None, skipped: int, bad_lines: int, by_key: Mapping[str, int] | None = None
     ) -> None:
-        """The table, and the first calls that failed. `by_key` has the attempts made with each key as the server counts
+        """The table, and what calls failed of. `by_key` has the attempts made with each key as the server counts
         them; without it all of a call are counted for the key of its last."""
         tally = self.tally
         by_key = by_key or tally.by_key
@@ -85,9 +97,10 @@ class Report:
         if bad_lines:
             rows.append(("bad lines", f"{bad_lines:,}"))
         self._console.table(rows, red="failed")
-        for place in self._failures:
-            self._console.error(place)
-        if (more := tally.failed.total() - len(self._failures)) > 0 and self._failures:
+        for what, alike in self._failures.items():
+            others = f" (and {alike.calls - 1:,} more alike)" if alike.calls > 1 else ""
+            self._console.error(f"{self._source_name}:{alike.line}: {what}{others}")
+        if (more := tally.failed.total() - sum(alike.calls for alike in self._failures.values())) > 0:
             self._console.say(f"... and {more:,} more that failed")
 
     def _earlier(self, output: Output, skipped: int) -> str:

@@ -32,14 +32,14 @@ class Rules:
     """The rules that the calls of a job have to meet."""
 
     def __init__(self, pool: Pool, *, any_method: bool = False) -> None:
+        self.cost = 0  # of the call that was judged last
         self._checks = Checks(pool)
         self._any_method = any_method
 
     def faults(self, call: pb.Call) -> list[Fault]:
         """What is wrong with a call."""
         found = check_call(self._checks, call)
-        if self._checks.cost_rule is not None:
-            cost_of(self._checks, call, found)
+        self.cost = cost_of(self._checks, call, found)
         method = call.method
         if method not in KNOWN_METHODS and not self._any_method and is_sendable(method):
             found.append(_unusual(method))

@@ -243,7 +243,7 @@ class _Run:
         """Send what is to be sent, and write what comes."""
         job = self._job
         checks, to_send = self._checks, self._care.at_most(self._checks.to_send)
-        self._console.say(await opening(client, job, self._pool, to_send))
+        self._console.say(await opening(client, job, self._pool, to_send, checks.mean_cost))
         self._report.tally.started = time.monotonic()
         progress = Progress(checks.calls, self._screen.clock(), checks.done, to_send, lambda: self._is_ended)
         stream = self._stream = client.process_stream(

@@ -79,6 +79,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         base_url=table.base_url or "",
         groups=groups,
     )
+    _warn_of_doubled_paths(findings, here, pool)
     simulator = _simulator(findings, here, table)
     files = tls_files(sources, here, table)
     return PoolSettings(
@@ -185,6 +186,24 @@ def _idempotent(findings: Findings, here: Place, table: PoolTable) -> tuple[Call
         paths = tuple(decoded(path) for path in one.paths or () if path is not None)  # compared decoded
         rules.append(CallRule(methods, paths))
     return tuple(rules)
+
+
+def _warn_of_doubled_paths(findings: Findings, here: Place, pool: Pool) -> None:
+    """Rules see what follows the base URL: one whose paths repeat its end matches nothing."""
+    end = urlsplit(pool.base_url).path.rstrip("/").rpartition("/")[2]
+    if not end:
+        return
+    limits = [limit for key in pool.keys for limit in key.limits]
+    limits += [limit for group in pool.groups for limit in group.limits]
+    ruled = {
+        "idempotent": [path for rule in pool.idempotent for path in rule.paths],
+        "limits": [path for limit in limits for path in limit.paths],
+        "allow_paths": pool.allow_paths,
+    }
+    names = [name for name, paths in ruled.items() if any(f"{path}/".startswith(f"/{end}/") for path in paths)]
+    if names:
+        text = f"ends in /{end}, and paths in {', '.join(names)} begin so: leave it out here, or there"
+        findings.warn((*here, "base_url"), text)
 
 
 def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:

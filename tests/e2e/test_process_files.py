@@ -369,7 +369,13 @@ def test_an_output_that_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False))
     other = tmp_path / "notes.txt"
     other.write_text("first\nsecond\n")
-    for output, message in ((other, "notes.txt:1: is not a result"), (source, "is the input")):
+    short = tmp_path / "short.txt"
+    short.write_text("a line without its end")
+    for output, message in (
+        (other, "notes.txt:1: is not a result"),
+        (short, "short.txt:1: is not a result"),
+        (source, "is the input"),
+    ):
         before = output.read_bytes()
         done = run("process", source, "--output", output, *NOBODY, cwd=tmp_path)
         assert done.returncode == 2

@@ -54,15 +54,20 @@ def test_a_failure_is_told_with_its_line(capsys: pytest.CaptureFixture[str], res
 
 
 def test_only_the_first_failures_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """And how many more there are; successes are counted, retries and keys too."""
+    """Those with the same words once, with the line of the first; and how many more there are; successes are counted,
+    retries and keys too."""
     one = report()
     for index in range(FAILURES_SHOWN + 3):
-        one.add(answered(503, pb.REASON_HTTP_5XX), call(index))
+        one.add(answered(500 + index % (FAILURES_SHOWN + 1), pb.REASON_HTTP_5XX), call(index))
     one.add(answered(200, pb.REASON_UNSPECIFIED), call(99))
     one.figures(None, 0, 2)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "... and 3 more that failed"
-    assert sum(line.endswith("HTTP 503") for line in lines) == FAILURES_SHOWN
+    assert lines[-1] == "... and 1 more that failed"
+    assert lines[-FAILURES_SHOWN - 1 : -FAILURES_SHOWN + 2] == [
+        "calls:1: HTTP 500 (and 1 more alike)",
+        "calls:2: HTTP 501 (and 1 more alike)",
+        "calls:3: HTTP 502",
+    ]
     rows = dict(line.split(maxsplit=1) for line in lines[:6] if not line.startswith("bad"))
     assert rows["failed"] == "13: HTTP_5XX 13"
     assert rows["retries"] == "14"

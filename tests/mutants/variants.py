@@ -206,8 +206,8 @@ VARIANTS: Final = (
     Variant(
         "a bucket starts afresh after a change",
         BUCKET,
-        "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(level, now)",
-        "    def fill(self, level: float, now: int) -> None:\n        self._pacer.fill(0.0, now)",
+        "self._pacer.fill(level, now)\n\n    def headroom",
+        "self._pacer.fill(0.0, now)\n\n    def headroom",
         OF_BUDGET,
     ),
     Variant(

@@ -35,6 +35,22 @@ def test_other_warnings(tmp_path: Path) -> None:
     assert CANARY not in clear + shared + ignored + sent
 
 
+@pytest.mark.parametrize(
+    ("base", "rule", "warned"),
+    [
+        ("/v1", 'idempotent = [{ paths = ["/v1/chat"] }]', "idempotent"),
+        ("/openai/v1/", 'allow_paths = ["/v1"]', "allow_paths"),
+        ("/v1", 'allow_paths = ["/v1beta/", "/chat"]', ""),
+        ("", 'allow_paths = ["/v1/"]', ""),
+    ],
+)
+def test_a_base_url_that_rules_repeat_is_warned_of(tmp_path: Path, base: str, rule: str, warned: str) -> None:
+    """Rules see what follows it, so those would match nothing."""
+    text = GOOD.replace("http://127.0.0.1:9000", f"http://127.0.0.1:9000{base}").replace("limits", f"{rule}\nlimits", 1)
+    found = loaded(tmp_path, text).warnings
+    assert [f"paths in {warned} begin so" in one for one in found] == [True] * bool(warned)
+
+
 @pytest.mark.parametrize(("prefix", "warned"), [("Bearer", True), ("Bearer ", False), ("key=", False), ("", False)])
 def test_a_prefix_without_its_space_is_warned_of(tmp_path: Path, prefix: str, warned: bool) -> None:
     """A word alone would stick to the key; whatever else stands there is meant so."""
