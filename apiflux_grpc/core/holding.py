@@ -40,12 +40,14 @@ def of_pool(breaker: Breaker, why: str, keys: Iterable[KeyState], now: int) -> t
     `breaker` is the upstream's, `why` its last failure.
     """
     found: dict[Cause, list[_Reason]] = {}
-    labels: dict[Cause, list[str]] = {}
+    labels: dict[Cause, dict[str, None]] = {}
     for key in keys:
         for reason in _reasons(key, now):
             found.setdefault(reason[0], []).append(reason)
-            labels.setdefault(reason[0], []).append(key.key.label)
-    pool = sorted((_together(those, labels[cause], now) for cause, those in found.items()), key=lambda one: -one.count)
+            labels.setdefault(reason[0], {})[key.key.label] = None  # once, though several of its limits may say so
+    pool = sorted(
+        (_together(those, list(labels[cause]), now) for cause, those in found.items()), key=lambda one: -one.count
+    )
     if breaker.state is not State.CLOSED:
         at = breaker.ready_at(now)
         words = held.failing(why, at - now if now < at < FAR else None)
@@ -129,4 +131,4 @@ def _together(those: Sequence[_Reason], labels: Sequence[str], now: int) -> Held
     """Of one cause: in the words of the key that is free first."""
     first = _held(min(those, key=lambda reason: reason[3]), now)
     since = min(reason[2] for reason in those)
-    return replace(first, since=since, keys=tuple(labels[:MOST_LABELS]), count=len(those))
+    return replace(first, since=since, keys=tuple(labels[:MOST_LABELS]), count=len(labels))

@@ -20,7 +20,7 @@ from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, UNANSWERED
 from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from apiflux_grpc.core.rules import CallRule
     from apiflux_grpc.jobs.job import Job
@@ -44,6 +44,7 @@ class Again:
 
     def __init__(self, job: Job) -> None:
         self.rules: Sequence[CallRule] = ()
+        self.repeated = 0  # calls without a result that are sent again because they may run twice
         self.handed = 0  # calls without a result that are sent again though they must not run twice
         self.doubtful = 0  # calls without a result that are not sent again
         self.failed = 0  # results that --retry-failed would take out
@@ -76,12 +77,20 @@ class Again:
         # DOUBT: it had a result, which was either taken out for good or waits for what is decided here.
         return idempotent or bool(flags & AGAIN) or (self._job.retry_unknown and not flags & DOUBT)
 
-    def count_handed(self, flags: int, call: pb.Call) -> None:
-        """Count a call that was handed over and has no result."""
+    def count_handed(self, flags: int, call: pb.Call, has_turn: bool) -> None:
+        """Count a call that was handed over and has no result. Without `has_turn` this run doesn't come to it."""
         idempotent = self.may_run_twice(call)
         is_sent = self.is_sent(flags, idempotent)
-        self.handed += is_sent and not idempotent
+        self.handed += is_sent and has_turn and not idempotent
+        self.repeated += is_sent and has_turn and idempotent
         self.doubtful += not is_sent
+
+    def words(self) -> Iterator[str]:
+        """What is said of calls without a result that are sent again."""
+        if self.repeated:
+            yield f"{_unfinished(self.repeated)} sent again: {'it' if self.repeated == 1 else 'they'} may run twice"
+        if self.handed:
+            yield f"{_unfinished(self.handed)} sent again"
 
     # -- what isn't sent again ----------------------------------------------------------------
 
@@ -119,3 +128,7 @@ class Again:
                 "--retry-failed sends those again whose lines say `idempotent`"
             )
         return "; ".join(parts)
+
+
+def _unfinished(number: int) -> str:
+    return f"{counted(number, 'call')} without a result {'is' if number == 1 else 'are'}"

@@ -109,7 +109,7 @@ class Checks:
                     done += 1
                     self._leave(entry.line, flags, call)
                 elif flags & HANDED:
-                    self._again.count_handed(flags, call)
+                    self._again.count_handed(flags, call, has_turn)
                 if not flags & DONE or flags & AGAIN:
                     self.cost += self._rules.cost
             if number % TURN == 0:

@@ -102,10 +102,8 @@ class Progress:
     def left(self, now: float) -> float | None:
         """Seconds until the last result; None: not known."""
         told = self._told
-        if told is None or told.eta is None or self._to_send is None:
+        if told is None or told.eta is None or self._to_send is None or self._is_failing():
             return None
-        if any(held.cause == "UPSTREAM_FAILING" for held in told.held_by):
-            return None  # it is for the case that the next try succeeds
         if told.total + told.to_come < self._to_send:
             return None  # a server that wasn't told, or doesn't understand, how many are left
         return max(0.0, told.eta - (now - self._told_at))
@@ -113,11 +111,15 @@ class Progress:
     def figures(self, now: float) -> str:
         parts = [f"{self.done:,} done" if self.total is None else f"{self.done:,} of {self.total:,}"]
         if self._told is not None and self._lost_at is None and self.done != self.total and not self._is_ending():
-            if self._told.rate:
+            if self._told.rate and not self._is_failing():
                 parts.append(rate(self._told.rate))
             if (left := self.left(now)) is not None:
                 parts.append(f"{clock_time(left)} left")
         return ", ".join(parts)
+
+    def _is_failing(self) -> bool:
+        """The upstream fails: what the server reckons is for the case that its next try succeeds."""
+        return self._told is not None and any(held.cause == "UPSTREAM_FAILING" for held in self._told.held_by)
 
     def connection(self, error: ApifluxError | None, now: float) -> str:
         """The server was lost, or is there again: what is to be said of it."""

@@ -63,7 +63,7 @@ async def run_job(job: Job, telling: Telling) -> Ending:
         run = _Run(job, console)
     except OSError as failed:
         name = "<stdin>" if job.source is None else str(job.source)
-        console.error(f"can't read {name}: {failed}")
+        console.error(f"can't read {name}: {failed.strerror}")
         return Ending.REFUSED
     except (Refused, ValueError) as refused:
         console.error(str(refused))
@@ -186,8 +186,8 @@ class _Run:
             await self._turns(output.take_out(self._again.is_candidate, self._again.needs_its_line))
         if failed := before - output.failed:
             self._console.say(f"{counted(failed, 'failed call')} {'is' if failed == 1 else 'are'} sent again")
-        if handed := self._again.handed:
-            self._console.say(f"{counted(handed, 'call')} without a result {'is' if handed == 1 else 'are'} sent again")
+        for word in self._again.words():
+            self._console.say(word)
 
     async def _turns(self, work: Iterable[None]) -> None:
         for _ in work:

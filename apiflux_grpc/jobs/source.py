@@ -232,7 +232,7 @@ class Source:
             lines = lines_of(file)
             yield from entries(lines, self.format) if self._rows is None else self._rows.entries(lines)
         except OSError as error:
-            raise Refused(f"can't read {self.name}: {error}") from None
+            raise Refused(f"can't read {self.name}: {error.strerror}") from None
         except ValueError as error:  # it isn't UTF-8, or its header doesn't fit the template
             raise Refused(f"{self.name}: {error}") from None
 

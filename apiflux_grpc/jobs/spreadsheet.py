@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FOUND: Final = {";": "semicolons", "\t": "tabs"}  # without being told
 _NAMES: Final = {"tab": "\t", r"\t": "\t"}  # for what is hard to type
 _DECLARED: Final = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE).fullmatch
+_SEVERAL: Final = re.compile(r"[;\t|,]").search  # the name of a column that may be several
 # What csv says, and what is said instead.
 _WORDS: Final = {
     "expected after": "a quoted value goes on after its closing quote; write a quote within it twice",
@@ -64,7 +65,12 @@ class Spreadsheet:
         columns = _header(reader)
         if columns is None:
             return
-        fill = self._template.bind(columns)
+        try:
+            fill = self._template.bind(columns)
+        except ValueError as error:
+            if len(columns) == 1 and _SEVERAL(columns[0]):
+                raise ValueError(f"{error}; --delimiter says what separates columns") from None
+            raise
         while True:
             line = above + reader.line_num + 1
             try:

@@ -5,6 +5,7 @@ The rule: standard output has one line, the address; whatever else people read g
 
 import asyncio
 import gc
+import os
 import signal
 import ssl
 import sys
@@ -60,7 +61,9 @@ async def _serve(options: JudgeOptions, until_eof: TextIO | None) -> Report | No
         print("the TLS certificate and its key don't match, or aren't PEM", file=sys.stderr)
         return None
     except OSError as error:
-        print(f"cannot listen on {format_address(options.host, options.port)}: {error.strerror}", file=sys.stderr)
+        # Event loops have words of their own around the system's.
+        why = error.strerror if error.errno is None else os.strerror(error.errno)
+        print(f"can't listen on {format_address(options.host, options.port)}: {why}", file=sys.stderr)
         return None
     if until_eof is not None:
         loop.add_reader(until_eof, ended.set)

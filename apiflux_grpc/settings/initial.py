@@ -62,8 +62,8 @@ _LIMITS: Final = re.compile(r"(?ms)^# limits = \[.*?\]$").search
 
 
 def variables_of(preset: str, names: Iterable[str]) -> list[str]:
-    """Those of these variables that hold keys of this API by their names: OPENAI_API_KEY, OPENAI_API_KEY_2."""
-    is_key = re.compile(rf"{_start(preset)}(_API)?_(KEY|TOKEN)(_[A-Z0-9_]+)?").fullmatch
+    """Those of these variables that hold keys of this API by their names: OPENAI_API_KEY, OPENAI_API_KEY_2 or _KEY2."""
+    is_key = re.compile(rf"{_start(preset)}(_API)?_(KEY|TOKEN)([0-9]+|_[A-Z0-9_]+)?").fullmatch
     return sorted(filter(is_key, names))
 
 

@@ -80,6 +80,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         groups=groups,
     )
     _warn_of_doubled_paths(findings, here, pool)
+    _warn_of_doubled_prefix(findings, here, pool)
     simulator = _simulator(findings, here, table)
     files = tls_files(sources, here, table)
     return PoolSettings(
@@ -204,6 +205,15 @@ def _warn_of_doubled_paths(findings: Findings, here: Place, pool: Pool) -> None:
     if names:
         text = f"ends in /{end}, and paths in {', '.join(names)} begin so: leave it out here, or there"
         findings.warn((*here, "base_url"), text)
+
+
+def _warn_of_doubled_prefix(findings: Findings, here: Place, pool: Pool) -> None:
+    """A secret that was copied out of a header has the word before it too."""
+    prefix = pool.key_in.prefix if isinstance(pool.key_in, HeaderKey) else ""
+    for index, key in enumerate(pool.keys):
+        if prefix and key.secret.lower().startswith(prefix.lower()):
+            text = f"has a secret that begins with {prefix!r}, which `key_in` puts before it; remove it there"
+            findings.warn((*here, "keys", index), text)
 
 
 def _retry(findings: Findings, here: Place, table: RetryTable) -> RetryPolicy:

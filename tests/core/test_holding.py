@@ -152,6 +152,18 @@ def test_what_others_take_is_told_with_the_limit() -> None:
     assert of_pool(desk)[0].keys == ("key-0",)
 
 
+def test_a_key_counts_once_whichever_of_its_limits_others_use() -> None:
+    """A server that was restarted is told by the refusals of both limits that "others" were there: its former self."""
+    limits = (Limit(10, SECOND), Limit(100, 60 * SECOND))
+    desk = Desk(Pool("pool", (Key("key-0", "secret", limits), Key("key-1", "secret", limits))))
+    desk.submit(batch_of(2))
+    for permit in desk.assign():
+        desk.answer(permit, ratelimit='"a";r=2;t=1, "b";r=50;t=60', ratelimit_policy='"a";q=10;w=1, "b";q=100;w=60')
+    assert [[held.cause for held in key] for key in of_keys(desk)] == [[Cause.OTHERS] * 2] * 2
+    (told,) = of_pool(desk)
+    assert (told.keys, told.count) == (("key-0", "key-1"), 2)
+
+
 def test_a_limit_below_the_configured_one_holds_while_it_is_told() -> None:
     """Told once to observers, apart from what others take of it; without the word the configured one is there again."""
     desk = Desk(ONE)

@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "wide").write_bytes("\ufeff{}".encode("utf-16-le"))
     (tmp_path / "calls").write_text("{}\n")
     for args, message in (
-        (["missing"], "can't read missing: "),
+        (["missing"], "can't read missing: No such file or directory\n"),
         (["bytes"], "bytes:1: not UTF-8"),
         (["wide"], "wide: is UTF-16; save it as UTF-8"),
         (["calls", "--output", "no/such/folder"], "can't write: "),

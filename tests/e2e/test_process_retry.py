@@ -45,6 +45,7 @@ def test_what_somebody_looked_at_is_sent_again(tmp_path: Path, house: House, ids
         told = house.process(*arguments, cwd=tmp_path)
         assert told.returncode == 3
         assert f"in doubt   {IN_DOUBT}" in told.stderr
+        assert "10 calls without a result are sent again: they may run twice" in told.stderr
         nothing = house.process(*arguments, "--retry-failed", cwd=tmp_path)
         assert (nothing.returncode, IN_DOUBT in nothing.stderr) == (3, True)
         assert house.upstream.arrived == arrivals(calls, gets)

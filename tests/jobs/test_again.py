@@ -70,12 +70,20 @@ def test_the_line_decides_and_else_the_pool() -> None:
 def test_without_a_result_it_goes_if_it_may_run_twice_or_somebody_looked(
     unknown: bool, sent: tuple[bool, bool]
 ) -> None:
-    """And both are counted: those that go though they must not run twice, and those that don't."""
+    """Each is counted and told, if this run comes to it: those that may run twice, those that go though they must not
+    run twice, and those that don't go."""
     one = again(failed=True, unknown=unknown)
-    for call in (POST, GET):
-        one.count_handed(HANDED, call)
+    for call in (POST, GET, GET):
+        one.count_handed(HANDED, call, has_turn=True)
+    assert list(one.words()) == [
+        "2 calls without a result are sent again: they may run twice",
+        *["1 call without a result is sent again"] * unknown,
+    ]
+    if unknown:
+        one.count_handed(HANDED, POST, has_turn=False)
+    one.count_handed(HANDED, GET, has_turn=False)
     assert tuple(one.is_sent(HANDED, idempotent) for idempotent in (False, True)) == sent
-    assert (one.handed, one.doubtful) == ((1, 0) if unknown else (0, 1))
+    assert (one.repeated, one.handed, one.doubtful) == ((2, 1, 0) if unknown else (2, 0, 1))
 
 
 def test_what_waits_for_its_line_is_not_one_without_a_result() -> None:

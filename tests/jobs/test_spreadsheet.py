@@ -83,6 +83,16 @@ def test_what_is_said_holds_against_what_shows(head: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "is_told"), [("id;town", True), ("id|city", True), ("id,town", False), ("id", False)]
+)
+def test_a_header_of_one_column_that_may_be_several_is_told_of_the_option(header: str, is_told: bool) -> None:
+    """With semicolons and a typo in the template nothing fits, and the fault shows the whole header as one column."""
+    with pytest.raises(ValueError, match="the header has no such column") as fault:
+        read(f"{header}\n")
+    assert str(fault.value).endswith("; --delimiter says what separates columns") == is_told
+
+
+@pytest.mark.parametrize(
     ("given", "delimiter"), [(";", ";"), ("tab", "\t"), ("TAB", "\t"), (r"\t", "\t"), ("\t", "\t")]
 )
 def test_a_tab_can_be_typed(given: str, delimiter: str) -> None:

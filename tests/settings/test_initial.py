@@ -56,6 +56,7 @@ def test_keys_are_known_by_the_names_of_their_variables() -> None:
     assert variables_of(
         "openai", ["MY_OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_API_KEY_lower", "OPENAI_API_KEY"]
     ) == ["OPENAI_API_KEY"]
+    assert variables_of("openai", ["OPENAI_API_KEY2", "OPENAI_API_KEY1"]) == ["OPENAI_API_KEY1", "OPENAI_API_KEY2"]
     assert found_presets(KEYS) == ["github", "openai"]
     assert found_presets(["GOOGLE_MAPS_API_KEY", "PATH"]) == ["google-maps"]
     assert found_presets(["PATH"]) == []

@@ -59,6 +59,16 @@ def test_a_prefix_without_its_space_is_warned_of(tmp_path: Path, prefix: str, wa
     assert [text.endswith('most APIs want "Bearer "') for text in found] == [True] * warned
 
 
+@pytest.mark.parametrize(("before", "is_warned"), [("Bearer ", True), ("bearer ", True), ("", False)])
+def test_a_secret_with_the_prefix_is_warned_of(tmp_path: Path, before: str, is_warned: bool) -> None:
+    """Copied out of a header; "Bearer Bearer sk-..." is a key that no API knows. The secret isn't shown."""
+    key_in = 'key_in = { header = "Authorization", prefix = "Bearer " }\nlimits'
+    text = GOOD.replace("limits", key_in, 1).replace(CANARY, f"{before}{CANARY}")
+    warnings = loaded(tmp_path, text).warnings
+    assert [one.split(": ")[1] for one in warnings] == ["pools.default.keys[0]"] * is_warned
+    assert CANARY not in "".join(warnings)
+
+
 @pytest.mark.parametrize("quote", ["'", '\\"'])
 def test_a_secret_that_begins_with_a_quote_is_warned_of(tmp_path: Path, quote: str) -> None:
     """A shell's quotes that came along, in the file or in a variable; the secret isn't shown."""
