@@ -34,6 +34,7 @@ class Probed:
     ok: bool
     what: str
     latency: float
+    is_no_such_path: bool = False
 
 
 async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
@@ -78,4 +79,5 @@ def _told(pool: str, key: str, result: Result) -> Probed:
             what += f", {result.failure.value}"  # a rule of the pool says so
     else:
         what = "never sent" if outcome is None else outcome.detail
-    return Probed(pool, key, result.failure is None, what, result.latency / 1e9)
+    is_no_such_path = isinstance(outcome, Answer) and outcome.status in (404, 405)
+    return Probed(pool, key, result.failure is None, what, result.latency / 1e9, is_no_such_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from pathlib import Path
 from typing import Final
 
@@ -15,4 +17,6 @@ class OutOfStep(Exception):
 
 
 def cell(text: str) -> str:
+    """In a table a bar needs a backslash, which the site shows within code: there it is an entity, which both know."""
+    text = re.sub(r"`([^`]*\|[^`]*)`", lambda code: f"<code>{escape(code[1])}</code>".replace("|", "&#124;"), text)
     return text.replace("|", "\\|").replace("\n", " ")

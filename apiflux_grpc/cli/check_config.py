@@ -114,4 +114,6 @@ async def _probe(settings: Settings, path: str) -> int:
     for one in probed:
         table.add_row(one.pool, one.key, one.what, f"{one.latency * 1000:.0f} ms", style="" if one.ok else "red")
     Console().print(table)
+    if any(one.is_no_such_path for one in probed):
+        say(f"404 and 405 say nothing of a key: {path} isn't there; name one that the API answers with --path")
     return 0 if all(one.ok for one in probed) else 3

@@ -14,7 +14,7 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.settings import SettingsError, load
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.command_line import exit_codes
-from docs.common import ROOT
+from docs.common import ROOT, cell
 from docs.configuration import check_words, words
 from docs.contract import PROTO, Declared, contract
 from docs.generate import PAGES
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     """Committed as it is generated; `python -m docs.generate` writes them anew."""
     assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](), "python -m docs.generate"
+
+
+def test_a_bar_in_a_cell_is_shown_as_one() -> None:
+    """Within code too, where a site shows the backslash that a table on GitHub needs."""
+    assert cell("`a|<b>` or c|d, `e`") == r"<code>a&#124;&lt;b&gt;</code> or c\|d, `e`"
 
 
 def test_every_setting_has_words_and_all_words_have_a_setting() -> None:

@@ -262,6 +262,19 @@ def test_probe_makes_one_call_with_each_key(tmp_path: Path) -> None:
     assert [one for one in (known | unknown).values() if one in done.stdout + done.stderr + refused.stderr] == []
 
 
+def test_a_probe_of_a_path_that_is_not_there_says_so(tmp_path: Path) -> None:
+    """Without --path it asks for /, which hardly any API has; that is no word about the key."""
+    file, key = tmp_path / "probed.toml", {"good": "canary-probe-one"}
+    with JudgeProcess(JudgeOptions(key, (Limit(9, 60_000_000_000),), speak="anthropic")) as judge:
+        file.write_text(config_for(judge.url, (Limit(9, 60_000_000_000),), [*key]))
+        done = run("check-config", str(file), "--probe", cwd=tmp_path, environ=secrets_for(key))
+    assert done.returncode == 3
+    assert "HTTP 404" in done.stdout, done.stdout
+    assert done.stderr.endswith(
+        "404 and 405 say nothing of a key: / isn't there; name one that the API answers with --path\n"
+    )
+
+
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     """A missing file, a folder and broken TOML are exit code 2 and named; broken TOML with its line."""
     broken = tmp_path / "broken.toml"
