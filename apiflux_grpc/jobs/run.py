@@ -63,7 +63,7 @@ async def run_job(job: Job, telling: Telling) -> Ending:
         run = _Run(job, console)
     except OSError as failed:
         name = "<stdin>" if job.source is None else str(job.source)
-        console.error(f"can't read {name}: {failed.strerror}")
+        console.error(f"can't read {name}: {failed.strerror or failed}")
         return Ending.REFUSED
     except (Refused, ValueError) as refused:
         console.error(str(refused))
@@ -78,7 +78,8 @@ async def run_job(job: Job, telling: Telling) -> Ending:
             console.say("interrupted: nothing was sent")
             return Ending.INTERRUPTED
         except OSError as failed:
-            console.error(f"can't write: {failed}")
+            where = failed.filename or job.output or "standard output"
+            console.error(f"can't write to {where}: {failed.strerror or failed}")
             return Ending.REFUSED
 
 

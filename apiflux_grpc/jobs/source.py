@@ -232,7 +232,7 @@ class Source:
             lines = lines_of(file)
             yield from entries(lines, self.format) if self._rows is None else self._rows.entries(lines)
         except OSError as error:
-            raise Refused(f"can't read {self.name}: {error.strerror}") from None
+            raise Refused(f"can't read {self.name}: {error.strerror or error}") from None
         except ValueError as error:  # it isn't UTF-8, or its header doesn't fit the template
             raise Refused(f"{self.name}: {error}") from None
 
@@ -244,6 +244,6 @@ def _text_of(template: str) -> str:
     try:
         return Path(template[1:]).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise Refused(f"can't read the template {template[1:]}: {error.strerror}") from None
+        raise Refused(f"can't read the template {template[1:]}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise Refused(f"the template {template[1:]} is not UTF-8; save it as UTF-8") from None
