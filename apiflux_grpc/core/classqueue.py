@@ -109,14 +109,14 @@ class ClassQueue(FairQueue):
         for one in self._classes:
             one.closed = False
 
-    def wake(self, turn: Turn) -> None:
-        """A lane has something to assign (again); of a batch all that have."""
+    def wake(self, turn: Turn, *, waited: bool = False) -> None:
+        """A lane has something to assign (again); of a batch all that have. `waited`: as in FairQueue."""
         if isinstance(turn, Batch):
             for lane in self.lanes(turn):
                 if lane.has_work:
                     self.wake(lane)
             return
-        if turn.queued:
+        if turn.queued or turn.parked:
             return
         batch, caller, one = turn.batch, self._callers[turn.batch.caller], self._classes[turn.number]
         line = one.lines.get(batch.caller)
@@ -125,11 +125,13 @@ class ClassQueue(FairQueue):
         self.head()  # virtual time is that of now
         self._sequence += 1
         turn.queued = True
-        batch.finish = max(caller.virtual, batch.finish)
+        if not waited:
+            batch.finish = max(caller.virtual, batch.finish)
         heappush(line.lanes, (batch.finish, self._sequence, turn))
         if not line.queued:
             line.queued = True
-            caller.finish = max(self._virtual, caller.finish)
+            if not waited:
+                caller.finish = max(self._virtual, caller.finish)
             heappush(one.heap, (caller.finish, self._sequence, line))
 
     def head(self) -> Lane | None:

@@ -79,9 +79,9 @@ class FairQueue:
     def _forget(self, name: str) -> None:
         del self._callers[name]
 
-    def wake(self, turn: Turn) -> None:
-        """A batch has something to assign (again)."""
-        if turn.queued:
+    def wake(self, turn: Turn, *, waited: bool = False) -> None:
+        """A batch has something to assign (again). `waited`: it had all the time, and keeps its tag."""
+        if turn.queued or turn.parked:
             return
         assert isinstance(turn, Batch)
         batch = turn
@@ -90,19 +90,23 @@ class FairQueue:
         _settled(caller)
         self._sequence += 1
         batch.queued = True
-        start = max(caller.virtual, batch.finish)
-        batch.finish = start
-        heappush(caller.batches, (start, self._sequence, batch))
+        if not waited:
+            batch.finish = max(caller.virtual, batch.finish)
+        heappush(caller.batches, (batch.finish, self._sequence, batch))
         if not caller.queued:
             caller.queued = True
-            caller.finish = max(self._virtual, caller.finish)
+            if not waited:
+                caller.finish = max(self._virtual, caller.finish)
             heappush(self._heap, (caller.finish, self._sequence, caller))
 
     def head(self) -> Turn | None:
         """The batch whose turn it is; None: nobody has anything to assign."""
         heap = self._heap
         while heap:
-            start, _, caller = heap[0]
+            start, sequence, caller = heap[0]
+            if caller.finish > start:  # a parked batch of it was served since
+                heapreplace(heap, (caller.finish, sequence, caller))
+                continue
             batch = _settled(caller)
             if batch is not None:
                 self._virtual = start
@@ -125,6 +129,15 @@ class FairQueue:
         caller.finish = finish = start + both[1] / caller.weight
         heapreplace(self._heap, (finish, sequence, caller))
 
+    def charge_parked(self, batch: Batch, size: float) -> None:
+        """A batch that is left out of the turns got one call of this size all the same. It and its caller are put where
+        they belong when they come up."""
+        # At once, and not with its next turn: whose calls all go this way would have no such turn, and pass everybody.
+        caller = self._callers[batch.caller]
+        both = with_debts(batch, caller, size)
+        batch.finish += both[0] / batch.weight
+        caller.finish += both[1] / caller.weight
+
     def owe(self, batch: Batch, size: float) -> None:
         """The batch took `size` more than it was charged, or less: that goes with its next turn, and its caller's."""
         batch.owed += size
@@ -136,11 +149,11 @@ class FairQueue:
         """Leave the batch out of the turns until `unpark`."""
         turn.parked = True
 
-    def unpark(self, turn: Turn) -> None:
-        """Let it take part again; it keeps its tag."""
+    def unpark(self, turn: Turn, *, waited: bool = True) -> None:
+        """Let it take part again with the tag that it had; not `waited`: it comes back as one that had nothing to do."""
         if turn.parked:
             turn.parked = False
-            self.wake(turn)
+            self.wake(turn, waited=waited)
 
     def close(self, number: int) -> bool:
         """No key can pay for calls of this path class. Returns whether others may be asked for still: here none."""
@@ -165,10 +178,13 @@ def _settled(caller: Caller) -> Batch | None:
     """The caller's batch whose turn it is, after those that have nothing to assign were dropped."""
     batches = caller.batches
     while batches:
-        start, _, batch = batches[0]
-        if (batch.again or (batch.started < batch.reach and batch.started < batch.total)) and not batch.parked:
+        start, sequence, batch = batches[0]
+        if batch.finish > start:  # it was served while it was parked
+            heapreplace(batches, (batch.finish, sequence, batch))
+        elif (batch.again or (batch.started < batch.reach and batch.started < batch.total)) and not batch.parked:
             caller.virtual = start
             return batch
-        heappop(batches)
-        batch.queued = False
+        else:
+            heappop(batches)
+            batch.queued = False
     return None

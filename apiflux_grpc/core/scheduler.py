@@ -246,7 +246,7 @@ class Scheduler:
         # Whoever has a reservation has waited longest: before everybody else.
         if self._reserved:
             room -= self._serve_reserved(now, min(room, most), permits)
-        passed: list[Turn] = []
+        passed: list[tuple[Turn, bool]] = []
         aside = 0
         while room > 0 and (turn := head()) is not None:
             if len(permits) >= most:
@@ -271,10 +271,12 @@ class Scheduler:
                 break
             self.queue.park(turn)
             # The first that doesn't fit gets the reservation, which keeps it parked; the others come back below.
-            if number in self._reserved or not self._reserve(turn, now):
-                passed.append(turn)
-        for turn in passed:
-            self.queue.unpark(turn)
+            if number in self._reserved:
+                passed.append((turn, True))
+            elif not self._reserve(turn, now):
+                passed.append((turn, False))  # who fits nowhere banks nothing
+        for turn, waited in passed:
+            self.queue.unpark(turn, waited=waited)
         if permits:
             era = self.breaker.began(now)  # at most one of them is a probe, or all are of one era
             for permit in permits:
@@ -350,7 +352,7 @@ class Scheduler:
         self.assigned += 1
         size = self._size(number, cost) if self._sized else self._sizes[number][0]
         if turn.parked:
-            self.queue.owe(batch, size)  # it wasn't at the head when its reservation was served
+            self.queue.charge_parked(batch, size)  # its reservation was served
         else:
             self.queue.charge(size)
         self.keyring.paid(permit, seat, now)
@@ -436,7 +438,7 @@ class Scheduler:
             else:
                 del self._reserved[number]
                 if not self._reserve(turn, now):
-                    self.queue.unpark(turn)
+                    self.queue.unpark(turn, waited=False)
         return len(permits) - before
 
     def _unreserve(self, number: int) -> None:
