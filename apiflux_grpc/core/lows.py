@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-MOST: Final = 1_001  # odd: what is one more is even, and the last stays
+MOST: Final = 1_000  # even: one more is pairs, and the last, which stays
 
 
 class Lows:

@@ -100,8 +100,14 @@ def test_the_lowest_level_since(notes: list[tuple[int, int]], since: int) -> Non
 def test_lows_are_bounded_and_never_too_high() -> None:
     """Of a level that rises with every call neighbours are put together, to the lower of the two."""
     lows = Lows()
+    merges = 0
     for place in range(10 * MOST):
+        before = lows.size
         lows.note(place, place)
+        if lows.size < before:
+            merges += 1
+            assert all(lows.least(since, 1e9) <= since + 1 for since in range(place))
+    assert merges > 10
     assert lows.size <= MOST
     for since in range(0, 10 * MOST, 7):
         least = lows.least(since, 1e9)
