@@ -46,8 +46,9 @@ class Outlooks:
         everyone = batches.values()
         cost = mean_cost(everyone)
         work = work_before(everyone)
-        # What is all in flight has its results when those have theirs: as one call more.
-        etas = {id: self._time_for(0, work.get(id, 1), cost, now) for id in batches}
+        # What is all in flight needs no permit any more: its results come when those calls end.
+        flying = self._pulse.latency or None  # nothing was answered yet
+        etas = {id: self._time_for(0, work[id], cost, now) if id in work else flying for id in batches}
         if self._scheduler.classes.count > 1:  # of a stream that nothing came of, nobody knows which limits it meets
             etas.update((id, None) for id, batch in batches.items() if batch.to_come and not batch.total)
         for number, waiting in self._narrower(batches):

@@ -28,8 +28,8 @@ class Pulse:
 
     def answered(self, latency: int, sent_at: int, answered_at: int) -> None:
         """An answer came; `latency` is ns since its permit."""
-        self._latency += (latency - self._latency) / 16
         self._sample += 1
+        self._latency += (latency - self._latency) / (16 if self._sample > 15 else self._sample)
         if sent_at >= 0 and not self._sample & 7:  # one in eight is enough; -1: its adapter couldn't say
             self.round_trips.add(max(0, answered_at - sent_at))
 

@@ -119,6 +119,21 @@ def test_calls_that_are_expected_count_as_those_that_came(pool: Pool) -> None:
     assert stream.eta < etas[0] / 5
 
 
+def test_calls_in_flight_are_done_when_they_end() -> None:
+    """They wait for no limit any more, however long it is spent; and until one has ended nobody knows how long they take."""
+    desk = Desk(pool_with(1, Limit(10, 60 * SECOND)))
+    batch = batch_to(1, other=10)
+    desk.submit(batch)
+    permits = desk.assign()
+    desk.dispatcher.tick(desk.now)
+    assert batch.eta is None
+    desk.now = 8 * SECOND
+    desk.answer(permits[0])
+    desk.dispatcher.tick(desk.now)
+    assert batch.waiting == 0
+    assert batch.eta == 8 * SECOND
+
+
 def test_what_one_batch_expects_delays_no_other_beyond_its_share() -> None:
     """However many calls a caller says that it will have: others of the pool get their half at once."""
     desk = Desk(pool_with(1, WIDE))
