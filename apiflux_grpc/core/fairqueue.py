@@ -150,7 +150,7 @@ class FairQueue:
         turn.parked = True
 
     def unpark(self, turn: Turn, *, waited: bool = True) -> None:
-        """Let it take part again with the tag that it had; not `waited`: it comes back as one that had nothing to do."""
+        """Let it take part again with the tag that it had; not `waited`: as one that had nothing to do."""
         if turn.parked:
             turn.parked = False
             self.wake(turn, waited=waited)

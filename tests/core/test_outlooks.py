@@ -120,7 +120,7 @@ def test_calls_that_are_expected_count_as_those_that_came(pool: Pool) -> None:
 
 
 def test_calls_in_flight_are_done_when_they_end() -> None:
-    """They wait for no limit any more, however long it is spent; and until one has ended nobody knows how long they take."""
+    """They wait for no limit, however long it is spent; and until one has ended nobody knows how long they take."""
     desk = Desk(pool_with(1, Limit(10, 60 * SECOND)))
     batch = batch_to(1, other=10)
     desk.submit(batch)
