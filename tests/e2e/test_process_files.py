@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         (["missing"], "can't read missing: No such file or directory\n"),
         (["bytes"], "bytes:1: not UTF-8"),
         (["wide"], "wide: is UTF-16; save it as UTF-8"),
-        (["calls", "--output", "no/such/folder"], "can't write to no/such/folder.state: No such file or directory\n"),
+        (["calls", "--output", "no/such/folder"], "no/such/folder.state: No such file or directory\n"),
         (["calls", "--output", "."], "can't write to .: Is a directory\n"),
         (["."], "can't read .: is a directory\n"),
     ):
