@@ -2117,7 +2117,13 @@ type PoolInfo struct {
 	// Calls that may run twice if they don't say so themselves, beside those of idempotent methods.
 	Idempotent []*CallRule `protobuf:"bytes,23,rep,name=idempotent,proto3" json:"idempotent,omitempty"`
 	// What a call costs that doesn't say so. Absent: 1.
-	Cost          *CostRule `protobuf:"bytes,24,opt,name=cost,proto3" json:"cost,omitempty"`
+	Cost *CostRule `protobuf:"bytes,24,opt,name=cost,proto3" json:"cost,omitempty"`
+	// The response header, in lower case, that tells what a call really cost. Empty: none does.
+	CostHeader string `protobuf:"bytes,25,opt,name=cost_header,json=costHeader,proto3" json:"cost_header,omitempty"`
+	// The path to that number in the JSON of an answer, from object to object. Empty: it isn't there.
+	CostJson []string `protobuf:"bytes,26,rep,name=cost_json,json=costJson,proto3" json:"cost_json,omitempty"`
+	// True: an answer that repeats a key's secret is passed on as it is (mask_secrets = false).
+	Unmasked      bool `protobuf:"varint,27,opt,name=unmasked,proto3" json:"unmasked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2331,6 +2337,27 @@ func (x *PoolInfo) GetCost() *CostRule {
 	return nil
 }
 
+func (x *PoolInfo) GetCostHeader() string {
+	if x != nil {
+		return x.CostHeader
+	}
+	return ""
+}
+
+func (x *PoolInfo) GetCostJson() []string {
+	if x != nil {
+		return x.CostJson
+	}
+	return nil
+}
+
+func (x *PoolInfo) GetUnmasked() bool {
+	if x != nil {
+		return x.Unmasked
+	}
+	return false
+}
+
 type isPoolInfo_KeyIn interface {
 	isPoolInfo_KeyIn()
 }
@@ -2407,7 +2434,8 @@ func (x *CallRule) GetPaths() []string {
 // A call's cost from its request: a number in its JSON and so much for each byte, rounded up.
 type CostRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The path to that number, from object to object. Empty: none.
+	// The path to that number, from object to object. A name such as `a|b` is any of several: the largest number of those
+	// that are there counts. Empty: none.
 	Json []string `protobuf:"bytes,1,rep,name=json,proto3" json:"json,omitempty"`
 	// For each byte.
 	PerByte float64 `protobuf:"fixed64,2,opt,name=per_byte,json=perByte,proto3" json:"per_byte,omitempty"`
@@ -2879,7 +2907,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\n" +
 	"open_calls\x18\t \x01(\x03R\topenCalls\x12!\n" +
 	"\fdefault_pool\x18\n" +
-	" \x01(\tR\vdefaultPool\"\x92\b\n" +
+	" \x01(\tR\vdefaultPool\"\xec\b\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\bupstream\x18\x02 \x01(\x0e2\x18.apiflux.v1.UpstreamKindR\bupstream\x12\x19\n" +
@@ -2910,7 +2938,11 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\n" +
 	"idempotent\x18\x17 \x03(\v2\x14.apiflux.v1.CallRuleR\n" +
 	"idempotent\x12(\n" +
-	"\x04cost\x18\x18 \x01(\v2\x14.apiflux.v1.CostRuleR\x04costB\b\n" +
+	"\x04cost\x18\x18 \x01(\v2\x14.apiflux.v1.CostRuleR\x04cost\x12\x1f\n" +
+	"\vcost_header\x18\x19 \x01(\tR\n" +
+	"costHeader\x12\x1b\n" +
+	"\tcost_json\x18\x1a \x03(\tR\bcostJson\x12\x1a\n" +
+	"\bunmasked\x18\x1b \x01(\bR\bunmaskedB\b\n" +
 	"\x06key_in\":\n" +
 	"\bCallRule\x12\x18\n" +
 	"\amethods\x18\x01 \x03(\tR\amethods\x12\x14\n" +
