@@ -47,20 +47,22 @@ class Checks:
         output: Output | None,
         again: Again,
         console: Console,
-        failed: Failed | None = None,
+        failures: Failed | None = None,
     ) -> None:
         self.bad = 0  # lines, in this reading
         self.calls: int | None = None  # of the input, once it was read to its end
         self.done = 0  # those that have their result from earlier runs, as far as it is known
+        self.failed = 0  # of those
         self.replaced = 0  # those whose result makes room for another
         self.cost = 0  # of those that are sent
+        self._has_others = False  # whose result would make room, and to which --limit doesn't come
         self._job = job
         self._source = source
         self._known = known
         self._output = output
         self._again = again
         self._console = console
-        self._failed = failed
+        self._failures = failures
         self._is_told = False  # an earlier reading has told of every bad line
         self._is_clean = False  # and has found none
         self._is_judged = False  # by the rules of the pool
@@ -75,6 +77,12 @@ class Checks:
     def to_send(self) -> int | None:
         """Calls without a result that are sent; None: the input isn't read to its end."""
         return None if self.calls is None else self.calls - self.done - self._again.doubtful
+
+    @property
+    def is_within_limit(self) -> bool:
+        """Whether --limit, if there is one, is known to leave no call out."""
+        limit = self._job.limit
+        return limit is None or not (self.to_send is None or self.to_send > limit or self._has_others)
 
     @property
     def mean_cost(self) -> int:
@@ -98,8 +106,10 @@ class Checks:
                 call, key, digest = good
                 flags = self._known[key]
                 has_turn = most is None or calls - done - self._again.doubtful < most
-                if flags & FAILED and has_turn and self._again.replaces(flags, call):
-                    flags = self._known[key] = flags | AGAIN
+                if flags & FAILED and self._again.replaces(flags, call):
+                    if has_turn:
+                        flags = self._known[key] = flags | AGAIN
+                    self._has_others = self._has_others or not has_turn
                 if fault := self.other(entry.line, call, calls, key, digest):
                     raise Refused(fault)
                 calls += 1
@@ -134,9 +144,10 @@ class Checks:
             self._leave(line, flags, call)
 
     def _leave(self, line: int, flags: int, call: pb.Call) -> None:
+        self.failed += bool(flags & FAILED)
         self._again.leave(flags, call)
-        if self._failed is not None and flags & FAILED:
-            self._failed.met_before(line, call, is_ready=not flags & DOUBT or self._again.may_run_twice(call))
+        if self._failures is not None and flags & FAILED:
+            self._failures.met_before(line, call, is_ready=not flags & DOUBT or self._again.may_run_twice(call))
 
     def good(self, entry: Entry, reading: int, index: int) -> tuple[pb.Call, int, int] | None:
         """The call of a line, which has this index, its key and its digest (0: without an output); None: the line is

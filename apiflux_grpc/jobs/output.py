@@ -3,8 +3,9 @@
 Rules:
 - It only grows, a whole line for each result. If not all fits, because the disk is full, it ends with a whole line.
 - A last line that an earlier run left cut is cut away, or completed if only its end is missing.
-- If results are to make room for others (again.py), a new file without them takes its place; until then the old one
-  stays as it is.
+- If results are to make room for others (again.py), a new file without them takes its place. The old one is kept open,
+  though it has no name any more: at the end the results are put back whose calls weren't sent after all, because a
+  bound or a signal came first, or the line of a pipe said so, or never came.
 - With OUTPUT.state (state.py) it says what is to be done: a call that was handed over and has no result may have run.
 """
 
@@ -19,8 +20,7 @@ from typing import IO, TYPE_CHECKING
 from apiflux_grpc.jobs.again import flags_of
 from apiflux_grpc.jobs.formats import format_of_result
 from apiflux_grpc.jobs.job import Refused
-from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, HANDED
-from apiflux_grpc.jobs.shelf import Shelf
+from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, HANDED
 from apiflux_grpc.jobs.state import State
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Output:
         self.written = 0  # results, by this run
         self.results = 0  # of earlier runs
         self.failed = 0  # of those
-        self._shelf = Shelf()
+        self.taken_out = 0  # of those, and not yet handed over: they are put back if they never are
+        self._old: IO[bytes] | None = None  # from which they were taken
         self._format: Format | None = None  # of the results that are there
         self._pending = bytearray()
         self._is_ours = not self.path.exists()
@@ -68,10 +69,9 @@ class Output:
         """Let go of it. If nothing was done there are no new files."""
         with contextlib.suppress(OSError):  # what can't be written was said before
             self.flush()
-            for line in self._shelf.rest():
-                self.write(line)
-            self.flush()
-        self._shelf.close()
+            self._put_back()
+        if self._old is not None:
+            self._old.close()
         self._file.close()
         with contextlib.suppress(OSError):
             if self._is_ours and self.is_fresh and not self.path.stat().st_size:
@@ -93,16 +93,34 @@ class Output:
             )
 
     def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
-        """As State.hand_over."""
-        calls = list(calls)
+        """As State.hand_over. It may block a thread of its own; `handed_over` belongs to whoever has `known`."""
         self._state.hand_over(calls)
-        for key, _ in calls:
-            if self._shelf.drop(key):
-                self._forget()
+
+    def handed_over(self, keys: Iterable[int]) -> None:
+        """Calls were handed over: results of theirs that were taken out are gone for good."""
+        for key in keys:
+            if self.is_taken_out(key):
+                self.known[key] &= ~FAILED
+                self._count_taken_out(-1)
 
     def take_back(self, keys: Iterable[int]) -> None:
-        """As State.take_back, but for calls that an earlier run handed over as well: they may have run then."""
+        """As State.take_back, but for calls that an earlier run handed over as well: they may have run then. Results of
+        theirs that were taken out are put back."""
+        keys = list(keys)
+        for key in keys:
+            if self.known[key] & (AGAIN | DOUBT) and not self.is_taken_out(key):
+                self.known[key] |= FAILED
+                self._count_taken_out(1)
         self._state.take_back(key for key in keys if not self.known[key] & HANDED)
+
+    def is_taken_out(self, key: int) -> bool:
+        """Whether a call's result was taken out, and is put back unless the call is handed over."""
+        return self.known[key] & (FAILED | DONE) == FAILED
+
+    def _count_taken_out(self, number: int) -> None:
+        self.taken_out += number
+        self.results += number
+        self.failed += number
 
     # -- the results of earlier runs ----------------------------------------------------------
 
@@ -123,11 +141,11 @@ class Output:
     def take_out(
         self, goes: Callable[[int], bool], waits: Callable[[int], bool] = lambda flags: False
     ) -> Iterator[None]:
-        """Take the results out whose flags say that their calls are sent again. Those of them that wait for the line of
-        their call go onto the shelf.
+        """Take the results out whose flags say that their calls are sent again; whether those of them are that `waits`
+        is true of, the line of their call has to say.
 
-        A call that may have run is still one that was handed over. If the run ends before it sends it, the next one
-        sends it only if it may run twice, or is asked to as well.
+        A call that may have run is still one that was handed over. If the run is killed before it sends it, the next
+        one sends it only if it may run twice, or is asked to as well.
         """
         if self._is_peek:
             with open(os.devnull, "wb") as nowhere:
@@ -141,7 +159,7 @@ class Output:
                 file.flush()
                 os.fsync(file.fileno())
             shutil.copymode(self.path, fresh)
-            self._shelf.open(self.path)
+            self._old = self.path.open("rb")
             self._file.close()
             fresh.replace(self.path)
         finally:
@@ -172,37 +190,29 @@ class Output:
     def _copy_others(
         self, file: IO[bytes], goes: Callable[[int], bool], waits: Callable[[int], bool]
     ) -> Iterator[None]:
-        at = 0
         for count, (number, line) in enumerate(self._lines()):
             key = self._parse(number, line).key
             flags = self.known[key]
             if not goes(flags):
                 file.write(line)
             else:
-                handed = HANDED if flags & DOUBT else 0
-                self.known[key] = flags & ~(DONE | HANDED) | handed
+                kept = flags & ~(DONE | HANDED) | (HANDED if flags & DOUBT else 0)
+                self.known[key] = kept if waits(flags) else kept | AGAIN
                 self.known.put_digest(key, 0)
-                if waits(flags):
-                    self._shelf.put(key, at, len(line))
-                else:
-                    self.known[key] |= AGAIN
-                    self._forget()
-            at += len(line)
+                self.taken_out += 1
             if count % 500 == 499:
                 yield
 
-    def put_back(self, key: int) -> bool:
-        """A call isn't sent again: its result, if it was taken out, is in the file after the next flush."""
-        line = self._shelf.take(key)
-        if line is None:
-            return False
-        self.write(line)
-        return True
-
-    def _forget(self) -> None:
-        """A failed result is gone for good."""
-        self.results -= 1
-        self.failed -= 1
+    def _put_back(self) -> None:
+        """Results that were taken out, and whose calls were not sent, are results again. Raises OSError."""
+        if self._old is None or not self.taken_out or self._format is None:
+            return
+        for line in self._old:
+            key = self._format.kept(line).key
+            if self.is_taken_out(key):
+                self.known[key] |= DONE
+                self.write(line)
+        self.flush()
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:

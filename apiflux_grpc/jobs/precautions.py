@@ -48,13 +48,15 @@ class Precautions:
         """Which attempts the server may repeat; None: as its pool has it."""
         return None if self._job.max_cost is None else RETRY
 
-    def producer(self, selection: Selection, pool: Pool) -> Ration:
-        """What gives the stream its calls."""
+    def producer(self, selection: Selection, pool: Pool, *, is_within_limit: bool) -> Ration:
+        """What gives the stream its calls. `is_within_limit`: --limit leaves none of them out."""
         job, failed = self._job, self.failed
+        # Behind the last call that is sent there may be others that want to be dealt with.
+        limit = None if is_within_limit else job.limit
         self._is_unmasked = pool.is_unmasked
         keep = failed.keep if failed is not None and failed.keeps else None
         self._purse = None if job.max_cost is None else Purse(job.max_cost, pool)
-        self._ration = Ration(selection, self._guard, job.limit, self._purse, keep)
+        self._ration = Ration(selection, self._guard, limit, self._purse, keep)
         return self._ration
 
     def met(self, place: int, result: pb.CallResult, call: Selected) -> None:

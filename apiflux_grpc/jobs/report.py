@@ -70,15 +70,28 @@ class Report:
             self._failures[what[:300]] = _Alike(call.line)
 
     def figures(
-        self, output: Output | None, skipped: int, bad_lines: int, by_key: Mapping[str, int] | None = None
+        self,
+        output: Output | None,
+        skipped: int,
+        bad_lines: int,
+        by_key: Mapping[str, int] | None = None,
+        *,
+        skipped_failed: int = 0,
     ) -> None:
-        """The table, and what calls failed of. `by_key` has the attempts made with each key as the server counts
-        them; without it all of a call are counted for the key of its last."""
+        """The table, and what calls failed of. `skipped` calls had their result before, `skipped_failed` of them a
+        failure. `by_key` has the attempts made with each key as the server counts them; without it all of a call are
+        counted for the key of its last."""
         tally = self.tally
         by_key = by_key or tally.by_key
         elapsed = tally.elapsed
-        pace = f", {rate(tally.total / max(elapsed, 1e-9))}" if tally.total else ""
-        rows = [("results", f"{tally.total:,} in {spoken(round(elapsed * SECOND))}{pace}")]
+        rows = [("results", "none: nothing was sent")]
+        if tally.total:
+            rows = [
+                (
+                    "results",
+                    f"{tally.total:,} in {spoken(round(elapsed * SECOND))}, {rate(tally.total / max(elapsed, 1e-9))}",
+                )
+            ]
         if self.is_simulated:
             rows.append(("upstream", "the simulator: its answers are made up, and no call left the server"))
         if tally.failed:
@@ -91,7 +104,7 @@ class Report:
             waited, took = (spoken(ns // tally.total) for ns in (tally.waiting, tally.in_calls))
             rows.append(("on average", f"a call waited {waited} for its turn and took {took}"))
         if output is not None and skipped:
-            rows.append(("earlier", self._earlier(output, skipped)))
+            rows.append(("earlier", self._earlier(skipped, skipped_failed)))
         if output is not None and (why_not := self._again.why_not):
             rows.append(("in doubt", why_not))
         if bad_lines:
@@ -103,10 +116,10 @@ class Report:
         if (more := tally.failed.total() - sum(alike.calls for alike in self._failures.values())) > 0:
             self._console.say(f"... and {more:,} more that failed")
 
-    def _earlier(self, output: Output, skipped: int) -> str:
+    def _earlier(self, skipped: int, failed: int) -> str:
         text = f"{counted(skipped, 'call')} had {'its' if skipped == 1 else 'their'} result"
-        if output.failed:
-            text += f", {output.failed:,} of them a failure"
+        if failed:
+            text += f", {failed:,} of them a failure" if skipped > 1 else ", a failure"
         if self._again.failed:
             text += f"; --retry-failed sends {self._again.failed:,} again"
         return text
@@ -127,8 +140,11 @@ class Report:
         where = error.filename or self._job.output or "standard output"
         self._console.error(f"can't write to {where}: {error.strerror}")
 
-    def how_far(self, ending: Ending, output: Output | None, before: int, total: int, stopped_by_line: bool) -> None:
-        """How much of the whole job is done after a run that was cut short. `before`: results of earlier runs."""
+    def how_far(
+        self, ending: Ending, output: Output | None, before: int, total: int, *, is_known: bool, stopped_by_line: bool
+    ) -> None:
+        """How much of the whole job is done after a run that was cut short. `before`: results of earlier runs. Unless
+        `is_known`, more than `total` calls may be on their way through a pipe."""
         is_full = ending is Ending.UNWRITABLE
         if is_full and output is None:
             self._console.say("the last line may be incomplete")
@@ -140,7 +156,11 @@ class Report:
                 self._console.say(f"{begin}nothing was sent")
                 return
             written = self.tally.total if output is None else output.written
-            self._console.say(f"{begin}{before + written:,} of {total:,} results were written")
+            there = before + written
+            if there < total or is_known:
+                self._console.say(f"{begin}{there:,} of {total:,} results were written")
+            else:
+                self._console.say(f"{begin}{counted(there, 'result')} {'was' if there == 1 else 'were'} written")
 
     def how_to_continue(self, ending: Ending, output: Output | None) -> None:
         """What the same command does next; nothing is said if it would do nothing."""

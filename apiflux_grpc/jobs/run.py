@@ -179,14 +179,15 @@ class _Run:
 
     async def _make_room(self, output: Output) -> None:
         """Take results out of the output whose calls are sent again."""
-        before = output.failed
         if self._checks.replaced:
             output.expect(self._source.format)
             await self._turns(output.take_out(lambda flags: flags & AGAIN != 0))
         elif not self._source.is_regular and (self._job.retry_failed or self._job.retry_unknown):
             await self._turns(output.take_out(self._again.is_candidate, self._again.needs_its_line))
-        if failed := before - output.failed:
-            self._console.say(f"{counted(failed, 'failed call')} {'is' if failed == 1 else 'are'} sent again")
+        if failed := output.taken_out:
+            is_sure = self._source.is_regular and self._job.max_cost is None
+            them = f"{'' if is_sure else 'up to '}{counted(failed, 'failed call')}"
+            self._console.say(f"{them} {'is' if failed == 1 else 'are'} sent again")
         for word in self._again.words():
             self._console.say(word)
 
@@ -201,7 +202,7 @@ class _Run:
         self._console.say("dry run: nothing is sent")
         if self._output is not None:
             await self._make_room(self._output)
-        producer = self._producer = self._care.producer(self._selected(), self._pool)
+        producer = self._producer = self._ration(self._selected())
         rehearsal = Rehearsal(self._job, self._pool, client, absent)
         await rehearsal.go_through(producer)
         if self._is_ended:
@@ -211,6 +212,9 @@ class _Run:
     def _selected(self) -> Selection:
         return Selection(self._lenient, self._source.open(), self._known, self._checks, self._again, self._console)
 
+    def _ration(self, selection: Selection) -> Ration:
+        return self._care.producer(selection, self._pool, is_within_limit=self._checks.is_within_limit)
+
     # -- the way there and back ---------------------------------------------------------------
 
     async def _process(self, client: Client) -> Ending:
@@ -218,7 +222,7 @@ class _Run:
         error: ApifluxError | None = None
         done = False
         try:
-            producer = self._producer = self._care.producer(selection, self._pool)
+            producer = self._producer = self._ration(selection)
             is_any = await producer.any()
             if self._output is not None:
                 self._output.expect(self._source.format)
@@ -272,7 +276,9 @@ class _Run:
         """Before calls are handed over: on the disk first."""
         assert self._output is not None
         assert self._selection is not None
-        await asyncio.to_thread(self._output.hand_over, self._selection.notes(indexes))
+        notes = self._selection.notes(indexes)
+        await asyncio.to_thread(self._output.hand_over, notes)
+        self._output.handed_over(key for key, _ in notes)
 
     def _write(self, results: Sequence[pb.CallResult], selection: Selection) -> None:
         """Write results of the stream under the indexes of the input, and before them what is in doubt."""
@@ -296,7 +302,7 @@ class _Run:
     def _settle(self, doubtful: Iterable[Selected]) -> None:
         """Give results to calls that may have run in an earlier run."""
         for call in doubtful:
-            if self._output is None or not self._output.put_back(call.key):
+            if self._output is None or not self._output.is_taken_out(call.key):
                 self._put(unknown_result(call.index, call.id, _IN_DOUBT), call)
             self._care.met_in_doubt()
 
@@ -347,22 +353,23 @@ class _Run:
         ending = self._ending(error, done, unwritable)
         if error is not None:
             report.explain(error)
-        if done or report.tally.total or self._checks.done:
+        kept = 0 if output is None else output.taken_out  # results that aren't replaced after all
+        before = self._checks.done + kept
+        if done or report.tally.total or before:
             summary = None if self._stream is None else self._stream.summary
-            report.figures(
-                output,
-                self._checks.done,
-                self._checks.bad,
-                None if summary is None else summary.calls_by_key,
-            )
+            by_key = None if summary is None else summary.calls_by_key
+            report.figures(output, before, self._checks.bad, by_key, skipped_failed=self._checks.failed + kept)
         if unwritable is not None:
             report.unwritable(unwritable)
+        # Calls that failed decide the exit code, and --limit what is left.
+        cut_by = self._care.ending or ending if ending is Ending.CALLS_FAILED else ending
         if not done or ending is Ending.INTERRUPTED:
-            read = 0 if selection is None else selection.calls
-            total = read if self._checks.calls is None else self._checks.calls
-            report.how_far(ending, output, self._checks.done, total, stopped_by_line=self._checks.bad > 0)
+            calls = self._checks.calls
+            is_known = calls is not None
+            total = calls if calls is not None else 0 if selection is None else selection.calls
+            report.how_far(cut_by, output, before, total, is_known=is_known, stopped_by_line=self._checks.bad > 0)
         if not done and not (selection is not None and selection.is_other):
-            report.how_to_continue(ending, output)
+            report.how_to_continue(cut_by, output)
         return ending
 
     def _ending(self, error: ApifluxError | None, done: bool, unwritable: OSError | None) -> Ending:

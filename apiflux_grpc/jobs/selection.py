@@ -76,6 +76,7 @@ class Selection:
         results isn't read once more."""
         if self._checks.is_all_done:
             self.calls = self._checks.done
+            self._is_read = True
             return False
         self._checks.begin_again()
         self._first = list(await self.take(1) or ())

@@ -93,6 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
             case ["once", _]:  # fails the first time
                 failed = self.upstream.arrived[f"{self.command} {self.path}"] == 1
                 status, body = (500, b"") if failed else (200, b"")
+            case ["each", ways, _]:  # one letter for each time that the call comes, as far as they go
+                times = self.upstream.arrived[f"{self.command} {self.path}"]
+                way = ways[times - 1 : times] or "o"
+                if way == "x":  # no answer
+                    self.close_connection = True
+                    return
+                status = {"o": 200, "n": 404, "f": 500}[way]
             case ["key", code]:  # repeats it, and what a terminal would act on
                 status, kind = int(code), "text/plain"
                 body = f"no such key: {self.headers['X-API-Key']}\x1b[2J".encode()

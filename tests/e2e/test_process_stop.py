@@ -168,7 +168,7 @@ def test_ctrl_c_ends_the_wait_for_a_pipe(tmp_path: Path, house: House) -> None:
         assert process.stderr is not None
         err = process.stderr.read()
     assert "Traceback" not in err
-    assert "interrupted: 1 of 1 results" in err
+    assert "interrupted: 1 result was written" in err
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path, house: House) -> None:

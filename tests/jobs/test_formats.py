@@ -116,5 +116,5 @@ def test_results_in_another_format_are_refused(tmp_path: Path, format: Format) -
         with pytest.raises(Refused, match=f"in the format {format.name}, and this job's are in {other.name}"):
             output.expect(other)
         list(output.take_out(lambda flags: bool(flags & FAILED)))
-    assert path.read_bytes() == b""
+        assert path.read_bytes() == b""
     assert json.loads(format.line(result(), False))

@@ -114,7 +114,7 @@ def test_a_run_that_was_cut_short_says_how_far_it_got(
 ) -> None:
     """And why; without an output nothing can be continued, so it says what would help next time."""
     one = report()
-    one.how_far(ending, None, 0, 7, stopped_by_line=False)
+    one.how_far(ending, None, 0, 7, is_known=True, stopped_by_line=False)
     assert capsys.readouterr().err == f"{told}\n"
     one.how_to_continue(ending, None)
     hint = capsys.readouterr().err

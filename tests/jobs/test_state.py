@@ -232,14 +232,16 @@ def test_results_are_taken_out(tmp_path: Path) -> None:
         for key in keys:
             output.known[key] |= AGAIN
         list(output.take_out(lambda flags: bool(flags & AGAIN)))
-        assert (output.results, output.failed) == (2, 1)
+        assert output.taken_out == 3
+        output.hand_over([(keys[0], 1), (keys[1], 1)])
+        output.handed_over(keys[:2])
+        assert (output.results, output.failed, output.taken_out) == (3, 2, 1)
         assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, HANDED, 0]
         output.write(line(1))
-    assert path.read_bytes() == lines[0] + lines[2] + line(1)
+    assert path.read_bytes() == lines[0] + lines[2] + line(1) + lines[4]
     assert path.stat().st_mode & 0o777 == 0o640
-    with opened(path) as output:  # had it been killed now: they were not handed over since
-        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [DONE, DONE, DONE, HANDED]
-        assert output.known.digest(3 << 1) == 0
+    with opened(path) as output:  # had it been killed now
+        assert [found & (DONE | HANDED) for found in flags(output, 4)] == [DONE, DONE | HANDED, DONE, HANDED]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "out.state"]
 
 
@@ -257,11 +259,13 @@ def test_a_result_that_waits_for_its_line_is_not_lost(tmp_path: Path) -> None:
             assert flags(other, 4) == [HANDED] * 4
         assert output.failed == 4
         assert [found & (DONE | HANDED) for found in flags(output, 4)] == [HANDED] * 4
-        assert output.put_back(2 << 1)
-        assert not output.put_back(2 << 1)
-        output.hand_over([(1 << 1, 7)])
-        assert (output.results, output.failed) == (3, 3)
-    assert path.read_bytes() == lines[2] + lines[0] + lines[3]
+        assert all(output.is_taken_out(index << 1) for index in range(4))
+        output.hand_over([(1 << 1, 7), (2 << 1, 7)])
+        output.handed_over([1 << 1, 2 << 1])
+        assert not output.is_taken_out(1 << 1)
+        output.take_back([2 << 1])  # it wasn't sent after all
+        assert (output.results, output.failed, output.taken_out) == (3, 3, 3)
+    assert path.read_bytes() == lines[0] + lines[2] + lines[3]
 
 
 def test_a_retry_that_is_killed_loses_no_result(tmp_path: Path) -> None:

@@ -1154,9 +1154,30 @@ VARIANTS: Final = (
     Variant(
         "a result that waits for its line is lost",
         "apiflux_grpc/jobs/output.py",
-        "for line in self._shelf.rest():",
-        "for line in ():",
+        "            self._put_back()\n",
+        "",
         ("tests/jobs/test_state.py",),
+    ),
+    Variant(
+        "what isn't sent after all loses its result",
+        "apiflux_grpc/jobs/output.py",
+        "if self.known[key] & (AGAIN | DOUBT) and not self.is_taken_out(key):",
+        "if not key:",
+        ("tests/jobs/test_state.py",),
+    ),
+    Variant(
+        "a dry run counts the calls of a job that is done",
+        "apiflux_grpc/jobs/selection.py",
+        "            self._is_read = True\n            return False",
+        "            return False",
+        ("tests/e2e/test_process_at_random.py",),
+    ),
+    Variant(
+        "--limit leaves what is behind its last call to another run",
+        "apiflux_grpc/jobs/precautions.py",
+        "limit = None if is_within_limit else job.limit",
+        "limit = job.limit",
+        ("tests/e2e/test_process_at_random.py",),
     ),
     Variant(
         "another job's output is taken",
