@@ -417,8 +417,8 @@ VARIANTS: Final = (
     Variant(
         "a batch banks credit while it idles",
         QUEUE,
-        "start = max(caller.virtual, batch.finish)",
-        "start = batch.finish",
+        "batch.finish = max(caller.virtual, batch.finish)",
+        "pass",
         OF_QUEUE,
     ),
     Variant(
@@ -1230,9 +1230,9 @@ VARIANTS: Final = (
     ),
     Variant(
         "a cost that is read from a body isn't judged",
-        "apiflux_grpc/jobs/rules.py",
-        "if self._checks.cost_rule is not None:",
-        "if False:",
+        "apiflux_grpc/server/calls.py",
+        "faults += checks.read_cost(cost, call.path)",
+        "pass",
         ("tests/jobs/test_rules.py",),
     ),
     Variant(
@@ -1241,6 +1241,27 @@ VARIANTS: Final = (
         "and not self._any_method and",
         "and",
         ("tests/jobs/test_rules.py",),
+    ),
+    Variant(
+        "a key counts for each of its limits that others use",
+        HOLDING,
+        "count=len(labels))",
+        "count=len(those))",
+        OF_HOLDING,
+    ),
+    Variant(
+        "a rate is told while the upstream fails",
+        "apiflux_grpc/jobs/progress.py",
+        "if self._told.rate and not self._is_failing():",
+        "if self._told.rate:",
+        ("tests/jobs/test_progress.py",),
+    ),
+    Variant(
+        "calls beyond --limit are told to be sent again",
+        "apiflux_grpc/jobs/again.py",
+        "self.repeated += is_sent and has_turn and idempotent",
+        "self.repeated += is_sent and idempotent",
+        ("tests/jobs/test_again.py",),
     ),
     Variant(
         "semicolons come before commas",
