@@ -49,6 +49,7 @@ class Rehearsal:
         while (calls := await ration.take(_TAKEN)) is not None:
             for call in calls:
                 self._add(call)
+                del ration.selection.open[self.calls]  # as its result would
                 ration.settle(self.calls, _SUCCESS)
                 self.calls += 1
 

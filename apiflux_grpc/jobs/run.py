@@ -154,7 +154,8 @@ class _Run:
             await self._prepare()  # without a server too: what is wrong with the file is worth knowing now
             if job.dry_run:
                 return await self._rehearse(client, absent)
-            if absent and self._checks.to_send != 0:
+            # What is in doubt waits as well: it may be that the pool's rules let it run twice.
+            if absent and not self._checks.is_all_done:
                 return self._conclude(absent)
             if self._output is not None:
                 await self._make_room(self._output)

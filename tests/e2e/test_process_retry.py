@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from apiflux_grpc.jobs.calls import call_of
+from apiflux_grpc.jobs.known import Known, digest_of, key_of
+from apiflux_grpc.jobs.output import Output
 from tests.e2e.commands import indexes, lines_of, rows_of, run, wait_for_rows, write_lines
 from tests.e2e.house import House
 from tests.e2e.test_process_files import NOBODY, mixed
@@ -66,6 +69,19 @@ def test_the_pool_says_what_may_run_twice(tmp_path: Path, house: House) -> None:
     done = house.process(source, "--output", output, "--pool", "twice", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert house.upstream.arrived == arrivals(calls, set(range(40, 60)))
+
+
+def test_without_a_server_what_is_in_doubt_is_not_decided(tmp_path: Path, house: House) -> None:
+    """Its pool may say that it may run twice, as it does here; a result UNKNOWN would keep it from being sent."""
+    call = {"method": "POST", "path": "/n/1"}
+    source, output = write_lines(tmp_path / "calls.jsonl", [call]), tmp_path / "out.jsonl"
+    with Output(output, Known()) as there:
+        there.hand_over([(key_of("", 0), digest_of(call_of(call)))])
+    arguments = (source, "--output", output, "--pool", "twice")
+    lost = run("process", *arguments, *NOBODY, cwd=tmp_path)
+    assert (lost.returncode, rows_of(output)) == (4, []), lost.stderr
+    done = house.process(*arguments, cwd=tmp_path)
+    assert (done.returncode, dict(house.upstream.arrived)) == (0, {"POST /n/1": 1})
 
 
 def in_doubt(index: int, reason: str, idempotent: bool) -> dict[str, Any]:
