@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.outlook import Outlook, mean_cost
-from apiflux_grpc.core.turns import shares, work_before
+from apiflux_grpc.core.turns import rates, work_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,12 +67,17 @@ class Outlooks:
             if len(numbers) == 1:
                 by_class.setdefault(numbers[0], []).append(batch)
         cost = mean_cost(batches.values())
-        rates: dict[int, float] = {}
+        most: dict[int, float] = {}
         for number, those in by_class.items():
-            rate = self._outlook(number, cost, self._assigned(number), now).rate
-            if rate is not None:
-                rates.update((id, rate * share) for id, share in shares(those).items())
-        return rates
+            if number and (rate := self._rate(number, cost, now)) is not None:
+                most.update(rates(rate, those, {}))
+        told = {batch.id for those in by_class.values() for batch in those}
+        total = self._rate(0, cost, now) if told else None
+        found = most if total is None else rates(total, batches.values(), most)
+        return {id: rate for id, rate in found.items() if id in told}
+
+    def _rate(self, number: int, cost: float, now: int) -> float | None:
+        return self._outlook(number, cost, self._assigned(number), now).rate
 
     def drain_time(self, batches: Mapping[int, Batch], now: int) -> int | None:
         """How long until all that waits has its results."""

@@ -62,9 +62,13 @@ class Retries:
             batch.retrying -= len(taken)
         return taken
 
-    def next_of(self, batch: Batch) -> int:
-        """When the next one of a batch falls due; FAR: there is none."""
-        return min((entry[0] for entry in self._heap if entry[2] is batch), default=FAR)
+    def first_of_each(self) -> dict[int, int]:
+        """When the next one of each batch falls due, by its id. All are gone through."""
+        first: dict[int, int] = {}
+        for at, _, batch, _ in self._heap:
+            if at < first.get(batch.id, FAR):
+                first[batch.id] = at
+        return first
 
     def next_at(self) -> int:
         """When the next one falls due; FAR: there is none."""

@@ -42,10 +42,12 @@ class Standings:
         waits = self._scheduler.waiting > 0
         held_by = self._held_by(now) if waits else ()
         limits = self._limits(batches, now) if waits else {}
+        # Asked for once, however many batches there are: all calls that wait for their next attempt are gone through.
+        backoff = self._scheduler.retries.first_of_each() if any(map(_is_in_backoff, batches.values())) else {}
         for id, batch in batches.items():
             batch.eta, batch.rate = etas[id], rates.get(id)
             batch.held_by = held_by if batch.waiting else ()
-            batch.waits_for = self._waits_for(batch, limits, now)
+            batch.waits_for = self._waits_for(batch, limits, backoff, now)
 
     def _held_by(self, now: int) -> Sequence[Held]:
         scheduler = self._scheduler
@@ -67,13 +69,15 @@ class Standings:
         self._since = {one.reason: self._since.get(one.reason, now) for one in told}
         return {n: None if one is None else replace(one, since=self._since[one.reason]) for n, one in found.items()}
 
-    def _waits_for(self, batch: Batch, limits: Mapping[int, Held | None], now: int) -> Held | None:
+    def _waits_for(
+        self, batch: Batch, limits: Mapping[int, Held | None], backoff: Mapping[int, int], now: int
+    ) -> Held | None:
         if not batch.waiting:
             return None
         if batch.waiting == batch.retrying:
             # A wait that an upstream asked for is told as such.
-            is_told = batch.in_flight or batch.held_by
-            return None if is_told else for_time(batch.retrying, self._scheduler.retries.next_of(batch), now)
+            is_told = batch.held_by or not _is_in_backoff(batch)
+            return None if is_told else for_time(batch.retrying, backoff[batch.id], now)
         waiting = self._scheduler.waiting_by_class(batch)
         those = [limits.get(number) for number, calls in enumerate(waiting) if calls]
         found = [one for one in those if one is not None]
@@ -83,3 +87,8 @@ class Standings:
 
     def __repr__(self) -> str:
         return f"<Standings of {self._scheduler!r}>"
+
+
+def _is_in_backoff(batch: Batch) -> bool:
+    """Whether its calls only wait for their next attempts."""
+    return 0 < batch.retrying == batch.waiting and not batch.in_flight

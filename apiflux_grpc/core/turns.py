@@ -7,12 +7,15 @@ they will be made is the forecast's.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from apiflux_grpc.core.batch import Batch
+
+_Name = TypeVar("_Name")
 
 
 def work_before(batches: Collection[Batch], waiting: Mapping[int, int] | None = None) -> dict[int, int]:
@@ -39,13 +42,30 @@ def work_before(batches: Collection[Batch], waiting: Mapping[int, int] | None = 
     }
 
 
-def shares(batches: Iterable[Batch]) -> dict[int, float]:
-    """The part that each batch gets of all that the pool does, by id, until one of them has made its last call."""
-    callers: dict[str, float] = {}
-    working = [batch for batch in batches if batch.left]
-    for batch in working:
-        callers[batch.caller] = callers.get(batch.caller, 0.0) + batch.weight
-    return {batch.id: batch.weight / callers[batch.caller] / len(callers) for batch in working}
+def rates(total: float, batches: Iterable[Batch], most: Mapping[int, float]) -> dict[int, float]:
+    """What each batch gets of all that the pool does at this rate, by id, until one of them has made its last call.
+
+    `most`: what limits of their own allow to some. What these leave goes to others of their caller, then to all.
+    """
+    callers: dict[str, list[Batch]] = {}
+    for batch in batches:
+        if batch.left:
+            callers.setdefault(batch.caller, []).append(batch)
+    caps = {who: sum(most.get(batch.id, inf) for batch in those) for who, those in callers.items()}
+    found: dict[int, float] = {}
+    for who, its in _filled(total, [(who, 1.0, cap) for who, cap in caps.items()]):
+        found.update(_filled(its, [(one.id, one.weight, most.get(one.id, inf)) for one in callers[who]]))
+    return found
+
+
+def _filled(total: float, flows: Iterable[tuple[_Name, float, float]]) -> Iterator[tuple[_Name, float]]:
+    """Share `total` by weight among flows (name, weight, most): who can't use its share leaves it to the others."""
+    waiting = sorted(flows, key=lambda flow: flow[2] / flow[1])
+    weights = sum(weight for _, weight, _ in waiting)
+    for name, weight, most in waiting:
+        its = min(most, total * weight / weights)
+        total, weights = total - its, weights - weight
+        yield name, its
 
 
 class _Shares:

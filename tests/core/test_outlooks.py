@@ -185,7 +185,7 @@ def test_a_stream_whose_calls_are_all_in_flight_has_its_rate() -> None:
 
 
 def test_a_rate_is_that_of_the_limits_that_calls_meet() -> None:
-    """Whoever makes other calls has no part in it; of a batch that meets both it isn't known."""
+    """Whoever makes other calls shares the rest of the pool; of a batch that meets both limits it isn't known."""
     desk = Desk(pool_with(1, WIDE, TEN))
     searching, again, other, both = (
         batch_to(1, search=100),
@@ -193,12 +193,29 @@ def test_a_rate_is_that_of_the_limits_that_calls_meet() -> None:
         batch_to(3, other=100),
         batch_to(4, search=10, other=10),
     )
-    for batch in (searching, again, other, both):
+    for batch in (searching, again, other):
         desk.submit(batch)
     desk.dispatcher.tick(0)
     assert searching.rate == again.rate == pytest.approx(5, rel=0.01)
-    assert other.rate == pytest.approx(100, rel=0.01)
+    assert other.rate == pytest.approx(90, rel=0.01)
+    desk.submit(both)
+    desk.dispatcher.tick(0)
+    assert searching.rate == again.rate == pytest.approx(5, rel=0.01)
+    assert other.rate == pytest.approx(45, rel=0.01)
     assert both.rate is None
+
+
+def test_what_a_batch_cannot_use_of_its_share_goes_to_its_own_caller_first() -> None:
+    """As the turns do."""
+    desk = Desk(pool_with(1, WIDE, TEN))
+    searching, sibling, other = batch_to(1, search=100), batch_to(2, other=100), batch_to(3, other=100)
+    sibling.caller = searching.caller
+    for batch in (searching, sibling, other):
+        desk.submit(batch)
+    desk.dispatcher.tick(0)
+    assert [batch.rate for batch in (searching, sibling, other)] == [
+        pytest.approx(rate, rel=0.01) for rate in (10, 40, 50)
+    ]
 
 
 def test_a_rate_counts_how_long_calls_take() -> None:

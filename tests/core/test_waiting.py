@@ -9,6 +9,7 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Unknown
+from apiflux_grpc.core.retries import Retries
 from apiflux_grpc.core.units import SECOND
 from tests.core.building import KEPT
 from tests.core.desk import POOL, Desk, batch_of
@@ -149,6 +150,28 @@ def test_the_time_of_the_next_attempt_is_told_if_nothing_else_is_left() -> None:
     desk.end(second, Unknown("cut"), draw=0.75)
     waits_for = told(desk, batch)
     assert waits_for == Held(Cause.BACKOFF, "the next attempt of 2 calls", 0, 2 * SECOND)
+
+
+def test_calls_that_wait_for_their_next_attempt_are_gone_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches have only such calls; each is told its own first."""
+    desk = Desk(POOL)
+    batches = [batch_of(2, policy=RetryPolicy(initial_backoff=place * SECOND), id=place) for place in range(1, 6)]
+    for batch in batches:
+        desk.submit(batch)
+        for permit in desk.assign():
+            desk.end(permit, Unknown("cut"), draw=0.5)
+    looks: list[Retries] = []
+    each = Retries.first_of_each
+
+    def look(retries: Retries) -> dict[int, int]:
+        looks.append(retries)
+        return each(retries)
+
+    monkeypatch.setattr(Retries, "first_of_each", look)
+    assert [held and held.until for held in (told(desk, batch) for batch in batches)] == [
+        place * SECOND // 2 for place in range(1, 6)
+    ]
+    assert len(looks) == len(batches)  # a tick each
 
 
 def test_a_stream_without_calls_waits_for_nothing() -> None:
