@@ -1,4 +1,4 @@
-"""What the engine asks of the outside: an Upstream that makes attempts, an Observer that is told.
+"""What the engine asks of the outside: an Upstream that makes attempts, a LeaseStore, an Observer that is told.
 
 Rule: signatures and contract prose only. Everything here is called on the engine's loop.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.call import Call
     from apiflux_grpc.core.events import Event
+    from apiflux_grpc.core.lease.words import Reply, Round
     from apiflux_grpc.core.model import Key
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
@@ -73,6 +74,19 @@ class Upstream(Protocol):
 
     async def close(self) -> None:
         """Cancel what is open, and return when all of it is `done` and every connection is closed."""
+
+
+class LeaseStore(Protocol):
+    """Where processes that share budgets meet: what core/lease says, kept in one place.
+
+    Each round is served once and whole, or not at all; in which order those of several processes are is the store's. A
+    round whose reply was lost may be asked again. Nothing is asked again by the store's own client, and what is on its
+    way is never cancelled: then nobody could tell whether it was served.
+    """
+
+    async def exchange(self, rounds: Sequence[Round]) -> list[Reply]:
+        """The replies to these rounds, of budgets that all differ, in their order. Raises ConnectionError: the store
+        is gone, and nobody knows which of them it served."""
 
 
 class Observer(Protocol):

@@ -1,0 +1,103 @@
+"""One budget as the store has it.
+
+Rule: `last` is the newest time that some replica's own clock has confirmed; nothing ends by a time that none has. Every
+field is written by `serve` and its parts alone, in one transaction.
+
+A lease is charged whole from its grant. Its calls leave it for the log as they land, or come back as they are returned;
+what nobody reports has arrived by `arrived`, and counts until `per` after that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.lease.terms import LAPSE, at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apiflux_grpc.core.lease.log import Log
+    from apiflux_grpc.core.lease.words import Cap, Reply
+
+
+@dataclass(slots=True)
+class Lease:
+    """`left` calls of `granted` may still be sent, or arrive; all have by `arrived`."""
+
+    granted: int
+    left: int
+    arrived: int
+    landed: int = 0
+    returned: int = 0
+
+
+@dataclass(slots=True)
+class Member:
+    """One incarnation that uses the budget. Instants are the store's."""
+
+    born: int
+    seen: int
+    reply: Reply
+    caps: tuple[Cap, ...]
+    life: int
+    jitter: int
+    number: int = 0
+    established: bool = False  # its clock may confirm the store's
+    left_at: int | None = None  # it said so
+    refusal: str = ""
+    want: int = 0
+    due: int = 0  # when its turn comes
+    turn: int = 0  # how long it's kept for it then
+    leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
+
+    def gone_at(self) -> int:
+        """When it has left, as far as is known now."""
+        return self.seen + LAPSE if self.left_at is None else self.left_at
+
+
+@dataclass(slots=True)
+class Entry:
+    """Logs by the length of their windows; members in the order of their turns."""
+
+    epoch: str
+    run_id: str
+    last: int
+    offset: int = 0  # of the store's time from its clock
+    trusted: bool = False  # it began empty, and that was taken to mean that nothing was spent
+    began: int = 0
+    logs: dict[int, Log] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    queue: list[str] = field(default_factory=list)  # those who want more than they got, in turn
+    registered: set[str] = field(default_factory=set)  # who has told what it remembers of the time before this epoch
+    roster: set[str] = field(default_factory=set)  # and who must, for all that those know
+
+    def others(self, name: str) -> Iterator[Member]:
+        """The other members that haven't left, and aren't refused."""
+        # By `last`, not by the clock: if that has jumped ahead, everybody would seem to have left.
+        for other, member in self.members.items():
+            if other != name and not member.refusal and self.last < member.gone_at():
+                yield member
+
+    def caps(self, now: int) -> dict[int, int]:
+        """The limits that hold now: of like ones the lower; one that has gone with its members, for its length more."""
+        caps: dict[int, int] = {}
+        for member in self.members.values():
+            for per, most in member.caps:
+                if now < member.gone_at() + at_most(per):
+                    caps[per] = min(most, caps.get(per, most))
+        return caps
+
+    def leased(self, log: Log, now: int) -> int:
+        """What may still be sent, or arrive, or did so that nobody told within this log's length."""
+        return sum(
+            lease.left
+            for member in self.members.values()
+            for lease in member.leases.values()
+            if now < lease.arrived + log.kept
+        )
+
+    def record(self, instant: int, amount: int) -> None:
+        """So many calls arrived by this instant."""
+        for log in self.logs.values():
+            log.record(instant, amount)

@@ -1,0 +1,120 @@
+"""The store's time, and whether it has lost what it knew.
+
+Rule: the store's clock may be stepped; the replicas' can't (BOOTTIME), so they hold it to its pace. Each sends the last
+time that it was told, and what has passed since at the least. A time below that is behind: it moves up, for so much has
+passed. A time that is further above it than a request can be on its way has jumped: it moves back. Steps shorter than
+that aren't seen: clocks are slewed over those.
+
+A new incarnation can't tell a jump from before its own time. It gets nothing until all others must have been heard;
+until then its word only ever holds time back, and nothing ends by what it was told.
+
+An epoch is one unbroken memory of the store. Each names the run of the server and the round that began it, so that a
+flush, a restart and a failover all begin another. Nothing is known then of what was spent, and of leases that live.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.terms import DRIFT, FAILOVER_LAG, LAPSE, LONG, OFF, PROBATION, at_most
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.lease.entry import Member
+    from apiflux_grpc.core.lease.words import Cap, Round
+
+
+def time_of(entry: Entry, member: Member | None, round: Round, clock: int) -> int:
+    """The store's time now, as far as this replica can tell; `entry.last` has what is certain."""
+    now = max(entry.last, clock + entry.offset)
+    established = member is not None and member.established
+    if member is not None and round.epoch == entry.epoch and round.floor >= 0:
+        # The floor is less by 1/1000 of what has passed, and the clocks may differ by as much again.
+        off = OFF + 2 * (round.floor - round.told) // DRIFT
+        if now - round.floor > off or (established and round.floor > now):
+            entry.offset = round.floor - clock
+            now = max(entry.last, round.floor)
+    if established:
+        entry.last = now
+    return now
+
+
+def is_lost(entry: Entry, round: Round, run_id: str) -> bool:
+    """Whether the store once knew more than it does."""
+    if entry.run_id != run_id:
+        return True
+    if round.epoch != entry.epoch:
+        return entry.trusted and round.epoch != ""  # somebody has spent of it after all
+    member = entry.members.get(round.incarnation)
+    if member is None:
+        return round.number > 1 and not is_forgotten(entry, round)
+    return round.number - 1 > member.number  # its last round was answered, and isn't known here
+
+
+def is_forgotten(entry: Entry, round: Round) -> bool:
+    """Whether the replica was silent for so long that the store need not know it any more."""
+    return (
+        round.epoch == entry.epoch
+        and round.number > 1
+        and round.incarnation not in entry.members
+        and round.told < entry.last - _remembered(round.caps)
+    )
+
+
+def forget(entry: Entry) -> None:
+    """Drop what has ended, and who has left for so long that nothing of it counts."""
+    now = entry.last
+    caps = entry.caps(now)
+    for per in [*entry.logs]:
+        if per in caps:
+            entry.logs[per].expire(now)
+        else:
+            del entry.logs[per]
+    longest = max((log.kept for log in entry.logs.values()), default=0)
+    for name, member in [*entry.members.items()]:
+        for number in [number for number, lease in member.leases.items() if lease.arrived + longest <= now]:
+            del member.leases[number]
+        # A lapse more than `is_forgotten` says: what it was told may be a little later than when it was seen.
+        if member.gone_at() + max(longest, _remembered(member.caps)) + LAPSE <= now and not member.leases:
+            del entry.members[name]
+            if name in entry.queue:
+                entry.queue.remove(name)
+
+
+def _remembered(caps: tuple[Cap, ...]) -> int:
+    return max(at_most(cap.per) for cap in caps) + LAPSE
+
+
+def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
+    """A new epoch."""
+    epoch = f"{run_id}/{round.incarnation}/{round.number}"
+    return Entry(epoch, run_id, last=clock, began=clock, trusted=trusted)
+
+
+def know(entry: Entry, round: Round) -> None:
+    """Have a log of each limit of this round. What isn't known of the past counts as spent."""
+    for per, _ in round.caps:
+        if per in entry.logs:
+            continue
+        if entry.logs:
+            entry.logs[per] = entry.logs[max(entry.logs)].heir(per, entry.last)
+        else:
+            # Leases of before live on, their calls arrive, and what arrived last ends then.
+            whole = at_most(per + round.life + round.jitter + FAILOVER_LAG)
+            entry.logs[per] = Log(per, 0 if entry.trusted else entry.began + whole)
+
+
+def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
+    """From when on anything may be granted."""
+    opens = 0
+    known = bool(entry.registered) and entry.roster <= entry.registered
+    for log in entry.logs.values():
+        if log.per > LONG and known:
+            # All who may have spent of it have told what: only what is on its way yet must be waited for.
+            opens = max(opens, min(log.opens, entry.began + at_most(FAILOVER_LAG + round.life + round.jitter)))
+        else:
+            opens = max(opens, log.opens)
+    if entry.trusted and not steady:
+        opens = max(opens, entry.began + PROBATION)  # whoever has spent of it is heard by then
+    return opens

@@ -1,0 +1,255 @@
+"""What one replica may spend of a budget that many share.
+
+Rule: nothing is spent but what was leased, and each lease until L after the replica's clock *before* the first request
+that it came with: however late the reply is. All instants are of that clock, which no one steps and which goes on while
+the process is stopped (BOOTTIME).
+
+One round is under way at a time. Without a reply it is asked again as it was, but for the floor; so a lost reply is
+told again, and a lost request is made up for. When the store is gone nothing comes in: what is leased is spent until it
+ends, and then calls wait.
+
+Owner: the pool's scheduler. Not known here: the store, its errors, who waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.lease.lent import Lent
+from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.shares import PACE
+from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LONG, at_least, at_most, lag_of, life_of
+from apiflux_grpc.core.lease.words import Group, Memory, Round
+from apiflux_grpc.core.window import GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from apiflux_grpc.core.lease.lent import Flying, Landing
+    from apiflux_grpc.core.lease.words import Cap, Reply
+
+ROUND_TRIPS: Final = 4  # the shortest of so many is what a round trip takes: one slow reply refuses nobody
+
+
+class Ledger:
+    """The leases of one budget that one incarnation holds."""
+
+    def __init__(
+        self,
+        budget: str,
+        incarnation: str,
+        caps: Sequence[Cap],
+        jitter: int,
+        life: int | None = None,
+        *,
+        trust: bool = False,
+    ) -> None:
+        """`life` None: as follows from the shortest limit. Raises ValueError without limits."""
+        self.caps = tuple(sorted(caps))
+        self.budget = budget
+        self.jitter = jitter
+        self.life = life_of(self.caps[0].per) if life is None and self.caps else life or 0
+        if not self.caps:
+            raise ValueError("a budget without limits needs no leases")
+        self.trust = trust
+        self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
+        self._span = self.caps[0].per // GROUPS
+        self._kept = at_most(self.caps[-1].per)
+        self._last_spent = -FAR
+        # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
+        self._spent = Log(self.caps[-1].per) if self.caps[-1].per > LONG else None
+        self.begin(incarnation)
+
+    def begin(self, incarnation: str) -> None:
+        """Begin as another incarnation: of a new process, or if the store has forgotten this one."""
+        self.incarnation = incarnation
+        self.leases: list[Lent] = []  # the one that ends first at the head
+        self.refusal = ""
+        self.forgotten = False
+        self.opens_at = -FAR  # the budget is frozen until then
+        self.epoch = ""  # of the store, as it was last told
+        self.heard_at = -FAR  # when the last reply came
+        self._number = 0
+        self._told = self._told_at = -1
+        self._roster: frozenset[str] = frozenset()
+        self._under_way: Round | None = None
+        self._began = self._sent_at = -FAR  # of the round under way, or the last: its first request, and its newest
+        self._ask_at = -FAR
+        self._registers = False  # the store has forgotten, and is to be told
+        self._trips: deque[int] = deque(maxlen=ROUND_TRIPS)
+
+    # -- the way of a call --------------------------------------------------------------------
+
+    def room(self, now: int) -> int:
+        """Calls that may be taken now."""
+        self._expire(now)
+        return sum(lent.room for lent in self.leases)
+
+    def take(self, now: int) -> Lent | None:
+        """Take one call, of the lease that ends first; None: there is no room. It must be sent before `until`."""
+        self._expire(now)
+        lent = next((lent for lent in self.leases if lent.room > 0), None)
+        if lent is not None:
+            lent.taken += 1
+        return lent
+
+    def sent(self, lent: Lent, at: int) -> Flying:
+        """The call went out at `at`."""
+        if at >= lent.until:
+            self.debt += 1
+        self._last_spent = max(self._last_spent, at)
+        return lent.sent(at, self._span)
+
+    def answered(self, flying: Flying, at: int) -> None:
+        """The call's answer came at `at`."""
+        flying.lent.answered(flying, at, self._span)
+
+    def give_back(self, lent: Lent, now: int) -> None:
+        """The call certainly wasn't sent."""
+        lent.taken -= 1
+        self._expire(now)
+
+    def _expire(self, now: int) -> None:
+        for lent in self.leases:
+            if lent.until <= now:
+                lent.withdraw()
+            lent.land(now, self.jitter, self._span)
+
+    # -- rounds -------------------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> Round | None:
+        """The round that has no reply yet."""
+        return self._under_way
+
+    def next_round(self, now: int, want: int) -> Round | None:
+        """What to ask and report now; None: nothing, until `wake_at`. `want`: calls that it can send within L."""
+        room = self.room(now)
+        if self._under_way is not None or now < self._round_at(now, want, room):
+            return None
+        return self._begin_round(now, max(0, want - room), withdraw=not want)
+
+    def leave(self, now: int) -> Round | None:
+        """The last round of an orderly end: everything that wasn't sent is returned; None: one is under way."""
+        if self._under_way is not None:
+            return None
+        self.room(now)
+        return self._begin_round(now, 0, withdraw=True, leaves=True)
+
+    def wake_at(self, now: int, want: int) -> int:
+        """When to look for a round again; FAR: not before something changes."""
+        return FAR if self._under_way is not None else self._round_at(now, want, self.room(now))
+
+    def _round_at(self, now: int, want: int, room: int) -> int:
+        paced = self._began + self.life // PACE
+        beat = self._began + BEAT
+        at = FAR
+        if self._registers:
+            at = paced
+        elif want > room:
+            at = max(paced, self._ask_at)
+        elif not want and room:
+            at = paced  # an idle replica holds nothing
+        # Heard while anything of it counts: others' clocks are checked by it, and it remembers what a store may lose.
+        if any(lent.landings for lent in self.leases):
+            at = min(at, max(paced, self._began + lag_of(self.caps[0].per)))
+        if self.leases or want or now < self._last_spent + self._kept + at_most(self.jitter + BEAT):
+            at = min(at, beat)
+        return at
+
+    def _begin_round(self, now: int, want: int, *, withdraw: bool, leaves: bool = False) -> Round:
+        if withdraw:
+            for lent in self.leases:
+                lent.withdraw()
+        self._number += 1
+        self._began = self._sent_at = now
+        trip = min(self._trips, default=0)
+        self._under_way = Round(
+            self.budget,
+            self.incarnation,
+            self._number,
+            self.caps,
+            self.life,
+            self.jitter,
+            self.epoch,
+            self._told,
+            self._floor(now),
+            want,
+            trip,
+            tuple(lent.told(now) for lent in self.leases),
+            self._memory(now),
+            leaves,
+            self.trust,
+        )
+        return self._under_way
+
+    def again(self, now: int) -> Round:
+        """The round under way, to be asked again. It must be one that `next_round` returned."""
+        assert self._under_way is not None
+        self._sent_at = now
+        self._trips.clear()  # nobody knows which of the requests a reply answers
+        return self._under_way._replace(floor=self._floor(now))
+
+    def _floor(self, now: int) -> int:
+        return -1 if self._told < 0 else self._told + at_least(now - self._told_at)
+
+    def heard(self, reply: Reply, now: int) -> None:
+        """A reply came. One to an earlier round changes nothing."""
+        under_way = self._under_way
+        if under_way is None or reply.number != under_way.number:
+            return
+        self._under_way = None
+        self.forgotten = reply.forgotten
+        if reply.forgotten:
+            self._void(now)  # all of it ended long ago
+            return
+        if self._sent_at == self._began:
+            self._trips.append(now - self._began)
+        self.heard_at = self._told_at = now
+        self._told = reply.now
+        self._registers = False
+        if self.epoch and reply.epoch != self.epoch:
+            self._void(now)
+            self._registers = self._spent is not None
+        if not self._registers:
+            self._roster = reply.roster
+        self.epoch = reply.epoch
+        self.refusal = reply.refusal
+        self.opens_at = now + reply.opens if reply.opens else -FAR
+        for lent in self.leases:
+            self._keep(lent.acknowledged())
+        self.leases = [lent for lent in self.leases if not lent.is_over]
+        if reply.granted:
+            self.leases.append(Lent(reply.number, reply.granted, self._began + at_least(self.life)))
+        # A ms later than it may be rather than too early: asked in vain it would have to ask twice.
+        self._ask_at = now + reply.again + reply.again // DRIFT
+
+    # -- what it remembers for a store that forgets ---------------------------------------------
+
+    def _keep(self, landings: Iterable[Landing]) -> None:
+        if self._spent is not None:
+            for one in landings:
+                self._spent.record(one.last, one.amount)
+
+    def _memory(self, now: int) -> Memory | None:
+        if not self._registers or self._spent is None:
+            return None
+        self._spent.expire(now)
+        cells = sorted(self._spent.cells.values())
+        landed = tuple(Group(amount, at_least(now - at)) for at, amount in cells if at <= now)
+        return Memory(landed, sum(amount for at, amount in cells if at > now), self._roster)
+
+    def _void(self, now: int) -> None:
+        """The store knows nothing of these leases any more: nothing more of them is taken."""
+        arrived = now + self.life + at_most(self.jitter)
+        for lent in self.leases:
+            lent.withdraw()
+            self._keep(lent.landings)
+            if self._spent is not None and lent.is_open:
+                self._spent.record(arrived, lent.granted - lent.landed - lent.returned)
+        self.leases = []
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.budget}: {len(self.leases)} leases>"

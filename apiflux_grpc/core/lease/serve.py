@@ -1,0 +1,133 @@
+"""One round, the store's side. What SQLite runs in a transaction, and what the script for Redis translates.
+
+Rule: one round of a replica is under way at a time, and its number says which. The last one asked again gets the reply
+that it got; a lower one changes nothing; one that is higher than what is known here allows tells that the store has
+lost its last moments.
+
+Everything is decided by `entry.last`, the newest time that a replica has confirmed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.lease.entry import Lease, Member
+from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of
+from apiflux_grpc.core.lease.shares import grant
+from apiflux_grpc.core.lease.terms import BEAT, PROBATION, at_most
+from apiflux_grpc.core.lease.words import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from apiflux_grpc.core.lease.entry import Entry
+    from apiflux_grpc.core.lease.words import Held, Round
+
+
+def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id: str, *, steady: bool = False) -> Reply:
+    """What the store says to this round, and what becomes of the budget.
+
+    `clock` is the server's own time in ns, `run_id` its run. `steady`: the clock is never stepped, and the replicas'
+    own (one host's BOOTTIME), and the store can't be lost alone.
+    """
+    entry = entries.get(round.budget)
+    if entry is None:
+        trusted = round.trust and not round.epoch
+        entry = entries[round.budget] = begin(round, clock, run_id, trusted=trusted)
+    elif is_lost(entry, round, run_id):
+        entry = entries[round.budget] = begin(round, clock, run_id, trusted=False)
+    member = entry.members.get(round.incarnation)
+    if member is not None and round.number == member.number:
+        return member.reply
+    if member is not None and round.number < member.number:
+        return Reply(round.number, entry.epoch, entry.last)
+    if is_forgotten(entry, round):
+        return Reply(round.number, entry.epoch, entry.last, forgotten=True)
+    now = time_of(entry, member, round, clock)
+    if member is None:
+        member = Member(now, entry.last, Reply(0, "", 0), round.caps, round.life, round.jitter)
+        member.established = steady or not any(entry.others(round.incarnation))
+        entry.members[round.incarnation] = member
+    member.born = min(member.born, now)  # time was put right since
+    if now - member.born >= PROBATION:
+        member.established = True
+    if member.established:
+        entry.last = now
+    _hear(entry, member, round)
+    if member.established:
+        forget(entry)
+    member.number = round.number
+    member.reply = _reply(entry, member, round, now, steady)
+    return member.reply
+
+
+def _hear(entry: Entry, member: Member, round: Round) -> None:
+    member.seen = entry.last
+    member.left_at = entry.last if round.leaves else None
+    member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
+    know(entry, round)
+    if round.memory is not None and round.incarnation not in entry.registered:
+        entry.registered.add(round.incarnation)
+        entry.roster |= round.memory.roster
+        for amount, age in round.memory.landed:
+            entry.record(entry.last - age, amount)
+        entry.record(entry.last + at_most(round.life + round.jitter), round.memory.open)
+    if round.epoch != entry.epoch:
+        return  # of leases that this epoch doesn't know: it opened, or opens, when all of that has ended
+    listed = {held.lease for held in round.held}
+    for number in [number for number in member.leases if number not in listed]:
+        del member.leases[number]
+    for held in round.held:
+        _commit(entry, member.leases.get(held.lease), held)
+
+
+def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
+    new = sum(group.amount for group in held.groups)
+    if lease is not None:
+        new = held.landed - lease.landed
+        lease.left -= new + held.returned - lease.returned
+        lease.landed, lease.returned = held.landed, held.returned
+    # A lease that isn't there has ended, and what it had left counted until then: only what was sent after its end is
+    # new. Of what is told again the latest is new.
+    for amount, age in reversed(held.groups):
+        part = min(amount, new)
+        if part > 0:
+            entry.record(entry.last - age, part)
+            new -= part
+
+
+def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> Reply:
+    name = round.incarnation
+    granted = again = 0
+    member.refusal = refusal = _refusal(entry, round)
+    opens = max(0, opens_at(entry, round, steady=steady) - entry.last)
+    if refusal or round.leaves:
+        again = BEAT
+    elif opens or not member.established:
+        again = min(BEAT, max(opens, 0 if member.established else PROBATION - (now - member.born)))
+    else:
+        granted, again = grant(entry, name, round.want, round.round_trip, round.life)
+    if granted:
+        arrived = entry.last + round.life + at_most(round.jitter)
+        member.leases[round.number] = Lease(granted, granted, arrived)
+    roster = frozenset(entry.members)
+    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, roster)
+
+
+def _refusal(entry: Entry, round: Round) -> str:
+    for other in entry.others(round.incarnation):
+        if other.life != round.life:
+            return (
+                f"leases live {round.life / 1e6:g} ms here, and {other.life / 1e6:g} ms for others: make them the same"
+            )
+        if other.jitter != round.jitter:
+            return (
+                f"arrival_jitter is {round.jitter / 1e6:g} ms here, and {other.jitter / 1e6:g} ms for others: "
+                "make them the same"
+            )
+    if 4 * round.round_trip > round.life:
+        return (
+            f"the store answers in {round.round_trip / 1e6:g} ms, more than a quarter of the {round.life / 1e6:g} ms "
+            "that a lease lives: make leases longer, or the store nearer"
+        )
+    return ""

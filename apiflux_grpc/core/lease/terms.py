@@ -1,0 +1,40 @@
+"""The spans that replicas and the store reckon with.
+
+Rule: each clock may run 500 ppm fast or slow, so two may differ by 1 in 1000. What must have ended is waited for 1/1000
+longer than it lasts; what must not have ended yet is taken to be 1/1000 over sooner.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+
+DRIFT: Final = 1000
+OFF: Final = 50 * MILLISECOND  # a request may be so long on its way; a step of the store's clock is longer
+BEAT: Final = SECOND  # how often replicas are heard at least, while anything of theirs may count
+PROBATION: Final = 2 * SECOND  # of a new incarnation: by then all others have been heard
+LAPSE: Final = 10 * SECOND  # an incarnation that wasn't heard for so long has left
+FAILOVER_LAG: Final = 15 * SECOND  # the most that a store forgets of its last moments when another takes over
+LONG: Final = 600 * SECOND  # windows above this open by what the replicas remember, if all of them are there
+TURN: Final = 5 * MILLISECOND  # how long a turn is kept at least
+
+
+def at_most(span: int) -> int:
+    """After so much of any clock, `span` of every other has passed for certain."""
+    return span + span // DRIFT + 1
+
+
+def at_least(span: int) -> int:
+    """By when so much of any clock has passed, `span` of no other has passed for certain."""
+    return max(0, span - span // DRIFT - 1)
+
+
+def lag_of(shortest: int) -> int:
+    """After how long what has landed is told at the latest, and who waits asks again."""
+    return min(BEAT, shortest // 8)
+
+
+def life_of(shortest: int) -> int:
+    """How long a lease lives, unless configured: the same for all, since it follows from the shortest window."""
+    return min(max(shortest // 100, 50 * MILLISECOND), 5 * SECOND)

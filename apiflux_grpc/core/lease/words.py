@@ -1,0 +1,86 @@
+"""What a replica and the store say to each other: one round, one reply.
+
+Rule: a commit carries totals, never differences, so that one which is applied twice changes nothing. Spans of the
+replica's clock cross over as ages, never as instants: no two clocks need to agree.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Cap(NamedTuple):
+    """At most `max` calls in any `per` (ns)."""
+
+    per: int
+    max: int
+
+
+class Group(NamedTuple):
+    """Calls that landed together, `age` (ns) before this was said, or longer."""
+
+    amount: int
+    age: int
+
+
+class Held(NamedTuple):
+    """What became of one lease so far: `landed` and `returned` are totals; the rest may still be sent, or arrive.
+
+    `groups` are the landed that no reply has acknowledged, the oldest first.
+    """
+
+    lease: int
+    landed: int
+    returned: int
+    groups: tuple[Group, ...] = ()
+
+
+class Memory(NamedTuple):
+    """What a replica knows of a budget whose store forgot it: for windows that are too long to be waited for."""
+
+    landed: tuple[Group, ...]  # all of its own in the longest window, the oldest first
+    open: int  # calls that may still be sent, or arrive
+    roster: frozenset[str]  # the incarnations that may have spent of it
+
+
+class Round(NamedTuple):
+    """What a replica asks and reports. `number` is 1 for its first; a round that got no reply is asked again as it was.
+
+    `epoch` and `told` are those of the last reply, `told` the store's time; `floor` is `told` and what passed since, at
+    least; both -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
+    is returned.
+    """
+
+    budget: str
+    incarnation: str
+    number: int
+    caps: tuple[Cap, ...]
+    life: int
+    jitter: int
+    epoch: str = ""
+    told: int = -1
+    floor: int = -1
+    want: int = 0  # calls, more than it has leased
+    round_trip: int = 0
+    held: tuple[Held, ...] = ()
+    memory: Memory | None = None
+    leaves: bool = False
+    trust: bool = False  # an empty store means that nothing was spent
+
+
+class Reply(NamedTuple):
+    """What the store says to round `number`: `granted` calls are leased under that number.
+
+    `again`: after how long (ns) it's worth asking for more; `opens`: after how long a frozen budget opens, 0 if it
+    isn't. `refusal`: why nothing is ever granted to this replica; "": it isn't refused.
+    """
+
+    number: int
+    epoch: str
+    now: int
+    granted: int = 0
+    again: int = 0
+    opens: int = 0
+    refusal: str = ""
+    roster: frozenset[str] = frozenset()
+    forgotten: bool = False  # it was silent for so long that nothing of it counts: it must begin as another

@@ -1,0 +1,268 @@
+"""Replicas that share budgets, with everything that may happen to them, to the network and to the store, in any order.
+
+What holds: no window over its limit at the upstream, ever; and when all is well again, the whole of it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, OFF
+from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from tests.core.lease.fleet import Calls, Fleet, Network, Replica
+
+FAST: Final = Network()
+NETWORKS: Final = (
+    FAST,
+    Network(lost=0.2),
+    Network(late=0.3, longest=300 * MILLISECOND),
+    Network(lost=0.2, late=0.2, repeated=0.5),
+    Network(repeated=0.5, late=0.5, longest=20 * SECOND),
+)
+stretches = st.sampled_from([MILLISECOND, 30 * MILLISECOND, 300 * MILLISECOND, SECOND, SECOND, 3 * SECOND, 20 * SECOND])
+drifts = st.sampled_from([-500, 0, 500])
+wants = st.sampled_from([0, 1, 3, 50])
+numbers = st.integers(0, 99)
+caps = st.lists(
+    st.sampled_from([Cap(SECOND, 1), Cap(SECOND, 4), Cap(2 * SECOND, 5), Cap(5 * SECOND, 7)]),
+    min_size=1,
+    max_size=2,
+    unique_by=lambda cap: cap.per,
+)
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """A fleet, and what may happen to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet: Fleet
+
+    @initialize(
+        seed=st.integers(0, 1 << 20),
+        caps=caps,
+        jitter=st.sampled_from([0, 20 * MILLISECOND, 250 * MILLISECOND]),
+        life=st.sampled_from([None, None, 400 * MILLISECOND]),
+        ppm=drifts,
+        keys=st.sampled_from([("key",), ("key",), ("key", "other")]),
+        trust=st.booleans(),
+    )
+    def begin(
+        self, seed: int, caps: list[Cap], jitter: int, life: int | None, ppm: int, keys: tuple[str, ...], trust: bool
+    ) -> None:
+        self.fleet = Fleet(seed, store_ppm=ppm)
+        self.caps, self.jitter, self.life, self.keys, self.trust = tuple(caps), jitter, life, keys, trust
+        for key in keys:
+            self.fleet.promise(caps, key)
+        self.saved: dict[str, Entry] = {}
+        self.odd: list[Replica] = []
+        for want in (50, 50, 3):
+            self.join(0, want)
+        self.fleet.run(1 if trust else 25 * SECOND)
+
+    def join(self, ppm: int, want: int, **other: Any) -> Replica:
+        terms = {"caps": self.caps, "jitter": self.jitter, "life": self.life, **other}
+        return self.fleet.add(keys=self.keys, ppm=ppm, want=want, trust=self.trust, **terms)
+
+    # -- replicas -----------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.fleet.living()) < 6)
+    @rule(ppm=drifts, want=wants)
+    def another(self, ppm: int, want: int) -> None:
+        self.join(ppm, want)
+
+    @precondition(lambda self: len(self.fleet.living()) < 6)
+    @rule(ppm=drifts, want=wants, share=st.integers(1, 3))
+    def another_with_lower_limits(self, ppm: int, want: int, share: int) -> None:
+        self.join(ppm, want, caps=tuple(Cap(per, max(1, most * share // 4)) for per, most in self.caps))
+
+    @precondition(lambda self: len(self.fleet.living()) < 6)
+    @rule(ppm=drifts, want=wants, most=st.integers(1, 6))
+    def another_with_one_limit_more(self, ppm: int, want: int, most: int) -> None:
+        self.join(ppm, want, caps=(*self.caps, Cap(3 * SECOND, most)))
+
+    @precondition(lambda self: len(self.fleet.living()) < 6)
+    @rule(
+        ppm=drifts,
+        want=wants,
+        other=st.sampled_from([{"jitter": 100 * MILLISECOND}, {"jitter": SECOND}, {"life": 2 * SECOND}]),
+    )
+    def another_with_other_terms(self, ppm: int, want: int, other: dict[str, int]) -> None:
+        self.odd.append(self.join(ppm, want, **other))
+
+    def one(self, which: int) -> Replica:
+        living = self.fleet.living()
+        return living[which % len(living)]
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers, want=wants)
+    def demand(self, which: int, want: int) -> None:
+        for key in self.keys:
+            self.fleet.demand(self.one(which), want, key)
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers)
+    def crash(self, which: int) -> None:
+        self.fleet.crash(self.one(which))
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers)
+    def leave(self, which: int) -> None:
+        if not self.one(which).stopped:
+            self.fleet.leave(self.one(which))
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers)
+    def stop_or_go_on(self, which: int) -> None:
+        replica = self.one(which)
+        if replica.stopped:
+            self.fleet.go_on(replica)
+        else:
+            self.fleet.stop(replica)
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers)
+    def cut_or_mend(self, which: int) -> None:
+        self.one(which).cut_off = not self.one(which).cut_off
+
+    # -- the network, the calls, time ---------------------------------------------------------
+
+    @rule(network=st.sampled_from(NETWORKS))
+    def weather(self, network: Network) -> None:
+        self.fleet.network = network
+
+    @rule(
+        write=st.sampled_from([0, MILLISECOND, 300 * MILLISECOND]),
+        arrive=st.sampled_from([(0, 0), (0, SECOND), (SECOND, SECOND)]),
+        answer=st.sampled_from([MILLISECOND, SECOND]),
+        hang=st.sampled_from([0, 0, 0.5]),
+    )
+    def behave(self, write: int, arrive: tuple[int, int], answer: int, hang: float) -> None:
+        self.fleet.calls = Calls((0, write), arrive, (0, answer), hang)
+
+    @rule(length=stretches)
+    def run_on(self, length: int) -> None:
+        self.fleet.run(length)
+        self.fleet.check()
+
+    # -- the store ----------------------------------------------------------------------------
+
+    @rule()
+    def go_or_come_back(self) -> None:
+        self.fleet.store.gone = not self.fleet.store.gone
+
+    @rule(step=st.sampled_from([-3600, -5, -1, 1, 5, 3600]), newcomer=st.booleans())
+    def step_the_clock(self, step: int, newcomer: bool) -> None:
+        """While one is heard that was heard before; else nobody can tell. Steps are longer than requests take."""
+        fleet = self.fleet
+        heard = [
+            replica
+            for replica in fleet.living()
+            if not (replica.stopped or replica.cut_off)
+            and all(
+                (entry := fleet.store.entries.get(key)) is not None
+                and (member := entry.members.get(replica.ledgers[key].incarnation)) is not None
+                and member.established
+                and member.reply.epoch == entry.epoch == replica.ledgers[key].epoch
+                for key in self.keys
+            )
+        ]
+        if step < 0:
+            fleet.store.step += step * SECOND
+        elif heard and not fleet.store.gone:
+            fleet.network, weather = FAST, fleet.network
+            for key in self.keys:
+                fleet.demand(heard[0], heard[0].want[key] + 1, key)
+            fleet.store.step += step * (SECOND + OFF)
+            if newcomer:
+                self.join(0, 50)
+            fleet.run(SECOND + 300 * MILLISECOND)
+            fleet.network = weather
+
+    @rule()
+    def save(self) -> None:
+        self.saved = self.fleet.store.saved()
+
+    def has_all(self, entries: dict[str, Entry]) -> bool:
+        return all(key in entries for key in self.keys)
+
+    @rule(behind=st.booleans())
+    def fail_over(self, behind: bool) -> None:
+        """Who trusts an empty store has asked for it: then one that knew nothing takes over from nobody."""
+        entries = self.saved if behind else self.fleet.store.saved()
+        if not self.trust or self.has_all(entries):
+            self.fleet.store.fail_over(entries)
+            self.fleet.lost()
+
+    @precondition(lambda self: not self.trust)
+    @rule()
+    def flush(self) -> None:
+        self.fleet.store.flush()
+        self.fleet.lost()
+
+    # -- all is well again ----------------------------------------------------------------------
+
+    @rule()
+    def recover(self) -> None:
+        """When all is well again, what the limits allow is used, and who has nothing to do holds nothing."""
+        fleet = self.fleet
+        fleet.network, fleet.calls, fleet.store.gone = FAST, Calls(), False
+        for replica in fleet.living():
+            replica.cut_off = False
+            fleet.go_on(replica)
+            if replica in self.odd:
+                fleet.crash(replica)
+        if not fleet.living():
+            self.join(0, 50)
+        for key in self.keys:
+            for replica in fleet.living():
+                fleet.demand(replica, 10_000, key)
+        longest = 5 * SECOND
+        fleet.run(4 * longest + FAILOVER_LAG + LAPSE + 10 * SECOND)
+        lowest = {
+            cap.per: min(most for one in fleet.living() for per, most in one.ledgers["key"].caps if per == cap.per)
+            for replica in fleet.living()
+            for cap in replica.ledgers["key"].caps
+        }
+        before = {key: len(fleet.arrivals.get(key, ())) for key in self.keys}
+        fleet.run(6 * longest)
+        ledger = fleet.living()[0].ledgers["key"]
+        most = min(6 * longest * most / (per + ledger.jitter + ledger.life) - most for per, most in lowest.items())
+        for key in self.keys:
+            used = len(fleet.arrivals.get(key, ())) - before[key]
+            assert used >= 0.97 * most, f"{used} of {most:.0f}"
+            for replica in fleet.living():
+                fleet.demand(replica, 0, key)
+        fleet.run(2 * SECOND)
+        for key in self.keys:
+            for replica in fleet.living():
+                ledger = replica.ledgers[key]
+                assert not ledger.room(replica.clock(fleet.now))
+                assert not any(one.left for one in fleet.store.entries[key].members[ledger.incarnation].leases.values())
+        fleet.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "fleet"):
+            self.fleet.run(SECOND)
+            self.fleet.check()
+
+
+TestLeases: Any = LeaseMachine.TestCase
+TestLeases.settings = settings(deadline=None, max_examples=40, stateful_step_count=30, print_blob=True)
+TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
+
+
+class ForLonger(LeaseMachine):
+    """The same, more of it."""
+
+
+TestForLonger: Any = ForLonger.TestCase
+TestForLonger.settings = settings(deadline=None, max_examples=400, stateful_step_count=50, print_blob=True)
+TestForLonger.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

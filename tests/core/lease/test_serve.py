@@ -1,0 +1,250 @@
+"""Rules of the store's side that a fleet meets too rarely for the machine to be relied upon."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.serve import serve
+from apiflux_grpc.core.lease.shares import fair
+from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, PROBATION, at_most
+from apiflux_grpc.core.lease.words import Cap, Group, Held, Reply, Round
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+
+MINUTE: Final = 60 * SECOND
+LIFE: Final = 600 * MILLISECOND
+FIRST: Final = Round("key", "a", 1, (Cap(MINUTE, 10),), LIFE, 250 * MILLISECOND, trust=True)
+START: Final = 1_000_000 * SECOND
+
+
+class Store:
+    """One store whose clock the test sets; `steady`, so that nobody is on probation."""
+
+    def __init__(self, *, steady: bool = True) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.steady = steady
+        self.at = START
+        self.run_id = "run"
+
+    def says(self, round: Round, **other: Any) -> Reply:
+        return serve(self.entries, round._replace(**other), self.at, self.run_id, steady=self.steady)
+
+    def after(self, reply: Reply, **other: Any) -> Round:
+        """The next round of who got this reply."""
+        floor = reply.now + (self.at - reply.now) * 999 // 1000
+        asked = {"number": reply.number + 1, "epoch": reply.epoch, "told": reply.now, "floor": floor, **other}
+        return FIRST._replace(**asked)
+
+    @property
+    def used(self) -> int:
+        entry = self.entries["key"]
+        return sum(log.used + entry.leased(log, entry.last) for log in entry.logs.values())
+
+
+# -- rounds and commits --------------------------------------------------------------------------
+
+
+def test_a_round_asked_again_gets_the_reply_that_it_got() -> None:
+    """And nothing is granted twice, however much is free by then."""
+    store = Store()
+    reply = store.says(FIRST, want=4)
+    store.at += SECOND
+    assert (store.says(FIRST, want=4), store.says(FIRST, want=9), reply.granted, store.used) == (reply, reply, 4, 4)
+
+
+def test_an_old_round_changes_nothing() -> None:
+    """It would return what was leased since, and be granted more."""
+    store = Store()
+    first = store.says(FIRST, want=4)
+    second = store.says(store.after(first, want=5, held=(Held(1, 0, 0),)))
+    assert (second.granted, store.used) == (5, 9)
+    assert store.says(FIRST, want=4).granted == 0
+    assert store.used == 9
+
+
+def test_a_lease_that_is_not_listed_is_returned() -> None:
+    """The replica doesn't know it, so nobody will ever spend it."""
+    store = Store()
+    reply = store.says(FIRST, want=4)
+    store.says(store.after(reply, want=0))
+    assert store.used == 0
+
+
+def test_totals_that_are_told_again_change_nothing() -> None:
+    """Whatever was told before is neither landed nor returned once more."""
+    store = Store()
+    reply = store.says(FIRST, want=8)
+    held = Held(1, landed=3, returned=2, groups=(Group(3, 0),))
+    for _ in range(3):
+        reply = store.says(store.after(reply, held=(held,)))
+        assert store.used == 6
+    reply = store.says(store.after(reply, held=(held._replace(landed=4, groups=(Group(3, 5), Group(1, 0))),)))
+    assert store.used == 6
+    store.says(store.after(reply, held=(held._replace(landed=4, returned=4),)))
+    assert store.used == 4
+
+
+def test_a_landed_call_comes_back_when_its_age_says() -> None:
+    """However late it was told."""
+    store = Store()
+    reply = store.says(FIRST, want=1)
+    store.at += 20 * SECOND
+    reply = store.says(store.after(reply, held=(Held(1, 1, 0, (Group(1, 15 * SECOND),)),)))
+    store.at = START + 5 * SECOND + at_most(MINUTE) - 1
+    reply = store.says(store.after(reply, want=10))
+    assert (reply.granted, store.used) == (9, 10)
+    store.at += 1
+    reply = store.says(store.after(reply, want=10, held=(Held(reply.number, 0, 0),)))
+    assert reply.granted == 1
+
+
+def test_what_nobody_reports_counts_until_it_must_have_ended() -> None:
+    """A crash costs the lease: its end, J for the last call on its way, and the window."""
+    store = Store()
+    store.says(FIRST, want=10)
+    store.at = START + LIFE + at_most(FIRST.jitter) + at_most(MINUTE) - 1
+    other = store.says(FIRST, incarnation="b", want=10)
+    assert other.granted == 0
+    store.at += 1
+    assert store.says(store.after(other, incarnation="b", want=10)).granted == 10
+
+
+def test_a_call_that_went_out_late_counts_though_its_lease_is_gone() -> None:
+    """What a stopped process sent after the end of its lease is a debt."""
+    store = Store()
+    reply = store.says(FIRST, want=1)
+    store.at += 2 * MINUTE
+    reply = store.says(store.after(reply, held=(Held(1, 0, 0),)))
+    store.says(store.after(reply, held=(Held(1, 1, 0, (Group(1, 0),)),)))
+    assert store.used == 1
+
+
+# -- shares and terms ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wants", "free", "share"),
+    [([5], 3, 3), ([1, 9, 9], 9, 4), ([4, 4], 2, 1), ([9] * 8, 3, 1), ([1, 1], 9, 9), ([2, 3, 50], 11, 6)],
+)
+def test_a_fair_share_leaves_the_rest_to_who_wants_more(wants: list[int], free: int, share: int) -> None:
+    """Even among those who want more than that; one at the least."""
+    assert fair(wants, free) == share
+
+
+def test_a_turn_that_is_not_taken_lapses() -> None:
+    """Who waits first and has died holds up nobody for longer than its turn."""
+    store = Store()
+    reply = store.says(FIRST, want=10)
+    held = (Held(1, 10, 0, (Group(10, 0),)),)
+    reply = store.says(store.after(reply, held=held))
+    dead = store.says(FIRST, incarnation="dead", want=10)
+    waits = store.says(FIRST, incarnation="b", want=10)
+    assert (dead.granted, waits.granted) == (0, 0)
+    store.at = START + at_most(MINUTE)
+    waits = store.says(store.after(waits, incarnation="b", want=10))
+    assert waits.granted == 10
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        ({"jitter": SECOND}, "arrival_jitter is 1000 ms here, and 250 ms for others"),
+        ({"life": SECOND}, "leases live 1000 ms here, and 600 ms for others"),
+        ({"round_trip": 151 * MILLISECOND}, "the store answers in 151 ms, more than a quarter of the 600 ms"),
+    ],
+)
+def test_a_replica_that_does_not_fit_is_refused(other: dict[str, Any], word: str) -> None:
+    """Saying why; the others go on."""
+    store = Store()
+    reply = store.says(FIRST)
+    refused = store.says(FIRST, incarnation="b", want=5, **other)
+    assert refused.granted == 0
+    assert refused.refusal.startswith(word)
+    assert store.says(store.after(reply, want=5)).granted == 5
+
+
+# -- the limits of several configurations --------------------------------------------------------
+
+
+def test_of_like_limits_the_lower_holds_until_its_length_after_its_side_has_left() -> None:
+    """An orderly end, or a lapse after it was last heard."""
+    store = Store()
+    reply = store.says(FIRST)
+    low = store.says(FIRST, incarnation="low", caps=(Cap(MINUTE, 3),))
+    store.says(store.after(low, incarnation="low", caps=(Cap(MINUTE, 3),), leaves=True))
+    store.at += at_most(MINUTE) - 1
+    reply = store.says(store.after(reply, want=10))
+    assert reply.granted == 3
+    store.at += 1
+    assert store.says(store.after(reply, want=10, held=(Held(2, 0, 0),))).granted == 7
+
+
+def test_a_longer_limit_counts_what_it_cannot_know_as_spent() -> None:
+    """The log of a shorter one reaches back only so far."""
+    log = Log(SECOND)
+    log.record(START, 2)
+    heir = log.heir(MINUTE, START)
+    assert heir.opens == START - log.kept + heir.kept
+    assert heir.used == 2
+    assert heir.heir(SECOND // 2, heir.opens).opens == 0
+
+
+def test_a_log_is_the_same_whatever_the_order_of_reports() -> None:
+    """And has at most 130 groups."""
+    instants = [START + place * 7_919 * MILLISECOND % MINUTE for place in range(1000)]
+    logs = [Log(MINUTE), Log(MINUTE)]
+    for log, order in zip(logs, (instants, sorted(instants)), strict=True):
+        for instant in order:
+            log.record(instant, 1)
+    assert logs[0].cells == logs[1].cells
+    assert len(logs[0].cells) <= 130
+
+
+# -- a store that forgets ------------------------------------------------------------------------
+
+
+def test_a_store_that_is_behind_what_was_acknowledged_freezes() -> None:
+    """Though its run_id says nothing: it lost the round whose reply the replica has."""
+    store = Store()
+    first = store.says(FIRST, want=1)
+    reply = store.says(store.after(first, held=(Held(1, 0, 0),)))
+    behind = Store()
+    behind.says(FIRST, want=1)
+    frozen = behind.says(store.after(reply, want=1, held=(Held(1, 0, 0),)))
+    assert frozen.granted == 0
+    assert frozen.opens == at_most(MINUTE + LIFE + FIRST.jitter + FAILOVER_LAG)
+
+
+def test_an_empty_store_that_somebody_has_a_ledger_for_freezes() -> None:
+    """`trust` takes it that nothing was spent; one who comes and has spent of it says otherwise."""
+    store = Store(steady=False)
+    ours = store.says(FIRST, want=1)
+    store.entries.clear()
+    store.at += MINUTE
+    new = store.says(FIRST, incarnation="new", want=5)
+    assert new.granted == 0
+    assert 0 < new.opens <= PROBATION
+    frozen = store.says(store.after(ours, want=1))
+    assert frozen.opens >= MINUTE
+    store.at += 2 * PROBATION
+    assert store.says(store.after(new, incarnation="new", want=5)).granted == 0
+
+
+def test_an_empty_store_that_nobody_has_a_ledger_for() -> None:
+    """`trust`: it opens when who has one must have been heard; else when all that may have been spent has ended."""
+    for trust, opens in ((True, PROBATION), (False, at_most(MINUTE + LIFE + FIRST.jitter + FAILOVER_LAG))):
+        assert Store(steady=False).says(FIRST, trust=trust, want=5).opens == opens
+
+
+def test_who_was_silent_for_long_is_forgotten_and_freezes_nothing() -> None:
+    """Nothing of it counts any more: it begins as another, and the others go on."""
+    store = Store()
+    silent = store.says(FIRST, want=1)
+    reply = store.says(FIRST, incarnation="b")
+    store.at += 2 * MINUTE + 3 * LAPSE
+    reply = store.says(store.after(reply, incarnation="b"))
+    assert store.says(store.after(silent)).forgotten
+    assert store.says(store.after(reply, incarnation="b", want=10)).granted == 10
