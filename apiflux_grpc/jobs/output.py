@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -93,11 +94,22 @@ class Output:
             )
 
     def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
-        """As State.hand_over. It may block a thread of its own; `handed_over` belongs to whoever has `known`."""
+        """As State.hand_over; results of these calls that were taken out are gone for good."""
+        calls = list(calls)
         self._state.hand_over(calls)
+        self._drop(key for key, _ in calls)
 
-    def handed_over(self, keys: Iterable[int]) -> None:
-        """Calls were handed over: results of theirs that were taken out are gone for good."""
+    async def note(self, calls: Sequence[tuple[int, int]]) -> None:
+        """The same without blocking the event loop. Cancelled, it ends when the notes are written: others that follow
+        would be written over them."""
+        writing = asyncio.ensure_future(asyncio.to_thread(self._state.hand_over, calls))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            await asyncio.wait({writing})
+        self._drop(key for key, _ in calls)
+
+    def _drop(self, keys: Iterable[int]) -> None:
         for key in keys:
             if self.is_taken_out(key):
                 self.known[key] &= ~FAILED

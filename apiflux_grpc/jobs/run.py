@@ -277,9 +277,7 @@ class _Run:
         """Before calls are handed over: on the disk first."""
         assert self._output is not None
         assert self._selection is not None
-        notes = self._selection.notes(indexes)
-        await asyncio.to_thread(self._output.hand_over, notes)
-        self._output.handed_over(key for key, _ in notes)
+        await self._output.note(self._selection.notes(indexes))
 
     def _write(self, results: Sequence[pb.CallResult], selection: Selection) -> None:
         """Write results of the stream under the indexes of the input, and before them what is in doubt."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, HANDED, UNANSWERED, Known, digest_of, key_of
 from apiflux_grpc.jobs.output import Output
+from apiflux_grpc.jobs.state import State
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.commands import no_larger_files
 
@@ -156,6 +160,34 @@ def test_notes_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
         assert flags(output, 5) == [HANDED, 0, 0, 0, HANDED]
 
 
+async def test_notes_that_are_being_written_are_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hands calls over may be cancelled in the midst of it; what is noted next comes after it all the same."""
+    began, goes_on = threading.Event(), threading.Event()
+    hand_over = State.hand_over
+
+    def slowly(state: State, calls: Iterable[tuple[int, int]]) -> None:
+        began.set()
+        assert goes_on.wait(50)
+        hand_over(state, calls)
+
+    monkeypatch.setattr(State, "hand_over", slowly)
+    with opened(tmp_path / "out") as output:
+        noting = asyncio.create_task(output.note([(1 << 1, 7), (2 << 1, 7)]))
+        await asyncio.to_thread(began.wait, 50)
+        noting.cancel()
+        for _ in range(10):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not noting.done()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await noting
+        output.take_back([1 << 1, 2 << 1])  # they were not sent
+    with opened(tmp_path / "out") as output:
+        assert not any(found & HANDED for found in flags(output, 3))
+
+
 def test_a_last_line_that_was_cut_is_healed(tmp_path: Path) -> None:
     """Wherever it was cut; one that only lacks its end counts."""
     path, whole = tmp_path / "out", line(1, "b")
@@ -234,7 +266,6 @@ def test_results_are_taken_out(tmp_path: Path) -> None:
         list(output.take_out(lambda flags: bool(flags & AGAIN)))
         assert output.taken_out == 3
         output.hand_over([(keys[0], 1), (keys[1], 1)])
-        output.handed_over(keys[:2])
         assert (output.results, output.failed, output.taken_out) == (3, 2, 1)
         assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, HANDED, 0]
         output.write(line(1))
@@ -261,7 +292,6 @@ def test_a_result_that_waits_for_its_line_is_not_lost(tmp_path: Path) -> None:
         assert [found & (DONE | HANDED) for found in flags(output, 4)] == [HANDED] * 4
         assert all(output.is_taken_out(index << 1) for index in range(4))
         output.hand_over([(1 << 1, 7), (2 << 1, 7)])
-        output.handed_over([1 << 1, 2 << 1])
         assert not output.is_taken_out(1 << 1)
         output.take_back([2 << 1])  # it wasn't sent after all
         assert (output.results, output.failed, output.taken_out) == (3, 3, 3)
