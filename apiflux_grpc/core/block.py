@@ -65,10 +65,11 @@ class Block:
         """Whether a call taken at `taken_at` was on its way when the last refusal came."""
         return taken_at <= self.renewed
 
-    def extend(self, until: int, cause: str) -> None:
+    def extend(self, now: int, until: int, cause: str) -> None:
         """We were told to wait until `until`: a later end holds, an earlier one says nothing new."""
         if until > self.until:
-            self.until, self.told, self.cause = until, True, cause
+            # A call that was on its way now, its time being over, can't end it by a success either.
+            self.renewed, self.until, self.told, self.cause = now, until, True, cause
 
     def renew(self, now: int, until: int | None, cause: str, longest: int, *, known: bool) -> None:
         """Refused once more, or for the first time; `until` None: without being told until when. `known`: others
@@ -76,7 +77,7 @@ class Block:
         self.renewed, self._probe = now, None
         if self.told and self.until > now:  # what was told is kept to its end
             if until is not None:
-                self.extend(until, cause)
+                self.extend(now, until, cause)
             return
         self.told, self.cause, self._known = until is not None, cause, known
         if until is None and known:
@@ -131,7 +132,7 @@ class Owner:
             block = self.block = Block(now)
         elif block.is_old(taken_at):
             if until is not None:
-                block.extend(until, cause)
+                block.extend(now, until, cause)
             return False
         block.renew(now, until, cause, self.longest_guess, known=known)
         return True
