@@ -35,7 +35,7 @@ def check_config(
 
     settings = load_settings(file)
     print(f"{file}: no fault")
-    console = Console()
+    console = Console(markup=False, highlight=False, emoji=False)
     for table in (_keys(settings), _answers(settings), _calls(settings)):
         if table.row_count:
             console.print(table)
@@ -113,7 +113,7 @@ async def _probe(settings: Settings, path: str) -> int:
     table = _table("pool", "key", f"GET {path}", "took")
     for one in probed:
         table.add_row(one.pool, one.key, one.what, f"{one.latency * 1000:.0f} ms", style="" if one.ok else "red")
-    Console().print(table)
+    Console(markup=False, highlight=False, emoji=False).print(table)
     if any(one.is_no_such_path for one in probed):
         say(f"404 and 405 say nothing of a key: {path} isn't there; name one that the API answers with --path")
     return 0 if all(one.ok for one in probed) else 3

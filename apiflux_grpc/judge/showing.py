@@ -16,7 +16,7 @@ def print_report(report: Report, file: TextIO, cost: str = "cost") -> None:
     for key in report.keys:
         most = "\n".join(limit.words(cost) for limit in key.limits)
         table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
-    console = Console(file=file, markup=False, highlight=False)
+    console = Console(file=file, markup=False, highlight=False, emoji=False)
     console.print(table)
     console.print(f"{report.arrivals} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
     if report.others:

@@ -30,7 +30,7 @@ KEYS_SHOWN: Final = 20
 def run_plan(question: Question, *, as_json: bool = False, html: Path | None = None) -> int:
     """Plan, and show it on standard output; also as a page. Returns the exit code: 0, or 2 if it can't be planned or
     the page can't be made."""
-    errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
     try:
         if html is not None:
             charts.ready(html)
@@ -45,7 +45,7 @@ def run_plan(question: Question, *, as_json: bool = False, html: Path | None = N
         json.dump(plan.to_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        show(plan, Console(markup=False, highlight=False))
+        show(plan, Console(markup=False, highlight=False, emoji=False))
     return 0
 
 

@@ -54,7 +54,7 @@ async def run_stress(
 ) -> int:
     """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
     short. Cancelled, it shows the results until then."""
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
     try:
         if html is not None:
             charts.ready(html)
@@ -91,7 +91,7 @@ def _in_words(limits: Sequence[Limit]) -> str:
 
 def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, console: Console) -> int:
     """Raises CannotReport."""
-    out = Console(markup=False, highlight=False, soft_wrap=True)
+    out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     out.print(table(measured))
     found = None if judge is None else judge.report()
     fine = not measured.errors and measured.succeeded == measured.total

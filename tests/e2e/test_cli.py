@@ -288,6 +288,17 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     assert "line" in done.stderr
 
 
+def test_a_rule_is_shown_as_it_is_written(tmp_path: Path) -> None:
+    """Brackets in it are no colours, and colons no emoji."""
+    file = tmp_path / "apiflux.toml"
+    rule = '{ status = ["200"], json = { at = "code", is = ["[b]:100:"] }, means = "limited" }'
+    config = config_for("http://127.0.0.1:1", [(1, 10**9)], ["a"], f"answers = [{rule}]")
+    file.write_text(config)
+    done = run("check-config", str(file), cwd=tmp_path, environ=secrets_for({"a": SECRET}))
+    assert done.returncode == 0, done.stderr
+    assert "[b]:100:" in done.stdout
+
+
 def test_serve_names_the_variable_that_is_wrong(tmp_path: Path) -> None:
     """Faults of the environment and of .env come together, each with its place, and no value is printed."""
     (tmp_path / ".env").write_text("BATCH_SIZE=few\nTEST_MODE=perhaps\n")

@@ -13,6 +13,13 @@ def test_requests_that_an_api_refuses_are_told() -> None:
     assert "3 with 400, 2 with 404." in shown.getvalue()
 
 
+def test_a_label_is_shown_as_it_is() -> None:
+    """Nothing in it is taken for an emoji or a colour."""
+    shown = io.StringIO()
+    print_report(Report((KeyReport("a:100:[red]", 9, 0, ()),)), shown)
+    assert "a:100:[red]" in shown.getvalue()
+
+
 def test_a_limit_of_cost_is_shown_in_its_unit() -> None:
     """Of OpenAI's API it is tokens, of no API in particular cost; calls have no unit."""
     limits = (LimitReport(10, 10**9, 9), LimitReport(100, 10**9, 70, "cost"))
