@@ -124,7 +124,7 @@ class Again:
             )
         if self.stuck:
             parts.append(
-                f"{counted(self.stuck, 'call')} may have run, though not for want of an answer: "
+                f"{counted(self.stuck, 'call')} may have run before {'it' if self.stuck == 1 else 'they'} failed: "
                 "--retry-failed sends those again whose lines say `idempotent`"
             )
         return "; ".join(parts)

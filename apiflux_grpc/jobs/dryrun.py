@@ -90,7 +90,7 @@ class Rehearsal:
             if self._absent:
                 sources.append("without the pool's rule, which isn't known")
             elif self._pool.cost is None:
-                sources.append("as neither they nor the pool say more")
+                sources.append("the default")
             else:
                 sources.append(f"by the pool's rule, {self._pool.cost}")
         return f"{self._cost:,} ({each} each, {' or '.join(sources)})"

@@ -15,20 +15,20 @@ def print_report(report: Report, file: TextIO, cost: str = "cost") -> None:
         column.justify = "right"
     for key in report.keys:
         most = "\n".join(limit.words(cost) for limit in key.limits)
-        table.add_row(key.label, str(key.arrivals), str(key.accepted), str(key.rejected), most)
+        table.add_row(key.label, *(f"{count:,}" for count in (key.arrivals, key.accepted, key.rejected)), most)
     console = Console(file=file, markup=False, highlight=False, emoji=False)
     console.print(table)
-    console.print(f"{report.arrivals} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
+    console.print(f"{report.arrivals:,} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
     if report.others:
         console.print(
-            f"Others made {report.others} calls with the same keys; "
-            f"{report.rejected_for_others} of {report.rejected} rejections were because of them."
+            f"Others made {report.others:,} calls with the same keys; "
+            f"{report.rejected_for_others:,} of {report.rejected:,} rejections were because of them."
         )
     if report.faults:
-        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items()))
+        faults = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.faults.items()))
         console.print(f"Faults injected into accepted arrivals: {faults}.")
     if report.refused:
-        refused = ", ".join(f"{count} with {status}" for status, count in sorted(report.refused.items()))
+        refused = ", ".join(f"{count:,} with {status}" for status, count in sorted(report.refused.items()))
         console.print(f"Refused for what they ask: {refused}.")
     for violation in report.violations or ["No violation."]:
         console.print(violation)

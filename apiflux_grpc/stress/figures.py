@@ -124,7 +124,7 @@ def _p50_p99(values: Sequence[float]) -> str:
 def counts(measured: Measured) -> list[tuple[str, str]]:
     """How many of everything, as texts."""
     rows = [
-        ("requests", f"{len(measured.durations)}"),
+        ("requests", f"{len(measured.durations):,}"),
         ("calls", f"{measured.results:,} of {measured.total:,}"),
         ("succeeded", f"{measured.succeeded:,}"),
         ("elapsed", f"{measured.elapsed:,.2f} s"),
@@ -160,4 +160,4 @@ def verdict(found: Report | None) -> list[str]:
     if found.violations:
         return [f"violation: {violation}" for violation in found.violations]
     worst = f"worst window at {found.worst:.3f} of its limit"
-    return [f"the judge: no violation; {found.accepted} calls, {worst}, {found.rejected} rejected"]
+    return [f"the judge: no violation; {found.accepted:,} calls, {worst}, {found.rejected:,} rejected"]

@@ -169,7 +169,7 @@ async def _watch(measured: Measured, client: Client, info: Info, console: Consol
         while True:
             await asyncio.sleep(5)
             left = "" if measured.eta is None else f", about {measured.eta:.0f} s left"
-            console.print(f"{measured.results}/{measured.total} results{left}")
+            console.print(f"{measured.results:,} of {measured.total:,} results{left}")
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
             with suppress(ApifluxError):  # the streams will say what is wrong
@@ -182,9 +182,9 @@ def _picture(measured: Measured, info: Info) -> Group:
     head = Table.grid(padding=(0, 2))
     left = "" if measured.eta is None else f"about {measured.eta:.0f} s left"
     head.add_row(
-        "calls", ProgressBar(measured.total, measured.results, 40), f"{measured.results}/{measured.total}", left
+        "calls", ProgressBar(measured.total, measured.results, 40), f"{measured.results:,} of {measured.total:,}", left
     )
     for key in _default_keys(info)[:16]:
         used = 1 - key.headroom
-        head.add_row(key.label, ProgressBar(1.0, used, 40), f"{used:.0%} of its window", f"{key.attempts} calls")
+        head.add_row(key.label, ProgressBar(1.0, used, 40), f"{used:.0%} of its window", f"{key.attempts:,} calls")
     return Group(head)

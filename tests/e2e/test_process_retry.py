@@ -116,7 +116,12 @@ RESULTS = [
         (["--retry-failed"], "default", {1, 2, 5}, "2 calls may have run and must not run twice: --retry-unknown"),
         (["--retry-failed"], "twice", {0, 1, 2, 4, 5}, "1 call may have run and must not run twice: --retry-unknown"),
         (["--retry-unknown"], "default", {0, 1, 2, 3}, "2 of them a failure; --retry-failed sends 1 again\n"),
-        (["--retry-failed", "--retry-unknown"], "default", {0, 1, 2, 3, 5}, "in doubt 1 call may have run, though"),
+        (
+            ["--retry-failed", "--retry-unknown"],
+            "default",
+            {0, 1, 2, 3, 5},
+            "in doubt 1 call may have run before it failed",
+        ),
         ([], "twice", set(), "6 of them a failure; --retry-failed sends 5 again\nin doubt 1 call"),
         ([], "default", set(), "--retry-failed sends 3 again\nin doubt 2 calls may have run and must not run twice"),
     ],

@@ -121,4 +121,4 @@ def test_what_is_not_sent_again_is_counted_with_its_reason() -> None:
     text = "1,992 calls may have run and must not run twice: --retry-unknown sends them again"
     assert one.why_not == text
     one.leave(flags_of(OTHER), POST)
-    assert one.why_not.startswith(f"{text}; 1 call may have run, though not for want of an answer: ")
+    assert one.why_not.startswith(f"{text}; 1 call may have run before it failed: ")
