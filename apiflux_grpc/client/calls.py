@@ -243,9 +243,15 @@ def stream_open(
     strict: bool,
     expected: int | None,
 ) -> pb.ProcessStreamOpen:
-    """The first message of a stream of `calls`; `expected` None: as many as those have, if they have a length."""
+    """The first message of a stream of `calls`; `expected` None: as many as those have, if they have a length.
+
+    Raises TypeError, ValueError for an `expected` that no message can hold.
+    """
+    number("expected", expected, int, "a whole number")
     if expected is None:
         expected = len(calls) if isinstance(calls, Sized) else 0
+    if abs(expected) >= 1 << 63:
+        raise ValueError("expected must be a whole number below 2^63")
     return pb.ProcessStreamOpen(
         pool=pool,
         priority=priority,

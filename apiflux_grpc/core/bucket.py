@@ -164,6 +164,7 @@ class Bucket:
         what flows in an hour: one wrong figure of the upstream's would take the key for ever. Nothing is given back for
         a call from before this bucket's time, since what it started from need not have counted that call.
         """
+        now = max(now, self._asked)  # an answer may have come before others took what has leaked away meanwhile
         if more < 0:  # given back
             if taken_at <= self.since:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from apiflux_grpc.client import Call, Retry
@@ -35,6 +37,22 @@ def test_a_stream_says_how_many_calls_it_will_have(calls: object, expected: int 
         expected=expected,
     )
     assert header.expected_calls == told
+
+
+@pytest.mark.parametrize("expected", [True, 1.5, "7", 1 << 63, -(1 << 70)])
+def test_what_is_no_number_of_calls_is_refused_by_name(expected: Any) -> None:
+    """Not in the words of protobuf."""
+    with pytest.raises((TypeError, ValueError), match=r"^expected must be a whole number"):
+        stream_open(
+            (),
+            pool="",
+            priority=0,
+            correlation_id="",
+            retry=None,
+            ordered=False,
+            strict=False,
+            expected=expected,
+        )
 
 
 def test_reasons_are_words() -> None:

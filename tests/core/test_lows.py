@@ -34,6 +34,7 @@ STEPS = st.lists(
         st.integers(1, DEPTH),  # a call that declares so much
         st.floats(0, 1.5),  # and takes this share of it
         st.integers(0, 8 * SECOND),  # which is known so much later
+        st.integers(0, SECOND),  # by an answer that had come so long before
     ),
     min_size=1,
     max_size=60,
@@ -42,17 +43,17 @@ STEPS = st.lists(
 
 @settings(deadline=None, max_examples=300, print_blob=True)
 @given(STEPS)
-def test_a_bucket_never_holds_less_than_the_upstreams(steps: list[tuple[int, int, float, int]]) -> None:
+def test_a_bucket_never_holds_less_than_the_upstreams(steps: list[tuple[int, int, float, int, int]]) -> None:
     """Whatever calls declared and took, in any order of answers: the upstream's, by what is known, is no fuller."""
     one = Bucket(LIMIT, 0, FakePacer)
     calls: list[tuple[int, float]] = []
-    owed: list[tuple[int, int, float]] = []  # (when it is known, which call, more than declared)
+    owed: list[tuple[int, int, float, int]] = []  # (when it is known, which call, more than declared, answered before)
     now = 0
-    for wait, cost, share, later in steps:
+    for wait, cost, share, later, before in steps:
         end = now + wait
-        for at, place, more in sorted(owed):
+        for at, place, more, ago in sorted(owed):
             if at <= end:
-                one.owe(more, at, calls[place][0])
+                one.owe(more, max(calls[place][0], at - ago), calls[place][0])
                 calls[place] = (calls[place][0], calls[place][1] + more)
                 assert one.level(at) >= level_of(calls, at) - 1e-6
         owed = [each for each in owed if each[0] > end]
@@ -60,8 +61,18 @@ def test_a_bucket_never_holds_less_than_the_upstreams(steps: list[tuple[int, int
         if one.ready_at(cost, now) == now:
             one.take(cost)
             calls.append((now, cost))
-            owed.append((now + later, len(calls) - 1, cost * (share - 1)))
+            owed.append((now + later, len(calls) - 1, cost * (share - 1), before))
         assert one.level(now) >= level_of(calls, now) - 1e-6
+
+
+def test_what_leaked_away_before_an_answer_was_looked_at_is_not_given_back() -> None:
+    """Others may have used that room by then, however early the answer came."""
+    one = Bucket(LIMIT, 0, FakePacer)
+    for now, cost in ((0, 10), (SECOND, 20)):
+        assert one.ready_at(cost, now) == now
+        one.take(cost)
+    one.owe(-10, SECOND // 5, 0)
+    assert one.level(SECOND) == 20
 
 
 @pytest.mark.parametrize(("latency", "least"), [(SECOND // 10, 900), (SECOND, 290), (5 * SECOND, 130)])
