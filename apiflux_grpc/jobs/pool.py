@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from grpc import StatusCode
+
+from apiflux_grpc.client import Unavailable
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.core.errors import PoolNotFound
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
@@ -18,7 +21,7 @@ from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from apiflux_grpc.client import Client
     from apiflux_grpc.jobs.console import Console
@@ -29,15 +32,28 @@ _SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth mentio
 ANY_POOL: Final = Pool("", keys=(Key("", "", ()),), timeout=LONGEST, key_in=HeaderKey(""))
 
 
-async def asked_pool(client: Client, job: Job, console: Console) -> Pool:
-    """Ask the server for the job's pool, once it is there. Raises ApifluxError, Refused."""
+async def asked_pool(client: Client, job: Job, console: Console, is_finished: Callable[[], Awaitable[bool]]) -> Pool:
+    """Ask the server for the job's pool, once it is there. Raises ApifluxError, Refused.
+
+    A job that `is_finished` isn't worth waiting for: then the server is as good as absent.
+    """
     if job.wait is not None:
-        text = f"waiting up to {job.wait:g} s for a server at {job.target}"
-        told = asyncio.get_running_loop().call_later(_SILENT, console.say, text)
+        waiting = asyncio.ensure_future(client.wait_ready(job.wait))
+        asking = None
         try:
-            await client.wait_ready(job.wait)
+            await asyncio.wait({waiting}, timeout=_SILENT)
+            if not waiting.done():
+                asking = asyncio.ensure_future(is_finished())
+                console.say(f"waiting up to {job.wait:g} s for a server at {job.target}")
+                await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done() and asking.result():
+                    raise Unavailable("it isn't needed", code=StatusCode.UNAVAILABLE)
+            await waiting
         finally:
-            told.cancel()
+            waiting.cancel()
+            if asking is not None:
+                asking.cancel()
+            await asyncio.gather(*filter(None, (waiting, asking)), return_exceptions=True)
     return pool_of(await client.raw_info(), job.pool)
 
 

@@ -27,6 +27,7 @@ from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.dryrun import Rehearsal
 from apiflux_grpc.jobs.ending import Ending
+from apiflux_grpc.jobs.finished import is_finished
 from apiflux_grpc.jobs.job import Interrupted, Refused
 from apiflux_grpc.jobs.known import AGAIN, Known
 from apiflux_grpc.jobs.opening import is_simulated, opening
@@ -162,7 +163,7 @@ class _Run:
             return await self._process(client)
 
     async def _learn(self, client: Client) -> None:
-        self._pool = await asked_pool(client, self._job, self._console)
+        self._pool = await asked_pool(client, self._job, self._console, lambda: is_finished(self._job, self._source))
         self._again.rules = self._pool.idempotent
         self._report.is_simulated = is_simulated(self._pool)
 

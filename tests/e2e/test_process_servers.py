@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from apiflux_grpc.testing.served import ServedProcess, secrets_for
 from tests.client.scripted import free_port
 from tests.e2e.commands import indexes, read_until, rows_in, rows_of, run, running, wait_for_rows, write_lines
-from tests.e2e.house import KEYS, Upstream, pool, upstream_served
-from tests.e2e.test_process_files import mixed
+from tests.e2e.house import KEYS, House, Upstream, pool, upstream_served
+from tests.e2e.test_process_files import NOBODY, mixed
 from tests.e2e.test_process_stop import number_of, posts
 
 
@@ -106,6 +106,21 @@ def test_what_a_drained_server_never_sent_is_not_in_doubt(tmp_path: Path, upstre
     assert done.returncode == 0, done.stderr
     assert own.arrived == {f"POST /n/{number}": 1 for number in range(100)}
     assert indexes(rows_of(output)) == list(range(100))
+
+
+def test_a_job_that_is_done_waits_for_no_server(tmp_path: Path, house: House) -> None:
+    """With --wait it ends as without; one that isn't done waits, and its files stay as they are."""
+    source, output = write_lines(tmp_path / "calls.jsonl", mixed(3, ids=False)), tmp_path / "out.jsonl"
+    arguments = (source, "--output", output)
+    assert house.process(*arguments, "--limit", "2", cwd=tmp_path).returncode == 0
+    there = output.read_bytes()
+    waited = run("process", *arguments, *NOBODY, "--wait", "1", cwd=tmp_path)
+    assert (waited.returncode, output.read_bytes()) == (4, there)
+    assert "no server answered at 127.0.0.1:1 within 1 s" in waited.stderr
+    assert house.process(*arguments, cwd=tmp_path).returncode == 0
+    done = run("process", *arguments, *NOBODY, "--wait", "3600", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 calls had their result" in done.stderr
 
 
 def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, upstream: tuple[Upstream, str]) -> None:
