@@ -24,6 +24,7 @@ FOUND: Final = (
 )  # what an earlier run may have left
 WAYS: Final = ("o", "o", "o", "f", "n", "x", "fo", "fx", "xo", "xf", "no")
 STATUS: Final = {"": 200, "HTTP_4XX": 404, "HTTP_5XX": 500}
+_FAILURES: Final = {status: failure for failure, status in STATUS.items()}
 _RESULTS: Final = {"o": ("", False), "n": ("HTTP_4XX", False), "f": ("HTTP_5XX", False), "x": ("UNKNOWN", True)}
 
 
@@ -41,6 +42,7 @@ class Call:
     failure: str = NONE  # of its result; "": it is a success
     may_have_run: bool = False  # by that result
     handed: bool = False  # an earlier run handed it over, and there is no result
+    is_openai: bool = False  # its line and its result are in OpenAI's batch format
     fate: str = ""  # in a run that nothing interrupts: kept, sent, doubt; left by a bound
 
     @property
@@ -64,6 +66,8 @@ class Call:
     @property
     def fields(self) -> dict[str, Any]:
         """Its line."""
+        if self.is_openai:
+            return {"custom_id": self.id, "method": self.method, "url": self.path, "body": {}}
         fields: dict[str, Any] = {"method": self.method, "path": self.path, "cost": self.cost}
         fields |= {"id": self.id} if self.id else {}
         return fields if self.idempotent is None else fields | {"idempotent": self.idempotent}
@@ -71,6 +75,11 @@ class Call:
     @property
     def row(self) -> dict[str, Any]:
         """Its result, as an earlier run has written it."""
+        if self.is_openai:
+            line = {"id": "batch_req_1", "custom_id": self.id, "response": None, "error": None}
+            if self.failure in STATUS:
+                return line | {"response": {"status_code": STATUS[self.failure], "request_id": "", "body": None}}
+            return line | {"error": {"code": self.failure, "message": "", "may_have_run": self.may_have_run}}
         row: dict[str, Any] = {"index": self.index} | ({"id": self.id} if self.id else {})
         row |= {"failure": self.failure} if self.failure else {}
         if self.failure in STATUS:
@@ -112,6 +121,11 @@ class Options:
 
 def some_calls(dice: random.Random, first: int) -> list[Call]:
     """1 to 8 calls: with ids, without, or both. `first` is the number of the first one."""
+    if dice.random() < 0.2:
+        return [
+            Call(index, dice.choice(WAYS), first + index, "POST", f"call-{index}", None, 1, is_openai=True)
+            for index in range(dice.randint(1, 8))
+        ]
     has_id = dice.choice((0.0, 0.5, 1.0))
     return [
         Call(
@@ -169,7 +183,14 @@ def _fate(call: Call, options: Options) -> str:
 
 
 def by_index(rows: Rows) -> dict[int, str]:
-    """How each call with a result failed. No call has two."""
-    found = {row["index"]: row.get("failure", "") for row in rows}
+    """How each call with a result failed, in the order of the file. No call has two."""
+    found = dict(map(_told, rows))
     assert len(found) == len(rows)
     return found
+
+
+def _told(row: dict[str, Any]) -> tuple[int, str]:
+    if "index" in row:
+        return row["index"], row.get("failure", "")
+    failure = row["error"]["code"] if row["error"] else _FAILURES[row["response"]["status_code"]]
+    return int(row["custom_id"].removeprefix("call-")), failure
