@@ -139,10 +139,11 @@ class Scheduler:
     def _let_go_of(self, batch: Batch) -> None:
         """No call of it needs a place any more."""
         for number, reserved in [*self._reserved.items()]:
-            if reserved.turn in self._turns(batch):
+            if reserved.turn in self.turns(batch):
                 self._unreserve(number)
 
-    def _turns(self, batch: Batch) -> Sequence[Turn]:
+    def turns(self, batch: Batch) -> Sequence[Turn]:
+        """What of the batch is queued: itself, or in a pool with path classes its lane of each."""
         return (batch,) if self._lanes is None else self._lanes.lanes(batch)
 
     def waiting_by_class(self, batch: Batch) -> list[int]:
@@ -151,12 +152,12 @@ class Scheduler:
 
     def waiting_again(self, batch: Batch) -> list[Again]:
         """Its retries, those that aren't due included."""
-        return [*(again for turn in self._turns(batch) for again in turn.again), *self.retries.of(batch)]
+        return [*(again for turn in self.turns(batch) for again in turn.again), *self.retries.of(batch)]
 
     def take_back(self, batch: Batch, wanted: Callable[[Again], bool]) -> list[Again]:
         """Take those of its waiting retries that are wanted; they are not attempted again."""
         taken = self.retries.take(batch, wanted)
-        for turn in self._turns(batch):
+        for turn in self.turns(batch):
             due = [*turn.again]
             turn.again.clear()
             turn.again.extend(again for again in due if not wanted(again))

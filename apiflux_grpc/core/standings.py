@@ -60,11 +60,14 @@ class Standings:
         is_full = scheduler.in_flight >= scheduler.pool.max_connections
         if head is None or is_full or scheduler.breaker.ready_at(now) > now:
             return {}
+        costs = {head.number: head.next_cost}  # of a class the next call's, since most may have room for a smaller one
+        if len(costs) < scheduler.classes.count:
+            turns = (turn for batch in batches.values() for turn in scheduler.turns(batch) if turn.has_work)
+            costs = {turn.number: turn.next_cost for turn in turns} | costs
         found: dict[int, Held | None] = {}
         rows = map(scheduler.waiting_by_class, batches.values())
         for number in {number for row in rows for number, calls in enumerate(row) if calls}:
-            cost = head.next_cost if number == head.number else 1
-            found[number] = for_limit((key.seats[number] for key in scheduler.keys), cost, now)
+            found[number] = for_limit((key.seats[number] for key in scheduler.keys), costs.get(number, 1), now)
         told = [one for one in found.values() if one is not None]
         self._since = {one.reason: self._since.get(one.reason, now) for one in told}
         return {n: None if one is None else replace(one, since=self._since[one.reason]) for n, one in found.items()}

@@ -139,6 +139,21 @@ def test_calls_that_meet_other_limits_are_told_of_theirs() -> None:
     assert waits_for.reason == "5/2s of key-0"
 
 
+def test_a_limit_of_cost_that_has_room_for_less_is_told() -> None:
+    """By what the next call of that class costs, whoever's turn it is."""
+    limits = (Limit(100, 10 * SECOND, Counts.COST), Limit(50, 60 * SECOND, Counts.COST, paths=("/search/",)))
+    desk = Desk(Pool("pool", keys(1, *limits)))
+    searching, other = (
+        Batch(id, f"caller-{id}", 9, admitted_at=0, calls=[Call(path=path)] * 9, costs=[30] * 9)
+        for id, path in ((1, "/search/x"), (2, "/other"))
+    )
+    desk.submit(searching)
+    spend(desk, other)
+    waits_for = told(desk, searching)
+    assert waits_for is not None
+    assert waits_for.reason == "50 cost/60s for /search/ of key-0"
+
+
 def test_the_time_of_the_next_attempt_is_told_if_nothing_else_is_left() -> None:
     """Not while a call is in flight, and not if the upstream itself asked for the wait."""
     policy = RetryPolicy(initial_backoff=4 * SECOND)
