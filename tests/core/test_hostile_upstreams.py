@@ -198,7 +198,7 @@ class Run:
         if len(self.flying) >= self.pool.max_connections or not scheduler.breaker.calm:
             return
         for batch in self.batches:
-            turns: list[Turn] = [*scheduler._turns(batch)] if batch.ending is None else []
+            turns: list[Turn] = [*scheduler.turns(batch)] if batch.ending is None else []
             for turn in (turn for turn in turns if turn.has_work):
                 tried = turn.again[0].tried if turn.again else 0
                 for seat in scheduler.keyring.seats_but(tried, turn.number):

@@ -1474,9 +1474,30 @@ VARIANTS: Final = (
     Variant(
         "a rate is that of the whole pool",
         "apiflux_grpc/core/turns.py",
-        "batch.weight / callers[batch.caller] / len(callers)",
-        "batch.weight / callers[batch.caller]",
+        "its = min(most, total * weight / weights)",
+        "its = min(most, total)",
         OF_OUTLOOKS,
+    ),
+    Variant(
+        "what a batch can't use of its share is lost to others",
+        "apiflux_grpc/core/turns.py",
+        "total, weights = total - its, weights - weight",
+        "total, weights = total - total * weight / weights, weights - weight",
+        OF_OUTLOOKS,
+    ),
+    Variant(
+        "a call that had a place kept for it isn't charged before its batch's next turn",
+        "apiflux_grpc/core/scheduler.py",
+        "self.queue.charge_parked(batch, size)",
+        "self.queue.owe(batch, size)",
+        ("tests/core/test_shares_by_cost.py",),
+    ),
+    Variant(
+        "who fits nowhere banks turns",
+        "apiflux_grpc/core/scheduler.py",
+        "passed.append((turn, False))",
+        "passed.append((turn, True))",
+        ("tests/core/test_shares_by_cost.py",),
     ),
     Variant(
         "calls wait for a limit though a key has room",
