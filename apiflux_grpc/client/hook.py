@@ -1,4 +1,4 @@
-"""Telling a caller how its batch stands.
+"""Telling a caller how its batch, or its connection, stands.
 
 Rule: the hook is a guest. What it raises is logged, and it isn't called again; no result is lost to it.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from apiflux_grpc.client.results import Progress
 
 OnProgress: TypeAlias = Callable[[Progress], object]
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("apiflux_grpc.client")
 
@@ -28,18 +29,19 @@ def check_hook(hook: OnProgress | None, *, may_be_async: bool) -> OnProgress | N
     return hook
 
 
-class Hook:
-    """A caller's function; None: nobody listens."""
+class Hook(Generic[T]):
+    """A caller's function, given as the option `name`; None: nobody listens."""
 
-    def __init__(self, function: OnProgress | None) -> None:
+    def __init__(self, function: Callable[[T], object] | None, name: str = "on_progress") -> None:
         self._function = function
+        self._name = name
 
-    def tell(self, progress: Progress) -> Awaitable[object] | None:
+    def tell(self, news: T) -> Awaitable[object] | None:
         """Call it; what is returned is to be awaited with `finish`."""
         if self._function is None:
             return None
         try:
-            returned = self._function(progress)
+            returned = self._function(news)
         except Exception:
             self._leave()
             return None
@@ -54,4 +56,4 @@ class Hook:
 
     def _leave(self) -> None:
         self._function = None
-        _log.exception("on_progress raised an exception and is not called again; results go on")
+        _log.exception("%s raised an exception and is not called again; results go on", self._name)

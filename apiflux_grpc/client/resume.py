@@ -26,6 +26,7 @@ from apiflux_grpc.client.errors import (
     Unavailable,
 )
 from apiflux_grpc.client.feed import CALLS_PER_MESSAGE
+from apiflux_grpc.client.hook import Hook
 from apiflux_grpc.client.tally import Tally
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -95,7 +96,7 @@ class Resumption:
             raise ValueError("window must be at least 1")
         self.header = header
         self._expected = header.expected_calls
-        self._on_connection = on_connection
+        self._hook = Hook(on_connection, "on_connection")
         self._is_lost = False  # that was told, and not yet that it is back
         self._window = window
         self._give_up_after = give_up_after
@@ -218,9 +219,9 @@ class Resumption:
 
     def _tell(self, error: ApifluxError | None) -> None:
         """The connection is lost, or it is back; each is news only once."""
-        if self._on_connection is not None and self._is_lost is (error is None):
+        if self._is_lost is (error is None):
             self._is_lost = not self._is_lost
-            self._on_connection(error)
+            self._hook.tell(error)
 
     @property
     def _is_settled(self) -> bool:

@@ -154,6 +154,20 @@ def test_a_lost_connection_is_told_once_and_its_return_once() -> None:
     assert told == [first, None]
 
 
+def test_a_hook_of_the_connection_that_raises_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged by its name, and not called again."""
+
+    def fail(error: ApifluxError | None) -> None:
+        raise ZeroDivisionError("in the hook")
+
+    batch = begun(on_connection=fail, give_up_after=10.0)
+    batch.end(gone(), 0.0)
+    batch.connect(0.0)
+    batch.heard(pb.ProcessResponse(progress=pb.Progress()), 1.0)
+    (record,) = caplog.records
+    assert record.message == "on_connection raised an exception and is not called again; results go on"
+
+
 def test_what_the_producer_is_asked_for_fits_into_the_window() -> None:
     """Nothing while calls wait to be handed over, and then as many as have room without a result."""
     batch = Resumption(HEADER, 0.0, window=20)
