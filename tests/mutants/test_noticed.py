@@ -14,7 +14,7 @@ from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import FakeUpstream, SilentObserver, loop_clock
-from tests.mutants.__main__ import main
+from tests.mutants.__main__ import ROOT, main
 from tests.mutants.variants import VARIANTS
 
 SPEC = BatchSpec("pool", "caller", [Call()], RetryPolicy(max_attempts=1))
@@ -66,3 +66,15 @@ def test_words_that_no_variant_has_run_nothing(capsys: pytest.CaptureFixture[str
     """Without a variant there are no tests to name, and pytest would run all."""
     assert main([VARIANTS[0].name, "no such variant"]) == 2
     assert capsys.readouterr().err == "no variant has 'no such variant' in its name\n"
+
+
+def test_every_variant_quotes_the_code_as_it_is() -> None:
+    """Once in its file, or it breaks nothing; told here, a minute after the code was changed, and not by an hour of
+    broken variants."""
+    texts: dict[str, str] = {}
+    wrong = {}
+    for variant in VARIANTS:
+        text = texts.setdefault(variant.file, (ROOT / variant.file).read_text(encoding="utf-8"))
+        if (count := text.count(variant.old)) != 1:
+            wrong[variant.name] = count
+    assert wrong == {}
