@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from tests.mutants.leases import LEASES
+
 WINDOW: Final = "apiflux_grpc/core/window.py"
 BUDGET: Final = "apiflux_grpc/core/budget.py"
 ROOM: Final = "apiflux_grpc/core/room.py"
@@ -1619,4 +1621,6 @@ VARIANTS: Final = (
         "return 0.0",
         ("tests/core/test_lows.py",),
     ),
+    # -- leases -----------------------------------------------------------------------------------
+    *(Variant(*one) for one in LEASES),
 )

@@ -64,6 +64,7 @@ class Entry:
     run_id: str
     last: int
     offset: int = 0  # of the store's time from its clock
+    paused: int = 0  # for how long it was held back in all
     trusted: bool = False  # it began empty, and that was taken to mean that nothing was spent
     began: int = 0
     logs: dict[int, Log] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """The store's time, and whether it has lost what it knew.
 
-Rule: the store's clock may be stepped; the replicas' can't (BOOTTIME), so they hold it to its pace. Each sends the last
-time that it was told, and what has passed since at the least. A time below that is behind: it moves up, for so much has
-passed. A time that is further above it than a request can be on its way has jumped: it moves back. Steps shorter than
-that aren't seen: clocks are slewed over those.
+Rule: time here may pause, and never skips, or what was noted before ends too soon. The store's clock may be stepped;
+the replicas' can't (BOOTTIME), so they hold it to its pace: each sends the last time that it was told, and what has
+passed since at the least. A time that is further above that than a request can be on its way has jumped, and is held
+back to it. Steps shorter than that aren't seen: clocks are slewed over those. A clock that was set back goes on from
+the last time. Nothing makes up for a pause: whoever is late would make time skip.
 
 A new incarnation can't tell a jump from before its own time. It gets nothing until all others must have been heard;
 until then its word only ever holds time back, and nothing ends by what it was told.
@@ -27,15 +28,20 @@ if TYPE_CHECKING:
 
 def time_of(entry: Entry, member: Member | None, round: Round, clock: int) -> int:
     """The store's time now, as far as this replica can tell; `entry.last` has what is certain."""
-    now = max(entry.last, clock + entry.offset)
-    established = member is not None and member.established
+    now = clock + entry.offset
+    if now < entry.last:
+        entry.offset += entry.last - now
+        now = entry.last
     if member is not None and round.epoch == entry.epoch and round.floor >= 0:
         # The floor is less by 1/1000 of what has passed, and the clocks may differ by as much again.
         off = OFF + 2 * (round.floor - round.told) // DRIFT
-        if now - round.floor > off or (established and round.floor > now):
-            entry.offset = round.floor - clock
-            now = max(entry.last, round.floor)
-    if established:
+        # Time has paused since it was told, so it stands so much lower now.
+        held = max(entry.last, round.floor - (entry.paused - round.paused))
+        if now - held > off:
+            entry.paused += now - held
+            entry.offset -= now - held
+            now = held
+    if member is not None and member.established:
         entry.last = now
     return now
 

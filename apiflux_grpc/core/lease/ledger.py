@@ -73,6 +73,7 @@ class Ledger:
         self.heard_at = -FAR  # when the last reply came
         self._number = 0
         self._told = self._told_at = -1
+        self._paused = 0
         self._roster: frozenset[str] = frozenset()
         self._under_way: Round | None = None
         self._began = self._sent_at = -FAR  # of the round under way, or the last: its first request, and its newest
@@ -176,6 +177,7 @@ class Ledger:
             self.epoch,
             self._told,
             self._floor(now),
+            self._paused,
             want,
             trip,
             tuple(lent.told(now) for lent in self.leases),
@@ -209,6 +211,7 @@ class Ledger:
             self._trips.append(now - self._began)
         self.heard_at = self._told_at = now
         self._told = reply.now
+        self._paused = reply.paused
         self._registers = False
         if self.epoch and reply.epoch != self.epoch:
             self._void(now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.core.lease.entry import Lease, Member
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of
 from apiflux_grpc.core.lease.shares import grant
-from apiflux_grpc.core.lease.terms import BEAT, PROBATION, at_most
+from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
 from apiflux_grpc.core.lease.words import Reply
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         member.established = True
     if member.established:
         entry.last = now
-    _hear(entry, member, round)
+    _hear(entry, member, round, now)
     if member.established:
         forget(entry)
     member.number = round.number
@@ -61,9 +61,10 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
     return member.reply
 
 
-def _hear(entry: Entry, member: Member, round: Round) -> None:
-    member.seen = entry.last
-    member.left_at = entry.last if round.leaves else None
+def _hear(entry: Entry, member: Member, round: Round, now: int) -> None:
+    # The time that is certain may be older than this round, and one that isn't may be anything.
+    member.seen = min(now, entry.last + LAPSE)
+    member.left_at = member.seen if round.leaves else None
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
     know(entry, round)
     if round.memory is not None and round.incarnation not in entry.registered:
@@ -111,7 +112,7 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
         arrived = entry.last + round.life + at_most(round.jitter)
         member.leases[round.number] = Lease(granted, granted, arrived)
     roster = frozenset(entry.members)
-    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, roster)
+    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, roster, entry.paused)
 
 
 def _refusal(entry: Entry, round: Round) -> str:

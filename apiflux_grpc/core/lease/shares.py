@@ -47,9 +47,10 @@ def grant(entry: Entry, name: str, want: int, round_trip: int, life: int) -> tup
     caps = entry.caps(now)
     used = {per: entry.logs[per].used + entry.leased(entry.logs[per], now) for per in caps}
     free = min(caps[per] - used[per] for per in caps)
-    share = fair((members[one].want for one in queue), free)
-    before = queue[: queue.index(name)]
-    theirs = sum(min(members[one].want, share) for one in before if members[one].due <= now)
+    # Among those whose turn it is; the others' comes with what comes back then.
+    present = [one for one in queue if one == name or members[one].due <= now]
+    share = fair((members[one].want for one in present), free)
+    theirs = sum(min(members[one].want, share) for one in present[: present.index(name)])
     granted = max(0, min(want, share, free - theirs))
     if granted:
         me.want -= granted

@@ -46,8 +46,8 @@ class Memory(NamedTuple):
 class Round(NamedTuple):
     """What a replica asks and reports. `number` is 1 for its first; a round that got no reply is asked again as it was.
 
-    `epoch` and `told` are those of the last reply, `told` the store's time; `floor` is `told` and what passed since, at
-    least; both -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
+    `epoch`, `told` (the store's time) and `paused` are those of the last reply; `floor` is `told` and what passed
+    since, at least; -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
     is returned.
     """
 
@@ -60,6 +60,7 @@ class Round(NamedTuple):
     epoch: str = ""
     told: int = -1
     floor: int = -1
+    paused: int = 0
     want: int = 0  # calls, more than it has leased
     round_trip: int = 0
     held: tuple[Held, ...] = ()
@@ -83,4 +84,5 @@ class Reply(NamedTuple):
     opens: int = 0
     refusal: str = ""
     roster: frozenset[str] = frozenset()
+    paused: int = 0  # for how long the store's time was held back in all, which its clock wasn't
     forgotten: bool = False  # it was silent for so long that nothing of it counts: it must begin as another

@@ -253,7 +253,8 @@ class Fleet:
         reply = self.store.serve(round)
         if round.number > self._served.get(round.incarnation, 0) and not reply.forgotten:
             self._served[round.incarnation] = round.number
-            self._promise(replica, key, round)
+            if self.store.entries[key].members[round.incarnation].established:  # else it can be granted nothing yet
+                self._promise(replica, key, round)
         if replica.cut_off:
             return
         for passage in self.network.passages(self.luck):

@@ -12,6 +12,7 @@ from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.core.lease.fleet import Calls, Fleet
 
 J: Final = 250 * MILLISECOND
+MINUTE: Final = 60 * SECOND
 LENGTH: Final = 11 * 60 * SECOND  # of a window that is too long to be waited for
 
 
@@ -33,6 +34,18 @@ def test_all_of_a_limit_is_used_while_work_waits(replicas: int, most: int, per: 
     fleet.run(4 * cap.per)
     life = fleet.replicas[0].ledgers["key"].life
     assert len(fleet.arrivals["key"]) - before >= 0.97 * 4 * cap.per * most / (cap.per + J + life)
+    fleet.check()
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_no_window_is_over_its_limit_where_clocks_differ_most(answered: bool) -> None:
+    """The store's fast and the replica's slow, both as much as clocks may be; calls arrive at once or at J."""
+    fleet = Fleet(1, store_ppm=500)
+    fleet.promise([Cap(MINUTE, 5)])
+    fleet.calls = Calls((0, 0), (0, 0) if answered else (J, J), (0, 0), 0 if answered else 1)
+    fleet.network.delay = (1, 1)
+    fleet.add([Cap(MINUTE, 5)], jitter=J, want=10_000, ppm=-500)
+    fleet.run(10 * MINUTE)
     fleet.check()
 
 

@@ -25,10 +25,14 @@ NETWORKS: Final = (
     Network(late=0.3, longest=300 * MILLISECOND),
     Network(lost=0.2, late=0.2, repeated=0.5),
     Network(repeated=0.5, late=0.5, longest=20 * SECOND),
+    Network((100_000, 60 * MILLISECOND), repeated=0.8),
+    Network((SECOND, 3 * SECOND), lost=0.1),
 )
-stretches = st.sampled_from([MILLISECOND, 30 * MILLISECOND, 300 * MILLISECOND, SECOND, SECOND, 3 * SECOND, 20 * SECOND])
+# After whatever happened: so that the next thing happens in the midst of it, or when all of it shows.
+pauses = st.sampled_from([0, 5 * MILLISECOND, 50 * MILLISECOND, 400 * MILLISECOND, 2 * SECOND, 2 * SECOND])
+lengths = st.sampled_from([100 * MILLISECOND, 700 * MILLISECOND, 3 * SECOND, 12 * SECOND])
 drifts = st.sampled_from([-500, 0, 500])
-wants = st.sampled_from([0, 1, 3, 50])
+wants = st.sampled_from([0, 3, 1000, 1000])
 numbers = st.integers(0, 99)
 caps = st.lists(
     st.sampled_from([Cap(SECOND, 1), Cap(SECOND, 4), Cap(2 * SECOND, 5), Cap(5 * SECOND, 7)]),
@@ -63,9 +67,12 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fleet.promise(caps, key)
         self.saved: dict[str, Entry] = {}
         self.odd: list[Replica] = []
-        for want in (50, 50, 3):
+        for want in (1000, 1000, 3):
             self.join(0, want)
-        self.fleet.run(1 if trust else 25 * SECOND)
+        self.fleet.run(3 * SECOND if trust else 25 * SECOND)
+
+    def go_on(self, pause: int) -> None:
+        self.fleet.run(pause)
 
     def join(self, ppm: int, want: int, **other: Any) -> Replica:
         terms = {"caps": self.caps, "jitter": self.jitter, "life": self.life, **other}
@@ -74,89 +81,109 @@ class LeaseMachine(RuleBasedStateMachine):
     # -- replicas -----------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.fleet.living()) < 6)
-    @rule(ppm=drifts, want=wants)
-    def another(self, ppm: int, want: int) -> None:
+    @rule(pause=pauses, ppm=drifts, want=wants)
+    def another(self, ppm: int, want: int, pause: int) -> None:
         self.join(ppm, want)
+        self.go_on(pause)
 
     @precondition(lambda self: len(self.fleet.living()) < 6)
-    @rule(ppm=drifts, want=wants, share=st.integers(1, 3))
-    def another_with_lower_limits(self, ppm: int, want: int, share: int) -> None:
+    @rule(pause=pauses, ppm=drifts, want=wants, share=st.integers(1, 3))
+    def another_with_lower_limits(self, ppm: int, want: int, share: int, pause: int) -> None:
         self.join(ppm, want, caps=tuple(Cap(per, max(1, most * share // 4)) for per, most in self.caps))
+        self.go_on(pause)
 
     @precondition(lambda self: len(self.fleet.living()) < 6)
-    @rule(ppm=drifts, want=wants, most=st.integers(1, 6))
-    def another_with_one_limit_more(self, ppm: int, want: int, most: int) -> None:
+    @rule(pause=pauses, ppm=drifts, want=wants, most=st.integers(1, 6))
+    def another_with_one_limit_more(self, ppm: int, want: int, most: int, pause: int) -> None:
         self.join(ppm, want, caps=(*self.caps, Cap(3 * SECOND, most)))
+        self.go_on(pause)
 
     @precondition(lambda self: len(self.fleet.living()) < 6)
     @rule(
+        pause=pauses,
         ppm=drifts,
         want=wants,
         other=st.sampled_from([{"jitter": 100 * MILLISECOND}, {"jitter": SECOND}, {"life": 2 * SECOND}]),
     )
-    def another_with_other_terms(self, ppm: int, want: int, other: dict[str, int]) -> None:
+    def another_with_other_terms(self, ppm: int, want: int, other: dict[str, int], pause: int) -> None:
         self.odd.append(self.join(ppm, want, **other))
+        self.go_on(pause)
 
     def one(self, which: int) -> Replica:
         living = self.fleet.living()
         return living[which % len(living)]
 
     @precondition(lambda self: self.fleet.living())
-    @rule(which=numbers, want=wants)
-    def demand(self, which: int, want: int) -> None:
+    @rule(which=numbers, want=wants, pause=pauses)
+    def demand(self, which: int, want: int, pause: int) -> None:
         for key in self.keys:
             self.fleet.demand(self.one(which), want, key)
+        self.go_on(pause)
 
     @precondition(lambda self: self.fleet.living())
-    @rule(which=numbers)
-    def crash(self, which: int) -> None:
+    @rule(which=numbers, pause=pauses, replaced=st.booleans())
+    def crash(self, which: int, pause: int, replaced: bool) -> None:
         self.fleet.crash(self.one(which))
+        if replaced:
+            self.join(0, 1000)
+        self.go_on(pause)
 
     @precondition(lambda self: self.fleet.living())
-    @rule(which=numbers)
-    def leave(self, which: int) -> None:
+    @rule(which=numbers, pause=pauses)
+    def leave(self, which: int, pause: int) -> None:
         if not self.one(which).stopped:
             self.fleet.leave(self.one(which))
+        self.go_on(pause)
 
     @precondition(lambda self: self.fleet.living())
-    @rule(which=numbers)
-    def stop_or_go_on(self, which: int) -> None:
+    @rule(which=numbers, length=lengths, pause=pauses)
+    def stop(self, which: int, length: int, pause: int) -> None:
         replica = self.one(which)
-        if replica.stopped:
-            self.fleet.go_on(replica)
-        else:
+        if not replica.stopped:
             self.fleet.stop(replica)
+            self.fleet.at(self.fleet.now + length, lambda: self.fleet.go_on(replica))
+        self.go_on(pause)
 
     @precondition(lambda self: self.fleet.living())
-    @rule(which=numbers)
-    def cut_or_mend(self, which: int) -> None:
-        self.one(which).cut_off = not self.one(which).cut_off
+    @rule(which=numbers, length=lengths, pause=pauses)
+    def cut_off(self, which: int, length: int, pause: int) -> None:
+        replica = self.one(which)
+        if not replica.cut_off:
+            replica.cut_off = True
+            self.fleet.at(self.fleet.now + length, lambda: setattr(replica, "cut_off", False))
+        self.go_on(pause)
 
     # -- the network, the calls, time ---------------------------------------------------------
 
-    @rule(network=st.sampled_from(NETWORKS))
-    def weather(self, network: Network) -> None:
+    @rule(network=st.sampled_from(NETWORKS), pause=pauses)
+    def weather(self, network: Network, pause: int) -> None:
         self.fleet.network = network
+        self.go_on(pause)
 
     @rule(
         write=st.sampled_from([0, MILLISECOND, 300 * MILLISECOND]),
         arrive=st.sampled_from([(0, 0), (0, SECOND), (SECOND, SECOND)]),
         answer=st.sampled_from([MILLISECOND, SECOND]),
-        hang=st.sampled_from([0, 0, 0.5]),
+        hang=st.sampled_from([0, 0, 0.5, 1]),
+        pause=pauses,
     )
-    def behave(self, write: int, arrive: tuple[int, int], answer: int, hang: float) -> None:
+    def behave(self, write: int, arrive: tuple[int, int], answer: int, hang: float, pause: int) -> None:
         self.fleet.calls = Calls((0, write), arrive, (0, answer), hang)
+        self.go_on(pause)
 
-    @rule(length=stretches)
-    def run_on(self, length: int) -> None:
-        self.fleet.run(length)
-        self.fleet.check()
+    @rule()
+    def run_on(self) -> None:
+        self.go_on(20 * SECOND)
 
     # -- the store ----------------------------------------------------------------------------
 
-    @rule()
-    def go_or_come_back(self) -> None:
-        self.fleet.store.gone = not self.fleet.store.gone
+    @rule(length=lengths, pause=pauses)
+    def go(self, length: int, pause: int) -> None:
+        store = self.fleet.store
+        if not store.gone:
+            store.gone = True
+            self.fleet.at(self.fleet.now + length, lambda: setattr(store, "gone", False))
+        self.go_on(pause)
 
     @rule(step=st.sampled_from([-3600, -5, -1, 1, 5, 3600]), newcomer=st.booleans())
     def step_the_clock(self, step: int, newcomer: bool) -> None:
@@ -193,19 +220,21 @@ class LeaseMachine(RuleBasedStateMachine):
     def has_all(self, entries: dict[str, Entry]) -> bool:
         return all(key in entries for key in self.keys)
 
-    @rule(behind=st.booleans())
-    def fail_over(self, behind: bool) -> None:
+    @rule(behind=st.booleans(), pause=pauses)
+    def fail_over(self, behind: bool, pause: int) -> None:
         """Who trusts an empty store has asked for it: then one that knew nothing takes over from nobody."""
         entries = self.saved if behind else self.fleet.store.saved()
         if not self.trust or self.has_all(entries):
             self.fleet.store.fail_over(entries)
             self.fleet.lost()
+        self.go_on(pause)
 
     @precondition(lambda self: not self.trust)
-    @rule()
-    def flush(self) -> None:
+    @rule(pause=pauses)
+    def flush(self, pause: int) -> None:
         self.fleet.store.flush()
         self.fleet.lost()
+        self.go_on(pause)
 
     # -- all is well again ----------------------------------------------------------------------
 
@@ -219,22 +248,24 @@ class LeaseMachine(RuleBasedStateMachine):
             fleet.go_on(replica)
             if replica in self.odd:
                 fleet.crash(replica)
+        for replica in fleet.living()[2:]:
+            fleet.crash(replica)
         if not fleet.living():
-            self.join(0, 50)
+            self.join(0, 1000)
         for key in self.keys:
             for replica in fleet.living():
                 fleet.demand(replica, 10_000, key)
         longest = 5 * SECOND
-        fleet.run(4 * longest + FAILOVER_LAG + LAPSE + 10 * SECOND)
+        fleet.run(2 * longest + FAILOVER_LAG + LAPSE + 5 * SECOND)
         lowest = {
             cap.per: min(most for one in fleet.living() for per, most in one.ledgers["key"].caps if per == cap.per)
             for replica in fleet.living()
             for cap in replica.ledgers["key"].caps
         }
         before = {key: len(fleet.arrivals.get(key, ())) for key in self.keys}
-        fleet.run(6 * longest)
+        fleet.run(4 * longest)
         ledger = fleet.living()[0].ledgers["key"]
-        most = min(6 * longest * most / (per + ledger.jitter + ledger.life) - most for per, most in lowest.items())
+        most = min(4 * longest * most / (per + ledger.jitter + ledger.life) - most for per, most in lowest.items())
         for key in self.keys:
             used = len(fleet.arrivals.get(key, ())) - before[key]
             assert used >= 0.97 * most, f"{used} of {most:.0f}"
@@ -255,7 +286,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 TestLeases: Any = LeaseMachine.TestCase
-TestLeases.settings = settings(deadline=None, max_examples=40, stateful_step_count=30, print_blob=True)
+TestLeases.settings = settings(deadline=None, max_examples=25, stateful_step_count=25, print_blob=True)
 TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
 
 

@@ -16,11 +16,11 @@ J: Final = 250 * MILLISECOND
 LIFE: Final = 600 * MILLISECOND
 
 
-def lent(granted: int, *, asked: int = 0, heard: int = MILLISECOND) -> Ledger:
+def lent(granted: int, *, asked: int = 0, heard: int = MILLISECOND, again: int = BEAT) -> Ledger:
     """A ledger that was granted so many calls."""
     ledger = Ledger("key", "a", [Cap(MINUTE, 10)], J)
     assert ledger.next_round(asked, granted) is not None
-    ledger.heard(Reply(1, "epoch", 5 * MINUTE, granted, BEAT), heard)
+    ledger.heard(Reply(1, "epoch", 5 * MINUTE, granted, again), heard)
     return ledger
 
 
@@ -71,6 +71,8 @@ def test_a_call_lands_with_its_answer_or_when_its_j_is_past() -> None:
         assert one is not None
         flying.append(ledger.sent(one, at * MILLISECOND))
     ledger.answered(flying[0], 10 * MILLISECOND)
+    ledger.room(J)
+    assert ledger.leases[0].landed == 1
     ledger.room(J + 10 * MILLISECOND)
     ledger.answered(flying[1], J + 11 * MILLISECOND)
     round = ledger.next_round(BEAT, 0)
@@ -82,19 +84,18 @@ def test_a_call_lands_with_its_answer_or_when_its_j_is_past() -> None:
 
 def test_what_lands_while_a_round_is_under_way_is_told_by_the_next() -> None:
     """Nothing is acknowledged that wasn't told."""
-    ledger = lent(2)
+    ledger = lent(2, again=0)
     flying = []
     for _ in range(2):
         one = ledger.take(MILLISECOND)
         assert one is not None
         flying.append(ledger.sent(one, MILLISECOND))
     ledger.answered(flying[0], 2 * MILLISECOND)
-    first = ledger.next_round(BEAT // 2, 0)
-    if first is None:
-        first = ledger.next_round(BEAT, 0)
+    first = ledger.next_round(J // 2, 5)
     assert first is not None
-    ledger.answered(flying[1], BEAT)
-    again = ledger.again(BEAT + 1)
+    assert first.held[0].landed == 1
+    ledger.answered(flying[1], J // 2 + 1)
+    again = ledger.again(J // 2 + 2)
     assert again.held == first.held
     ledger.heard(Reply(2, "epoch", 6 * MINUTE), BEAT + 2)
     second = ledger.next_round(2 * BEAT + 3, 0)
@@ -130,10 +131,13 @@ def test_leases_of_an_epoch_that_is_over_are_not_taken_any_more() -> None:
     """The store doesn't know them, and another may be granted what they are of."""
     ledger = lent(5)
     assert ledger.next_round(200 * MILLISECOND, 9) is None  # asking again is not worth it yet
-    assert ledger.next_round(BEAT, 9) is not None
-    ledger.heard(Reply(2, "another", 0, 0, 0, MINUTE), BEAT)
-    assert ledger.room(BEAT) == 0
-    assert ledger.opens_at == BEAT + MINUTE
+    ledger = lent(5, again=0)
+    now = 200 * MILLISECOND
+    assert ledger.next_round(now, 9) is not None
+    assert ledger.room(now) == 5
+    ledger.heard(Reply(2, "another", 0, 0, 0, MINUTE), now)
+    assert ledger.room(now) == 0
+    assert ledger.opens_at == now + MINUTE
 
 
 def test_one_slow_reply_makes_nobody_slow() -> None:

@@ -10,7 +10,7 @@ from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.shares import fair
-from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, PROBATION, at_most
+from apiflux_grpc.core.lease.terms import BEAT, FAILOVER_LAG, LAPSE, PROBATION, at_most
 from apiflux_grpc.core.lease.words import Cap, Group, Held, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
@@ -148,6 +148,18 @@ def test_a_turn_that_is_not_taken_lapses() -> None:
     assert waits.granted == 10
 
 
+def test_who_comes_first_leaves_the_others_their_share() -> None:
+    """Of ten that come back together each of two that wait gets five, whoever is there first."""
+    store = Store()
+    reply = store.says(FIRST, want=10)
+    reply = store.says(store.after(reply, held=(Held(1, 10, 0, (Group(10, 0),)),)))
+    store.at = START + at_most(MINUTE) - BEAT
+    waits = [store.says(FIRST, incarnation=name, want=10) for name in "bc"]
+    store.at += BEAT
+    waits = [store.says(store.after(one, incarnation=name, want=10)) for one, name in zip(waits, "bc", strict=True)]
+    assert [one.granted for one in waits] == [5, 5]
+
+
 @pytest.mark.parametrize(
     ("other", "word"),
     [
@@ -248,3 +260,16 @@ def test_who_was_silent_for_long_is_forgotten_and_freezes_nothing() -> None:
     reply = store.says(store.after(reply, incarnation="b"))
     assert store.says(store.after(silent)).forgotten
     assert store.says(store.after(reply, incarnation="b", want=10)).granted == 10
+
+
+def test_the_limits_of_a_newcomer_hold_until_their_length_after_it_has_left() -> None:
+    """Though nothing has confirmed the time at which it was heard."""
+    store = Store(steady=False)
+    reply = store.says(FIRST)
+    store.at += PROBATION
+    reply = store.says(store.after(reply))
+    store.at += SECOND
+    low = store.says(FIRST, incarnation="low", caps=(Cap(MINUTE, 3),))
+    store.says(store.after(low, incarnation="low", caps=(Cap(MINUTE, 3),), leaves=True))
+    store.at += at_most(MINUTE) - 1
+    assert store.says(store.after(reply, want=10)).granted == 3
