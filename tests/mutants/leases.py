@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 LEASE: Final = "apiflux_grpc/core/lease/"
-OF_LEASES: Final = ("tests/core/lease/test_lease_machine.py::TestLeases",)
 OF_SERVE: Final = ("tests/core/lease/test_serve.py",)
 OF_LEDGER: Final = ("tests/core/lease/test_ledger.py",)
 OF_FLEET: Final = ("tests/core/lease/test_fleet.py",)
+OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, "tests/core/lease/test_lease_machine.py::TestLeases")
 
 LEASES: Final = (
     # Rule 1: whose budget, and the limits of several configurations.
@@ -197,21 +197,21 @@ LEASES: Final = (
         LEASE + "ledger.py",
         "Lent(reply.number, reply.granted, self._began + at_least(self.life))",
         "Lent(reply.number, reply.granted, now + at_least(self.life))",
-        OF_LEASES,
+        OF_LEDGER,
     ),
     (
         "leases: a lease lives from its last request",
         LEASE + "ledger.py",
         "Lent(reply.number, reply.granted, self._began + at_least(self.life))",
         "Lent(reply.number, reply.granted, self._sent_at + at_least(self.life))",
-        OF_LEASES,
+        OF_LEDGER,
     ),
     (
         "leases: what a lease has left counts until its end alone",
         LEASE + "serve.py",
         "arrived = entry.last + round.life + at_most(round.jitter)",
         "arrived = entry.last + round.life",
-        OF_LEASES,
+        OF_SERVE,
     ),
     (
         "leases: what went out late is no debt",
@@ -233,7 +233,7 @@ LEASES: Final = (
         LEASE + "hours.py",
         "        entry.offset += entry.last - now\n",
         "",
-        OF_LEASES,
+        OF_SERVE,
     ),
     (
         "leases: what the store's time has paused is made up for",
@@ -269,14 +269,14 @@ LEASES: Final = (
         LEASE + "hours.py",
         "    if entry.run_id != run_id:\n        return True",
         "    if entry.run_id != run_id:\n        return False",
-        OF_LEASES,
+        OF_FLEET,
     ),
     (
         "leases: an empty store was never spent of",
         LEASE + "serve.py",
         "trusted = round.trust and not round.epoch",
         "trusted = True",
-        OF_LEASES,
+        OF_SERVE,
     ),
     (
         "leases: trust though somebody has spent of it",
@@ -297,7 +297,7 @@ LEASES: Final = (
         LEASE + "hours.py",
         "whole = at_most(per + round.life + round.jitter + FAILOVER_LAG)",
         "whole = at_most(per)",
-        OF_LEASES,
+        OF_SERVE,
     ),
     (
         "leases: a store that is behind goes on",

@@ -13,8 +13,12 @@ Pure on both sides: instants and names are handed in.
     lent.py     one lease, the replica's side
     ledger.py   one budget, the replica's side
 
-How the ledger is to be driven, once budgets use it: `Budget.fits` asks `room` beside its windows; `take`, `sent`,
-`answered` and `give_back` go to the ledger with what `take` returned, which the permit keeps, and whose `until` is
-the call's `send_by`. The pool's timer minds `wake_at`; the engine's loop sends what `next_round` returns, for all keys
-together, and hands each reply to `heard`. A pool without a store has no ledger, and pays for none.
+How the ledger is to be driven, once budgets use it. The keyring makes another Budget for the keys of a pool with a
+store, so that pools without one run what they run today. Beside its windows, which forecasts and reservations go on
+reading, it asks the ledger: `fits` is FAR while `room` is 0; `take` keeps the Lent for the permit, whose `until` bounds
+the call's `send_by`; `sent` gives a Flying for it, `answered` and `give_back` end it. All of them get the clock that
+goes on while a machine sleeps (BOOTTIME). After each pass the engine asks every ledger for `next_round`, with the calls
+that the key could send within L as `want`, sends these rounds together, hands each reply to `heard` and assigns again;
+its one timer minds `wake_at`. A round without a reply is sent `again` after a while. Without the store nothing else
+changes: what is leased is spent, and then calls wait.
 """

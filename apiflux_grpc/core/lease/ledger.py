@@ -20,7 +20,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.lent import Lent
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.shares import PACE
-from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LONG, at_least, at_most, lag_of, life_of
+from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LONG, at_least, at_most, lag_of, life_of
 from apiflux_grpc.core.lease.words import Group, Memory, Round
 from apiflux_grpc.core.window import GROUPS
 
@@ -146,7 +146,8 @@ class Ledger:
     def _round_at(self, now: int, want: int, room: int) -> int:
         paced = self._began + self.life // PACE
         beat = self._began + BEAT
-        at = FAR
+        # Known before there is work, and never forgotten: or its first call would wait until all others are heard.
+        at = self._began + LAPSE
         if self._registers:
             at = paced
         elif want > room:

@@ -93,6 +93,31 @@ def test_without_the_store_leases_are_spent_and_then_calls_wait() -> None:
     fleet.check()
 
 
+@pytest.mark.parametrize("what", ["flush", "restart", "behind"])
+def test_a_store_that_forgets_freezes_until_all_has_ended(what: str) -> None:
+    """In the midst of a window that is half spent: what it knows, or doesn't, is of no consequence."""
+    fleet = Fleet(1)
+    cap = Cap(20 * SECOND, 40)
+    fleet.promise([cap])
+    for _ in range(3):
+        fleet.add([cap], jitter=J)
+    fleet.run(5 * SECOND)
+    saved = fleet.store.saved()
+    fleet.demand(fleet.replicas[0], 25)
+    fleet.run(2 * SECOND)
+    assert len(fleet.arrivals["key"]) == 25
+    if what == "flush":
+        fleet.store.flush()
+    else:
+        fleet.store.fail_over(saved if what == "behind" else fleet.store.saved())
+    # Those who had nothing to tell are the first to ask.
+    for replica in reversed(fleet.replicas):
+        fleet.demand(replica, 1000)
+    fleet.run(90 * SECOND)
+    assert len(fleet.arrivals["key"]) > 65
+    fleet.check()
+
+
 # -- long windows --------------------------------------------------------------------------------
 
 

@@ -273,3 +273,42 @@ def test_the_limits_of_a_newcomer_hold_until_their_length_after_it_has_left() ->
     store.says(store.after(low, incarnation="low", caps=(Cap(MINUTE, 3),), leaves=True))
     store.at += at_most(MINUTE) - 1
     assert store.says(store.after(reply, want=10)).granted == 3
+
+
+# -- the store's time ----------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_goes_on_from_where_it_was() -> None:
+    """Nobody waits for an hour, and nothing ends sooner than it would have."""
+    store = Store()
+    reply = store.says(FIRST, want=10)
+    held = (Held(1, 10, 0, (Group(10, 0),)),)
+    reply = store.says(store.after(reply, held=held))
+    spent_at = store.at
+    store.at += SECOND
+    reply = store.says(store.after(reply, held=held))
+    store.at -= 3600 * SECOND
+    reply = store.says(store.after(reply, floor=-1, held=held))
+    assert reply.now == spent_at + SECOND
+    store.at += at_most(MINUTE) - SECOND - 1
+    reply = store.says(store.after(reply, floor=-1, want=10, held=held))
+    assert reply.granted == 0
+    store.at += 1
+    assert store.says(store.after(reply, floor=-1, want=10, held=held)).granted == 10
+
+
+def test_a_clock_that_jumps_ahead_is_held_back_for_all() -> None:
+    """By the first who was told the time before; who comes later was told it too, and nothing skips."""
+    store = Store(steady=False)
+    ours = store.says(FIRST)
+    store.at += PROBATION
+    ours = store.says(store.after(ours, want=10))
+    theirs = store.says(FIRST, incarnation="b")
+    store.at += 3600 * SECOND
+    floor = ours.now + SECOND
+    ours = store.says(store.after(ours, floor=floor, held=(Held(ours.number, 10, 0, (Group(10, 0),)),)))
+    assert (ours.now, ours.paused) == (floor, START + PROBATION + 3600 * SECOND - floor)
+    # Late, and by the time of before: it can't tell how long time has paused since, but the store can.
+    late = store.says(store.after(theirs, incarnation="b", floor=theirs.now + PROBATION, want=10))
+    assert late.now == floor
+    assert late.granted == 0
