@@ -286,7 +286,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 TestLeases: Any = LeaseMachine.TestCase
-TestLeases.settings = settings(deadline=None, max_examples=15, stateful_step_count=20, print_blob=True)
+TestLeases.settings = settings(deadline=None, max_examples=25, stateful_step_count=20, print_blob=True)
 TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
 
 
