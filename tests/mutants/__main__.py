@@ -22,7 +22,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from tests.mutants.variants import VARIANTS, Variant
+from tests.mutants.variant import Variant
+from tests.mutants.variants import VARIANTS
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("apiflux_grpc", "tests", "pyproject.toml")
@@ -37,11 +38,8 @@ settings.load_profile("mutants")
 """
 TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's own timeout
 UNTOUCHED: Final = 1200  # for all tests together, without a variant
-
-
-FAILED_FIRST: Final = re.compile(
-    rb"[.s\s]*F"
-)  # what pytest -q shows of tests that passed, and of the first that didn't
+# What pytest -q shows of tests that passed, and of the first that didn't.
+FAILED_FIRST: Final = re.compile(rb"[.s\s]*F")
 
 
 def copy_tree(to: Path) -> Path:
