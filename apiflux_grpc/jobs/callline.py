@@ -7,17 +7,14 @@ else `body` in base64.
 from __future__ import annotations
 
 import base64
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from apiflux_grpc.core.jsontext import one_line
+from apiflux_grpc.jobs import jsonline
 from apiflux_grpc.jobs.calls import parse_call
 
 if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
-
-_PLACE: Final = '"json":null'
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def line_of_call(call: pb.Call) -> bytes:
@@ -33,14 +30,8 @@ def line_of_call(call: pb.Call) -> bytes:
         fields["cost"] = call.cost
     if call.HasField("idempotent"):
         fields["idempotent"] = call.idempotent
-    if not call.body:
-        return _line(_encode(fields))
-    if (with_json := _with_json(fields, call)) is not None:
-        return _line(with_json)
-    try:
-        return _line(_encode({**fields, "text": call.body.decode()}))
-    except UnicodeDecodeError:
-        return _line(_encode({**fields, "body": base64.b64encode(call.body).decode()}))
+    line = _with_json(fields, call) if call.body else None
+    return f"{line or jsonline.line_of(fields | _body(call.body))}\n".encode()
 
 
 def _with_json(fields: dict[str, Any], call: pb.Call) -> str | None:
@@ -49,13 +40,14 @@ def _with_json(fields: dict[str, Any], call: pb.Call) -> str | None:
         document = one_line(call.body.decode())
         if document.encode() != call.body:
             return None
-        line = _encode({**fields, "json": None})
-        # Nothing before the member reads like it: in a string its quotes would be escaped.
-        line = line.replace(_PLACE, f'"json":{document}', 1)
+        line = jsonline.line_of({**fields, "json": None}, "json", document)
         return line if parse_call(line) == call else None
     except ValueError:
         return None
 
 
-def _line(text: str) -> bytes:
-    return f"{text}\n".encode()
+def _body(body: bytes) -> dict[str, str]:
+    try:
+        return {"text": body.decode()} if body else {}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(body).decode()}

@@ -38,7 +38,7 @@ _READ: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "text": values.text,
 }
 _ONE_LINE: Final = "; write each call on one line"  # for documents of several lines, and for arrays
-_IS_JSON: Final = pb.Header(name="Content-Type", value="application/json")
+IS_JSON: Final = pb.Header(name="Content-Type", value="application/json")
 _KINDS: Final = {
     list: "an array",
     str: "a string",
@@ -151,7 +151,7 @@ def call_of(data: Mapping[str, Any]) -> pb.Call:
         fields["body"] = fields.pop("json")
         headers = fields.setdefault("headers", [])
         if not any(header.name.lower() == "content-type" for header in headers):
-            headers.append(_IS_JSON)
+            headers.append(IS_JSON)
     elif "text" in fields:
         fields["body"] = fields.pop("text")
     return pb.Call(**fields)

@@ -24,8 +24,8 @@ from urllib.parse import urlencode
 
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.core.jsontext import members
-from apiflux_grpc.jobs import values
-from apiflux_grpc.jobs.calls import parse_json
+from apiflux_grpc.jobs import jsonline, values
+from apiflux_grpc.jobs.calls import IS_JSON, parse_json
 from apiflux_grpc.jobs.known import key_of
 from apiflux_grpc.jobs.rows import Kept, document_of
 from apiflux_grpc.jobs.urls import BaseUrl
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 _FIELDS: Final = ("custom_id", "method", "url", "body")
 _OURS: Final = frozenset(field.json_name for field in pb.Call.DESCRIPTOR.fields) | {"json", "text"}
 _REASONS: Final = frozenset(name.removeprefix("REASON_") for name in pb.Reason.DESCRIPTOR.values_by_name)
-_PLACE: Final = '"body":null'
-_JSON: Final = pb.Header(name="Content-Type", value="application/json")
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def is_openai(line: str) -> bool:
@@ -80,7 +77,7 @@ class OpenAiBatch:
             method=method,
             path=path,
             query=[pb.QueryParameter(name=name, value=value) for name, value in query],
-            headers=[_JSON],
+            headers=[IS_JSON],
             body=values.document("body", data["body"]),
         )
 
@@ -88,17 +85,14 @@ class OpenAiBatch:
         """As Format.written."""
         query = urlencode([(pair.name, pair.value) for pair in call.query])
         url = f"{call.path}?{query}" if query else call.path
-        head = _encode({"custom_id": call.id, "method": call.method, "url": url})
-        return f'{head[:-1]},"body":{call.body.decode()}}}\n'.encode()
+        fields = {"custom_id": call.id, "method": call.method, "url": url, "body": None}
+        return f"{jsonline.line_of(fields, 'body', call.body.decode())}\n".encode()
 
     def line(self, result: pb.CallResult, idempotent: bool) -> bytes:
         """As Format.line."""
         document = None if result.HasField("error") else document_of(result.response)
-        line = _encode(_row(result, idempotent, document is not None))
-        if document is not None:
-            # Nothing before the member reads like it: in a string its quotes would be escaped.
-            line = line.replace(_PLACE, f'"body":{document}', 1)
-        return f"{line}\n".encode()
+        row = _row(result, idempotent, document is not None)
+        return f"{jsonline.line_of(row, 'body', document)}\n".encode()
 
     def kept(self, line: bytes) -> Kept:
         """As Format.kept."""
@@ -126,7 +120,7 @@ def _check_names(data: Mapping[str, object]) -> None:
     for name in data:
         if name in _FIELDS:
             continue
-        if name in _OURS and name not in difflib.get_close_matches(name, _FIELDS, 1):
+        if name in _OURS:
             raise ValueError(
                 f"{name!r} is a field of APIFlux's own format, and the file is in OpenAI's batch format; "
                 "write all lines in one format"

@@ -13,17 +13,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apiflux_grpc.client.tally import error_info, failure_of
 from apiflux_grpc.core.jsontext import one_line
+from apiflux_grpc.jobs import jsonline
 from apiflux_grpc.jobs.known import MOST_INDEX, key_of
 
 if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
-
-_PLACE: Final = '"bodyJson":null'
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[str, Any]:
@@ -56,11 +54,8 @@ def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[st
 def line_of(result: pb.CallResult, idempotent: bool = False) -> bytes:
     """A result as a line of the output. `idempotent`: of the call; it says whether it can be sent again."""
     document = None if result.HasField("error") else document_of(result.response)
-    line = _encode(_row(result, idempotent, document is not None))
-    if document is not None:
-        # Nothing before the member reads like it: in a string its quotes would be escaped.
-        line = line.replace(_PLACE, f'"bodyJson":{document}', 1)
-    return f"{line}\n".encode()
+    row = _row(result, idempotent, document is not None)
+    return f"{jsonline.line_of(row, 'bodyJson', document)}\n".encode()
 
 
 def _pairs(answer: pb.HttpResponse) -> list[tuple[str, str]]:
