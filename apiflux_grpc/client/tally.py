@@ -34,6 +34,11 @@ def error_info(result: pb.CallResult) -> error_details_pb2.ErrorInfo:
     return info
 
 
+def may_have_run(result: pb.CallResult) -> bool:
+    """Whether the upstream may have executed a call that has an error instead of a response."""
+    return error_info(result).metadata["may_have_run"] != "false"
+
+
 class Tally:
     """What came of the calls so far; times are nanoseconds."""
 

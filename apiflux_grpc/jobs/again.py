@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.tally import failure_of, may_have_run
 from apiflux_grpc.core.call import may_run_twice
 from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, UNANSWERED
 from apiflux_grpc.jobs.words import counted
@@ -105,7 +105,7 @@ class Again:
 
     def met(self, result: pb.CallResult, idempotent: bool) -> None:
         """Count a result of this run, if its call can't simply be sent again."""
-        if result.HasField("error") and not idempotent and error_info(result).metadata["may_have_run"] != "false":
+        if result.HasField("error") and not idempotent and may_have_run(result):
             self._leave(failure_of(result) in NO_ANSWER)
 
     def _leave(self, is_unanswered: bool) -> None:

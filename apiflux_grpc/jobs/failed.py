@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.tally import failure_of, may_have_run
 from apiflux_grpc.jobs.job import Refused
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Failed:
 
 def _never_ran(result: pb.CallResult) -> bool:
     """Whether it certainly wasn't executed, or its answer says what came of it."""
-    return not result.HasField("error") or error_info(result).metadata["may_have_run"] == "false"
+    return not result.HasField("error") or not may_have_run(result)
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -22,7 +22,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.tally import failure_of, may_have_run
 from apiflux_grpc.core.jsontext import members
 from apiflux_grpc.jobs import jsonline, values
 from apiflux_grpc.jobs.calls import IS_JSON, parse_json
@@ -105,9 +105,10 @@ class OpenAiBatch:
             if not isinstance(status, int):
                 raise ValueError
             failed = bool(fields.get("failure", error or not 200 <= status < 300))
-            may_have_run = error.get("may_have_run", True) if error else False
-            code = error.get("code")  # of the Batch API itself it says nothing of what happened
-            doubt = "" if not failed or not may_have_run else code if code in _REASONS else "UNKNOWN"
+            doubt = ""
+            if failed and error and error.get("may_have_run", True):
+                code = error.get("code")  # of the Batch API itself it says nothing of what happened
+                doubt = code if code in _REASONS else "UNKNOWN"
             return Kept(key_of(id, 0), failed, doubt)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ValueError("is not a result of this command") from None
@@ -154,12 +155,11 @@ def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[st
         "custom_id": result.id,
     }
     if result.HasField("error"):
-        may_have_run = error_info(result).metadata["may_have_run"] != "false"
         line["response"] = None
         line["error"] = {
             "code": failure,
             "message": result.error.message,
-            "may_have_run": may_have_run,
+            "may_have_run": may_have_run(result),
             "idempotent": idempotent,
         }
         return line

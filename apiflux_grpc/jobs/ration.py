@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client import Retry
-from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.tally import failure_of, may_have_run
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.cost_of_call import cost_of_call
 from apiflux_grpc.core.fields import AnswerFields
@@ -92,7 +92,7 @@ class Purse:
         if failure_of(result) in NOT_EXECUTED:
             return 0
         if result.HasField("error"):
-            return 0 if error_info(result).metadata["may_have_run"] == "false" else cost
+            return cost if may_have_run(result) else 0
         real = told(result, self._pool)
         return cost if real is None else real
 

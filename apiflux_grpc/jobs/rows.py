@@ -15,7 +15,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from apiflux_grpc.client.tally import error_info, failure_of
+from apiflux_grpc.client.tally import error_info, failure_of, may_have_run
 from apiflux_grpc.core.jsontext import one_line
 from apiflux_grpc.jobs import jsonline
 from apiflux_grpc.jobs.known import MOST_INDEX, key_of
@@ -32,10 +32,13 @@ def _row(result: pb.CallResult, idempotent: bool, has_document: bool) -> dict[st
     if failure := failure_of(result):
         line["failure"] = failure
     if result.HasField("error"):
-        info = error_info(result)
-        error = {"code": result.error.code, "reason": info.reason, "message": result.error.message}
-        may_have_run = info.metadata["may_have_run"] != "false"
-        line["error"] = {**error, "mayHaveRun": may_have_run, "idempotent": idempotent}
+        line["error"] = {
+            "code": result.error.code,
+            "reason": error_info(result).reason,
+            "message": result.error.message,
+            "mayHaveRun": may_have_run(result),
+            "idempotent": idempotent,
+        }
     else:
         answer = result.response
         response: dict[str, Any] = {"statusCode": answer.status_code, "headers": _pairs(answer)}
