@@ -124,9 +124,7 @@ class Ration:
         self._is_stopped = False
 
     async def any(self) -> bool:
-        """Whether there is anything to send."""
-        if not await self.selection.any():
-            return False
+        """Whether there is anything to send: waits for the first call that is."""
         self._first = list(await self.take(1) or ())
         return bool(self._first)
 

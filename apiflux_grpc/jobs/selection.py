@@ -44,7 +44,7 @@ class Selected:
 
 
 class Selection:
-    """One reading of the input, from its start. A CallSource of the client."""
+    """One reading of the input, from its start, or none if it is known that all calls have their results."""
 
     def __init__(
         self, job: Job, entries: Entries, known: Known, checks: Checks, again: Again, console: Console
@@ -59,28 +59,20 @@ class Selection:
         self._again = again
         self._console = console
         self._chunk: deque[Entry] = deque()
-        self._first: list[pb.Call] = []
         self._doubtful: deque[Selected] = deque()
         self._sent = 0
-        self._is_read = False  # to its end
+        self._is_read = checks.is_all_done  # to its end
         self._is_stopped = False
+        if self._is_read:
+            self.calls = checks.done
+        else:
+            checks.begin_again()
 
     @property
     def is_done(self) -> bool:
         """Every call of the input was sent or dealt with."""
         # A stream that was stopped doesn't ask once more, and so may not have met the end of the file.
         return self.calls == self._checks.calls or (self._is_read and not self._chunk)
-
-    async def any(self) -> bool:
-        """Whether there is anything to send: waits for the first call that is. A file whose calls all have their
-        results isn't read once more."""
-        if self._checks.is_all_done:
-            self.calls = self._checks.done
-            self._is_read = True
-            return False
-        self._checks.begin_again()
-        self._first = list(await self.take(1) or ())
-        return bool(self._first)
 
     def stop(self) -> None:
         """Send nothing more; whoever waits for a call gets None."""
@@ -89,7 +81,7 @@ class Selection:
 
     async def take(self, most: int) -> Sequence[pb.Call] | None:
         """The next calls to send, 1 to `most`; None: there are no more. Cancelled, it loses none."""
-        calls, self._first = self._first, []
+        calls: list[pb.Call] = []
         while True:
             while self._chunk and len(calls) < most and not self._is_stopped:
                 call = self._select(self._chunk.popleft())
