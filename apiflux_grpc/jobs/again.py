@@ -77,13 +77,15 @@ class Again:
         # DOUBT: it had a result, which was either taken out for good or waits for what is decided here.
         return idempotent or bool(flags & AGAIN) or (self._job.retry_unknown and not flags & DOUBT)
 
-    def count_handed(self, flags: int, call: pb.Call, has_turn: bool) -> None:
-        """Count a call that was handed over and has no result. Without `has_turn` this run doesn't come to it."""
+    def count_handed(self, flags: int, call: pb.Call, has_turn: bool) -> bool:
+        """Count a call that was handed over and has no result, and return whether it is sent again. Without `has_turn`
+        this run doesn't come to it."""
         idempotent = self.may_run_twice(call)
         is_sent = self.is_sent(flags, idempotent)
         self.handed += is_sent and has_turn and not idempotent
         self.repeated += is_sent and has_turn and idempotent
         self.doubtful += not is_sent
+        return is_sent
 
     def words(self) -> Iterator[str]:
         """What is said of calls without a result that are sent again."""

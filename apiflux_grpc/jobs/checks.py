@@ -74,6 +74,11 @@ class Checks:
         self._rules = Rules(pool, any_method=self._job.any_method)
 
     @property
+    def cost_of_last(self) -> int:
+        """What the call costs that was judged last."""
+        return self._rules.cost
+
+    @property
     def to_send(self) -> int | None:
         """Calls without a result that are sent; None: the input isn't read to its end."""
         return None if self.calls is None else self.calls - self.done - self._again.doubtful
@@ -113,15 +118,17 @@ class Checks:
                 if fault := self.other(entry.line, call, calls, key, digest):
                     raise Refused(fault)
                 calls += 1
+                is_sent = True
                 if flags & AGAIN:
                     self.replaced += 1
                 elif flags & DONE:
+                    is_sent = False
                     done += 1
                     self._leave(entry.line, flags, call)
                 elif flags & HANDED:
-                    self._again.count_handed(flags, call, has_turn)
-                if not flags & DONE or flags & AGAIN:
-                    self.cost += self._rules.cost
+                    is_sent = self._again.count_handed(flags, call, has_turn)
+                if is_sent:
+                    self.cost += self.cost_of_last
             if number % TURN == 0:
                 yield
         if self.bad and not self._job.skip_bad_lines:

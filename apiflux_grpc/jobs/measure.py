@@ -9,7 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.checks import Checks as PoolChecks
+from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.job import Refused
@@ -17,7 +17,6 @@ from apiflux_grpc.jobs.known import SEEN, Known
 from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.source import Source
 from apiflux_grpc.jobs.words import counted
-from apiflux_grpc.server.calls import cost_of
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool
@@ -44,23 +43,23 @@ async def measure(job: Job, pool: Pool, console: Console) -> Measured:
     source.read_for(pool.base_url, lambda word: None)
     again = Again(job)
     again.rules = pool.idempotent
-    lines = Checks(job, source, Known(), None, again, console)
-    lines.judge_for(pool)
-    checks = PoolChecks(pool)
+    checks = Checks(job, source, Known(), None, again, console)
+    checks.judge_for(pool)
+    classes = classes_of(pool)
     measured = Measured()
     entries = source.open()
     share = source.share_read if source.is_regular else None
     with Screen(console).reads(f"reading {source.name}", share):
         while (some := await entries.more()) is not None:
             for entry in some:
-                if (good := lines.good(entry, SEEN, len(measured.costs))) is None:
+                if (good := checks.good(entry, SEEN, len(measured.costs))) is None:
                     continue
                 call = good[0]
-                measured.costs.append(cost_of(checks, call, []))
-                measured.classes.append(checks.classes.of(call.path))
+                measured.costs.append(checks.cost_of_last)
+                measured.classes.append(classes.of(call.path))
                 measured.repeatable.append(again.may_run_twice(call))
-    if lines.bad:
-        raise Refused(f"nothing was planned: {counted(lines.bad, 'bad line')}, which `process` would refuse too")
+    if checks.bad:
+        raise Refused(f"nothing was planned: {counted(checks.bad, 'bad line')}, which `process` would refuse too")
     if not measured.costs:
         raise Refused(f"{source.name} has no calls; write one on each line")
     return measured

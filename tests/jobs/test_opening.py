@@ -17,7 +17,7 @@ from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.job import Job
-from apiflux_grpc.jobs.known import Known
+from apiflux_grpc.jobs.known import DONE, HANDED, Known
 from apiflux_grpc.jobs.opening import opening
 from apiflux_grpc.jobs.source import Source
 
@@ -80,3 +80,15 @@ async def test_the_estimate_is_of_what_calls_cost(tmp_path: Path, limit: int | N
     client = Asked(1)
     await line(POOL, client, checks.to_send, checks.mean_cost)
     assert client.asked == (3, cost)
+
+
+def test_the_estimate_is_of_the_calls_that_are_sent(tmp_path: Path) -> None:
+    """What has its result costs nothing more, and neither does what is in doubt and must not run twice."""
+    calls = tmp_path / "calls.jsonl"
+    costs = {"a": 1000, "b": 500, "c": 30}
+    calls.write_text("".join(f'{{"method": "POST", "path": "/{path}", "cost": {costs[path]}}}\n' for path in costs))
+    job, known = Job(calls, "127.0.0.1:50051"), Known()
+    known[0 << 1], known[1 << 1] = HANDED, DONE
+    checks = Checks(job, Source(job), known, None, Again(job), Console())
+    list(checks.whole_file())
+    assert (checks.to_send, checks.mean_cost) == (1, 30)

@@ -14,8 +14,8 @@ JOBS: Final = (
     Variant(
         "a bad line of a plan's file is passed over",
         "apiflux_grpc/jobs/measure.py",
-        "if lines.bad:",
-        "if lines.bad and not measured.costs:",
+        "if checks.bad:",
+        "if checks.bad and not measured.costs:",
         ("tests/jobs/test_measure.py",),
     ),
     Variant(
