@@ -63,17 +63,16 @@ class Rehearsal:
 
     async def tell(self, console: Console, checks: Checks, ration: Ration) -> Ending:
         """Say what there was, and how it ends."""
-        doubtful, reached = ration.selection.doubtful(), ration.reached
         rows = [] if self._absent else [("upstream", f"{where(self._pool)}, pool {self._pool.name}")]
         of_all = "" if checks.calls in (None, self.calls) else f" of {checks.calls:,}"
-        left_out = f"; {reached} leaves the others out" if reached else ""
+        left_out = f"; {ration.reached} leaves the others out" if ration.reached else ""
         rows.append(("calls", f"{self.calls:,}{of_all}{left_out}"))
         rows += [("", f"{calls:,} {shape}") for shape, calls in self._shapes.told(SHAPES_SHOWN)]
         if self.calls:
             rows += [("cost", self._told_cost()), ("time", await self._told_time())]
         if checks.done:
             rows.append(("earlier", f"{counted(checks.done, 'call')} with a result, not sent again"))
-        if number := len(list(doubtful)):
+        if number := len(list(ration.selection.doubtful())):
             rows.append(("in doubt", f"{counted(number, 'call')} that may have run, not sent again"))
         if checks.bad:
             effect = "" if self._job.skip_bad_lines else "; a run sends nothing, or the others with --skip-bad-lines"

@@ -11,12 +11,11 @@ Instants are seconds of one clock. Not known here: how it is shown (screen.py).
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.client import Overloaded
 from apiflux_grpc.core.units import SECOND, spoken
-from apiflux_grpc.jobs.words import clock_time, counted, rate
+from apiflux_grpc.jobs.words import clock_time, counted, rate, whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +137,7 @@ class Progress:
 
     def why(self, now: float) -> list[str]:
         if self._lost_at is not None:
-            return [f"waiting for the server, {_seconds(now - self._lost_at)} s so far"]
+            return [f"waiting for the server, {whole_seconds(now - self._lost_at)} s so far"]
         told = self._told
         if told is None:
             return []
@@ -169,8 +168,4 @@ def _reason(held: Held, passed: float) -> str:
 def _in(held: Held, passed: float, words: str) -> str:
     """When it ends; "": nobody knows, or about now."""
     left = -1.0 if held.wait is None else held.wait - passed
-    return words.format(_seconds(left)) if left > 0 else ""
-
-
-def _seconds(seconds: float) -> int:
-    return max(1, math.ceil(seconds - 1e-6))
+    return words.format(whole_seconds(left)) if left > 0 else ""

@@ -148,19 +148,18 @@ class Report:
         is_full = ending is Ending.UNWRITABLE
         if is_full and output is None:
             self._console.say("the last line may be incomplete")
-        elif not is_full or total:
-            begin = _BEGIN.get(ending, "")
-            if not begin and stopped_by_line:
-                begin = "stopped at a bad line (--skip-bad-lines skips such lines): "
-            if not total:
+            return
+        begin = _BEGIN.get(ending, "")
+        if not begin and stopped_by_line:
+            begin = "stopped at a bad line (--skip-bad-lines skips such lines): "
+        there = before + (self.tally.total if output is None else output.written)
+        if not total:
+            if not is_full:
                 self._console.say(f"{begin}nothing was sent")
-                return
-            written = self.tally.total if output is None else output.written
-            there = before + written
-            if there < total or is_known:
-                self._console.say(f"{begin}{there:,} of {total:,} results were written")
-            else:
-                self._console.say(f"{begin}{counted(there, 'result')} {'was' if there == 1 else 'were'} written")
+        elif there < total or is_known:
+            self._console.say(f"{begin}{there:,} of {total:,} results were written")
+        else:
+            self._console.say(f"{begin}{counted(there, 'result')} {'was' if there == 1 else 'were'} written")
 
     def how_to_continue(self, ending: Ending, output: Output | None) -> None:
         """What the same command does next; nothing is said if it would do nothing."""
@@ -168,7 +167,7 @@ class Report:
         if output is not None and (is_full or not output.is_fresh):
             room = "once there is room, " if is_full else ""
             self._console.say(f"{room}run the same command with --output {self._job.output} again to continue")
-        elif output is None and (ending is Ending.UNWRITABLE or ending in _BEGIN):
+        elif output is None and (is_full or ending in _BEGIN):
             self._console.say("with --output, the same command run again would continue from here")
         if ending is Ending.FAILING:
             again = "--retry-failed also sends again what failed; " if output is not None else ""

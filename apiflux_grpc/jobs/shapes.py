@@ -50,7 +50,7 @@ class _Place:
     def __init__(self) -> None:
         self.calls = 0  # whose path ends here
         self.next: dict[str, _Place] = {}
-        self.any: _Place | None = None  # in place of all of `_next`
+        self.any: _Place | None = None  # in place of all of `next`
 
     def at(self, segment: str) -> _Place:
         """Where this segment leads to."""

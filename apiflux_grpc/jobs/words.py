@@ -10,10 +10,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def whole_seconds(seconds: float) -> int:
+    """Rounded up, and at least 1."""
+    return max(1, math.ceil(seconds - 1e-6))
+
+
 def clock_time(seconds: float) -> str:
-    """How long something still takes, rounded up: `0:09`, `2:51`, `1:02:51`, `3 d 4 h`."""
-    whole = max(1, math.ceil(seconds - 1e-6))
-    hours, rest = divmod(whole, 3600)
+    """How long something still takes, in whole seconds: `0:09`, `2:51`, `1:02:51`, `3 d 4 h`."""
+    hours, rest = divmod(whole_seconds(seconds), 3600)
     if hours >= 24:
         return f"{hours // 24:,} d {hours % 24} h"
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
