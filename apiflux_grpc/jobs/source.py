@@ -39,7 +39,9 @@ class _Pipe:
         self._buffer = bytearray()
 
     def readline(self, limit: int) -> bytes:
-        while (end := self._buffer.find(b"\n") + 1) == 0 and len(self._buffer) < limit:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched) + 1) == 0 and len(self._buffer) < limit:
+            searched = len(self._buffer)
             data = os.read(self._descriptor, 1 << 16)
             if not data:
                 end = len(self._buffer)
@@ -187,6 +189,7 @@ class Source:
         return self._is_bound or self.format.name == JsonLines.name
 
     def is_same(self, path: Path) -> bool:
+        """Whether the input is this file."""
         with contextlib.suppress(OSError):
             return os.path.samestat(os.fstat(self._descriptor), path.stat())
         return False
@@ -222,6 +225,7 @@ class Source:
                     yield line if line.endswith(b"\n") else line + b"\n"
 
     def open(self) -> Entries:
+        """What is to be read of it, for a loop; a regular file from its start."""
         if self.is_regular:
             return _FromFile(self.read())
         pipe = _Pipe(self._descriptor)
