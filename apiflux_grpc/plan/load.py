@@ -9,41 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from apiflux_grpc.core.call import Call
+from apiflux_grpc.core.same import Same
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.classes import Classes
 
-T = TypeVar("T")
-
 ANY: Final = Call()
 ONCE: Final = Call(method="POST", idempotent=False)
-
-
-class Same(Sequence[T]):
-    """One thing, `count` times."""
-
-    __slots__ = ("_count", "one")
-
-    def __init__(self, one: T, count: int) -> None:
-        self.one = one
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[T]: ...
-    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
-        if isinstance(place, slice):
-            return Same(self.one, len(range(self._count)[place]))
-        if not -self._count <= place < self._count:
-            raise IndexError(place)  # what ends an iteration
-        return self.one
 
 
 class _Calls(Sequence[Call]):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.checks import Checks
+from apiflux_grpc.core.same import Same
 from apiflux_grpc.core.units import parse_duration
-from apiflux_grpc.plan.load import ALIKE, Load, Same
+from apiflux_grpc.plan.load import ALIKE, Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

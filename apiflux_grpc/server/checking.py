@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.batch import FedCall
 from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
+from apiflux_grpc.core.same import Same
 from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.calls import check_call, cost_of
@@ -84,8 +85,8 @@ class Checking:
         classes = None if self._classes is None else bytes(self._classes)
         if request.HasField("repeat"):
             count = request.repeat.count or self._default_repeat
-            calls = wire.Same(wire.call_of(request.repeat.template, self._pool.idempotent), count)
-            costs = None if self._repeat_cost == 1 else wire.Same(self._repeat_cost, count)
+            calls = Same(wire.call_of(request.repeat.template, self._pool.idempotent), count)
+            costs = None if self._repeat_cost == 1 else Same(self._repeat_cost, count)
             if classes is not None:
                 classes = bytes([self._path_classes.of(request.repeat.template.path)]) * count
         return BatchSpec(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, overload
 
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, Call, may_run_twice
 from apiflux_grpc.core.outcome import Answer
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.core.rules import CallRule
     from apiflux_grpc.engine.messages import Over, Standing
-
-T = TypeVar("T")
 
 # -- in ----------------------------------------------------------------------------------------
 
@@ -54,30 +52,6 @@ class Calls(Sequence[Call]):
         if isinstance(index, slice):
             return [call_of(call, self._may_repeat) for call in self._message.calls[index]]
         return call_of(self._message.calls[index], self._may_repeat)
-
-
-class Same(Sequence[T]):
-    """One thing, many times."""
-
-    __slots__ = ("_count", "_one")
-
-    def __init__(self, one: T, count: int) -> None:
-        self._one = one
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return [self._one] * len(range(self._count)[index])
-        if not -self._count <= index < self._count:
-            raise IndexError(index)  # what ends an iteration
-        return self._one
 
 
 def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
