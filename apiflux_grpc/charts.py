@@ -99,7 +99,7 @@ class CannotReport(Exception):
 def ready(file: Path) -> None:
     """Raise CannotReport unless a page can be made, and written there: before the work, not after it."""
     if find_spec("vl_convert") is None:
-        raise CannotReport("a page needs the extra `report`: pip install 'apiflux-grpc[report]'")
+        raise CannotReport("a page needs the extra `report`: pip install '.[report]' in the checkout")
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
         raise CannotReport(f"{file} can't be written")
 

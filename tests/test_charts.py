@@ -172,7 +172,7 @@ def test_without_the_extra_nothing_is_begun(
     assert asyncio.run(run_stress(QUICK, "127.0.0.1:1", 1, None, file)) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("pip install 'apiflux-grpc[report]'") == 2
+    assert err.count("pip install '.[report]'") == 2
     assert not file.exists()
     assert run_plan(question) == 0
     capsys.readouterr()
