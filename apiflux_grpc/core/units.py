@@ -78,6 +78,11 @@ def spoken(ns: int) -> str:
     return f"{whole // size} {big} {whole % size // unit} {small}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 call`, `2,500 calls`; `many` is the plural if it isn't `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 class LimitWords(NamedTuple):
     """A limit as it was written: at most `max` in `per` ns, counted in calls or in their cost."""
 

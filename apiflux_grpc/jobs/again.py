@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client.tally import failure_of, may_have_run
 from apiflux_grpc.core.call import may_run_twice
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs.known import AGAIN, DONE, DOUBT, FAILED, UNANSWERED
-from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client import ApifluxError, Unavailable
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.opening import time_of, where
 from apiflux_grpc.jobs.ration import declared
 from apiflux_grpc.jobs.shapes import Shapes
-from apiflux_grpc.jobs.words import counted
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.classes import classes_of
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.known import SEEN, Known
 from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.source import Source
-from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client import ApifluxError
-from apiflux_grpc.core.units import SECOND, spoken
-from apiflux_grpc.jobs.words import counted
+from apiflux_grpc.core.units import SECOND, counted, spoken
 
 if TYPE_CHECKING:
     from apiflux_grpc.client import Client, Estimate

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.excerpt import excerpt
 from apiflux_grpc.jobs.failed import Failed
 from apiflux_grpc.jobs.guard import NO_END, Guard
 from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.jobs.ration import RETRY, Purse, Ration
-from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from apiflux_grpc.client import Retry

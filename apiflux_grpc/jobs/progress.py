@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.client import Overloaded
-from apiflux_grpc.core.units import SECOND, spoken
-from apiflux_grpc.jobs.words import clock_time, counted, rate, whole_seconds
+from apiflux_grpc.core.units import SECOND, counted, spoken
+from apiflux_grpc.jobs.words import clock_time, rate, whole_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.client import Unavailable
 from apiflux_grpc.client.tally import Tally
-from apiflux_grpc.core.units import SECOND, spoken
+from apiflux_grpc.core.units import SECOND, counted, spoken
 from apiflux_grpc.jobs.ending import Ending
-from apiflux_grpc.jobs.words import counted, rate
+from apiflux_grpc.jobs.words import rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Final
 from apiflux_grpc.client import ApifluxError, Client
 from apiflux_grpc.client.accounts import unknown_result
 from apiflux_grpc.client.tally import error_info
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs import sink
 from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
@@ -39,7 +40,6 @@ from apiflux_grpc.jobs.report import Report
 from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.selection import Selected, Selection
 from apiflux_grpc.jobs.source import Source
-from apiflux_grpc.jobs.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -1,13 +1,8 @@
-"""Numbers as people read them, and the time that is left of something; what something took is `units.spoken`."""
+"""Rates as people read them, and the time that is left of something; how many, and what something took, is in units."""
 
 from __future__ import annotations
 
 import math
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 call`, `2,500 calls`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def whole_seconds(seconds: float) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from apiflux_grpc.core.units import format_duration
+from apiflux_grpc.core.units import counted, format_duration
 from apiflux_grpc.judge.limits import Limit
 
 
@@ -44,7 +44,10 @@ class LimitReport:
         return self.depth if self.kind == "bucket" else self.max
 
     def words(self, cost: str = "cost") -> str:
-        """As people say it: `9 of 10 in 5s (90.0%)`, `700 of 1000 tokens in 60s (70.0%)` where cost is in tokens."""
+        """As people say it: `9 of 10 in 5s (90.0%)`, `700 of 1000 tokens in 60s (70.0%)` where cost is in tokens.
+
+        Without commas, so that a row of the report fits into 80 columns.
+        """
         unit = "" if self.counts == "calls" else f" {cost}"
         of = f"{self.max}{unit} in" if self.kind != "bucket" else f"{self.depth}{unit} at once, {self.max} per"
         return f"{self.most} of {of} {format_duration(self.per_ns)} ({self.ratio:.1%})"
@@ -58,8 +61,8 @@ class LimitReport:
         """Plain words for a limit that was broken."""
         what = "arrivals" if self.counts == "calls" else "in cost"
         if self.kind == "bucket":
-            return f"{self.most} {what} at once, its bucket holds {self.depth}."
-        return f"{self.most} {what} within {format_duration(self.per_ns)}, its limit is {self.max}."
+            return f"{self.most:,} {what} at once, its bucket holds {self.depth:,}."
+        return f"{self.most:,} {what} within {format_duration(self.per_ns)}, its limit is {self.max:,}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +152,10 @@ class Report:
             if limit.most > limit.allowed
         ]
         if self.resent:
-            calls = "call" if self.resent == 1 else "calls"
-            found.append(f"{self.resent} {calls} arrived more than once: {_examples(self)}.")
+            found.append(f"{counted(self.resent, 'call')} arrived more than once: {_examples(self)}.")
         if self.unknown_arrivals:
-            arrivals = "arrival" if self.unknown_arrivals == 1 else "arrivals"
-            keys = "key" if self.unknown_keys == 1 else "keys"
-            found.append(f"{self.unknown_arrivals} {arrivals} with {self.unknown_keys} unknown {keys}.")
+            arrivals, keys = counted(self.unknown_arrivals, "arrival"), counted(self.unknown_keys, "unknown key")
+            found.append(f"{arrivals} with {keys}.")
         return found
 
     def to_json(self) -> dict[str, Any]:

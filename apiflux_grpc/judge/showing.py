@@ -2,6 +2,7 @@
 
 from typing import TextIO
 
+from apiflux_grpc.core.units import counted
 from apiflux_grpc.judge.report import Report
 
 
@@ -18,10 +19,12 @@ def print_report(report: Report, file: TextIO, cost: str = "cost") -> None:
         table.add_row(key.label, *(f"{count:,}" for count in (key.arrivals, key.accepted, key.rejected)), most)
     console = Console(file=file, markup=False, highlight=False, emoji=False)
     console.print(table)
-    console.print(f"{report.arrivals:,} arrivals; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms.")
+    console.print(
+        f"{counted(report.arrivals, 'arrival')}; the judge's own lag was at most {report.max_lag_ns / 1e6:.1f} ms."
+    )
     if report.others:
         console.print(
-            f"Others made {report.others:,} calls with the same keys; "
+            f"Others made {counted(report.others, 'call')} with the same keys; "
             f"{report.rejected_for_others:,} of {report.rejected:,} rejections were because of them."
         )
     if report.faults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.units import SECOND, format_duration, spoken
+from apiflux_grpc.core.units import SECOND, counted, format_duration, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ SPANS_SHOWN: Final = 3
 def title_of(plan: Plan) -> str:
     """What was asked."""
     batches = len(plan.question.arrivals)
-    what = f"{plan.calls:,} calls in {some(batches, 'batch', 'batches')} over {some(len(plan.keys), 'key', 'keys')}"
+    what = f"{plan.calls:,} calls in {counted(batches, 'batch', 'batches')} over {counted(len(plan.keys), 'key')}"
     least, most = map(format_duration, plan.question.draws.latency)
     return f"{what}, latency {least if least == most else f'{least} to {most}'}"
 
@@ -70,14 +70,14 @@ def _outcomes(plan: Plan) -> list[tuple[str, str]]:
         ("attempts", f"{plan.attempts:,}"),
         ("succeeded", f"{plan.calls - lost:,} of {plan.calls:,} calls"),
         *([("failed", why)] if failed else []),
-        *([("limits made smaller", f"{some(plan.run.cuts, 'time', 'times')}, after 429s")] if plan.run.cuts else []),
+        *([("limits made smaller", f"{counted(plan.run.cuts, 'time')}, after 429s")] if plan.run.cuts else []),
     ]
 
 
 def key_rows(keys: Iterable[KeyPlan]) -> Iterable[tuple[str, str, str, str, str]]:
     """A row of texts for each key, under KEY_HEAD."""
     for key in keys:
-        worst = "\n".join(f"{each.most} of {each.max} per {format_duration(each.per_ns)}" for each in key.limits)
+        worst = "\n".join(f"{each.most:,} of {each.max:,} per {format_duration(each.per_ns)}" for each in key.limits)
         use = "-" if key.use is None else f"{key.use:.1%}"
         yield key.label, f"{key.calls:,}", worst or "-", use, key.binding or "nothing"
 
@@ -110,8 +110,3 @@ def per_second(plan: Plan, bins: int) -> list[float]:
         for at in sends.taken:
             counts[min(at * bins // span, bins - 1)] += 1
     return [count * bins * SECOND / span for count in counts]
-
-
-def some(count: int, one: str, many: str) -> str:
-    """`1 key`, `3 keys`."""
-    return f"{count:,} {one if count == 1 else many}"

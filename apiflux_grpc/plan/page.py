@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from apiflux_grpc import charts
 from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.model import Counts, Kind
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.units import SECOND, counted
 from apiflux_grpc.plan.bounds import meeting, only
-from apiflux_grpc.plan.figures import KEY_HEAD, LIMIT_HEAD, figures, key_rows, limit_rows, per_second, some, title_of
+from apiflux_grpc.plan.figures import KEY_HEAD, LIMIT_HEAD, figures, key_rows, limit_rows, per_second, title_of
 
 if TYPE_CHECKING:
     from apiflux_grpc.plan.plan import Plan
@@ -52,7 +52,7 @@ def charts_of(plan: Plan) -> list[charts.Chart]:
     if len(plan.run.batches) > 1:
         made.append(_batches(plan))
     done = [
-        charts.Series(some(len(plan.keys), "key", "keys"), _done(plan.run, scale)),
+        charts.Series(counted(len(plan.keys), "key"), _done(plan.run, scale)),
         charts.Series("one more key", _done(plan.more, scale)),
     ]
     later = max(plan.makespan, plan.more.ended) / SECOND / scale

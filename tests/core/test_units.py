@@ -10,6 +10,7 @@ from apiflux_grpc.core.units import (
     MILLISECOND,
     MOST,
     SECOND,
+    counted,
     format_address,
     format_duration,
     format_limit,
@@ -155,3 +156,9 @@ def test_a_fault_does_not_repeat_what_was_typed(text: str) -> None:
         with pytest.raises(ValueError, match=r"must be|has no port") as refused:
             parse(text)
         assert "canary" not in str(refused.value)
+
+
+def test_a_noun_follows_its_number() -> None:
+    """One call, and all other numbers of calls; a plural that isn't its noun with an s is told."""
+    assert [counted(number, "call") for number in (0, 1, 2, 2500)] == ["0 calls", "1 call", "2 calls", "2,500 calls"]
+    assert [counted(number, "batch", "batches") for number in (1, 2)] == ["1 batch", "2 batches"]

@@ -13,6 +13,14 @@ def test_requests_that_an_api_refuses_are_told() -> None:
     assert "3 with 400, 2 with 404." in shown.getvalue()
 
 
+def test_a_noun_follows_its_number() -> None:
+    """One arrival is no arrivals."""
+    shown = io.StringIO()
+    print_report(Report((KeyReport("a", 1, 0, (), others=1),)), shown)
+    assert "\n1 arrival; " in shown.getvalue()
+    assert "Others made 1 call with" in shown.getvalue()
+
+
 def test_a_label_is_shown_as_it_is() -> None:
     """Nothing in it is taken for an emoji or a colour."""
     shown = io.StringIO()
