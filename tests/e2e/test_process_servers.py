@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -138,6 +139,30 @@ def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, upstream: tuple
     assert indexes(rows_in(out)) == list(range(20))
     assert set(own.arrived.values()) == {1}
     assert own.arrived.total() == 20
+
+
+def test_calls_of_a_closed_loop_are_not_told_by_the_next_command(tmp_path: Path) -> None:
+    """A test that left a call to its loop's end doesn't put a traceback into the output of a later test's command."""
+
+    async def left(port: int) -> grpc.aio.Channel:
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        method: Any = channel.unary_unary("/a/b")  # its type can't be known
+        call = method(b"", wait_for_ready=True, timeout=0.3)
+        ending = asyncio.ensure_future(call.code())
+        await asyncio.sleep(0)
+        assert not ending.done()
+        return channel
+
+    source = write_lines(tmp_path / "calls.jsonl", mixed(1, ids=False))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        loop = asyncio.new_event_loop()
+        channel = loop.run_until_complete(left(port))
+        loop.close()
+        done = run("process", "--target", f"127.0.0.1:{port}", source, "--wait", "1", cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False), done.stderr
+    del channel
 
 
 def test_a_server_that_never_comes_is_told(tmp_path: Path) -> None:
