@@ -93,24 +93,15 @@ class Output:
                 "name another --output, or start over with --overwrite"
             )
 
-    def hand_over(self, calls: Iterable[tuple[int, int]]) -> None:
-        """As State.hand_over; results of these calls that were taken out are gone for good."""
-        calls = list(calls)
-        self._state.hand_over(calls)
-        self._drop(key for key, _ in calls)
-
     async def note(self, calls: Sequence[tuple[int, int]]) -> None:
-        """The same without blocking the event loop. Cancelled, it ends when the notes are written: others that follow
-        would be written over them."""
+        """As State.hand_over, without blocking the event loop. Results of these calls that were taken out are gone for
+        good. Cancelled, it ends when the notes are written: others that follow would be written over them."""
         writing = asyncio.ensure_future(asyncio.to_thread(self._state.hand_over, calls))
         try:
             await asyncio.shield(writing)
         finally:
             await asyncio.wait({writing})
-        self._drop(key for key, _ in calls)
-
-    def _drop(self, keys: Iterable[int]) -> None:
-        for key in keys:
+        for key, _ in calls:
             if self.is_taken_out(key):
                 self.known[key] &= ~FAILED
                 self._count_taken_out(-1)

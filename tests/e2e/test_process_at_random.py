@@ -24,6 +24,7 @@ from apiflux_grpc.jobs.output import Output
 from tests.e2e.commands import Done, lines_of, read_until, write_lines
 from tests.e2e.house import House
 from tests.e2e.jobmodel import FOUND, NONE, Options, by_index, decide, some_calls, some_options
+from tests.jobs.outputs import hand_over
 
 NUMBERS = itertools.count(step=10)
 FILES = {"calls.jsonl", "out.jsonl", "out.jsonl.state", "failed.jsonl"}
@@ -50,7 +51,7 @@ class Job:
             # What another format makes of a line is its own affair: 0 says that it isn't known.
             digests = [0 if call.is_openai else digest_of(call_of(call.fields)) for call in handed]
             keys = [key_of(call.id, call.index) for call in handed]
-            output.hand_over(list(zip(keys, digests, strict=True)))
+            hand_over(output, list(zip(keys, digests, strict=True)))
             for call in self.dice.sample(handed, len(handed)):
                 call.handed = True
                 if self.dice.random() < 0.7:

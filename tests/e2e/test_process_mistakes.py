@@ -13,6 +13,7 @@ from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.commands import Done, indexes, lines_of, read_until, rows_of, run, write_lines
 from tests.e2e.house import SECRET, House
+from tests.jobs.outputs import hand_over
 
 
 def missing(count: int) -> list[dict[str, Any]]:
@@ -284,7 +285,7 @@ def test_failures_of_earlier_runs_are_in_the_file_too(tmp_path: Path, house: Hou
     arguments = ("--output", "out.jsonl", "--pool", "once", "--failed", "failed.jsonl")
     assert house.process(source, *arguments, "--limit", "1", cwd=tmp_path, stdin=text).returncode == 3
     with Output(tmp_path / "out.jsonl", Known()) as earlier:
-        earlier.hand_over([(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
+        hand_over(earlier, [(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
     first = (tmp_path / "failed.jsonl").read_text()
     done = house.process(source, *arguments, cwd=tmp_path, stdin=text)
     assert done.returncode == 3, done.stderr
@@ -343,7 +344,7 @@ def test_a_dry_run_of_a_job_in_the_middle_changes_nothing(tmp_path: Path, house:
     source = write_lines(tmp_path / "calls.jsonl", [*posts(1), *missing(1), *posts(3)])
     assert house.process(source, "--output", output, "--limit", "2", cwd=tmp_path).returncode == 3
     with Output(output, Known()) as earlier:
-        earlier.hand_over([(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
+        hand_over(earlier, [(3 << 1, digest_of(pb.Call(method="POST", path="/n/1")))])
     with output.open("ab") as file:
         file.write(cut)
     before = files(tmp_path)

@@ -15,6 +15,7 @@ from tests.e2e.commands import indexes, lines_of, rows_of, run, wait_for_rows, w
 from tests.e2e.house import House
 from tests.e2e.test_process_files import NOBODY, mixed
 from tests.e2e.test_process_stop import number_of
+from tests.jobs.outputs import hand_over
 
 IN_DOUBT = "10 calls may have run and must not run twice: --retry-unknown sends them again"
 
@@ -76,7 +77,7 @@ def test_without_a_server_what_is_in_doubt_is_not_decided(tmp_path: Path, house:
     call = {"method": "POST", "path": "/n/1"}
     source, output = write_lines(tmp_path / "calls.jsonl", [call]), tmp_path / "out.jsonl"
     with Output(output, Known()) as there:
-        there.hand_over([(key_of("", 0), digest_of(call_of(call)))])
+        hand_over(there, [(key_of("", 0), digest_of(call_of(call)))])
     arguments = (source, "--output", output, "--pool", "twice")
     lost = run("process", *arguments, *NOBODY, cwd=tmp_path)
     assert (lost.returncode, rows_of(output)) == (4, []), lost.stderr

@@ -21,6 +21,7 @@ from apiflux_grpc.jobs.output import Output
 from apiflux_grpc.jobs.state import State
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.commands import no_larger_files
+from tests.jobs.outputs import hand_over
 
 
 def line(index: int, id: str = "", status: int = 200, **error: Any) -> bytes:
@@ -87,14 +88,14 @@ def test_the_state_says_what_was_handed_over(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with opened(path) as output:
         assert output.is_fresh
-        output.hand_over([(0 << 1, 7), (1 << 1, 8), (2 << 1, 9)])
+        hand_over(output, [(0 << 1, 7), (1 << 1, 8), (2 << 1, 9)])
         output.write(line(1))
         output.take_back([2 << 1])
     with opened(path) as output:
         assert flags(output, 4) == [HANDED, HANDED | DONE, 0, 0]
         assert [output.known.digest(index << 1) for index in range(4)] == [7, 8, 0, 0]
         assert (output.results, output.is_fresh) == (1, False)
-        output.hand_over([(2 << 1, 10)])
+        hand_over(output, [(2 << 1, 10)])
     with opened(path) as output:
         assert flags(output, 3) == [HANDED, HANDED | DONE, HANDED]
         assert output.known.digest(2 << 1) == 10
@@ -104,9 +105,9 @@ def test_what_an_earlier_run_handed_over_is_not_taken_back(tmp_path: Path) -> No
     """That the server hasn't sent it this time doesn't say that it never ran."""
     path = tmp_path / "out"
     with opened(path) as output:
-        output.hand_over([(0 << 1, 7)])
+        hand_over(output, [(0 << 1, 7)])
     with opened(path) as output:
-        output.hand_over([(0 << 1, 7), (1 << 1, 8)])
+        hand_over(output, [(0 << 1, 7), (1 << 1, 8)])
         output.take_back([0 << 1, 1 << 1])
     with opened(path) as output:
         assert flags(output, 2) == [HANDED, 0]
@@ -136,12 +137,12 @@ def test_a_note_that_was_cut_is_none(tmp_path: Path, cut: int) -> None:
     """The call was not handed over yet; the notes after it are whole again."""
     path = tmp_path / "out"
     with opened(path) as output:
-        output.hand_over([(0, 1), (2, 1)])
+        hand_over(output, [(0, 1), (2, 1)])
     state = tmp_path / "out.state"
     os.truncate(state, state.stat().st_size - cut)
     with opened(path) as output:
         assert flags(output, 2) == [HANDED, 0]
-        output.hand_over([(4, 1)])
+        hand_over(output, [(4, 1)])
     with opened(path) as output:
         assert flags(output, 3) == [HANDED, 0, HANDED]
 
@@ -150,12 +151,12 @@ def test_notes_that_do_not_fit_leave_nothing(tmp_path: Path) -> None:
     """On a full disk those before them stay, and no call is in doubt that was not handed over."""
     path = tmp_path / "out"
     with opened(path) as output:
-        output.hand_over([(0, 1)])
+        hand_over(output, [(0, 1)])
         size = (tmp_path / "out.state").stat().st_size
         with no_larger_files(size + 40), pytest.raises(OSError, match="File too large"):
-            output.hand_over([(2, 1), (4, 1), (6, 1)])
+            hand_over(output, [(2, 1), (4, 1), (6, 1)])
         assert (tmp_path / "out.state").stat().st_size == size
-        output.hand_over([(8, 1)])
+        hand_over(output, [(8, 1)])
     with opened(path) as output:
         assert flags(output, 5) == [HANDED, 0, 0, 0, HANDED]
 
@@ -260,12 +261,12 @@ def test_results_are_taken_out(tmp_path: Path) -> None:
     path.chmod(0o640)
     keys = [1 << 1, 3 << 1, key_of("four", 0)]
     with opened(path) as output:
-        output.hand_over([(3 << 1, 1)])  # an earlier run may have noted it
+        hand_over(output, [(3 << 1, 1)])  # an earlier run may have noted it
         for key in keys:
             output.known[key] |= AGAIN
         list(output.take_out(lambda flags: bool(flags & AGAIN)))
         assert output.taken_out == 3
-        output.hand_over([(keys[0], 1), (keys[1], 1)])
+        hand_over(output, [(keys[0], 1), (keys[1], 1)])
         assert (output.results, output.failed, output.taken_out) == (3, 2, 1)
         assert [output.known[key] & (DONE | HANDED) for key in keys] == [0, HANDED, 0]
         output.write(line(1))
@@ -291,7 +292,7 @@ def test_a_result_that_waits_for_its_line_is_not_lost(tmp_path: Path) -> None:
         assert output.failed == 4
         assert [found & (DONE | HANDED) for found in flags(output, 4)] == [HANDED] * 4
         assert all(output.is_taken_out(index << 1) for index in range(4))
-        output.hand_over([(1 << 1, 7), (2 << 1, 7)])
+        hand_over(output, [(1 << 1, 7), (2 << 1, 7)])
         assert not output.is_taken_out(1 << 1)
         output.take_back([2 << 1])  # it wasn't sent after all
         assert (output.results, output.failed, output.taken_out) == (3, 3, 3)
