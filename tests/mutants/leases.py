@@ -236,6 +236,13 @@ LEASES: Final = (
         OF_SERVE,
     ),
     (
+        "leases: what the store's time has paused is made up for",
+        LEASE + "hours.py",
+        "    if member is not None and member.established:\n        entry.last = now",
+        "    if member is not None and member.established:\n        now = entry.last = max(now, round.floor)",
+        OF_SERVE,
+    ),
+    (
         "leases: a newcomer is granted at once",
         LEASE + "serve.py",
         "member.established = steady or not any(entry.others(round.incarnation))",

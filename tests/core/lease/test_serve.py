@@ -35,8 +35,8 @@ class Store:
     def after(self, reply: Reply, **other: Any) -> Round:
         """The next round of who got this reply."""
         floor = reply.now + (self.at - reply.now) * 999 // 1000
-        asked = {"number": reply.number + 1, "epoch": reply.epoch, "told": reply.now, "floor": floor, **other}
-        return FIRST._replace(**asked)
+        asked = {"number": reply.number + 1, "epoch": reply.epoch, "told": reply.now, "floor": floor}
+        return FIRST._replace(**{**asked, "paused": reply.paused, **other})
 
     @property
     def used(self) -> int:
@@ -312,3 +312,26 @@ def test_a_clock_that_jumps_ahead_is_held_back_for_all() -> None:
     late = store.says(store.after(theirs, incarnation="b", floor=theirs.now + PROBATION, want=10))
     assert late.now == floor
     assert late.granted == 0
+
+
+def test_time_that_was_held_back_does_not_skip_for_who_was_told_before() -> None:
+    """One whose reply was three seconds late holds time back; what is noted then counts for its whole window."""
+    store = Store(steady=False)
+    ours = store.says(FIRST)
+    theirs = store.says(FIRST, incarnation="b")
+    store.at += PROBATION
+    ours = store.says(store.after(ours, want=10))
+    theirs = store.says(store.after(theirs, incarnation="b"))
+    store.at += 4 * SECOND
+    landed = (Held(ours.number, 10, 0, (Group(10, 0),)),)
+    ours = store.says(store.after(ours, floor=ours.now + SECOND, held=landed))
+    assert (ours.now, ours.paused) == (theirs.now + SECOND, 3 * SECOND)
+    # Its floor is three seconds above that, for it was told the time before.
+    theirs = store.says(store.after(theirs, incarnation="b", want=10))
+    assert theirs.now == ours.now
+    spent_at, store.at = store.at, store.at + at_most(MINUTE) - 1
+    floor = theirs.now + (store.at - spent_at) * 999 // 1000
+    theirs = store.says(store.after(theirs, incarnation="b", floor=floor, want=10))
+    assert theirs.granted == 0
+    store.at += 1
+    assert store.says(store.after(theirs, incarnation="b", floor=floor, want=10)).granted == 10
