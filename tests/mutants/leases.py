@@ -238,8 +238,8 @@ LEASES: Final = (
     (
         "leases: what the store's time has paused is made up for",
         LEASE + "hours.py",
-        "    if member is not None and member.established:\n        entry.last = now",
-        "    if member is not None and member.established:\n        now = entry.last = max(now, round.floor)",
+        "            now = held\n    return now",
+        "            now = held\n    return max(now, round.floor) if member is not None and member.established else now",
         OF_SERVE,
     ),
     (

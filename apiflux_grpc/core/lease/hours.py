@@ -41,8 +41,6 @@ def time_of(entry: Entry, member: Member | None, round: Round, clock: int) -> in
             entry.paused += now - held
             entry.offset -= now - held
             now = held
-    if member is not None and member.established:
-        entry.last = now
     return now
 
 
