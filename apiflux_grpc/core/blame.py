@@ -40,7 +40,7 @@ def cut(permit: Permit, told: Sequence[Hint], now: int) -> Limit | None:
     rows = [
         (_headroom(kept, now), place, owner, limit, kept)
         for owner in permit.owners
-        for place, (limit, kept) in enumerate(owner.budget.kept_limits())
+        for place, (limit, kept) in enumerate(owner.budget.kept_limits)
     ]
     named = {one for limits in _named(permit, told) for one in limits}
     chosen = [row for row in rows if (row[2], row[3]) in named] or rows

@@ -60,6 +60,7 @@ class Budget:
         "flights",
         "jitter",
         "kept",
+        "kept_limits",
         "limits",
         "most_cost",
         "told",
@@ -78,6 +79,7 @@ class Budget:
         self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
         self._pacers = self._paced(Counts.CALLS)
         self._cost_pacers = self._paced(Counts.COST)
+        self.kept_limits = self._keepers()  # the limits, each with what keeps it
         # Above this a call never fits; and a pacer that is asked for more than its burst raises.
         costs = [largest(limit, jitter) for limit in self.limits if limit.counts is Counts.COST]
         self.most_cost = min(costs, default=1 << 64)
@@ -294,7 +296,7 @@ class Budget:
     def listen(self, now: int) -> Told:
         """What was told of its limits, kept from now on."""
         if self.told is None:
-            self.told = Told(self.kept_limits(), self.jitter, now)
+            self.told = Told(self.kept_limits, self.jitter, now)
         return self.told
 
     def mark(self, cost: int) -> Mark | None:
@@ -303,13 +305,10 @@ class Budget:
             return None
         return self.told.mark(cost, self.unarrived, self.unarrived_cost)
 
-    def kept_limits(self) -> list[tuple[Limit, Window | Bucket]]:
-        """The limits, each with what keeps it."""
-        return [*self._windows(), *((bucket.limit, bucket) for bucket in self.buckets)]
-
-    def _windows(self) -> list[tuple[Limit, Window]]:
-        pairs = list(zip(self._of(Counts.CALLS, Kind.WINDOW), self.windows, strict=True))
-        return [*pairs, *zip(self._of(Counts.COST, Kind.WINDOW), self.cost_windows, strict=True)]
+    def _keepers(self) -> tuple[tuple[Limit, Window | Bucket], ...]:
+        windows = (*self.windows, *self.cost_windows)
+        limits = self._of(Counts.CALLS, Kind.WINDOW) + self._of(Counts.COST, Kind.WINDOW)
+        return (*zip(limits, windows, strict=True), *((bucket.limit, bucket) for bucket in self.buckets))
 
     # -- room for more ------------------------------------------------------------------------
 
@@ -367,9 +366,10 @@ class Budget:
             bucket.since = now  # it gives nothing back for calls that it never counted
         new.windows = self._heirs(new, Counts.CALLS, self.windows, self.unarrived, now)
         new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unarrived_cost, now)
+        new.kept_limits = new._keepers()
         if self.told is not None:
             new.told = self.told
-            new.told.follow(new.kept_limits(), self.jitter, now)
+            new.told.follow(new.kept_limits, self.jitter, now)
         for counts, pacers, ours in (
             (Counts.CALLS, new._pacers, self._pacers),
             (Counts.COST, new._cost_pacers, self._cost_pacers),

@@ -334,7 +334,7 @@ def _merge(
     period = row[0].kept + min(latency, jitter)
     ends, room = [], 0
     for window in row:
-        own = window.ends()
+        own = [*window.ends()]
         free = window.nominal - window.used + window.others if at_best else window.free
         room += max(0, free)
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.

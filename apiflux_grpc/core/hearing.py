@@ -115,7 +115,7 @@ def _found(shape: Shape, hint: Hint, owners: Sequence[tuple[KeyState | GroupStat
     meaning = None
     if found is not None:
         owner, limit = found
-        kept = [one for one, _ in owner.budget.kept_limits()]
+        kept = [one for one, _ in owner.budget.kept_limits]
         meaning = [one for one, _ in owners].index(owner), kept.index(limit)
     own.learn(shape, meaning)
     return meaning

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outlooks import Outlooks
     from apiflux_grpc.core.pulse import Pulse
     from apiflux_grpc.core.scheduler import Scheduler
+    from apiflux_grpc.core.waiting import Known
 
 
 class Standings:
@@ -65,9 +66,10 @@ class Standings:
             turns = (turn for batch in batches.values() for turn in scheduler.turns(batch) if turn.has_work)
             costs = {turn.number: turn.next_cost for turn in turns} | costs
         found: dict[int, Held | None] = {}
+        known: Known = {}
         rows = map(scheduler.waiting_by_class, batches.values())
         for number in {number for row in rows for number, calls in enumerate(row) if calls}:
-            found[number] = for_limit((key.seats[number] for key in scheduler.keys), costs.get(number, 1), now)
+            found[number] = for_limit((key.seats[number] for key in scheduler.keys), costs.get(number, 1), now, known)
         told = [one for one in found.values() if one is not None]
         self._since = {one.reason: self._since.get(one.reason, now) for one in told}
         return {n: None if one is None else replace(one, since=self._since[one.reason]) for n, one in found.items()}

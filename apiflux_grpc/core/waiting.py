@@ -32,16 +32,20 @@ class _Spent(NamedTuple):
     owner: KeyState | GroupState
 
 
-def for_limit(seats: Iterable[Seat], cost: int, now: int) -> Held | None:
+# What a call of this cost must wait for by the limits of one owner, so that each is asked once for all path classes.
+Known = dict[tuple["KeyState | GroupState", int], "_Spent | None"]
+
+
+def for_limit(seats: Iterable[Seat], cost: int, now: int, known: Known) -> Held | None:
     """What a call of `cost` waits for, whichever of these keys it may use, in the words of that which has room first;
-    None: for no limit."""
+    None: for no limit. `known` is of this `now`."""
     spent: list[_Spent] = []
     for seat in seats:
         key = seat.key
         told = key.budget.told
         if key.in_flight >= key.most or seat.usable_at(now) > now or (told is not None and told.wait(cost, now) > now):
             continue
-        one = _latest(seat, cost, now)
+        one = _latest(seat, cost, now, known)
         if one is None:
             return None
         spent.append(one)
@@ -62,21 +66,31 @@ def for_time(calls: int, at: int, now: int) -> Held:
     return Held(Cause.BACKOFF, held.backoff(calls), now, at if now < at < FAR else None)
 
 
-def _latest(seat: Seat, cost: int, now: int) -> _Spent | None:
+def _latest(seat: Seat, cost: int, now: int, known: Known) -> _Spent | None:
     """Of all limits that such a call meets, the one that has room last; None: all have room."""
     latest: _Spent | None = None
     owners: tuple[KeyState | GroupState, ...] = (seat.key, *seat.others)
     for owner in owners:
-        for limit, keeper in owner.budget.kept_limits():
-            amount = 1 if limit.counts is Counts.CALLS else cost
-            if isinstance(keeper, Bucket):
-                at = keeper.ready_at(amount, now)
-            elif keeper.free >= amount:
-                continue
-            else:
-                at = window_room_at(owner.budget, keeper, limit.counts, amount, now)
-            if at > now and (latest is None or at > latest.at):
-                latest = _Spent(at, limit, owner)
+        if (owner, cost) not in known:
+            known[owner, cost] = _latest_of(owner, cost, now)
+        one = known[owner, cost]
+        if one is not None and (latest is None or one.at > latest.at):
+            latest = one
+    return latest
+
+
+def _latest_of(owner: KeyState | GroupState, cost: int, now: int) -> _Spent | None:
+    latest: _Spent | None = None
+    for limit, keeper in owner.budget.kept_limits:
+        amount = 1 if limit.counts is Counts.CALLS else cost
+        if isinstance(keeper, Bucket):
+            at = keeper.ready_at(amount, now)
+        elif keeper.free >= amount:
+            continue
+        else:
+            at = window_room_at(owner.budget, keeper, limit.counts, amount, now)
+        if at > now and (latest is None or at > latest.at):
+            latest = _Spent(at, limit, owner)
     return latest
 
 

@@ -17,7 +17,10 @@ Not known here: keys, calls, clocks.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GROUPS: Final = 128
 CUT: Final = 0.7  # what is left of `max` after a cut
@@ -163,9 +166,9 @@ class Window:
             return self.recover_at
         return end
 
-    def ends(self) -> list[tuple[int, int]]:
+    def ends(self) -> Iterator[tuple[int, int]]:
         """(end, amount) of every group, oldest first; for forecasts."""
-        return [(group[0], group[1]) for group in self._log]
+        return ((group[0], group[1]) for group in self._log)
 
     def __repr__(self) -> str:
         return f"<Window {self.used}/{self.max} per {self.per / 1e9:g} s, {len(self._log)} groups>"
