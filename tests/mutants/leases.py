@@ -239,7 +239,7 @@ LEASES: Final = (
         "leases: what the store's time has paused is made up for",
         LEASE + "hours.py",
         "            now = held\n    return now",
-        "            now = held\n    return max(now, round.floor) if member is not None and member.established else now",
+        "            now = held\n    return max(now, round.floor) if member and member.established else now",
         OF_SERVE,
     ),
     (

@@ -147,8 +147,8 @@ OUTLOOK: Final = (
     Variant(
         "of a key's limits the first that is spent is told",
         "apiflux_grpc/core/waiting.py",
-        "at > latest.at",
-        "at < latest.at",
+        "or at > latest.at",
+        "or at < latest.at",
         OF_WAITING,
     ),
     Variant(
