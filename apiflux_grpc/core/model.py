@@ -71,6 +71,7 @@ class Key:
     secret: str = field(repr=False)
     limits: tuple[Limit, ...]
     max_in_flight: int | None = None
+    budget: str = ""  # the name under which a store has what its limits allow; "": its pool's and its label
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,19 +44,26 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.engine.messages import BatchSpec, Outbound
-    from apiflux_grpc.engine.ports import Clock, Observer, Upstream
+    from apiflux_grpc.engine.ports import Clock, LeaseStore, Observer, Upstream
 
 STANDING_EVERY: Final = SECOND
 
 
 @dataclass(frozen=True, slots=True)
 class PoolParts:
-    """What a pool is made of. The factories are called on the engine's loop."""
+    """What a pool is made of. The factories are called on the engine's loop, and so is the store.
+
+    `life` is that of its leases (ns), None: as follows from each budget's shortest limit. `trust`: an empty store means
+    that nothing was spent before.
+    """
 
     pool: Pool
     make_upstream: Callable[[], Upstream]
     make_pacer: PacerFactory | None
     draw: Callable[[], float] = random.random  # in [0, 1); spreads retries
+    store: LeaseStore | None = None  # where it shares its budgets with others; None: they are its own
+    life: int | None = None
+    trust: bool = True
 
 
 class Batches:

@@ -84,9 +84,13 @@ class LeaseStore(Protocol):
     way is never cancelled: then nobody could tell whether it was served.
     """
 
-    async def exchange(self, rounds: Sequence[Round]) -> list[Reply]:
-        """The replies to these rounds, of budgets that all differ, in their order. Raises ConnectionError: the store
-        is gone, and nobody knows which of them it served."""
+    async def exchange(self, rounds: Sequence[Round]) -> Sequence[Reply | None]:
+        """The replies to these rounds, of budgets that all differ, in their order; None: a part of the store is gone,
+        and nobody knows whether it served this one. Raises ConnectionError if that is so for all of them. It ends in
+        a bounded time, whatever the network does."""
+
+    async def close(self) -> None:
+        """Close what is open. Several pools may share a store, so it's said more than once."""
 
 
 class Observer(Protocol):

@@ -35,6 +35,9 @@ class FakeLeaseStore:
         """The replies to these rounds, in their order. Raises ConnectionError while the store is gone."""
         return [self.serve(round) for round in rounds]
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
     def serve(self, round: Round) -> Reply:
         """The same for one round, at once."""
         if self.gone:
