@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.lease.terms import at_most
+from apiflux_grpc.core.lease.terms import at_most, whole
+from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.core.window import GROUPS
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Log:
     def __init__(self, per: int, opens: int = 0) -> None:
         self.per = per
         self.kept = at_most(per)
-        self.span = max(1, per // GROUPS)
+        self.span = max(MICROSECOND, whole(per // GROUPS))
         self.opens = opens  # nothing may be granted before: what was spent earlier isn't known
         self.used = 0
         self.cells: dict[int, list[int]] = {}  # by place in the grid: [latest instant, amount]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of
+from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ def grant(entry: Entry, name: str, want: int, round_trip: int, life: int) -> tup
     ahead = queue.index(name) + 1 + granted
     again = max(_room_at(entry, entry.logs[per], used[per] + ahead - caps[per], now) for per in caps) - now
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(again, life // PACE), lag_of(min(caps)))
+    again = min(max(again, whole(life // PACE)), lag_of(min(caps)))
     me.due = now + again
     return granted, again
 

@@ -2,13 +2,16 @@
 
 Rule: each clock may run 500 ppm fast or slow, so two may differ by 1 in 1000. What must have ended is waited for 1/1000
 longer than it lasts; what must not have ended yet is taken to be 1/1000 over sooner.
+
+What the store reckons from whole microseconds is whole microseconds again. Redis has no numbers but doubles: they hold
+every microsecond since 1970 exactly, and no longer every nanosecond.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 
 DRIFT: Final = 1000
 OFF: Final = 50 * MILLISECOND  # a request may be so long on its way; a step of the store's clock is longer
@@ -20,9 +23,14 @@ LONG: Final = 600 * SECOND  # windows above this open by what the replicas remem
 TURN: Final = 5 * MILLISECOND  # how long a turn is kept at least
 
 
+def whole(span: int) -> int:
+    """The whole microseconds of it."""
+    return span - span % MICROSECOND
+
+
 def at_most(span: int) -> int:
     """After so much of any clock, `span` of every other has passed for certain."""
-    return span + span // DRIFT + 1
+    return span + whole(span // DRIFT) + MICROSECOND
 
 
 def at_least(span: int) -> int:
@@ -32,7 +40,7 @@ def at_least(span: int) -> int:
 
 def lag_of(shortest: int) -> int:
     """After how long what has landed is told at the latest, and who waits asks again."""
-    return min(BEAT, shortest // 8)
+    return min(BEAT, whole(shortest // 8))
 
 
 def life_of(shortest: int) -> int:
