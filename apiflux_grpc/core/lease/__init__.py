@@ -10,6 +10,7 @@ Pure on both sides: instants and names are handed in.
     hours.py    the store's time, and whether it has lost what it knew
     shares.py   who is granted how much
     serve.py    one round, the store's side: what SQLite runs, and what Lua translates
+    codec.py    an entry as plain lists: what a store writes down
     lent.py     one lease, the replica's side
     ledger.py   one budget, the replica's side
 

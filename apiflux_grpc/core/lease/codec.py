@@ -1,0 +1,141 @@
+"""A budget's entry as plain lists and back: what the stores write down.
+
+Rule: everything that `serve` reads is written, as integers, words, lists and None alone, so that JSON and MessagePack
+keep it as it is; and what is read back serves the next round as the entry itself would have. Whoever changes a field
+of an entry counts LAYOUT up: a store refuses what another layout wrote, for a field misread is a limit exceeded.
+
+Sets are sorted, so that one entry has one text. Not known here: how a store writes the lists, and where.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from apiflux_grpc.core.lease.entry import Entry, Lease, Member
+from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.words import Cap, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LAYOUT: Final = 1
+
+Plain = list[Any]
+
+
+def plain(entry: Entry) -> Plain:
+    """The entry as lists."""
+    return [
+        LAYOUT,
+        entry.epoch,
+        entry.run_id,
+        entry.last,
+        entry.offset,
+        entry.paused,
+        int(entry.trusted),
+        entry.began,
+        [_plain_log(log) for log in entry.logs.values()],
+        [[name, *_plain_member(member)] for name, member in entry.members.items()],
+        entry.queue,
+        sorted(entry.registered),
+        sorted(entry.roster),
+    ]
+
+
+def entry_of(told: Sequence[Any]) -> Entry:
+    """The entry that these lists tell. Raises ValueError if another layout wrote them."""
+    layout, *fields = told
+    if layout != LAYOUT:
+        raise ValueError(f"has layout {layout} of its budgets, and this version of APIFlux reads {LAYOUT}")
+    epoch, run_id, last, offset, paused, trusted, began, logs, members, queue, registered, roster = fields
+    return Entry(
+        epoch,
+        run_id,
+        last,
+        offset,
+        paused,
+        bool(trusted),
+        began,
+        {log[0]: _log_of(*log) for log in logs},
+        {name: _member_of(*member) for name, *member in members},
+        list(queue),
+        set(registered),
+        set(roster),
+    )
+
+
+def _plain_log(log: Log) -> Plain:
+    return [log.per, log.opens, [[place, instant, amount] for place, (instant, amount) in log.cells.items()]]
+
+
+def _log_of(per: int, opens: int, cells: Sequence[Sequence[int]]) -> Log:
+    log = Log(per, opens)
+    log.cells = {place: [instant, amount] for place, instant, amount in cells}
+    log.used = sum(amount for _, _, amount in cells)
+    return log
+
+
+def _plain_member(member: Member) -> Plain:
+    return [
+        member.born,
+        member.seen,
+        _plain_reply(member.reply),
+        [[*cap] for cap in member.caps],
+        member.life,
+        member.jitter,
+        member.number,
+        int(member.established),
+        member.left_at,
+        member.refusal,
+        member.want,
+        member.due,
+        member.turn,
+        [
+            [number, lease.granted, lease.left, lease.arrived, lease.landed, lease.returned]
+            for number, lease in member.leases.items()
+        ],
+    ]
+
+
+def _member_of(
+    born: int,
+    seen: int,
+    reply: Sequence[Any],
+    caps: Sequence[Sequence[int]],
+    life: int,
+    jitter: int,
+    number: int,
+    established: int,
+    left_at: int | None,
+    refusal: str,
+    want: int,
+    due: int,
+    turn: int,
+    leases: Sequence[Sequence[int]],
+) -> Member:
+    return Member(
+        born,
+        seen,
+        _reply_of(reply),
+        tuple(Cap(*cap) for cap in caps),
+        life,
+        jitter,
+        number,
+        bool(established),
+        left_at,
+        refusal,
+        want,
+        due,
+        turn,
+        {granted_by: Lease(*lease) for granted_by, *lease in leases},
+    )
+
+
+def _plain_reply(reply: Reply) -> Plain:
+    told = list(reply)
+    told[Reply._fields.index("roster")] = sorted(reply.roster)
+    return told
+
+
+def _reply_of(told: Sequence[Any]) -> Reply:
+    return Reply(*told)._replace(roster=frozenset(told[Reply._fields.index("roster")]))
