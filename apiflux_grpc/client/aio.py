@@ -20,9 +20,10 @@ from apiflux_grpc.client.hook import check_hook
 from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
-from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, resumption_of
+from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming import Resuming
 from apiflux_grpc.client.streaming import Streaming
+from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.calls import AnyCall, Call, Retry
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.hook import OnProgress
-    from apiflux_grpc.client.resume import OnConnection
     from apiflux_grpc.client.resuming import BeforeSend
     from apiflux_grpc.client.tls import TlsOptions
+    from apiflux_grpc.client.whole import OnConnection
 
     Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | Streaming | Resuming
 

@@ -17,9 +17,10 @@ from apiflux_grpc.client.errors import error_from, never_ready
 from apiflux_grpc.client.hook import check_hook
 from apiflux_grpc.client.info import Estimate, Info
 from apiflux_grpc.client.received import Received
-from apiflux_grpc.client.resume import GIVE_UP_AFTER, WINDOW, resumption_of
+from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming_sync import SyncResuming
 from apiflux_grpc.client.streaming_sync import SyncStreaming
+from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.calls import AnyCall, Retry
     from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.client.results import Result
-    from apiflux_grpc.client.resume import OnConnection
     from apiflux_grpc.client.resuming_sync import SyncBeforeSend
     from apiflux_grpc.client.tls import TlsOptions
+    from apiflux_grpc.client.whole import OnConnection
 
 
 class SyncStream(Received):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.client.resume import WINDOW
+from apiflux_grpc.client.whole import WINDOW
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import ApifluxError, Call, Client, SyncClient, feed
-from apiflux_grpc.client.resume import End, Resumption
+from apiflux_grpc.client.resume import Resumption
+from apiflux_grpc.client.whole import End
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb

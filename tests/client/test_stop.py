@@ -11,13 +11,12 @@ import grpc
 import pytest
 
 from apiflux_grpc.client import Call, Client, DeadlineExceeded, Result, SyncClient
-from apiflux_grpc.client.accounts import Accounts
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.scripted import posts, scripted
 from tests.client.scripted import result as answered
-from tests.client.test_accounts import answer, send
+from tests.client.test_accounts import answer, opened, send
 from tests.server.serving import serving
 
 LIMITS = (Limit(20, 60 * SECOND),)
@@ -134,13 +133,13 @@ async def test_a_connection_that_is_lost_after_the_stop_is_not_made_again() -> N
 
 def test_in_order_what_ran_after_a_gap_is_not_lost() -> None:
     """The call before it has no result, and never will: it comes at the end."""
-    accounts = Accounts(ordered=True)
-    accounts.take([Call("/0", method="POST"), Call("/1", method="POST")])
-    send(accounts)
-    accounts.stop()
+    books, accounts = opened(ordered=True)
+    books.take([Call("/0", method="POST"), Call("/1", method="POST")])
+    send(books, accounts)
+    books.stopped = True
     assert accounts.results([answer(1)]) == []
-    assert [result.index for result in accounts.rest()] == [1]
-    assert accounts.rest() == []
+    assert [result.index for result in books.rest()] == [1]
+    assert books.rest() == []
 
 
 @pytest.mark.parametrize("how", ["deadline", "leaving", "dropping"])

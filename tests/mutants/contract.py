@@ -163,13 +163,13 @@ CONTRACT: Final = (
     Variant(
         "a new connection expects the calls that are done",
         "apiflux_grpc/client/resume.py",
-        "self.header.expected_calls = len(self._accounts.ready) + to_take",
+        "self.header.expected_calls = len(self.books.ready) + self.to_take",
         "pass",
         ("tests/client/test_resumption.py",),
     ),
     Variant(
         "a lost connection is told at every try",
-        "apiflux_grpc/client/resume.py",
+        "apiflux_grpc/client/whole.py",
         "self._is_lost is (error is None):",
         "(error or self._is_lost):",
         ("tests/client/test_resumption.py",),
