@@ -35,7 +35,7 @@ $(DONE): pyproject.toml constraints.txt $(ANEW)
 ifdef ANEW
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make setup PYTHON=python3.13, say" % v[:2])'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@echo 'Once, a minute or two: the package and the tools of its tests, 80 packages from PyPI (340 MB), into $(VENV).'
+	@echo 'Once, a minute or two: the package and the tools of its tests, 85 packages from PyPI (420 MB), into $(VENV).'
 endif
 	@$(BIN)/$(INSTALL) -c constraints.txt -e '.[dev,fast]'
 	@touch $@
