@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
 from apiflux_grpc.core.lease.words import Cap, Held, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
@@ -15,11 +17,29 @@ from apiflux_grpc.testing import FakeLeaseStore
 FIRST: Final = Round("key", "a", 1, (Cap(60 * SECOND, 10),), 600 * MILLISECOND, 250 * MILLISECOND, trust=True)
 
 
-def fake() -> LeaseStore:
+Make = Callable[[], LeaseStore]
+
+
+def fake(_: Path) -> LeaseStore:
     return FakeLeaseStore(lambda: SECOND, steady=True)
 
 
-stores = pytest.mark.parametrize("make", [fake])
+def sqlite(directory: Path) -> LeaseStore:
+    return SqliteLeaseStore(directory / "budgets.sqlite3", lambda: SECOND, lambda: 0, "boot")
+
+
+@pytest.fixture(params=[fake, sqlite])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes a store, which is closed in the end: twice, as pools that share it do."""
+    made: list[LeaseStore] = []
+
+    def make() -> LeaseStore:
+        made.append(request.param(tmp_path))
+        return made[-1]
+
+    yield make
+    for store in made * 2:
+        await store.close()
 
 
 async def one(store: LeaseStore, round: Round) -> Reply:
@@ -28,8 +48,7 @@ async def one(store: LeaseStore, round: Round) -> Reply:
     return reply
 
 
-@stores
-async def test_rounds_of_several_budgets_are_answered_in_their_order(make: Callable[[], LeaseStore]) -> None:
+async def test_rounds_of_several_budgets_are_answered_in_their_order(make: Make) -> None:
     """Each budget has its own state; no rounds, no replies."""
     store = make()
     rounds = [FIRST._replace(budget=name, want=want) for name, want in (("x", 3), ("y", 20), ("z", 0))]
@@ -38,8 +57,7 @@ async def test_rounds_of_several_budgets_are_answered_in_their_order(make: Calla
     assert list(await store.exchange([])) == []
 
 
-@stores
-async def test_a_round_is_served_once(make: Callable[[], LeaseStore]) -> None:
+async def test_a_round_is_served_once(make: Make) -> None:
     """Asked again it gets the same reply, word for word, and another's is its own."""
     store = make()
     reply = await one(store, FIRST._replace(want=4))
@@ -47,8 +65,7 @@ async def test_a_round_is_served_once(make: Callable[[], LeaseStore]) -> None:
     assert (await one(store, FIRST._replace(incarnation="b", want=9))).granted == 6
 
 
-@stores
-async def test_what_one_returns_another_gets(make: Callable[[], LeaseStore]) -> None:
+async def test_what_one_returns_another_gets(make: Make) -> None:
     """A lease that isn't listed comes back at once."""
     store = make()
     reply = await one(store, FIRST._replace(want=10))
