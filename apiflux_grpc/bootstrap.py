@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,12 +23,13 @@ from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
+from apiflux_grpc.core.errors import EngineFailed
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
-from apiflux_grpc.server.lifecycle import Server
+from apiflux_grpc.server.lifecycle import PortInUse, Server
 from apiflux_grpc.server.service import FluxService
 
 if TYPE_CHECKING:
@@ -44,6 +46,19 @@ SWITCH_INTERVAL: Final = 0.0003  # seconds
 # The most results that cross to the server's loop at once. A message may hold more, but the first of them should not
 # wait until it is full.
 HANDED_OVER: Final = 100
+# What keeps a server from starting, and the exit code of each.
+CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, EngineFailed: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of the workers on one port a server is, from 1, and of how many. 0 of 1: it is alone."""
+
+    number: int = 0
+    of: int = 1
+
+
+ALONE: Final = Place()
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -56,7 +71,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def make_server(settings: Settings) -> Server:
+def make_server(settings: Settings, place: Place = ALONE) -> Server:
     """A server, ready to start."""
     health = Health()
     engine = Engine(
@@ -75,6 +90,8 @@ def make_server(settings: Settings) -> Server:
             max_batch_calls=settings.max_batch_calls,
             max_batch_bytes=settings.max_batch_bytes,
             batch_size=settings.batch_size,
+            worker=place.number,
+            workers=place.of,
         ),
     )
     return Server(
@@ -83,6 +100,7 @@ def make_server(settings: Settings) -> Server:
         health,
         host=settings.host,
         port=settings.port,
+        shares_port=place.of > 1,
         max_batch_bytes=settings.max_batch_bytes,
         with_reflection=settings.reflection,
         grace=settings.grace / 1e9,
@@ -118,30 +136,31 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
     return partial(AiohttpUpstream, http)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Prints `listening on HOST:PORT` once health says SERVING; 1: a fault of ours.
+def serve(settings: Settings, place: Place = ALONE, *, serves: Callable[[Server], object]) -> int:
+    """Serve until SIGTERM or SIGINT. `serves` is called once health says SERVING. 1: a fault of ours.
 
-    Raises PortInUse, EngineFailed.
+    Raises those of CANT_START.
     """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, place, serves))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, place: Place, serves: Callable[[Server], object]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    server = make_server(settings)
+    server = make_server(settings, place)
     await server.start()
-    for warning in settings.warnings:
-        _log.warning(warning)
+    if place is ALONE:  # of workers the supervisor says it, once
+        for warning in settings.warnings:
+            _log.warning(warning)
     # Start-up made objects that live as long as the process: the collector need not look at them again, and with
     # its usual threshold it costs an eighth of the CPU under load.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    print(f"listening on {server.address}", flush=True)
+    serves(server)
     await server.serve_until(stop)
     return 1 if server.failed or server.engine.failure is not None else 0

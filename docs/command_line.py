@@ -106,7 +106,9 @@ def _command(name: str, function: Callable[..., Any]) -> Command:
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     parameters = tuple(
-        _parameter(one, hints[one], parameter.default) for one, parameter in signature(function).parameters.items()
+        _parameter(one, hints[one], parameter.default)
+        for one, parameter in signature(function).parameters.items()
+        if hints[one] is not typer.Context
     )
     return Command(name, cleandoc(function.__doc__ or ""), parameters)
 

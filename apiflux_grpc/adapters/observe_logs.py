@@ -27,6 +27,8 @@ from apiflux_grpc.core.held import rejected
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apiflux_grpc.core.events import Event
 
 _log = logging.getLogger("apiflux.engine")
@@ -71,12 +73,13 @@ def _seconds(ns: int) -> dict[str, float]:
 
 
 class _Line(logging.Formatter):
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, fields: Mapping[str, object]) -> None:
         super().__init__()
         self._json = as_json
+        self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {name: value for name, value in vars(record).items() if name not in _KNOWN}
+        fields = {**self._fields, **{name: value for name, value in vars(record).items() if name not in _KNOWN}}
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         if self._json:
@@ -91,8 +94,8 @@ def _plain(value: object) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def configure(level: str, style: str) -> None:
-    """Log to standard error. `level` as in logging, `style` "console" or "json"."""
+def configure(level: str, style: str, **fields: object) -> None:
+    """Log to standard error. `level` as in logging, `style` "console" or "json"; each line has these fields."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line(style == "json"))
+    handler.setFormatter(_Line(style == "json", fields))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

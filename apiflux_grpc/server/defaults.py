@@ -23,4 +23,6 @@ class Defaults:
     write_timeout: float = 300.0  # seconds that a reader may leave a message unread
     progress_every: float = 1.0  # seconds
     window: int = 10_000  # calls of one ProcessStream without a result, at most
+    worker: int = 0  # which of the workers on one port, from 1; 0: there are none
+    workers: int = 1
     held: int = 64 << 20  # bytes of such calls, at most and one slice more

@@ -51,6 +51,7 @@ class Server:
         port: int,
         max_batch_bytes: int,
         with_reflection: bool,
+        shares_port: bool = False,
         grace: float,
     ) -> None:
         self.engine = engine
@@ -62,8 +63,9 @@ class Server:
         self._server = make_server(
             interceptors=[CanonicalLine()],
             options=[
-                # A second server on the port must fail, not share it in silence.
-                ("grpc.so_reuseport", 0),
+                # A second server on the port must fail, not share it in silence; but workers do, and their supervisor
+                # keeps others out.
+                ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
                 # With it, streams that take the place of ones that just ended are refused (REFUSED_STREAM).
                 ("grpc.http.overload_protection", 0),

@@ -61,6 +61,8 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             open_batches=admission.batches,
             open_calls=admission.calls,
             default_pool=self._engine.default_pool,
+            worker=defaults.worker,
+            workers=defaults.workers,
         )
         for name, pool in sorted(self._engine.pools.items()):
             put_pool(response.pools.add(), pool, None if state is None else state.pools[name])

@@ -41,6 +41,7 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
         pools=tuple(pools),
         host=host,
         port=port,
+        workers=server.workers,
         mode=mode,
         repeat_count=repeat_count,
         batch_size=env.BATCH_SIZE or server.batch_size,

@@ -17,7 +17,7 @@ from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST
 from apiflux_grpc.server.defaults import Mode
 from apiflux_grpc.settings import values
-from apiflux_grpc.settings.types import PoolSettings, Settings
+from apiflux_grpc.settings.types import MOST_WORKERS, PoolSettings, Settings
 
 _SETTINGS: Final = Settings(())
 _POOL: Final = Pool("", ())
@@ -43,6 +43,7 @@ Name = Annotated[str, AfterValidator(values.name)]
 
 class ServerTable(Table):
     bind: Annotated[tuple[str, int], PlainValidator(values.bind)] = (_SETTINGS.host, _SETTINGS.port)
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = _SETTINGS.workers
     mode: Mode = _SETTINGS.mode
     repeat_count: Told | None = None
     batch_size: Told = _SETTINGS.batch_size

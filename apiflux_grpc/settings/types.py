@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.model import Pool
 
+MOST_WORKERS: Final = 256
+
 _BOUNDS: Final = Bounds()
 _DEFAULTS: Final = Defaults()
 
@@ -59,6 +61,7 @@ class Settings:
     pools: tuple[PoolSettings, ...]
     host: str = HOST
     port: int = PORT
+    workers: int = 1
     mode: Mode = _DEFAULTS.mode
     repeat_count: int = _DEFAULTS.repeat_count
     batch_size: int = _DEFAULTS.batch_size

@@ -1115,6 +1115,8 @@ class GetInfoResponse(_message.Message):
     OPEN_BATCHES_FIELD_NUMBER: _builtins.int
     OPEN_CALLS_FIELD_NUMBER: _builtins.int
     DEFAULT_POOL_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     """What TEST_MODE says."""
     version: _builtins.str
@@ -1133,6 +1135,12 @@ class GetInfoResponse(_message.Message):
     """Calls admitted and without a result now."""
     default_pool: _builtins.str
     """The pool of requests that name none: the one called "default", else the only one. Empty: a request has to name one."""
+    worker: _builtins.int
+    """Which of the server's workers has answered, from 1: what is told of batches, calls and keys is how it stands there.
+    0: the server has no workers.
+    """
+    workers: _builtins.int
+    """How many processes share the server's port. At least 1."""
     @_builtins.property
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolInfo]:
         """The pools, by name."""
@@ -1150,10 +1158,12 @@ class GetInfoResponse(_message.Message):
         open_batches: _builtins.int = ...,
         open_calls: _builtins.int = ...,
         default_pool: _builtins.str = ...,
+        worker: _builtins.int = ...,
+        workers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_pool", b"default_pool", "default_repeat_count", b"default_repeat_count", "max_batch_bytes", b"max_batch_bytes", "max_batch_calls", b"max_batch_calls", "max_results_per_message", b"max_results_per_message", "mode", b"mode", "open_batches", b"open_batches", "open_calls", b"open_calls", "pools", b"pools", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_pool", b"default_pool", "default_repeat_count", b"default_repeat_count", "max_batch_bytes", b"max_batch_bytes", "max_batch_calls", b"max_batch_calls", "max_results_per_message", b"max_results_per_message", "mode", b"mode", "open_batches", b"open_batches", "open_calls", b"open_calls", "pools", b"pools", "version", b"version", "worker", b"worker", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1959,7 +1959,12 @@ type GetInfoResponse struct {
 	// Calls admitted and without a result now.
 	OpenCalls int64 `protobuf:"varint,9,opt,name=open_calls,json=openCalls,proto3" json:"open_calls,omitempty"`
 	// The pool of requests that name none: the one called "default", else the only one. Empty: a request has to name one.
-	DefaultPool   string `protobuf:"bytes,10,opt,name=default_pool,json=defaultPool,proto3" json:"default_pool,omitempty"`
+	DefaultPool string `protobuf:"bytes,10,opt,name=default_pool,json=defaultPool,proto3" json:"default_pool,omitempty"`
+	// Which of the server's workers has answered, from 1: what is told of batches, calls and keys is how it stands there.
+	// 0: the server has no workers.
+	Worker int32 `protobuf:"varint,11,opt,name=worker,proto3" json:"worker,omitempty"`
+	// How many processes share the server's port. At least 1.
+	Workers       int32 `protobuf:"varint,12,opt,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2062,6 +2067,20 @@ func (x *GetInfoResponse) GetDefaultPool() string {
 		return x.DefaultPool
 	}
 	return ""
+}
+
+func (x *GetInfoResponse) GetWorker() int32 {
+	if x != nil {
+		return x.Worker
+	}
+	return 0
+}
+
+func (x *GetInfoResponse) GetWorkers() int32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
 }
 
 // One pool.
@@ -2894,7 +2913,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x10EstimateResponse\x125\n" +
 	"\bmakespan\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bmakespan\x12#\n" +
 	"\rbinding_limit\x18\x02 \x01(\tR\fbindingLimit\"\x10\n" +
-	"\x0eGetInfoRequest\"\x9b\x03\n" +
+	"\x0eGetInfoRequest\"\xcd\x03\n" +
 	"\x0fGetInfoResponse\x12$\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x10.apiflux.v1.ModeR\x04mode\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12*\n" +
@@ -2907,7 +2926,9 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\n" +
 	"open_calls\x18\t \x01(\x03R\topenCalls\x12!\n" +
 	"\fdefault_pool\x18\n" +
-	" \x01(\tR\vdefaultPool\"\xec\b\n" +
+	" \x01(\tR\vdefaultPool\x12\x16\n" +
+	"\x06worker\x18\v \x01(\x05R\x06worker\x12\x18\n" +
+	"\aworkers\x18\f \x01(\x05R\aworkers\"\xec\b\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\bupstream\x18\x02 \x01(\x0e2\x18.apiflux.v1.UpstreamKindR\bupstream\x12\x19\n" +

@@ -1,0 +1,197 @@
+"""The supervisor: processes, sockets and signals, as `supervision.py` decides.
+
+Rule: one loop that waits for whatever comes first, hears all that has come, and then does what is decided. Each worker
+leads a session of its own: Ctrl-C at a terminal is for the supervisor, which passes it on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core.units import SECOND, format_address
+from apiflux_grpc.workers import words
+from apiflux_grpc.workers.port import Port
+from apiflux_grpc.workers.supervision import Announce, Bounds, Kill, Start, Supervision, Terminate, how_it_ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apiflux_grpc.settings import Settings
+    from apiflux_grpc.workers.supervision import Action
+
+_log = logging.getLogger("apiflux.supervisor")
+
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+# -P: with `-m` alone a file in the current folder could stand for a module. Whoever runs us from there wants it so.
+COMMAND: Final = (sys.executable, *(() if os.getcwd() in sys.path else ("-P",)), "-m", "apiflux_grpc.workers")
+
+
+# Beyond the grace, for what a server may take after it: see Server.stop.
+AFTER_GRACE: Final = 15 * SECOND
+
+
+class CantServe(Exception):
+    """Why, as people read it; `code` is the exit code."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def supervise(
+    settings: Settings,
+    log_level: str,
+    log_format: str,
+    announce: Callable[[str], object],
+    bounds: Bounds | None = None,
+) -> int:
+    """Serve with `settings.workers` workers until SIGTERM or SIGINT, and return the exit code. `announce` is told
+    HOST:PORT once all serve. Raises CantServe."""
+    if any(one.pool.groups or any(key.limits for key in one.pool.keys) for one in settings.pools):
+        raise CantServe(2, "workers can't share the limits of keys yet; serve without --workers")
+    bounds = bounds or Bounds(drain=settings.grace + AFTER_GRACE)
+    with ExitStack() as held:
+        heard = held.enter_context(_signals())
+        try:
+            port = held.enter_context(Port(settings.host, settings.port)).number
+        except OSError as error:
+            address = format_address(settings.host, settings.port)
+            raise CantServe(2, f"can't listen on {address}; is another program using it?") from error
+        for warning in settings.warnings:
+            _log.warning(warning)
+        settings = replace(settings, port=port)
+
+        def task(number: int) -> words.Task:
+            return words.Task(number, settings.workers, settings, log_level, log_format)
+
+        supervisor = _Supervisor(
+            Supervision(settings.workers, bounds), task, lambda: announce(format_address(settings.host, port))
+        )
+        with supervisor:
+            return supervisor.run(heard)
+
+
+class _Process:
+    """A worker's process, and our end of the socket."""
+
+    def __init__(self, task: words.Task) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Standard output has one line, and that is ours.
+            self.popen: subprocess.Popen[bytes] = subprocess.Popen(
+                [*COMMAND, str(task.number)], stdin=theirs.fileno(), stdout=2, start_new_session=True
+            )
+        self.number = task.number
+        self.connection = ours
+        self._unread = b""
+        with suppress(OSError):  # gone already
+            words.give(ours, task)
+        ours.setblocking(False)
+
+    def lines(self) -> Iterator[str]:
+        """What it has said since."""
+        with suppress(OSError):
+            while some := self.connection.recv(1 << 16):
+                self._unread += some
+        *lines, self._unread = self._unread.split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+
+
+class _Supervisor:
+    def __init__(
+        self, supervision: Supervision, task: Callable[[int], words.Task], announce: Callable[[], object]
+    ) -> None:
+        self._supervision = supervision
+        self._task = task
+        self._announce = announce
+        self._processes: dict[int, _Process] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Supervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However this ended: no worker is left."""
+        for process in self._processes.values():
+            process.popen.kill()
+            process.popen.wait()
+            process.connection.close()
+        self._selector.close()
+
+    def run(self, heard: socket.socket) -> int:
+        """Until all is over. `heard` tells of signals."""
+        supervision = self._supervision
+        self._selector.register(heard, selectors.EVENT_READ)
+        while True:
+            supervision.at(time.monotonic_ns())
+            self._hear(heard)
+            for action in supervision.decide():
+                self._do(action)
+            if supervision.exit_code is not None:
+                break
+            assert supervision.wake_at is not None
+            self._selector.select(max(0, supervision.wake_at - time.monotonic_ns()) / SECOND)
+        if supervision.why:
+            raise CantServe(supervision.exit_code, supervision.why)
+        return supervision.exit_code
+
+    def _hear(self, heard: socket.socket) -> None:
+        """All that has come: first words, for a worker that has ended may have said why."""
+        supervision = self._supervision
+        ended = {number: code for number, one in self._processes.items() if (code := one.popen.poll()) is not None}
+        for number, process in self._processes.items():
+            for line in process.lines():
+                match words.read(line):
+                    case words.SERVES:
+                        supervision.serves(number)
+                    case words.BEAT:
+                        supervision.beat(number)
+                    case words.Fault() as fault:
+                        supervision.failed(number, fault)
+        for number, code in ended.items():
+            _log.info("worker ended", extra={"worker": number, "how": how_it_ended(code)})
+            process = self._processes.pop(number)
+            self._selector.unregister(process.connection)
+            process.connection.close()
+            supervision.ended(number, code)
+        with suppress(BlockingIOError):
+            for signum in heard.recv(1 << 10):
+                if signum in ENDING:
+                    supervision.signalled()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Start(number):
+                process = self._processes[number] = _Process(self._task(number))
+                self._selector.register(process.connection, selectors.EVENT_READ)
+                _log.info("worker started", extra={"worker": number, "pid": process.popen.pid})
+            case Terminate(number):
+                self._processes[number].popen.terminate()
+            case Kill(number, why):
+                _log.error("worker killed: it %s", why, extra={"worker": number})
+                self._processes[number].popen.kill()
+            case Announce():
+                self._announce()
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket with a byte for each signal that came."""
+    ours, pythons = socket.socketpair()
+    with ExitStack() as after, ours, pythons:
+        for one in (ours, pythons):
+            one.setblocking(False)
+        after.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False))
+        for signum in (*ENDING, signal.SIGCHLD):  # Python writes the byte only for a signal that has a handler
+            after.callback(signal.signal, signum, signal.signal(signum, lambda *_: None))
+        yield ours
