@@ -20,6 +20,8 @@ from apiflux_grpc.core.fairqueue import Caller, FairQueue, with_debts
 from apiflux_grpc.core.lanes import Lane, Marks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apiflux_grpc.core.batch import Again
     from apiflux_grpc.core.lanes import Turn
 
@@ -67,6 +69,10 @@ class ClassQueue(FairQueue):
     def lanes(self, batch: Batch) -> tuple[Lane, ...]:
         """The lanes of a batch, by class."""
         return self._lanes.get(batch.id, ())
+
+    def waiting(self, numbers: Sequence[int]) -> int:
+        """Calls of these classes without a permit and without a result."""
+        return sum(lanes[number].waiting for lanes in self._lanes.values() for number in numbers)
 
     def grow(self, batch: Batch, marks: bytes) -> None:
         """More calls of a batch that is fed."""

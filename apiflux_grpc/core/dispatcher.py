@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.batch import REASONS, Again, Batch, Ending
 from apiflux_grpc.core.comeback import Moment, comeback, next_of
 from apiflux_grpc.core.cost import cost_of
+from apiflux_grpc.core.demand import PoolDemand
 from apiflux_grpc.core.endings import Ended, Endings
 from apiflux_grpc.core.events import NothingUsable
 from apiflux_grpc.core.fields import AnswerFields
@@ -43,9 +44,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from apiflux_grpc.core.batch import FedCall
+    from apiflux_grpc.core.borrowing import Borrower
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.info import PoolSnapshot
+    from apiflux_grpc.core.leased import Leasing
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
@@ -56,9 +59,11 @@ MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count
 class Dispatcher:
     """The batches and keys of one pool. `make_pacer` None: nothing is paced, and bucket limits can't be."""
 
-    def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0) -> None:
+    def __init__(
+        self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0, leasing: Leasing | None = None
+    ) -> None:
         self.pool = pool
-        self.scheduler = Scheduler(pool, make_pacer, now)
+        self.scheduler = Scheduler(pool, make_pacer, now, leasing)
         self._endings = Endings(self.scheduler)
         self._open = self._endings.open
         self._pulse = Pulse()
@@ -70,6 +75,8 @@ class Dispatcher:
         )
         self._standings = Standings(self.scheduler, self._pulse, self._outlooks)
         self._draining = False
+        self.borrowing = self.scheduler.keyring.borrowing  # None: the pool's budgets are its own
+        self._demand = PoolDemand(self.scheduler, self._pulse)
 
     # -- batches --------------------------------------------------------------------------------
 
@@ -134,6 +141,10 @@ class Dispatcher:
     def assign(self, now: int, most: int) -> tuple[list[Permit], int | None]:
         """Up to `most` permits for now, and when to ask again; None: not before something else happens."""
         return self.scheduler.assign(now, most)
+
+    def ask(self, now: int) -> list[Borrower]:
+        """Those of its borrowers that have a round to send now, after what `assign` found to be lacking."""
+        return [] if self.borrowing is None else self.borrowing.ask(now, self._demand)
 
     @property
     def expires_at(self) -> int:

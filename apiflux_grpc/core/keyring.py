@@ -15,28 +15,32 @@ Owner: the scheduler. Not known here: batches, turns, who waits.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.breaker import State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import GroupState, KeyState, Seat, Share
+from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.ready import Ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from apiflux_grpc.core.borrowing import Borrowing
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.classes import Classes
     from apiflux_grpc.core.model import Group, Limit, Pool
-    from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.core.ready import Entry
     from apiflux_grpc.core.reservation import Reservation
 
 
 class Keyring:
-    """The keys and groups of one pool. All instants are ns of one monotonic clock."""
+    """The keys and groups of one pool. All instants are ns of one monotonic clock. `permit` is the kind that it wants
+    to be paid with."""
+
+    permit: ClassVar[type[Permit]] = Permit
 
     __slots__ = ("_alarms", "_beside", "_classes", "_jitter", "_make_pacer", "_passed", "_ready", "groups", "keys")
 
@@ -111,6 +115,11 @@ class Keyring:
         None: there is none."""
         owners = (one for key in self.keys if key.breaker.state is State.CLOSED for one in key.owners)
         return min((one.guessed_at for one in owners if one.guessed_at is not None), default=None)
+
+    @property
+    def borrowing(self) -> Borrowing | None:
+        """What it borrows from a store; None: its budgets are its own."""
+        return None
 
     # -- paying -------------------------------------------------------------------------------
 

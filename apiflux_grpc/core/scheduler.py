@@ -26,10 +26,9 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.classes import classes_of
 from apiflux_grpc.core.classqueue import ClassQueue
 from apiflux_grpc.core.fairqueue import FairQueue
-from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lanes import Lane
+from apiflux_grpc.core.leased import make_keyring
 from apiflux_grpc.core.model import Counts
-from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.reservation import reserve
 from apiflux_grpc.core.resources import Resources
 from apiflux_grpc.core.retries import Retries
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lanes import Turn
+    from apiflux_grpc.core.leased import Leasing
     from apiflux_grpc.core.model import Limit, Pool
+    from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.core.reservation import Reservation
 
 MOST_PASSED: Final = 64  # batches in one pass whose next call no key can pay for, until others must wait too
@@ -55,10 +56,10 @@ POOL_BREAKER: Final = (20, SECOND, 30 * SECOND)
 class Scheduler:
     """The keys and the waiting batches of one pool. All instants are ns of one monotonic clock."""
 
-    def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0) -> None:
+    def __init__(self, pool: Pool, make_pacer: PacerFactory | None, now: int = 0, leasing: Leasing | None = None):
         self.pool = pool
         self.classes = classes_of(pool)
-        self.keyring = Keyring(pool, self.classes, make_pacer, now)
+        self.keyring = make_keyring(pool, self.classes, make_pacer, now, leasing)
         self.keys = self.keyring.keys
         self.groups = self.keyring.groups
         self.resources = Resources(len(self.keys))
@@ -332,14 +333,14 @@ class Scheduler:
             again = turn.again.popleft()
             was_aside = again.number == 1 and not again.label
             queue_time = now - batch.came_at(again.place) if was_aside else again.queue_time
-            permit = Permit(seat.key, batch, again.place, again.number, cost, now, queue_time)
+            permit = self.keyring.permit(seat.key, batch, again.place, again.number, cost, now, queue_time)
             permit.again = again
             if isinstance(turn, Lane):
                 batch.due -= 1
                 turn.waiting -= 1
         else:
             place = turn.start()
-            permit = Permit(seat.key, batch, place, 1, cost, now, now - batch.came_at(place))
+            permit = self.keyring.permit(seat.key, batch, place, 1, cost, now, now - batch.came_at(place))
         if number:
             permit.path_class = number
             self.assigned_by_class[number] += 1
@@ -446,5 +447,4 @@ class Scheduler:
         self.queue.unpark(self._reserved.pop(number).turn)
 
     def __repr__(self) -> str:
-        counts = f"{self.waiting} waiting, {self.in_flight} in flight, {len(self.keys)} keys"
-        return f"<Scheduler of {self.pool.name}: {counts}>"
+        return f"<Scheduler of {self.pool.name}: {self.waiting} waiting, {self.in_flight} in flight>"

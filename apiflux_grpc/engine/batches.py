@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.leased import Leasing
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.flusher import Flusher
 from apiflux_grpc.engine.messages import (
@@ -88,7 +90,7 @@ class Batches:
         self._flusher = Flusher(post, self._loop, clock, self._guard, batch_size)
         self.pumps = {
             part.pool.name: Pump(
-                Dispatcher(part.pool, part.make_pacer, clock()),
+                Dispatcher(part.pool, part.make_pacer, clock(), _leasing(part)),
                 part.make_upstream(),
                 self._flusher,
                 observer,
@@ -97,9 +99,11 @@ class Batches:
                 self._guard,
                 self._over,
                 part.draw,
+                part.store,
             )
             for part in parts
         }
+        self._stores = [part.store for part in parts if part.store is not None]
         self._tick = self._guard(self._tell_standing)
         self._arm("standing", STANDING_EVERY, self._tick)
 
@@ -219,6 +223,15 @@ class Batches:
         for pump in self.pumps.values():
             await pump.upstream.close()
         await asyncio.sleep(0)  # what close() ended is settled in one more pass
+        lessees = [pump.lessee for pump in self.pumps.values() if pump.lessee is not None]
+        if not self.crashed:
+            await asyncio.gather(*(lessee.leave() for lessee in lessees))
         for pump in self.pumps.values():
             pump.close()
         self._flusher.close()
+        for store in self._stores:
+            await store.close()
+
+
+def _leasing(part: PoolParts) -> Leasing | None:
+    return None if part.store is None else Leasing(secrets.token_hex(16), part.life, part.trust)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.units import MILLISECOND
+from apiflux_grpc.engine.leasing import Lessee
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.engine.flusher import Flusher
     from apiflux_grpc.engine.outbox import Outbox
-    from apiflux_grpc.engine.ports import Clock, Observer, Upstream
+    from apiflux_grpc.engine.ports import Clock, LeaseStore, Observer, Upstream
 
 STARTS: Final = 200  # attempts begun in one pass, so that answers are read in between
 
@@ -48,6 +49,7 @@ class Pump:
         guard: Callable[[Callable[[], None]], Callable[[], None]],
         over: Callable[[Outbox], None],
         draw: Callable[[], float] = random.random,
+        store: LeaseStore | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.pool = dispatcher.pool
@@ -66,6 +68,10 @@ class Pump:
         self._starting = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        self.lessee: Lessee | None = None  # of a pool that shares its budgets
+        if store is not None and (borrowing := dispatcher.borrowing) is not None:
+            self.lessee = Lessee(store, borrowing, dispatcher.ask, self._kick, loop, clock, guard, draw)
+            self._kick()  # the store is to know it before there is work
 
     # -- doors --------------------------------------------------------------------------------
 
@@ -124,6 +130,8 @@ class Pump:
     def close(self) -> None:
         """No more passes."""
         self._due = True
+        if self.lessee is not None:
+            self.lessee.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -149,6 +157,8 @@ class Pump:
         for permit in permits:
             self._begin(permit)
         self._starting = False
+        if self.lessee is not None:
+            self.lessee.look(now)
         if wake_at is not None and wake_at <= now:
             self._kick()
         else:

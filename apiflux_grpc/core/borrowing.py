@@ -1,0 +1,244 @@
+"""How much the keys of a pool borrow of their budgets, and when they ask for it.
+
+Rule: a ledger asks for what its calls can use within the life of a lease, not for one call at a time: for as much as it
+has spent of late, and for its part of what waits. Calls that no lease is left for are shared out among those who lack
+one, the key with the most headroom first, until all are asked for; so one call isn't asked for with every key.
+
+Nothing is looked at that is neither short of a lease nor due. Between two looks at least LOOKS-th of a lease's life
+passes, unless a call waits for it.
+
+Not known here: the store, and who waits. Owner: the pool's keyring.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from apiflux_grpc.core.alarms import Alarms
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.model import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from apiflux_grpc.core.keys import GroupState, KeyState
+    from apiflux_grpc.core.lease.ledger import Ledger
+    from apiflux_grpc.core.lease.words import Reply
+    from apiflux_grpc.core.model import Limit
+
+LOOKS: Final = 16
+MOST: Final = 100  # budgets in one exchange: all of its rounds take as long as the last
+
+
+class Demand(Protocol):
+    """What waits in the pool."""
+
+    def waiting_for(self, paths: tuple[str, ...]) -> int:
+        """Calls that meet the limits with these paths; all, if there are none."""
+
+    def begun_within(self, length: int) -> int:
+        """The most calls that can begin in so long (ns), by the bound on those in flight."""
+
+
+class Borrower:
+    """One budget that is shared through a store: whose it is, its ledger, and what was spent of it of late."""
+
+    __slots__ = ("_before", "_now", "_slice", "asked", "chunk", "lacks", "ledger", "most", "owner", "tier", "wake")
+
+    def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier) -> None:
+        self.owner = owner
+        self.ledger = ledger
+        self.tier = tier
+        self.wake = FAR  # for Alarms
+        self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
+        self.asked = 0  # calls that wait for what it has asked for
+        self._slice = -1
+        self._now = self._before = 0  # calls taken in this slice of a lease's life, and in the one before
+        self.measure(owner.budget.limits)
+
+    def measure(self, limits: Sequence[Limit]) -> None:
+        """What follows from the limits: the most that can be sent within the life of a lease, and as much of that as
+        they let through at an even pace."""
+        life = self.ledger.life
+        self.most = min((limit.depth + limit.max * life // limit.per for limit in limits), default=FAR)
+        self.most = min(self.most, *(limit.max for limit in limits))
+        self.chunk = max(1, min(limit.max * life // limit.per for limit in limits))
+
+    def spent(self, now: int) -> None:
+        """A call was taken."""
+        number = now // self.ledger.life
+        if number != self._slice:
+            self._before = self._now if number == self._slice + 1 else 0
+            self._slice, self._now = number, 0
+        self._now += 1
+
+    def lately(self, now: int) -> int:
+        """Calls taken within about the last life of a lease."""
+        number = now // self.ledger.life
+        if number == self._slice:
+            return max(self._before, self._now)
+        return self._now if number == self._slice + 1 else 0
+
+    def quiet_at(self, now: int) -> int:
+        """When `lately` will be less, if nothing more is taken; FAR: it's 0."""
+        return (now // self.ledger.life + 1) * self.ledger.life if self.lately(now) else FAR
+
+    def __repr__(self) -> str:
+        return f"<Borrower {self.ledger!r}>"
+
+
+class Tier:
+    """The budgets of one kind: those of the keys themselves, those of groups, those of limits with the same paths. A
+    call pays from at most one of them."""
+
+    __slots__ = ("asked", "lacking", "paths", "short")
+
+    def __init__(self, paths: tuple[str, ...] = ()) -> None:
+        self.paths = paths
+        self.short: dict[
+            Borrower, None
+        ] = {}  # those that lack a lease and have asked for none, in the order of finding
+        self.lacking = 0  # those that lack one, asked or not
+        self.asked = 0  # calls that wait for what was asked for
+
+
+class Borrowing:
+    """The ledgers of a pool. `woken` is told whose calls may have a lease again."""
+
+    __slots__ = ("_alarms", "_woken", "borrowers", "cut_off_at", "tiers", "why")
+
+    def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
+        self.cut_off_at: int | None = None  # since when the store doesn't answer; None: it does
+        self.why = ""
+        self.borrowers: list[Borrower] = []
+        self.tiers: dict[object, Tier] = {}
+        self._alarms: Alarms[Borrower] = Alarms()
+        self._woken = woken
+
+    def add(self, borrower: Borrower, now: int) -> None:
+        """Its store is to know it before there is work."""
+        self.borrowers.append(borrower)
+        self._alarms.set(borrower, now)
+
+    # -- what happens to a budget -------------------------------------------------------------
+
+    def lacks(self, borrower: Borrower, cost: int) -> None:
+        """A call of this cost found no lease."""
+        if not borrower.lacks:
+            borrower.tier.lacking += 1
+            if borrower.ledger.under_way is None:  # else its reply comes first
+                borrower.tier.short[borrower] = None
+        borrower.lacks = max(borrower.lacks, cost, 1)
+
+    def spent(self, borrower: Borrower, now: int) -> None:
+        """A call was taken."""
+        borrower.spent(now)
+        self.changed(borrower, now)
+
+    def changed(self, borrower: Borrower, now: int) -> None:
+        """A call was taken, given back or answered: a round may be due soon."""
+        soon = now + borrower.ledger.life // LOOKS
+        if borrower.wake > soon:
+            self._alarms.set(borrower, soon)
+
+    def returned(self, borrower: Borrower, now: int) -> None:
+        """A call wasn't sent: another may have its lease."""
+        self._satisfy(borrower, now)
+        self.changed(borrower, now)
+
+    # -- rounds -------------------------------------------------------------------------------
+
+    def ask(self, now: int, demand: Demand) -> list[Borrower]:
+        """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
+        found: list[Borrower] = []
+        for tier in self.tiers.values():
+            if tier.short and len(found) < MOST:
+                self._share_out(tier, now, demand, found)
+        if len(found) < MOST:
+            for borrower in self._alarms.ring(now):
+                self._look(borrower, now, demand, found)
+                if len(found) >= MOST:
+                    break
+        return found
+
+    def _share_out(self, tier: Tier, now: int, demand: Demand, found: list[Borrower]) -> None:
+        missing = demand.waiting_for(tier.paths) - tier.asked
+        while missing > 0 and tier.short and len(found) < MOST:
+            borrower = next(iter(tier.short))
+            missing -= self._part(borrower, demand)
+            self._look(borrower, now, demand, found)
+
+    def _part(self, borrower: Borrower, demand: Demand) -> int:
+        """How many of the calls that wait are to be its own."""
+        tier = borrower.tier
+        waiting = min(demand.waiting_for(tier.paths), demand.begun_within(borrower.ledger.life))
+        return min(borrower.most, max(borrower.chunk, -(-waiting // tier.lacking))) if waiting else 0
+
+    def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
+        ledger, tier = borrower.ledger, borrower.tier
+        if ledger.under_way is not None:
+            return  # its reply sets the alarm
+        part, want = 0, borrower.lately(now)
+        if borrower.lacks:
+            part = self._part(borrower, demand)
+            tier.short.pop(borrower, None)
+            if not part:
+                tier.short[borrower] = None  # nothing waits just now
+        elif 2 * (room := ledger.room(now)) >= want:
+            want = min(want, room)  # a round for each call that was sent would be many
+        want = min(want + part, borrower.most)
+        if ledger.next_round(now, want) is not None:
+            # Only what is on its way: if the store has nothing for it until later, another is to ask.
+            borrower.asked = part
+            tier.asked += part
+            found.append(borrower)
+            return
+        self._alarms.set(borrower, max(now + 1, min(ledger.wake_at(now, want), borrower.quiet_at(now))))
+
+    def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
+        """The reply to its round."""
+        borrower.ledger.heard(reply, now)
+        if borrower.ledger.forgotten:
+            borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
+        borrower.tier.asked -= borrower.asked
+        borrower.asked = 0
+        self._satisfy(borrower, now)
+        self._alarms.set(borrower, now)
+
+    def _satisfy(self, borrower: Borrower, now: int) -> None:
+        if borrower.lacks and borrower.ledger.room(now):
+            borrower.tier.short.pop(borrower, None)
+            borrower.tier.lacking -= 1
+            borrower.lacks = 0
+            self._woken(borrower.owner, now)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """The store doesn't answer."""
+        return self.cut_off_at is not None
+
+    def cut_off(self, now: int, why: str) -> None:
+        """The store didn't answer."""
+        if self.cut_off_at is None:
+            self.cut_off_at = now
+        self.why = why
+
+    def answered(self, now: int) -> None:
+        """The store answered."""
+        self.cut_off_at = None
+
+    def leave(self, now: int) -> list[Borrower]:
+        """Those whose last round is to be sent: an orderly end."""
+        return [borrower for borrower in self.borrowers if borrower.ledger.leave(now) is not None]
+
+    def next_at(self) -> int:
+        """When to ask again; FAR: not before something happens."""
+        return self._alarms.next_at()
+
+    def __repr__(self) -> str:
+        return f"<Borrowing of {len(self.borrowers)} budgets>"
+
+
+def calls_alone(limits: Iterable[Limit]) -> bool:
+    """Whether none of these counts cost."""
+    return all(limit.counts is Counts.CALLS for limit in limits)

@@ -1,0 +1,37 @@
+"""What waits in a pool, as far as it bounds what its keys borrow.
+
+Rule: read off the scheduler when it's asked for; nothing is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apiflux_grpc.core.classqueue import ClassQueue
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.pulse import Pulse
+    from apiflux_grpc.core.scheduler import Scheduler
+
+
+class PoolDemand:
+    """Fulfils Demand."""
+
+    __slots__ = ("_pulse", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, pulse: Pulse) -> None:
+        self._scheduler = scheduler
+        self._pulse = pulse
+
+    def waiting_for(self, paths: tuple[str, ...]) -> int:
+        scheduler, queue = self._scheduler, self._scheduler.queue
+        if not paths or not isinstance(queue, ClassQueue):
+            return scheduler.waiting
+        numbers = range(scheduler.classes.count)
+        return queue.waiting([number for number in numbers if paths in scheduler.classes.scopes(number)])
+
+    def begun_within(self, length: int) -> int:
+        slots, latency = self._scheduler.slots, self._pulse.latency
+        free = max(0, slots - self._scheduler.in_flight)
+        # Those in flight end meanwhile, and each makes room for another. Nobody knows how soon before the first answer.
+        return free + slots * length // latency if latency else slots + length

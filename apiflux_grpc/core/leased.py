@@ -1,0 +1,207 @@
+"""The keys of a pool whose budgets are shared through a store: a call needs room in its own windows, and a lease.
+
+Rule: a call takes a lease of every budget that it pays from, or of none, and is sent before the first of them ends. A
+budget that has local room and no lease can't pay; its borrower asks for one, and the reply lists its keys again. The
+local windows know only what was sent from here: they bound what may be asked for, and forecasts and reservations go on
+reading them.
+
+Pools without a store run the code of keyring.py and budget.py alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from apiflux_grpc.core.borrowing import Borrower, Borrowing, Tier
+from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.keyring import Keyring
+from apiflux_grpc.core.lease.ledger import Ledger
+from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.permit import Permit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apiflux_grpc.core.bucket import PacerFactory
+    from apiflux_grpc.core.classes import Classes
+    from apiflux_grpc.core.keys import GroupState, KeyState, Seat
+    from apiflux_grpc.core.lease.lent import Flying, Lent
+    from apiflux_grpc.core.model import Limit, Pool
+    from apiflux_grpc.core.ready import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Leasing:
+    """How a pool borrows. `incarnation` names this process and pool, and is drawn after any fork; `life` is that of a
+    lease (ns), None: as follows from each budget's shortest limit. `trust`: an empty store means that nothing was spent
+    before."""
+
+    incarnation: str
+    life: int | None = None
+    trust: bool = True
+
+
+class Loan:
+    """What one call has of the leases of one budget."""
+
+    __slots__ = ("borrower", "cost", "flying", "lent")
+
+    def __init__(self, borrower: Borrower, lent: Lent, cost: int) -> None:
+        self.borrower = borrower
+        self.lent = lent
+        self.cost = cost
+        self.flying: Flying | None = None
+
+
+class LeasedPermit(Permit):
+    """A permit with what it has of leases."""
+
+    __slots__ = ("loans",)
+
+    loans: tuple[Loan, ...]  # set as soon as it is paid for
+
+    @property
+    def send_within(self) -> int | None:
+        within = super().send_within
+        for loan in self.loans:
+            left = loan.lent.until - 1 - self.taken_at  # the last instant that is allowed
+            within = left if within is None else min(within, left)
+        return within
+
+
+class LeasedBudget(Budget):
+    """A budget of which a store has the whole, and this process what it leased."""
+
+    __slots__ = ("_borrowing", "_now", "borrower", "loan")
+
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        jitter: int,
+        make_pacer: PacerFactory | None,
+        borrower: Borrower,
+        borrowing: Borrowing,
+    ) -> None:
+        super().__init__(limits, jitter, make_pacer)
+        self.borrower = borrower
+        self.loan: Loan | None = None  # of the call that was taken last
+        self._borrowing = borrowing
+        self._now = 0
+
+    def fits(self, cost: int, now: int) -> int:
+        wait = super().fits(cost, now)
+        if wait:
+            return wait
+        self._now = now
+        if self.borrower.ledger.room(now):
+            return 0
+        self._borrowing.lacks(self.borrower, cost)
+        return FAR
+
+    def take(self, cost: int) -> None:
+        super().take(cost)
+        lent = self.borrower.ledger.take(self._now)
+        assert lent is not None  # `fits` has said so for this instant
+        self.loan = Loan(self.borrower, lent, cost)
+        self._borrowing.spent(self.borrower, self._now)
+
+    def rank(self, now: int = 0) -> tuple[float, int]:
+        share, calls = super().rank(now)
+        # One that lacks a lease is asked again when its borrower is told of one, not for every call.
+        return share, 0 if self.borrower.lacks else calls
+
+
+class LeasedKeyring(Keyring):
+    """The keys and groups of one pool, and what they borrow."""
+
+    __slots__ = ("_borrowing",)
+
+    permit = LeasedPermit
+
+    def __init__(
+        self, pool: Pool, classes: Classes, make_pacer: PacerFactory | None, now: int, leasing: Leasing
+    ) -> None:
+        super().__init__(pool, classes, make_pacer, now)
+        self._borrowing = Borrowing(self.refresh)
+        for owner, name, kind in self._named(pool):
+            limits = owner.budget.limits
+            if not limits:
+                continue
+            tier = self.borrowing.tiers.setdefault(kind, Tier(kind[1]))
+            number = len(self.borrowing.borrowers)
+            caps = [Cap(limit.per, limit.max) for limit in limits]
+            incarnation = f"{leasing.incarnation}-{number}"
+            ledger = Ledger(name, incarnation, caps, pool.arrival_jitter, leasing.life, trust=leasing.trust)
+            borrower = Borrower(owner, ledger, tier)
+            owner.budget = LeasedBudget(limits, pool.arrival_jitter, make_pacer, borrower, self.borrowing)
+            self.borrowing.add(borrower, now)
+
+    def _named(self, pool: Pool) -> Iterator[tuple[KeyState | GroupState, str, tuple[str, tuple[str, ...]]]]:
+        """Each owner of a budget with the name of that in a store, and its kind: whose it is, and its paths."""
+        for key in self.keys:
+            name = quote(key.key.budget, "") if key.key.budget else f"{quote(pool.name, '')}/{quote(key.key.label, '')}"
+            yield key, name, ("key", ())
+            for paths, state in key.scoped.items():
+                yield state, _with_paths(name, paths), ("key", paths)
+        for group in self.groups:
+            # By one of its keys, which is in no other group: another server's group may have a key more.
+            first = min(member.key.label for member in group.members)
+            name = f"{quote(pool.name, '')}/{quote(first, '')}/group"
+            yield group, name, ("group", ())
+            for paths, state in group.members[0].group_scoped.items():
+                yield state, _with_paths(name, paths), ("group", paths)
+
+    @property
+    def borrowing(self) -> Borrowing:
+        return self._borrowing
+
+    # -- the way of a call --------------------------------------------------------------------
+
+    def _another_waits(self, seat: Seat, cost: int, now: int, entry: Entry) -> bool:
+        if not super()._another_waits(seat, cost, now, entry):
+            return False
+        # All that the call would pay from are asked in one round, not one after the other.
+        for owner in (seat.key, *seat.others):
+            owner.budget.fits(cost, now)
+        return True
+
+    def paid(self, permit: Permit, seat: Seat, now: int) -> None:
+        super().paid(permit, seat, now)
+        assert isinstance(permit, LeasedPermit)
+        budgets = (owner.budget for owner in (seat.key, *seat.others))
+        permit.loans = tuple(
+            budget.loan for budget in budgets if isinstance(budget, LeasedBudget) and budget.loan is not None
+        )
+
+    def sent(self, permit: Permit, at: int) -> None:
+        super().sent(permit, at)
+        assert isinstance(permit, LeasedPermit)
+        for loan in permit.loans:
+            loan.flying = loan.borrower.ledger.sent(loan.lent, at)
+
+    def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None) -> None:
+        super().settle(permit, now, answered_at, actual)
+        assert isinstance(permit, LeasedPermit)
+        for loan in permit.loans:
+            if loan.flying is None:
+                loan.borrower.ledger.give_back(loan.lent, now)
+                self.borrowing.returned(loan.borrower, now)
+            elif answered_at is not None:
+                loan.borrower.ledger.answered(loan.flying, min(answered_at, now))
+                self.borrowing.changed(loan.borrower, now)
+
+
+def make_keyring(
+    pool: Pool, classes: Classes, make_pacer: PacerFactory | None, now: int, leasing: Leasing | None
+) -> Keyring:
+    """The keyring of a pool; `leasing` None: its budgets are its own."""
+    if leasing is None:
+        return Keyring(pool, classes, make_pacer, now)
+    return LeasedKeyring(pool, classes, make_pacer, now, leasing)
+
+
+def _with_paths(name: str, paths: Sequence[str]) -> str:
+    return f"{name}?{'+'.join(quote(path) for path in paths)}"

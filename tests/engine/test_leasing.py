@@ -1,0 +1,75 @@
+"""Engines that share their budgets through a store: what they reach together, and what a call meets on its way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apiflux_grpc.core.model import Group, Limit
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from tests.engine.sharing import J, Shared
+
+pytestmark = pytest.mark.looptime
+
+LIFE = 50 * MILLISECOND
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+async def test_processes_share_a_limit_and_use_all_of_it(count: int) -> None:
+    """Never over N in any window, and 97 % of N/(T+J+L) while work waits: rules 5 and 6."""
+    shared = Shared(Limit(100, SECOND), keys=2)
+    for process in await shared.start(count):
+        process.submit(20_000)
+    await asyncio.sleep(4)
+    before = shared.arrived()
+    await asyncio.sleep(4)
+    shared.check()
+    assert shared.arrived() - before >= 0.97 * 2 * 100 * 4 * SECOND / (SECOND + J + LIFE)
+    await shared.stop()
+
+
+async def test_a_limit_of_a_group_is_shared_beside_those_of_its_keys() -> None:
+    """A call takes a lease of its key's budget and one of its group's, or none."""
+    group = Group(("key-0", "key-1"), (Limit(30, SECOND),))
+    shared = Shared(Limit(20, SECOND), keys=2, groups=[group])
+    for process in await shared.start(2):
+        process.submit(1000)
+    await asyncio.sleep(5)
+    shared.check()
+    both = [at for arrivals in shared.arrivals.values() for at in arrivals]
+    assert len(both) >= 0.97 * 30 * 5 * SECOND // (SECOND + J + LIFE)
+    shared.arrivals = {"both": both}
+    shared.limits = group.limits
+    shared.check()
+    await shared.stop()
+
+
+async def test_one_call_is_asked_for_with_one_key() -> None:
+    """Of a hundred idle keys one borrows, and a call waits for a round trip and no longer."""
+    shared = Shared(Limit(100, SECOND), keys=100)
+    (process,) = await shared.start()
+    await asyncio.sleep(0.5)
+    before = shared.store.rounds
+    reading = process.submit(1)
+    await asyncio.sleep(0.001 + shared.store.delay + shared.latency + 0.001)
+    assert shared.store.rounds - before == 1
+    assert shared.arrived() == 1
+    assert await reading == 1
+    await shared.stop()
+
+
+async def test_an_orderly_end_returns_what_was_leased() -> None:
+    """The next process has all of it at once; what the first sent stays spent."""
+    shared = Shared(Limit(100, 60 * SECOND))
+    (first,) = await shared.start()
+    first.submit(60)
+    await asyncio.sleep(0.1)
+    await first.stop()
+    assert shared.store.closed
+    (second,) = await shared.start()
+    second.submit(100)
+    await asyncio.sleep(0.1)
+    assert shared.arrived() == 100
+    shared.check()
+    await second.stop()
