@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -35,7 +36,7 @@ from apiflux_grpc.server.service import FluxService
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.engine.ports import Upstream
+    from apiflux_grpc.engine.ports import Clock, Upstream
     from apiflux_grpc.settings import PoolSettings, Settings
 
 _log = logging.getLogger("apiflux.server")
@@ -48,6 +49,16 @@ SWITCH_INTERVAL: Final = 0.0003  # seconds
 HANDED_OVER: Final = 100
 # What keeps a server from starting, and the exit code of each.
 CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, EngineFailed: 1}
+
+
+def clock() -> Clock:
+    """The clock of engine, upstreams and lease stores: no one steps it, and while the machine sleeps it goes on if
+    the system has such a clock, for leases end meanwhile."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic_ns if boottime is None else partial(time.clock_gettime_ns, boottime)
+
+
+CLOCK: Final = clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ def make_server(settings: Settings, place: Place = ALONE) -> Server:
         batch_size=min(settings.batch_size, HANDED_OVER),
         loop_factory=loop_factory(),
         on_health=health.change,
+        clock=CLOCK,
     )
     service = FluxService(
         engine,
@@ -114,7 +126,7 @@ def parts_of(settings: PoolSettings) -> PoolParts:
 
 def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
     if not settings.base_url:
-        return partial(SimulatedUpstream, settings.latency, settings.error_rate)
+        return partial(SimulatedUpstream, settings.latency, settings.error_rate, clock=CLOCK)
     http = HttpSettings(
         base_url=settings.base_url,
         key_in=settings.pool.key_in,
@@ -129,11 +141,11 @@ def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
         user_agent=f"apiflux/{__version__}",
     )
     if not settings.egress_proxy:
-        return partial(HttpUpstream, http)
+        return partial(HttpUpstream, http, clock=CLOCK)
     # Our own sender knows exactly what it sent, but it can't go through a proxy.
     from apiflux_grpc.adapters.upstream_aiohttp import AiohttpUpstream
 
-    return partial(AiohttpUpstream, http)
+    return partial(AiohttpUpstream, http, clock=CLOCK)
 
 
 def serve(settings: Settings, place: Place = ALONE, *, serves: Callable[[Server], object]) -> int:

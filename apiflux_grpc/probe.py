@@ -7,6 +7,7 @@ key so that each gets exactly one. What a server that runs meanwhile has spent i
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.batches import PoolParts
     from apiflux_grpc.engine.messages import BatchSpec
+    from apiflux_grpc.engine.ports import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Probed:
     is_no_such_path: bool = False
 
 
-async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
-    """`GET path` with every key of these pools, all at once.
+async def probe(parts: Sequence[PoolParts], path: str, clock: Clock = time.monotonic_ns) -> list[Probed]:
+    """`GET path` with every key of these pools, all at once. `clock` is that of their upstreams.
 
     Raises InvalidRequest if a pool doesn't take that path.
     """
@@ -54,7 +56,7 @@ async def probe(parts: Sequence[PoolParts], path: str) -> list[Probed]:
             name = f"{part.pool.name}/{key.label}"
             alone.append(replace(part, pool=replace(part.pool, name=name, keys=(key,), groups=(), retry=once)))
             specs.append(replace(checking.spec(), pool=name, retry=once))
-    engine = Engine(alone, LogObserver())
+    engine = Engine(alone, LogObserver(), clock=clock)
     await engine.start(own_thread=False)
     try:
         results = await asyncio.gather(*(_result(engine, spec) for spec in specs))

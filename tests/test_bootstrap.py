@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -69,3 +70,13 @@ def test_what_a_server_does_not_need_is_not_imported() -> None:
         text=True,
     )
     assert found.stdout == "[False, False]\n"
+
+
+async def test_one_clock_for_engine_and_upstreams(tmp_path: Path) -> None:
+    """BOOTTIME where the system has it: what one says of an instant the other compares, and leases end in sleep too."""
+    made = upstream_of(tmp_path)
+    assert made.keywords["clock"] is bootstrap.CLOCK
+    assert bootstrap.make_server(load(None, environ={})).engine.clock is bootstrap.CLOCK
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        assert before <= bootstrap.CLOCK() <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)

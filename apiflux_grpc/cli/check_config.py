@@ -107,7 +107,7 @@ async def _probe(settings: Settings, path: str) -> int:
     from apiflux_grpc.core.errors import InvalidRequest
 
     try:
-        probed = await tool.probe([bootstrap.parts_of(pool) for pool in settings.pools], path)
+        probed = await tool.probe([bootstrap.parts_of(pool) for pool in settings.pools], path, bootstrap.CLOCK)
     except InvalidRequest as error:
         raise typer.BadParameter("; ".join(what for _, what in error.violations), param_hint="--path") from None
     table = _table("pool", "key", f"GET {path}", "took")

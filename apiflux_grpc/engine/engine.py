@@ -52,6 +52,7 @@ class Engine:
     ) -> None:
         self._other_side = partial(EngineLoop, parts, observer=observer, clock=clock, batch_size=batch_size)
         self._loop_factory = loop_factory
+        self.clock = clock
         self.admission = Admission(bounds or Bounds())
         self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
         self.default_pool = default_of(self.pools)

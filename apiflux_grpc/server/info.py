@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.fields import HeaderField
 from apiflux_grpc.core.model import HeaderKey
-from apiflux_grpc.server.wire import put_held, wall_offset
+from apiflux_grpc.server.wire import put_held
 from apiflux_grpc.server.words import COUNTS, KINDS, STATES, UPSTREAMS
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
-def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> None:
-    """Put a pool's configuration and state into GetInfo's response. `state` None: the engine doesn't answer."""
+def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None, offset: int = 0) -> None:
+    """Put a pool's configuration and state into GetInfo's response. `state` None: the engine doesn't answer; `offset`
+    is wall_offset()."""
     message.name = pool.name
     message.upstream = UPSTREAMS[pool.upstream]
     message.base_url = pool.base_url
@@ -33,9 +34,9 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> No
         for limit in group.limits:
             _put_limit(row.limits.add(), limit)
     for place, key in enumerate(pool.keys):
-        _put_key(message.keys.add(), key, None if state is None else state.keys[place])
+        _put_key(message.keys.add(), key, None if state is None else state.keys[place], offset)
     if state is not None:
-        put_held(message.held_by.add, state.held_by, wall_offset())
+        put_held(message.held_by.add, state.held_by, offset)
         message.waiting = state.waiting
         message.in_flight = state.in_flight
         message.arrival_jitter_cost = state.margin_cost
@@ -50,7 +51,7 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None) -> No
     _put_rules(message, pool)
 
 
-def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
+def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None, offset: int) -> None:
     message.label = key.label
     for limit in key.limits:
         _put_limit(message.limits.add(), limit)
@@ -63,7 +64,7 @@ def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None) -> None:
         message.state = STATES[state.state]
         if state.blocked_for:
             message.blocked_for.FromNanoseconds(state.blocked_for)
-        put_held(message.held_by.add, state.held_by, wall_offset())
+        put_held(message.held_by.add, state.held_by, offset)
 
 
 def _put_rules(message: pb.PoolInfo, pool: Pool) -> None:

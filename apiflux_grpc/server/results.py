@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.messages import Results
+    from apiflux_grpc.engine.ports import Clock
     from apiflux_grpc.engine.ticket import Ticket
     from apiflux_grpc.server.defaults import Defaults
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -37,6 +38,7 @@ class ResultStream:
         context: Any,
         correlation_id: str,
         defaults: Defaults,
+        clock: Clock,
     ) -> None:
         self._ticket = ticket
         self._name = name
@@ -45,6 +47,7 @@ class ResultStream:
         self._batch_size = defaults.batch_size
         self._write_timeout = defaults.write_timeout
         self._progress_every = defaults.progress_every
+        self._clock = clock  # the engine's
         self._progress_at = 0.0
         self._eta_told = False
 
@@ -53,7 +56,7 @@ class ResultStream:
 
         Raises what ended it early: DeadlineInfeasible, ReaderStalled, EngineFailed, or after its summary Draining.
         """
-        offset = wire.wall_offset()
+        offset = wire.wall_offset(self._clock)
         while True:
             message = await self._ticket.next(self._batch_size)
             if message.over is not None and message.over.ending is Ending.INFEASIBLE:

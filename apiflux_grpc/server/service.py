@@ -25,6 +25,8 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.engine.ticket import Ticket
     from apiflux_grpc.server.defaults import Defaults
@@ -44,7 +46,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         note(correlation_id=correlation_id[:128], pool=self._name(request.pool)[:64])
         ticket = await self._admit(request, context)
         try:
-            await ResultStream(ticket, wire.names_of(request), context, correlation_id, self._defaults).run()
+            await self._stream(ticket, wire.names_of(request), context, correlation_id).run()
         finally:
             ticket.cancel()
 
@@ -64,8 +66,9 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             worker=defaults.worker,
             workers=defaults.workers,
         )
+        offset = wire.wall_offset(self._engine.clock)
         for name, pool in sorted(self._engine.pools.items()):
-            put_pool(response.pools.add(), pool, None if state is None else state.pools[name])
+            put_pool(response.pools.add(), pool, None if state is None else state.pools[name], offset)
         return response
 
     async def ProcessStream(  # type: ignore[override]  # as Process
@@ -85,7 +88,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             feeding = asyncio.create_task(
                 feed(first, request_iterator, checking, ticket, self._window, self._defaults.held)
             )
-            await ResultStream(ticket, checking.name, context, correlation_id, self._defaults).run()
+            await self._stream(ticket, checking.name, context, correlation_id).run()
         finally:
             if feeding is not None:
                 feeding.cancel()
@@ -120,6 +123,9 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         spec = checking.spec(None if left is None else int(left * SECOND))
         note(calls=len(spec.calls))
         return engine.submit(spec)
+
+    def _stream(self, ticket: Ticket, name: Callable[[int], str], context: Any, correlation_id: str) -> ResultStream:
+        return ResultStream(ticket, name, context, correlation_id, self._defaults, self._engine.clock)
 
     def _name(self, pool: str) -> str:
         """Of the pool that a request asks for."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.core.rules import CallRule
     from apiflux_grpc.engine.messages import Over, Standing
+    from apiflux_grpc.engine.ports import Clock
 
 # -- in ----------------------------------------------------------------------------------------
 
@@ -88,9 +89,9 @@ def check_options(checks: Checks, request: pb.ProcessRequest | pb.ProcessStreamO
 # -- out ---------------------------------------------------------------------------------------
 
 
-def wall_offset() -> int:
-    """What to add (ns) to the engine's clock to get the time of day."""
-    return time.time_ns() - time.monotonic_ns()
+def wall_offset(clock: Clock) -> int:
+    """What to add (ns) to the engine's clock, which is handed in, to get the time of day."""
+    return time.time_ns() - clock()
 
 
 def encode(results: Sequence[Result], name: Callable[[int], str], offset: int) -> pb.ProcessResponse:
@@ -157,7 +158,7 @@ def put_progress(response: pb.ProcessResponse, standing: Standing, total: int, o
         progress.eta.FromNanoseconds(standing.eta)
     put_held(progress.held_by.add, standing.held_by, offset)
     if standing.waits_for is not None:
-        _fill_held(progress.waits_for, standing.waits_for, offset, time.monotonic_ns())
+        _fill_held(progress.waits_for, standing.waits_for, offset)
     progress.to_come = max(0, standing.expected - total)
     if standing.rate is not None:
         progress.rate = standing.rate
@@ -182,12 +183,11 @@ def put_summary(response: pb.ProcessResponse, over: Over, correlation_id: str) -
 
 def put_held(add: Callable[..., pb.Held], held_by: Sequence[Held], offset: int) -> None:
     """Put the reasons why calls wait into a message. `offset` is wall_offset()."""
-    now = time.monotonic_ns() if held_by else 0
     for held in held_by:
-        _fill_held(add(), held, offset, now)
+        _fill_held(add(), held, offset)
 
 
-def _fill_held(message: pb.Held, held: Held, offset: int, now: int) -> None:
+def _fill_held(message: pb.Held, held: Held, offset: int) -> None:
     message.cause = CAUSES[held.cause]
     message.reason = held.reason
     message.keys.extend(held.keys)
@@ -195,4 +195,4 @@ def _fill_held(message: pb.Held, held: Held, offset: int, now: int) -> None:
     message.since.FromNanoseconds(held.since + offset)
     if held.until is not None:
         message.until.FromNanoseconds(held.until + offset)
-        message.wait.FromNanoseconds(max(0, held.until - now))
+        message.wait.FromNanoseconds(max(0, held.until + offset - time.time_ns()))

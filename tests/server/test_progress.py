@@ -17,7 +17,9 @@ def test_a_reason_says_how_long_it_lasts_still() -> None:
     response = pb.ProcessResponse()
     waits_for = Held(Cause.SPENT, "10/60s of a", 0, time.monotonic_ns() + hour, ("a",), 1)
     held_by = [Held(Cause.LIMITED, "429", 0, 0), Held(Cause.KEY_REJECTED, "rejected", 0, None)]
-    wire.put_progress(response, Standing(1, 2, 3 * SECOND, held_by, waits_for, 14, 0.5), 10, wire.wall_offset())
+    wire.put_progress(
+        response, Standing(1, 2, 3 * SECOND, held_by, waits_for, 14, 0.5), 10, wire.wall_offset(time.monotonic_ns)
+    )
     progress = response.progress
     assert (progress.done, progress.total, progress.to_come, progress.rate) == (1, 10, 4, 0.5)
     assert 0 < progress.waits_for.wait.ToNanoseconds() <= hour
