@@ -184,7 +184,7 @@ class Borrowing:
             tier.short.pop(borrower, None)
             if not part:
                 tier.short[borrower] = None  # nothing waits just now
-        elif 2 * (room := ledger.room(now)) >= want:
+        elif 2 * (room := ledger.room(now).calls) >= want:
             want = min(want, room)  # a round for each call that was sent would be many
         want = min(want + part, borrower.most)
         if ledger.next_round(now, want) is not None:
@@ -206,7 +206,7 @@ class Borrowing:
         self._alarms.set(borrower, now)
 
     def _satisfy(self, borrower: Borrower, now: int) -> None:
-        if borrower.lacks and borrower.ledger.room(now):
+        if borrower.lacks and any(borrower.ledger.room(now)):
             borrower.tier.short.pop(borrower, None)
             borrower.tier.lacking -= 1
             borrower.lacks = 0

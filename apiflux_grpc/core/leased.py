@@ -96,16 +96,14 @@ class LeasedBudget(Budget):
         if wait:
             return wait
         self._now = now
-        if self.borrower.ledger.room(now):
+        if not self.borrower.ledger.fits(cost, now):
             return 0
         self._borrowing.lacks(self.borrower, cost)
         return FAR
 
     def take(self, cost: int) -> None:
         super().take(cost)
-        lent = self.borrower.ledger.take(self._now)
-        assert lent is not None  # `fits` has said so for this instant
-        self.loan = Loan(self.borrower, lent, cost)
+        self.loan = Loan(self.borrower, self.borrower.ledger.take(cost), cost)
         self._borrowing.spent(self.borrower, self._now)
 
     def rank(self, now: int = 0) -> tuple[float, int]:
@@ -180,18 +178,20 @@ class LeasedKeyring(Keyring):
         super().sent(permit, at)
         assert isinstance(permit, LeasedPermit)
         for loan in permit.loans:
-            loan.flying = loan.borrower.ledger.sent(loan.lent, at)
+            loan.flying = loan.borrower.ledger.sent(loan.lent, loan.cost, at)
 
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None) -> None:
         super().settle(permit, now, answered_at, actual)
         assert isinstance(permit, LeasedPermit)
         for loan in permit.loans:
             if loan.flying is None:
-                loan.borrower.ledger.give_back(loan.lent, now)
+                loan.borrower.ledger.give_back(loan.lent, loan.cost, now)
                 self.borrowing.returned(loan.borrower, now)
             elif answered_at is not None:
-                loan.borrower.ledger.answered(loan.flying, min(answered_at, now))
+                loan.borrower.ledger.answered(loan.flying, loan.cost, min(answered_at, now), actual)
                 self.borrowing.changed(loan.borrower, now)
+            else:
+                loan.borrower.ledger.unanswered(loan.flying, loan.cost)
 
 
 def make_keyring(

@@ -11,7 +11,7 @@ import apsw
 
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, at_most, life_of
-from apiflux_grpc.core.lease.words import Cap, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 JITTER: Final = 250 * MILLISECOND
@@ -20,14 +20,14 @@ HOUR: Final = 3600 * SECOND
 
 def first(name: str, most: int, per: int = 60 * SECOND, **other: Any) -> Round:
     """The first round of an incarnation of that name, for the budget `key` unless another is told."""
-    terms = {"want": 1000, "trust": True, **other}
+    terms = {"want": Amounts(1000), "trust": True, **other}
     return Round("key", name, 1, (Cap(per, most),), life_of(per), JITTER)._replace(**terms)
 
 
 def after(round: Round, reply: Reply, **other: Any) -> Round:
     """The next round of who got this reply, at once."""
     told = {"epoch": reply.epoch, "told": reply.now, "floor": reply.now, "paused": reply.paused}
-    return round._replace(**{**told, "number": round.number + 1, "want": 0, **other})
+    return round._replace(**{**told, "number": round.number + 1, "want": NOTHING, **other})
 
 
 def frozen(round: Round) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
-from apiflux_grpc.core.lease.words import Held, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Held, Reply, Round
 from tests.adapters.lease_files import HOUR, Disk, Machine, after, ask, first
 
 BUDGETS: Final = ("x", "y", "z")
@@ -28,16 +28,16 @@ def boottime() -> int:
 
 async def spend(path: Path) -> None:
     store = SqliteLeaseStore(path, boottime, time.time_ns, "boot")
-    round = first(f"process {os.getpid()}", 40, HOUR, want=1)
+    round = first(f"process {os.getpid()}", 40, HOUR, want=Amounts(1))
     got = 0
     held: list[Held] = []
     while True:
         (reply,) = await ask(store, round)
-        if not reply.granted:
+        if not reply.granted.calls:
             break
-        got += reply.granted
-        held.append(Held(reply.number, 0, 0))
-        round = after(round, reply, want=1, held=tuple(held))
+        got += reply.granted.calls
+        held.append(Held(reply.number, NOTHING, NOTHING))
+        round = after(round, reply, want=Amounts(1), held=tuple(held))
     print(got, flush=True)
     await store.close()
 
@@ -48,7 +48,7 @@ async def stop(path: Path) -> None:
         return boottime()
 
     store = SqliteLeaseStore(path, clock, time.time_ns, "boot")
-    await ask(store, first("stopped", 10, want=6))
+    await ask(store, first("stopped", 10, want=Amounts(6)))
     await store.close()
 
 
@@ -61,7 +61,7 @@ def all_of(machine: Machine, name: str) -> list[int]:
         await store.close()
         return replies
 
-    return [reply.granted for reply in asyncio.run(asked())]
+    return [reply.granted.calls for reply in asyncio.run(asked())]
 
 
 def die(path: Path) -> None:
@@ -96,7 +96,7 @@ def dies_at(number: int, machine: Machine) -> None:
         store = machine.store()
         await store.open()
         asked = True
-        await ask(store, *(Round(*first("dies", 10, want=6, budget=budget)) for budget in BUDGETS))
+        await ask(store, *(Round(*first("dies", 10, want=Amounts(6), budget=budget)) for budget in BUDGETS))
 
     disk = Disk(machine.path.parent / "kept", on_write)
     asyncio.run(exchange())

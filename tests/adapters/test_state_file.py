@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from apiflux_grpc.adapters.state_file import APPLICATION, FORMAT, StateFileError, open_file
+from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_files import Disk, Machine, ask, first, frozen
 
 
@@ -82,10 +83,10 @@ async def test_an_older_layout_counts_as_lost(tmp_path: Path) -> None:
     changed(machine.path, f"PRAGMA user_version = {FORMAT - 1}; UPDATE budget SET entry = '[0]'")
     store = machine.store()
     (reply,) = await ask(store, round)
-    assert (reply.granted, reply.opens) == (0, frozen(round))
+    assert (reply.granted.calls, reply.opens) == (0, frozen(round))
     machine.later(reply.opens)
     (reply,) = await ask(store, first("b", 10))
-    assert reply.granted == 10
+    assert reply.granted.calls == 10
     await store.close()
 
 
@@ -112,12 +113,12 @@ async def test_a_full_disk_stops_grants_and_ends(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "kept", on_write)
     machine = Machine(tmp_path, "boot")
     store = machine.store()
-    await ask(store, first("a", 10, want=3))
+    await ask(store, first("a", 10, want=Amounts(3)))
     full = True
     with pytest.raises(ConnectionError, match="the disk is full"):
-        await ask(store, first("b", 10, want=3))
+        await ask(store, first("b", 10, want=Amounts(3)))
     full = False
     (reply,) = await ask(store, first("c", 10))
-    assert reply.granted == 7
+    assert reply.granted.calls == 7
     await store.close()
     disk.unregister()

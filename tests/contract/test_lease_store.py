@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
-from apiflux_grpc.core.lease.words import Cap, Held, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Held, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
 from apiflux_grpc.testing import FakeLeaseStore
@@ -51,37 +51,37 @@ async def one(store: LeaseStore, round: Round) -> Reply:
 async def test_rounds_of_several_budgets_are_answered_in_their_order(make: Make) -> None:
     """Each budget has its own state; no rounds, no replies."""
     store = make()
-    rounds = [FIRST._replace(budget=name, want=want) for name, want in (("x", 3), ("y", 20), ("z", 0))]
+    rounds = [FIRST._replace(budget=name, want=Amounts(want)) for name, want in (("x", 3), ("y", 20), ("z", 0))]
     replies = await store.exchange(rounds)
-    assert [reply.granted for reply in replies if reply is not None] == [3, 10, 0]
+    assert [reply.granted.calls for reply in replies if reply is not None] == [3, 10, 0]
     assert list(await store.exchange([])) == []
 
 
 async def test_a_round_is_served_once(make: Make) -> None:
     """Asked again it gets the same reply, word for word, and another's is its own."""
     store = make()
-    reply = await one(store, FIRST._replace(want=4))
-    assert await one(store, FIRST._replace(want=4)) == reply
-    assert (await one(store, FIRST._replace(incarnation="b", want=9))).granted == 6
+    reply = await one(store, FIRST._replace(want=Amounts(4)))
+    assert await one(store, FIRST._replace(want=Amounts(4))) == reply
+    assert (await one(store, FIRST._replace(incarnation="b", want=Amounts(9)))).granted.calls == 6
 
 
 async def test_what_one_returns_another_gets(make: Make) -> None:
     """A lease that isn't listed comes back at once."""
     store = make()
-    reply = await one(store, FIRST._replace(want=10))
-    assert (await one(store, FIRST._replace(incarnation="b", want=1))).granted == 0
+    reply = await one(store, FIRST._replace(want=Amounts(10)))
+    assert (await one(store, FIRST._replace(incarnation="b", want=Amounts(1)))).granted.calls == 0
     after = FIRST._replace(number=2, epoch=reply.epoch, told=reply.now, floor=reply.now)
-    await one(store, after._replace(held=(Held(1, 0, 9),)))
-    after = after._replace(incarnation="b", want=9)
-    assert (await one(store, after)).granted == 9
+    await one(store, after._replace(held=(Held(1, NOTHING, Amounts(9)),)))
+    after = after._replace(incarnation="b", want=Amounts(9))
+    assert (await one(store, after)).granted.calls == 9
 
 
 async def test_a_store_that_is_gone_says_so() -> None:
     """By an error of its own kind, and what was known stays known."""
     store = FakeLeaseStore(lambda: SECOND, steady=True)
-    await one(store, FIRST._replace(want=10))
+    await one(store, FIRST._replace(want=Amounts(10)))
     store.gone = True
     with pytest.raises(ConnectionError):
         await store.exchange([FIRST])
     store.gone = False
-    assert (await one(store, FIRST._replace(incarnation="b", want=1))).granted == 0
+    assert (await one(store, FIRST._replace(incarnation="b", want=Amounts(1)))).granted.calls == 0

@@ -72,5 +72,5 @@ def test_what_waits_is_shared_out_among_the_keys_that_lack_a_lease() -> None:
     desk.now += SECOND // 10  # a ledger asks no more often than it may
     desk.dispatcher.submit(batch_of(400), desk.now)
     assert desk.assign() == []
-    assert [round.want for round in desk.exchange()] == [100] * 4
+    assert [round.want.calls for round in desk.exchange()] == [100] * 4
     assert len(desk.assign()) == 400

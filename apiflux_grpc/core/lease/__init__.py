@@ -5,7 +5,7 @@ Pure on both sides: instants and names are handed in.
 
     words.py    what a replica and the store say to each other
     terms.py    the spans that both reckon with
-    log.py      what is certainly spent, of one limit
+    log.py      what is certainly spent, within one length of time
     entry.py    one budget as the store has it
     hours.py    the store's time, and whether it has lost what it knew
     shares.py   who is granted how much
@@ -14,12 +14,24 @@ Pure on both sides: instants and names are handed in.
     lent.py     one lease, the replica's side
     ledger.py   one budget, the replica's side
 
-How the ledger is to be driven, once budgets use it. The keyring makes another Budget for the keys of a pool with a
+A grant is so many calls and so much cost; each limit counts one of the two. One ledger and one entry have all limits of
+one owner: of a key, a group, or of the limits with certain paths. A call takes of all its owners' ledgers or of none.
+
+How a ledger is to be driven, once budgets use it. The keyring makes another Budget for the owners of a pool with a
 store, so that pools without one run what they run today. Beside its windows, which forecasts and reservations go on
-reading, it asks the ledger: `fits` is FAR while `room` is 0; `take` keeps the Lent for the permit, whose `until` bounds
-the call's `send_by`; `sent` gives a Flying for it, `answered` and `give_back` end it. All of them get the clock that
-goes on while a machine sleeps (BOOTTIME). After each pass the engine asks every ledger for `next_round`, with the calls
-that the key could send within L as `want`, sends these rounds together, hands each reply to `heard` and assigns again;
-its one timer minds `wake_at`. A round without a reply is sent `again` after a while. Without the store nothing else
-changes: what is leased is spent, and then calls wait.
+reading, it asks the ledger. All of it gets the clock that goes on while a machine sleeps (BOOTTIME):
+
+    fits(cost, now)         0, or FAR: not before a reply. It notes what didn't fit, and the next round asks for it: so
+                            each call that waits is asked about once after each reply
+    take(cost)              right after `fits` said 0: a Lent for the permit; its `until` bounds the call's `send_by`
+    sent(lent, cost, at)    a Flying for the permit
+    answered(flying, cost, at, actual)  the call is settled; `actual` None: it took `cost`
+    unanswered(flying, cost)            the same for one that was sent, and gets no answer
+    give_back(lent, cost, now)          it certainly wasn't sent
+
+`cost` is always what was taken; where no limit counts cost it is ignored. After each pass the engine asks every ledger
+for `next_round(now, calls, cost)`, with what it could send within L, sends these rounds together, hands each reply to
+`heard` and assigns again; its one timer minds `wake_at`. A round without a reply is sent `again` after a while. Without
+the store nothing else changes: what is leased is spent, and then calls wait. `leave` gives the last round of an orderly
+end.
 """

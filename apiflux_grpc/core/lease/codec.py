@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.core.lease.entry import Entry, Lease, Member
 from apiflux_grpc.core.lease.log import Log
-from apiflux_grpc.core.lease.words import Cap, Reply
+from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LAYOUT: Final = 1
+GRANTED: Final = Reply._fields.index("granted")
+ROSTER: Final = Reply._fields.index("roster")
 
 Plain = list[Any]
 
@@ -65,13 +67,14 @@ def entry_of(told: Sequence[Any]) -> Entry:
 
 
 def _plain_log(log: Log) -> Plain:
-    return [log.per, log.opens, [[place, instant, amount] for place, (instant, amount) in log.cells.items()]]
+    return [log.per, log.opens, [[place, *cell] for place, cell in log.cells.items()]]
 
 
 def _log_of(per: int, opens: int, cells: Sequence[Sequence[int]]) -> Log:
     log = Log(per, opens)
-    log.cells = {place: [instant, amount] for place, instant, amount in cells}
-    log.used = sum(amount for _, _, amount in cells)
+    log.cells = {place: [*cell] for place, *cell in cells}
+    log.calls = sum(calls for _, calls, _ in log.cells.values())
+    log.cost = sum(cost for *_, cost in log.cells.values())
     return log
 
 
@@ -87,11 +90,12 @@ def _plain_member(member: Member) -> Plain:
         int(member.established),
         member.left_at,
         member.refusal,
-        member.want,
+        [*member.want],
+        member.least,
         member.due,
         member.turn,
         [
-            [number, lease.granted, lease.left, lease.arrived, lease.landed, lease.returned]
+            [number, lease.calls, lease.cost, lease.arrived, [*lease.landed], [*lease.returned], lease.over]
             for number, lease in member.leases.items()
         ],
     ]
@@ -108,10 +112,11 @@ def _member_of(
     established: int,
     left_at: int | None,
     refusal: str,
-    want: int,
+    want: Sequence[int],
+    least: int,
     due: int,
     turn: int,
-    leases: Sequence[Sequence[int]],
+    leases: Sequence[Sequence[Any]],
 ) -> Member:
     return Member(
         born,
@@ -124,18 +129,24 @@ def _member_of(
         bool(established),
         left_at,
         refusal,
-        want,
+        Amounts(*want),
+        least,
         due,
         turn,
-        {granted_by: Lease(*lease) for granted_by, *lease in leases},
+        {granted_by: _lease_of(*lease) for granted_by, *lease in leases},
     )
+
+
+def _lease_of(calls: int, cost: int, arrived: int, landed: Sequence[int], returned: Sequence[int], over: int) -> Lease:
+    return Lease(calls, cost, arrived, Amounts(*landed), Amounts(*returned), over)
 
 
 def _plain_reply(reply: Reply) -> Plain:
     told = list(reply)
-    told[Reply._fields.index("roster")] = sorted(reply.roster)
+    told[GRANTED] = [*reply.granted]
+    told[ROSTER] = sorted(reply.roster)
     return told
 
 
 def _reply_of(told: Sequence[Any]) -> Reply:
-    return Reply(*told)._replace(roster=frozenset(told[Reply._fields.index("roster")]))
+    return Reply(*told)._replace(granted=Amounts(*told[GRANTED]), roster=frozenset(told[ROSTER]))

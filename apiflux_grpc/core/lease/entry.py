@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.terms import LAPSE, at_most
+from apiflux_grpc.core.lease.words import NOTHING, Amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Lease:
-    """`left` calls of `granted` may still be sent, or arrive; all have by `arrived`."""
+    """So many `calls`, of so much `cost` together, may still be sent, or arrive; all have by `arrived`."""
 
-    granted: int
-    left: int
+    calls: int
+    cost: int
     arrived: int
-    landed: int = 0
-    returned: int = 0
+    landed: Amounts = NOTHING
+    returned: Amounts = NOTHING
+    over: int = 0
 
 
 @dataclass(slots=True)
@@ -46,7 +48,8 @@ class Member:
     established: bool = False  # its clock may confirm the store's
     left_at: int | None = None  # it said so
     refusal: str = ""
-    want: int = 0
+    want: Amounts = NOTHING
+    least: int = 0  # the cost of a call that must fit into a grant
     due: int = 0  # when its turn comes
     turn: int = 0  # how long it's kept for it then
     leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
@@ -80,25 +83,27 @@ class Entry:
             if other != name and not member.refusal and self.last < member.gone_at():
                 yield member
 
-    def caps(self, now: int) -> dict[int, int]:
-        """The limits that hold now: of like ones the lower; one that has gone with its members, for its length more."""
-        caps: dict[int, int] = {}
+    def caps(self, now: int) -> dict[tuple[int, int], int]:
+        """The limits that hold now, by length and what they count: of like ones the lower; one that has gone with its
+        members, for its length more."""
+        caps: dict[tuple[int, int], int] = {}
         for member in self.members.values():
-            for per, most in member.caps:
+            for per, most, counts, _ in member.caps:
                 if now < member.gone_at() + at_most(per):
-                    caps[per] = min(most, caps.get(per, most))
+                    caps[per, counts] = min(most, caps.get((per, counts), most))
         return caps
 
-    def leased(self, log: Log, now: int) -> int:
+    def leased(self, log: Log, now: int) -> Amounts:
         """What may still be sent, or arrive, or did so that nobody told within this log's length."""
-        return sum(
-            lease.left
-            for member in self.members.values()
-            for lease in member.leases.values()
-            if now < lease.arrived + log.kept
-        )
+        calls = cost = 0
+        for member in self.members.values():
+            for lease in member.leases.values():
+                if now < lease.arrived + log.kept:
+                    calls += lease.calls
+                    cost += lease.cost
+        return Amounts(calls, cost)
 
-    def record(self, instant: int, amount: int) -> None:
-        """So many calls arrived by this instant."""
+    def record(self, instant: int, calls: int, cost: int) -> None:
+        """So much arrived by this instant."""
         for log in self.logs.values():
-            log.record(instant, amount)
+            log.record(instant, calls, cost)

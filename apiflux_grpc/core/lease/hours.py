@@ -69,9 +69,9 @@ def is_forgotten(entry: Entry, round: Round) -> bool:
 def forget(entry: Entry) -> None:
     """Drop what has ended, and who has left for so long that nothing of it counts."""
     now = entry.last
-    caps = entry.caps(now)
+    held = {per for per, _ in entry.caps(now)}
     for per in [*entry.logs]:
-        if per in caps:
+        if per in held:
             entry.logs[per].expire(now)
         else:
             del entry.logs[per]
@@ -98,7 +98,7 @@ def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
 
 def know(entry: Entry, round: Round) -> None:
     """Have a log of each limit of this round. What isn't known of the past counts as spent."""
-    for per, _ in round.caps:
+    for per in sorted({cap.per for cap in round.caps}):
         if per in entry.logs:
             continue
         if entry.logs:

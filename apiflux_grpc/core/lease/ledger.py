@@ -21,7 +21,7 @@ from apiflux_grpc.core.lease.lent import Lent
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LONG, at_least, at_most, lag_of, life_of
-from apiflux_grpc.core.lease.words import Group, Memory, Round
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Group, Memory, Round
 from apiflux_grpc.core.window import GROUPS
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Ledger:
             raise ValueError("a budget without limits needs no leases")
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
+        if any(cap.depth for cap in self.caps):
+            raise ValueError("buckets can't be shared yet")
+        self.by_cost = any(cap.counts == COST for cap in self.caps)
         self._span = self.caps[0].per // GROUPS
         self._kept = at_most(self.caps[-1].per)
         self._last_spent = -FAR
@@ -78,45 +81,74 @@ class Ledger:
         self._under_way: Round | None = None
         self._began = self._sent_at = -FAR  # of the round under way, or the last: its first request, and its newest
         self._ask_at = -FAR
+        self._dear = 0  # the most that a call costs which found no room since the last round
         self._registers = False  # the store has forgotten, and is to be told
         self._trips: deque[int] = deque(maxlen=ROUND_TRIPS)
 
     # -- the way of a call --------------------------------------------------------------------
 
-    def room(self, now: int) -> int:
-        """Calls that may be taken now."""
+    def room(self, now: int) -> Amounts:
+        """What may be taken now; a single call takes of one lease."""
         self._expire(now)
-        return sum(lent.room for lent in self.leases)
+        calls = cost = 0
+        for lent in self.leases:
+            calls += lent.calls
+            cost += lent.cost
+        return Amounts(calls, cost)
 
-    def take(self, now: int) -> Lent | None:
-        """Take one call, of the lease that ends first; None: there is no room. It must be sent before `until`."""
+    def fits(self, cost: int, now: int) -> int:
+        """0: a call of this cost may be taken; FAR: not before a reply, and the next round asks for it."""
         self._expire(now)
-        lent = next((lent for lent in self.leases if lent.room > 0), None)
-        if lent is not None:
-            lent.taken += 1
+        for lent in self.leases:
+            if lent.fits(cost):
+                return 0
+        self._dear = max(self._dear, cost)
+        return FAR
+
+    def take(self, cost: int = 0) -> Lent:
+        """Take one call, of the lease that ends first; only right after `fits` said 0. It must be sent before `until`.
+
+        Raises IndexError: it doesn't fit.
+        """
+        lent = next((lent for lent in self.leases if lent.fits(cost)), None)
+        if lent is None:
+            raise IndexError("no lease has room for this call")
+        lent.take(cost)
         return lent
 
-    def sent(self, lent: Lent, at: int) -> Flying:
+    def sent(self, lent: Lent, cost: int, at: int) -> Flying:
         """The call went out at `at`."""
         if at >= lent.until:
             self.debt += 1
+            self._list(lent)
         self._last_spent = max(self._last_spent, at)
-        return lent.sent(at, self._span)
+        return lent.sent(cost, at, self._span)
 
-    def answered(self, flying: Flying, at: int) -> None:
-        """The call's answer came at `at`."""
-        flying.lent.answered(flying, at, self._span)
+    def answered(self, flying: Flying, cost: int, at: int, actual: int | None = None) -> None:
+        """The call's answer came at `at`; `actual`: what it cost, if that is known and not `cost`."""
+        lent = flying.lent
+        if lent.answered(flying, cost, at, cost if actual is None else actual, self.jitter, self._span):
+            self._list(lent)
 
-    def give_back(self, lent: Lent, now: int) -> None:
+    def unanswered(self, flying: Flying, cost: int) -> None:
+        """The call was sent, and will get no answer."""
+        flying.lent.unanswered(flying, cost, self.jitter, self._span)
+
+    def give_back(self, lent: Lent, cost: int, now: int) -> None:
         """The call certainly wasn't sent."""
-        lent.taken -= 1
+        lent.give_back(cost)
         self._expire(now)
+
+    def _list(self, lent: Lent) -> None:
+        """More is to be told of this lease, though it was over."""
+        if lent not in self.leases:
+            self.leases.insert(0, lent)
 
     def _expire(self, now: int) -> None:
         for lent in self.leases:
             if lent.until <= now:
                 lent.withdraw()
-            lent.land(now, self.jitter, self._span)
+            lent.land(now, self.jitter, self._kept, self._span)
 
     # -- rounds -------------------------------------------------------------------------------
 
@@ -125,46 +157,58 @@ class Ledger:
         """The round that has no reply yet."""
         return self._under_way
 
-    def next_round(self, now: int, want: int) -> Round | None:
-        """What to ask and report now; None: nothing, until `wake_at`. `want`: calls that it can send within L."""
+    def next_round(self, now: int, calls: int, cost: int = 0) -> Round | None:
+        """What to ask and report now; None: nothing, until `wake_at`. It can send so many calls within L, of so much
+        cost together."""
         room = self.room(now)
-        if self._under_way is not None or now < self._round_at(now, want, room):
+        if self._under_way is not None or now < self._round_at(now, calls, cost, room):
             return None
-        return self._begin_round(now, max(0, want - room), withdraw=not want)
+        # What it has left is too little for a call that waits: it all goes back, and comes as one.
+        withdraw = not calls or (self.by_cost and self._dear > 0)
+        if not withdraw:
+            calls, cost = max(0, calls - room.calls), max(0, cost - room.cost)
+        return self._begin_round(now, Amounts(calls, cost), withdraw=withdraw)
 
     def leave(self, now: int) -> Round | None:
         """The last round of an orderly end: everything that wasn't sent is returned; None: one is under way."""
         if self._under_way is not None:
             return None
-        self.room(now)
-        return self._begin_round(now, 0, withdraw=True, leaves=True)
+        self._expire(now)
+        return self._begin_round(now, NOTHING, withdraw=True, leaves=True)
 
-    def wake_at(self, now: int, want: int) -> int:
-        """When to look for a round again; FAR: not before something changes."""
-        return FAR if self._under_way is not None else self._round_at(now, want, self.room(now))
+    def wake_at(self, now: int, calls: int, cost: int = 0) -> int:
+        """When to look for a round again, wanting so much; FAR: not before something changes."""
+        return FAR if self._under_way is not None else self._round_at(now, calls, cost, self.room(now))
 
-    def _round_at(self, now: int, want: int, room: int) -> int:
+    def _round_at(self, now: int, calls: int, cost: int, room: Amounts) -> int:
         paced = self._began + self.life // PACE
         beat = self._began + BEAT
         # Known before there is work, and never forgotten: or its first call would wait until all others are heard.
         at = self._began + LAPSE
         if self._registers:
             at = paced
-        elif want > room:
+        elif calls > room.calls or (self.by_cost and (cost > room.cost or (calls and self._dear))):
             at = max(paced, self._ask_at)
-        elif not want and room:
+        elif not calls and any(room):
             at = paced  # an idle replica holds nothing
         # Heard while anything of it counts: others' clocks are checked by it, and it remembers what a store may lose.
         if any(lent.landings for lent in self.leases):
             at = min(at, max(paced, self._began + lag_of(self.caps[0].per)))
-        if self.leases or want or now < self._last_spent + self._kept + at_most(self.jitter + BEAT):
+        if self.leases or calls or now < self._last_spent + self._kept + at_most(self.jitter + BEAT):
             at = min(at, beat)
         return at
 
-    def _begin_round(self, now: int, want: int, *, withdraw: bool, leaves: bool = False) -> Round:
+    def _begin_round(self, now: int, want: Amounts, *, withdraw: bool, leaves: bool = False) -> Round:
         if withdraw:
             for lent in self.leases:
                 lent.withdraw()
+        least = 0
+        if self.by_cost and want.calls:
+            least = max(self._dear, -(-want.cost // want.calls))
+            want = Amounts(want.calls, max(want.cost, least))
+        else:
+            want = Amounts(want.calls)
+        self._dear = 0
         self._number += 1
         self._began = self._sent_at = now
         trip = min(self._trips, default=0)
@@ -180,6 +224,7 @@ class Ledger:
             self._floor(now),
             self._paused,
             want,
+            least,
             trip,
             tuple(lent.told(now) for lent in self.leases),
             self._memory(now),
@@ -225,8 +270,9 @@ class Ledger:
         for lent in self.leases:
             self._keep(lent.acknowledged())
         self.leases = [lent for lent in self.leases if not lent.is_over]
-        if reply.granted:
-            self.leases.append(Lent(reply.number, reply.granted, self._began + at_least(self.life)))
+        if reply.granted.calls:
+            until = self._began + at_least(self.life)
+            self.leases.append(Lent(reply.number, reply.granted, until, by_cost=self.by_cost))
         # A ms later than it may be rather than too early: asked in vain it would have to ask twice.
         self._ask_at = now + reply.again + reply.again // DRIFT
 
@@ -235,15 +281,16 @@ class Ledger:
     def _keep(self, landings: Iterable[Landing]) -> None:
         if self._spent is not None:
             for one in landings:
-                self._spent.record(one.last, one.amount)
+                self._spent.record(one.last, one.calls, one.cost)
 
     def _memory(self, now: int) -> Memory | None:
         if not self._registers or self._spent is None:
             return None
         self._spent.expire(now)
         cells = sorted(self._spent.cells.values())
-        landed = tuple(Group(amount, at_least(now - at)) for at, amount in cells if at <= now)
-        return Memory(landed, sum(amount for at, amount in cells if at > now), self._roster)
+        landed = tuple(Group(calls, cost, at_least(now - at)) for at, calls, cost in cells if at <= now)
+        ahead = [(calls, cost) for at, calls, cost in cells if at > now]
+        return Memory(landed, Amounts(*(sum(amounts) for amounts in zip(*ahead, strict=True))), self._roster)
 
     def _void(self, now: int) -> None:
         """The store knows nothing of these leases any more: nothing more of them is taken."""
@@ -251,8 +298,8 @@ class Ledger:
         for lent in self.leases:
             lent.withdraw()
             self._keep(lent.landings)
-            if self._spent is not None and lent.is_open:
-                self._spent.record(arrived, lent.granted - lent.landed - lent.returned)
+            if self._spent is not None and any(lent.left):
+                self._spent.record(arrived, *lent.left)
         self.leases = []
 
     def __repr__(self) -> str:

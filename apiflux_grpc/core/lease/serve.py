@@ -15,7 +15,7 @@ from apiflux_grpc.core.lease.entry import Lease, Member
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import Reply
+from apiflux_grpc.core.lease.words import NOTHING, Reply
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -70,9 +70,9 @@ def _hear(entry: Entry, member: Member, round: Round, now: int) -> None:
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster
-        for amount, age in round.memory.landed:
-            entry.record(entry.last - age, amount)
-        entry.record(entry.last + at_most(round.life + round.jitter), round.memory.open)
+        for calls, cost, age in round.memory.landed:
+            entry.record(entry.last - age, calls, cost)
+        entry.record(entry.last + at_most(round.life + round.jitter), *round.memory.open)
     if round.epoch != entry.epoch:
         return  # of leases that this epoch doesn't know: it opened, or opens, when all of that has ended
     listed = {held.lease for held in round.held}
@@ -83,23 +83,27 @@ def _hear(entry: Entry, member: Member, round: Round, now: int) -> None:
 
 
 def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
-    new = sum(group.amount for group in held.groups)
+    # A lease that isn't there has ended, and what it had left counted until then: only what was sent after its end, or
+    # cost more than was known, is new, and all else too old to count.
+    new_calls = sum(group.calls for group in held.groups)
+    new_cost = sum(group.cost for group in held.groups)
     if lease is not None:
-        new = held.landed - lease.landed
-        lease.left -= new + held.returned - lease.returned
-        lease.landed, lease.returned = held.landed, held.returned
-    # A lease that isn't there has ended, and what it had left counted until then: only what was sent after its end is
-    # new. Of what is told again the latest is new.
-    for amount, age in reversed(held.groups):
-        part = min(amount, new)
-        if part > 0:
-            entry.record(entry.last - age, part)
-            new -= part
+        new_calls = held.landed.calls - lease.landed.calls
+        new_cost = held.landed.cost - lease.landed.cost
+        lease.calls -= new_calls + held.returned.calls - lease.returned.calls
+        lease.cost -= new_cost + held.returned.cost - lease.returned.cost - (held.over - lease.over)
+        lease.landed, lease.returned, lease.over = held.landed, held.returned, held.over
+    # Of what is told again the latest is new.
+    for group in reversed(held.groups):
+        calls, cost = min(group.calls, new_calls), min(group.cost, new_cost)
+        if calls > 0 or cost > 0:
+            entry.record(entry.last - group.age, calls, cost)
+            new_calls -= calls
+            new_cost -= cost
 
 
 def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> Reply:
-    name = round.incarnation
-    granted = again = 0
+    granted, again = NOTHING, 0
     member.refusal = refusal = _refusal(entry, round)
     opens = max(0, opens_at(entry, round, steady=steady) - entry.last)
     if refusal or round.leaves:
@@ -107,10 +111,10 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
     elif opens or not member.established:
         again = min(BEAT, max(opens, 0 if member.established else PROBATION - (now - member.born)))
     else:
-        granted, again = grant(entry, name, round.want, round.round_trip, round.life)
-    if granted:
+        granted, again = grant(entry, round)
+    if granted.calls:
         arrived = entry.last + round.life + at_most(round.jitter)
-        member.leases[round.number] = Lease(granted, granted, arrived)
+        member.leases[round.number] = Lease(*granted, arrived)
     roster = frozenset(entry.members)
     return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, roster, entry.paused)
 

@@ -2,20 +2,24 @@
 
 Rule: what is free goes round in turn, to each its fair share, one call at the least; what one doesn't want is the
 others'. A turn that isn't taken lapses, so that who has died holds up nobody. Who waits is told when the call comes
-back that will be its own, so that not all ask for each.
+back that will be its own, so that not all ask for each. A call that costs more than its share waits until that much
+has come back together: from who comes later nothing is kept but that.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of, whole
+from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apiflux_grpc.core.lease.entry import Entry
+    from apiflux_grpc.core.lease.entry import Entry, Member
     from apiflux_grpc.core.lease.log import Log
+    from apiflux_grpc.core.lease.words import Round
 
 PACE: Final = 8  # no replica asks more often than so many times in a lease's life
 
@@ -31,52 +35,88 @@ def fair(wants: Iterable[int], free: int) -> int:
     return max(1, free)
 
 
-def grant(entry: Entry, name: str, want: int, round_trip: int, life: int) -> tuple[int, int]:
-    """(calls, after how long to ask for more) of a replica that wants so many."""
-    now, members, queue = entry.last, entry.members, entry.queue
+def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
+    """(what, after how long to ask for more) of a replica that wants so much."""
+    now, members, queue, name = entry.last, entry.members, entry.queue, round.incarnation
     me = members[name]
-    me.want = want
-    me.turn = max(TURN, 2 * round_trip)
+    me.want, me.least = round.want, min(round.least, round.want.cost)
+    me.turn = max(TURN, 2 * round.round_trip)
+    caps = entry.caps(now)
+    used = {per: _sum(entry.logs[per].used, entry.leased(entry.logs[per], now)) for per, _ in caps}
+    free = [FAR, FAR]
+    for (per, counts), most in caps.items():
+        free[counts] = min(free[counts], most - used[per][counts])
+        if counts == COST and me.least > most:
+            me.want = NOTHING  # others have a lower limit, that its call never fits
     queue[:] = [one for one in queue if one == name or now <= members[one].due + members[one].turn]
-    if not want:
+    if not me.want.calls:
         if name in queue:
             queue.remove(name)
-        return 0, 0
+        return NOTHING, BEAT if round.want.calls else 0
     if name not in queue:
         queue.append(name)
-    caps = entry.caps(now)
-    used = {per: entry.logs[per].used + entry.leased(entry.logs[per], now) for per in caps}
-    free = min(caps[per] - used[per] for per in caps)
     # Among those whose turn it is; the others' comes with what comes back then.
-    present = [one for one in queue if one == name or members[one].due <= now]
-    share = fair((members[one].want for one in present), free)
-    theirs = sum(min(members[one].want, share) for one in present[: present.index(name)])
-    granted = max(0, min(want, share, free - theirs))
-    if granted:
-        me.want -= granted
+    present = [members[one] for one in queue if one == name or members[one].due <= now]
+    share = Amounts(
+        fair((one.want.calls for one in present), free[CALLS]), fair((one.want.cost for one in present), free[COST])
+    )
+    least = 0  # of those who come first
+    for one in (members[other] for other in queue[: queue.index(name)]):
+        least += one.least
+        if one in present:
+            part = _part(one, share)
+            free[CALLS] -= part.calls
+            free[COST] -= part.cost
+        else:
+            free[COST] -= one.least  # a dear call waits until enough has come back together
+    granted = _even(me, _part(me, share), free)
+    if granted.calls:
+        me.want = Amounts(me.want.calls - granted.calls, max(0, me.want.cost - granted.cost))
         queue.remove(name)
-        if me.want:
+        if me.want.calls:
             queue.append(name)
-    if not me.want:
+    if not me.want.calls:
         return granted, 0
-    ahead = queue.index(name) + 1 + granted
-    again = max(_room_at(entry, entry.logs[per], used[per] + ahead - caps[per], now) for per in caps) - now
+    ahead = Amounts(queue.index(name) + 1 + granted.calls, least + me.least + granted.cost)
+    room_at = max(
+        _room_at(entry, entry.logs[per], counts, used[per][counts] + ahead[counts] - most, now)
+        for (per, counts), most in caps.items()
+    )
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(again, whole(life // PACE)), lag_of(min(caps)))
+    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(per for per, _ in caps)))
     me.due = now + again
     return granted, again
 
 
-def _room_at(entry: Entry, log: Log, missing: int, now: int) -> int:
-    """When so many more have come back."""
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    return Amounts(one.calls + other.calls, one.cost + other.cost)
+
+
+def _part(member: Member, share: Amounts) -> Amounts:
+    """What a fair share is of what it wants, and one whole call at the least."""
+    return Amounts(min(member.want.calls, share.calls), min(member.want.cost, max(share.cost, member.least)))
+
+
+def _even(member: Member, part: Amounts, free: list[int]) -> Amounts:
+    """As much of its part as is free: calls and cost to match, for one without the other would lie idle."""
+    want, calls, cost = member.want, min(part.calls, free[CALLS]), min(part.cost, free[COST])
+    if calls <= 0 or cost < member.least:
+        return NOTHING
+    if want.cost:
+        calls = min(calls, -(-want.calls * cost // want.cost))
+        cost = min(cost, max(member.least, -(-want.cost * calls // want.calls)))
+    return Amounts(calls, cost)
+
+
+def _room_at(entry: Entry, log: Log, counts: int, missing: int, now: int) -> int:
+    """When so much more has come back."""
     if missing <= 0:
         return now
-    ends = [*log.ends()]
+    ends = [(end, amounts[counts]) for end, amounts in log.ends()]
     ends += [
-        (lease.arrived + log.kept, lease.left)
+        (lease.arrived + log.kept, (lease.calls, lease.cost)[counts])
         for member in entry.members.values()
         for lease in member.leases.values()
-        if lease.left
     ]
     for end, amount in sorted(ends):
         missing -= amount

@@ -6,40 +6,61 @@ replica's clock cross over as ages, never as instants: no two clocks need to agr
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+CALLS: Final = 0  # what a limit counts: places in Amounts
+COST: Final = 1
+
+
+class Amounts(NamedTuple):
+    """So many calls, and what they cost together; 0 where no limit counts cost."""
+
+    calls: int = 0
+    cost: int = 0
+
+
+NOTHING: Final = Amounts()
 
 
 class Cap(NamedTuple):
-    """At most `max` calls in any `per` (ns)."""
+    """At most `max` calls (or `max` of cost) in any `per` (ns).
+
+    With a `depth` it is a bucket: so many at once, and `max` flow in during each `per`.
+    """
 
     per: int
     max: int
+    counts: int = CALLS
+    depth: int = 0
 
 
 class Group(NamedTuple):
-    """Calls that landed together, `age` (ns) before this was said, or longer."""
+    """What landed together, `age` (ns) before this was said, or longer."""
 
-    amount: int
+    calls: int
+    cost: int
     age: int
 
 
 class Held(NamedTuple):
-    """What became of one lease so far: `landed` and `returned` are totals; the rest may still be sent, or arrive.
+    """What became of one lease so far, in totals; what has neither landed nor been returned may be sent, or arrive.
 
-    `groups` are the landed that no reply has acknowledged, the oldest first.
+    `over`: the cost that landed above what was taken for it, and so above what was granted. `groups` are the landed
+    that no reply has acknowledged, in the order in which they became known.
     """
 
     lease: int
-    landed: int
-    returned: int
+    landed: Amounts
+    returned: Amounts
     groups: tuple[Group, ...] = ()
+    over: int = 0
 
 
 class Memory(NamedTuple):
     """What a replica knows of a budget whose store forgot it: for windows that are too long to be waited for."""
 
     landed: tuple[Group, ...]  # all of its own in the longest window, the oldest first
-    open: int  # calls that may still be sent, or arrive
+    open: Amounts  # may still be sent, or arrive
     roster: frozenset[str]  # the incarnations that may have spent of it
 
 
@@ -48,7 +69,7 @@ class Round(NamedTuple):
 
     `epoch`, `told` (the store's time) and `paused` are those of the last reply; `floor` is `told` and what passed
     since, at least; -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
-    is returned.
+    is returned. `least`: the cost of a call that waits; a grant of less would not let it go.
     """
 
     budget: str
@@ -61,7 +82,8 @@ class Round(NamedTuple):
     told: int = -1
     floor: int = -1
     paused: int = 0
-    want: int = 0  # calls, more than it has leased
+    want: Amounts = NOTHING  # more than it has leased
+    least: int = 0
     round_trip: int = 0
     held: tuple[Held, ...] = ()
     memory: Memory | None = None
@@ -70,7 +92,7 @@ class Round(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the store says to round `number`: `granted` calls are leased under that number.
+    """What the store says to round `number`: what is `granted` is leased under that number.
 
     `again`: after how long (ns) it's worth asking for more; `opens`: after how long a frozen budget opens, 0 if it
     isn't. `refusal`: why nothing is ever granted to this replica; "": it isn't refused.
@@ -79,7 +101,7 @@ class Reply(NamedTuple):
     number: int
     epoch: str
     now: int
-    granted: int = 0
+    granted: Amounts = NOTHING
     again: int = 0
     opens: int = 0
     refusal: str = ""

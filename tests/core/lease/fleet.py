@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.terms import LAPSE
-from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.lease.words import COST, Cap
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing.lease_store import FakeLeaseStore
 
@@ -48,12 +48,17 @@ class Network:
 
 @dataclass
 class Calls:
-    """What calls meet: ns from the permit to the write, from there to the arrival (at most J), and to the answer."""
+    """What calls meet: ns from the permit to the write, from there to the arrival (at most J), and to the answer.
+
+    `cost` is what a call says, and `part` how much of that it takes.
+    """
 
     write: tuple[int, int] = (0, MILLISECOND)
     arrive: tuple[int, int] = (0, 5 * MILLISECOND)
     answer: tuple[int, int] = (5 * MILLISECOND, 20 * MILLISECOND)
     hang: float = 0.0
+    cost: tuple[int, int] = (1, 1)
+    part: tuple[float, float] = (1, 1)
 
 
 @dataclass
@@ -70,6 +75,7 @@ class Replica:
     cut_off: bool = False
     later: list[Callable[[], None]] = field(default_factory=list)  # what came while it was stopped
     woken: dict[str, int] = field(default_factory=dict)
+    costs: dict[str, int] = field(default_factory=dict)  # of the calls that go next
     done: int = 0
 
     def clock(self, now: int) -> int:
@@ -88,6 +94,7 @@ class Fleet:
         self.store = FakeLeaseStore(self._store_clock, steady=steady)
         self.replicas: list[Replica] = []
         self.arrivals: dict[str, list[int]] = {}
+        self.taken: dict[str, list[int]] = {}  # what each arrival took
         self.promises: list[Promise] = []
         self._kept: dict[str, Promise] = {}  # by replica, those that go on
         self._served: dict[str, int] = {}  # by incarnation, the last number
@@ -183,22 +190,30 @@ class Fleet:
         clock, ledger = replica.clock(self.now), replica.ledgers[key]
         if ledger.forgotten:
             ledger.begin(f"{replica.name}/{next(self._names)}")
-        for _ in range(min(ledger.room(clock), replica.want[key])):
-            lent = ledger.take(clock)
-            assert lent is not None
+        while replica.want[key]:
+            cost = replica.costs[key] = replica.costs.get(key) or self.luck.randint(*self.calls.cost)
+            if ledger.fits(cost, clock):
+                break
+            lent = ledger.take(cost)
             self.at(
                 self.now + self.luck.randint(*self.calls.write),
-                self.does(replica, lambda lent=lent: self._write(replica, key, lent)),  # type: ignore[misc]
+                self.does(replica, lambda lent=lent, cost=cost: self._write(replica, key, lent, cost)),  # type: ignore[misc]
             )
+            del replica.costs[key]
             replica.want[key] -= 1
-        round = ledger.next_round(clock, replica.want[key])
+        round = ledger.next_round(clock, *self._wants(replica, key))
         if round is not None:
             self._send(replica, key, round)
         else:
             self._wake(replica, key)
 
+    def _wants(self, replica: Replica, key: str) -> tuple[int, int]:
+        """(calls, their cost), the rest of which is guessed."""
+        calls = replica.want[key]
+        return calls, replica.costs.get(key, 0) + max(0, calls - 1) * sum(self.calls.cost) // 2
+
     def _wake(self, replica: Replica, key: str) -> None:
-        at = replica.ledgers[key].wake_at(replica.clock(self.now), replica.want[key])
+        at = replica.ledgers[key].wake_at(replica.clock(self.now), *self._wants(replica, key))
         if at >= 1 << 61:
             return
         # One timer for each ledger, as an engine has it: a newer one replaces it.
@@ -214,22 +229,27 @@ class Fleet:
 
         self.at(when, self.does(replica, woken))
 
-    def _write(self, replica: Replica, key: str, lent: Lent) -> None:
+    def _write(self, replica: Replica, key: str, lent: Lent, cost: int) -> None:
         ledger, clock = replica.ledgers[key], replica.clock(self.now)
         if clock >= lent.until:
-            ledger.give_back(lent, clock)
+            ledger.give_back(lent, cost, clock)
             replica.want[key] += 1
             self.step(replica, key)
             return
-        flying = ledger.sent(lent, clock)
+        flying = ledger.sent(lent, cost, clock)
         arrival = self.now + min(self.luck.randint(*self.calls.arrive), ledger.jitter)
-        self.at(arrival, lambda: self.arrivals.setdefault(key, []).append(self.now))
+        actual = int(cost * self.luck.uniform(*self.calls.part))
+        self.at(arrival, lambda: self._arrive(key, actual))
         if self.luck.random() >= self.calls.hang:
             answer = max(arrival, self.now + self.luck.randint(*self.calls.answer))
-            self.at(answer, self.does(replica, lambda: self._answer(replica, key, flying)))
+            self.at(answer, self.does(replica, lambda: self._answer(replica, key, flying, cost, actual)))
 
-    def _answer(self, replica: Replica, key: str, flying: Flying) -> None:
-        replica.ledgers[key].answered(flying, replica.clock(self.now))
+    def _arrive(self, key: str, actual: int) -> None:
+        self.arrivals.setdefault(key, []).append(self.now)
+        self.taken.setdefault(key, []).append(actual)
+
+    def _answer(self, replica: Replica, key: str, flying: Flying, cost: int, actual: int) -> None:
+        replica.ledgers[key].answered(flying, cost, replica.clock(self.now), actual)
         replica.done += 1
 
     # -- the network --------------------------------------------------------------------------
@@ -283,9 +303,10 @@ class Fleet:
     def check(self) -> None:
         """No window over its limit, ever."""
         for promise in self.promises:
-            for per, most in promise.caps:
-                arrivals = self.arrivals.get(promise.key, [])
-                worst = worst_window(arrivals, per, promise.since, promise.until + per)
+            arrivals = self.arrivals.get(promise.key, [])
+            for per, most, counts, _ in promise.caps:
+                amounts = self.taken.get(promise.key, []) if counts == COST else None
+                worst = worst_window(arrivals, per, promise.since, promise.until + per, amounts)
                 assert worst <= most, f"{worst} in a window of {per / 1e9:g} s, limit {most}"
 
 
@@ -299,12 +320,17 @@ class Promise:
     until: int
 
 
-def worst_window(arrivals: Sequence[int], per: int, since: int, until: int) -> int:
-    """The most arrivals in any half-open window within [since, until]."""
-    within = [at for at in sorted(arrivals) if since < at <= until]
-    worst = first = 0
-    for last, at in enumerate(within):
-        while at - within[first] >= per:
+def worst_window(
+    arrivals: Sequence[int], per: int, since: int, until: int, amounts: Sequence[int] | None = None
+) -> int:
+    """The most arrivals, or the most that they took, in any half-open window within [since, until]."""
+    each = zip(arrivals, amounts or [1] * len(arrivals), strict=True)
+    within = [one for one in sorted(each) if since < one[0] <= until]
+    worst = first = inside = 0
+    for at, amount in within:
+        inside += amount
+        while at - within[first][0] >= per:
+            inside -= within[first][1]
             first += 1
-        worst = max(worst, last - first + 1)
+        worst = max(worst, inside)
     return worst

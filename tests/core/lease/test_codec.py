@@ -14,7 +14,7 @@ from apiflux_grpc.core.lease.codec import entry_of, plain
 from apiflux_grpc.core.lease.entry import Entry, Lease, Member
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
-from apiflux_grpc.core.lease.words import Cap, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Cap, Group, Held, Memory, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 LIFE: Final = 100 * MILLISECOND
@@ -32,13 +32,14 @@ def steps(draw: st.DrawFn) -> list[tuple[int, str, dict[str, object]]]:
     """(how much later, who, what it says): of three replicas, whose limits may differ."""
     said = st.fixed_dictionaries(
         {
-            "want": small,
-            "caps": st.sampled_from([(Cap(SECOND, 9),), (Cap(SECOND, 7), Cap(700 * SECOND, 90))]),
+            "want": st.builds(Amounts, small, small),
+            "least": st.integers(0, 2),
+            "caps": st.sampled_from([(Cap(SECOND, 9),), (Cap(SECOND, 7), Cap(SECOND, 7, COST), Cap(700 * SECOND, 90))]),
             "jitter": st.sampled_from([0, 0, 0, MILLISECOND]),
             "leaves": st.sampled_from([False, False, False, True]),
-            "landed": small,
+            "landed": st.builds(Amounts, small, small),
             "age": st.integers(0, SECOND),
-            "memory": st.sampled_from([None, None, Memory((Group(2, SECOND),), 1, frozenset("ab"))]),
+            "memory": st.sampled_from([None, None, Memory((Group(2, 3, SECOND),), Amounts(1), frozenset("ab"))]),
             "again": st.booleans(),
             "is_lost": st.sampled_from([False, False, False, True]),
         }
@@ -65,7 +66,7 @@ def test_a_store_that_writes_entries_down_says_what_one_does_that_keeps_them(
             round = asked[name]
         elif name in last:
             before = last[name]
-            held = (Held(before.number, landed, 0, (Group(landed, age),)),) if before.granted else ()  # type: ignore[arg-type]
+            held = (Held(before.number, landed, NOTHING, (Group(*landed, age),)),) if any(before.granted) else ()  # type: ignore[arg-type, call-arg, misc]
             terms = {"epoch": before.epoch, "told": before.now, "floor": before.now, "paused": before.paused}
             round = asked[name]._replace(**{**said, **terms}, number=before.number + 1, held=held)  # type: ignore[arg-type]
         else:
@@ -81,10 +82,10 @@ def test_a_store_that_writes_entries_down_says_what_one_does_that_keeps_them(
 def test_every_field_is_written() -> None:
     """One that a change adds and the layout forgets is noticed here, whether or not a round reads it."""
     log = Log(SECOND, 5)
-    log.record(SECOND, 4)
-    reply = Reply(3, "epoch", 4, 5, 6, 7, "refused", frozenset("xy"), 8, forgotten=True)
-    lease = Lease(9, 8, 7, 6, 5)
-    member = Member(1, 2, reply, (Cap(3, 4),), 5, 6, 7, True, 8, "why", 9, 10, 11, {12: lease})
+    log.record(SECOND, 4, 5)
+    reply = Reply(3, "epoch", 4, Amounts(5, 6), 6, 7, "refused", frozenset("xy"), 8, forgotten=True)
+    lease = Lease(9, 8, 7, Amounts(6, 5), Amounts(4, 3), 2)
+    member = Member(1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease})
     entry = Entry("epoch", "run", 1, 2, 3, True, 4, {SECOND: log}, {"a": member}, ["a"], {"b"}, {"c"})
     for one in (lease, member, entry):
         for field in fields(one):

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, OFF
-from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.lease.words import COST, Cap
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.core.lease.fleet import Calls, Fleet, Network, Replica
 
@@ -35,10 +35,15 @@ drifts = st.sampled_from([-500, 0, 500])
 wants = st.sampled_from([0, 3, 1000, 1000])
 numbers = st.integers(0, 99)
 caps = st.lists(
-    st.sampled_from([Cap(SECOND, 1), Cap(SECOND, 4), Cap(2 * SECOND, 5), Cap(5 * SECOND, 7)]),
+    st.sampled_from(
+        [
+            *(Cap(SECOND, 1), Cap(SECOND, 4), Cap(2 * SECOND, 5), Cap(5 * SECOND, 7)),
+            *(Cap(SECOND, 20, COST), Cap(5 * SECOND, 40, COST)),
+        ]
+    ),
     min_size=1,
-    max_size=2,
-    unique_by=lambda cap: cap.per,
+    max_size=3,
+    unique_by=lambda cap: (cap.per, cap.counts),
 )
 
 
@@ -89,7 +94,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.fleet.living()) < 6)
     @rule(pause=pauses, ppm=drifts, want=wants, share=st.integers(1, 3))
     def another_with_lower_limits(self, ppm: int, want: int, share: int, pause: int) -> None:
-        self.join(ppm, want, caps=tuple(Cap(per, max(1, most * share // 4)) for per, most in self.caps))
+        self.join(ppm, want, caps=[cap._replace(max=max(1, cap.max * share // 4)) for cap in self.caps])
         self.go_on(pause)
 
     @precondition(lambda self: len(self.fleet.living()) < 6)
@@ -165,10 +170,21 @@ class LeaseMachine(RuleBasedStateMachine):
         arrive=st.sampled_from([(0, 0), (0, SECOND), (SECOND, SECOND)]),
         answer=st.sampled_from([MILLISECOND, SECOND]),
         hang=st.sampled_from([0, 0, 0.5, 1]),
+        cost=st.sampled_from([(1, 1), (1, 4), (3, 12)]),
+        part=st.sampled_from([(1, 1), (0, 1)]),
         pause=pauses,
     )
-    def behave(self, write: int, arrive: tuple[int, int], answer: int, hang: float, pause: int) -> None:
-        self.fleet.calls = Calls((0, write), arrive, (0, answer), hang)
+    def behave(
+        self,
+        write: int,
+        arrive: tuple[int, int],
+        answer: int,
+        hang: float,
+        cost: tuple[int, int],
+        part: tuple[float, float],
+        pause: int,
+    ) -> None:
+        self.fleet.calls = Calls((0, write), arrive, (0, answer), hang, cost, part)
         self.go_on(pause)
 
     @rule()
@@ -245,6 +261,7 @@ class LeaseMachine(RuleBasedStateMachine):
         fleet.network, fleet.calls, fleet.store.gone = FAST, Calls(), False
         for replica in fleet.living():
             replica.cut_off = False
+            replica.costs.clear()
             fleet.go_on(replica)
             if replica in self.odd:
                 fleet.crash(replica)
@@ -257,15 +274,13 @@ class LeaseMachine(RuleBasedStateMachine):
                 fleet.demand(replica, 10_000, key)
         longest = 5 * SECOND
         fleet.run(2 * longest + FAILOVER_LAG + LAPSE + 5 * SECOND)
-        lowest = {
-            cap.per: min(most for one in fleet.living() for per, most in one.ledgers["key"].caps if per == cap.per)
-            for replica in fleet.living()
-            for cap in replica.ledgers["key"].caps
-        }
+        lowest: dict[tuple[int, int], int] = {}
+        for cap in (cap for one in fleet.living() for cap in one.ledgers["key"].caps):
+            lowest[cap.per, cap.counts] = min(cap.max, lowest.get((cap.per, cap.counts), cap.max))
         before = {key: len(fleet.arrivals.get(key, ())) for key in self.keys}
         fleet.run(4 * longest)
         ledger = fleet.living()[0].ledgers["key"]
-        most = min(4 * longest * most / (per + ledger.jitter + ledger.life) - most for per, most in lowest.items())
+        most = min(4 * longest * most / (per + ledger.jitter + ledger.life) - most for (per, _), most in lowest.items())
         for key in self.keys:
             used = len(fleet.arrivals.get(key, ())) - before[key]
             assert used >= 0.97 * most, f"{used} of {most:.0f}"
@@ -275,8 +290,9 @@ class LeaseMachine(RuleBasedStateMachine):
         for key in self.keys:
             for replica in fleet.living():
                 ledger = replica.ledgers[key]
-                assert not ledger.room(replica.clock(fleet.now))
-                assert not any(one.left for one in fleet.store.entries[key].members[ledger.incarnation].leases.values())
+                assert not any(ledger.room(replica.clock(fleet.now)))
+                leases = fleet.store.entries[key].members[ledger.incarnation].leases
+                assert not any(one.calls or one.cost for one in leases.values())
         fleet.check()
 
     def teardown(self) -> None:

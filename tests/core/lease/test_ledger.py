@@ -6,9 +6,10 @@ from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.terms import BEAT, at_least, at_most, life_of
-from apiflux_grpc.core.lease.words import Cap, Group, Held, Reply
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Group, Held, Reply
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MINUTE: Final = 60 * SECOND
@@ -20,7 +21,7 @@ def lent(granted: int, *, asked: int = 0, heard: int = MILLISECOND, again: int =
     """A ledger that was granted so many calls."""
     ledger = Ledger("key", "a", [Cap(MINUTE, 10)], J)
     assert ledger.next_round(asked, granted) is not None
-    ledger.heard(Reply(1, "epoch", 5 * MINUTE, granted, again), heard)
+    ledger.heard(Reply(1, "epoch", 5 * MINUTE, Amounts(granted), again), heard)
     return ledger
 
 
@@ -43,64 +44,58 @@ def test_a_lease_lives_from_before_its_first_request(resent: bool) -> None:
     assert ledger.next_round(0, 5) is not None
     if resent:
         ledger.again(LIFE // 2)
-    ledger.heard(Reply(1, "epoch", 0, 5), LIFE - 2 * MILLISECOND)
-    assert ledger.room(LIFE - 2 * MILLISECOND) == 5
-    assert ledger.room(at_least(LIFE)) == 0
-    assert ledger.take(at_least(LIFE)) is None
+    ledger.heard(Reply(1, "epoch", 0, Amounts(5)), LIFE - 2 * MILLISECOND)
+    assert ledger.fits(0, LIFE - 2 * MILLISECOND) == 0
+    assert ledger.room(LIFE - 2 * MILLISECOND) == Amounts(5)
+    assert ledger.fits(0, at_least(LIFE)) == FAR
+    with pytest.raises(IndexError, match="no lease has room"):
+        ledger.take()
 
 
 def test_what_was_not_sent_of_a_lease_is_returned_when_it_ends() -> None:
     """Without what has a permit: that may go out yet, or be given back."""
     ledger = lent(5)
-    taken = [ledger.take(MILLISECOND) for _ in range(3)]
-    assert None not in taken
-    ledger.sent(taken[0], MILLISECOND)  # type: ignore[arg-type]
-    ledger.give_back(taken[1], 2 * MILLISECOND)  # type: ignore[arg-type]
+    taken = [ledger.take() for _ in range(3)]
+    ledger.sent(taken[0], 0, MILLISECOND)
+    ledger.give_back(taken[1], 0, 2 * MILLISECOND)
     round = ledger.next_round(BEAT, 0)
     assert round is not None
-    assert round.held == (Held(1, 1, 3, (Group(1, at_least(BEAT - MILLISECOND - at_most(J))),)),)
+    landed = Group(1, 0, at_least(BEAT - MILLISECOND - at_most(J)))
+    assert round.held == (Held(1, Amounts(1), Amounts(3), (landed,)),)
     assert round.floor == 5 * MINUTE + at_least(BEAT - MILLISECOND)
 
 
 def test_a_call_lands_with_its_answer_or_when_its_j_is_past() -> None:
     """Once, whatever comes first."""
     ledger = lent(2)
-    flying = []
-    for at in (2, 3):
-        one = ledger.take(at * MILLISECOND)
-        assert one is not None
-        flying.append(ledger.sent(one, at * MILLISECOND))
-    ledger.answered(flying[0], 10 * MILLISECOND)
+    flying = [ledger.sent(ledger.take(), 0, at * MILLISECOND) for at in (2, 3)]
+    ledger.answered(flying[0], 0, 10 * MILLISECOND)
     ledger.room(J)
-    assert ledger.leases[0].landed == 1
+    assert ledger.leases[0].left == Amounts(1)
     ledger.room(J + 10 * MILLISECOND)
-    ledger.answered(flying[1], J + 11 * MILLISECOND)
+    ledger.answered(flying[1], 0, J + 11 * MILLISECOND)
     round = ledger.next_round(BEAT, 0)
     assert round is not None
     (held,) = round.held
-    assert (held.landed, held.returned) == (2, 0)
-    assert held.groups == (Group(2, at_least(BEAT - 3 * MILLISECOND - at_most(J))),)  # as old as the newest
+    assert (held.landed, held.returned) == (Amounts(2), NOTHING)
+    assert held.groups == (Group(2, 0, at_least(BEAT - 3 * MILLISECOND - at_most(J))),)  # as old as the newest
 
 
 def test_what_lands_while_a_round_is_under_way_is_told_by_the_next() -> None:
     """Nothing is acknowledged that wasn't told."""
     ledger = lent(2, again=0)
-    flying = []
-    for _ in range(2):
-        one = ledger.take(MILLISECOND)
-        assert one is not None
-        flying.append(ledger.sent(one, MILLISECOND))
-    ledger.answered(flying[0], 2 * MILLISECOND)
+    flying = [ledger.sent(ledger.take(), 0, MILLISECOND) for _ in range(2)]
+    ledger.answered(flying[0], 0, 2 * MILLISECOND)
     first = ledger.next_round(J // 2, 5)
     assert first is not None
-    assert first.held[0].landed == 1
-    ledger.answered(flying[1], J // 2 + 1)
+    assert first.held[0].landed == Amounts(1)
+    ledger.answered(flying[1], 0, J // 2 + 1)
     again = ledger.again(J // 2 + 2)
     assert again.held == first.held
     ledger.heard(Reply(2, "epoch", 6 * MINUTE), BEAT + 2)
     second = ledger.next_round(2 * BEAT + 3, 0)
     assert second is not None
-    told = sum(group.amount for held in (*first.held, *second.held) for group in held.groups)
+    told = sum(group.calls for held in (*first.held, *second.held) for group in held.groups)
     assert told == 2
     ledger.heard(Reply(3, "epoch", 6 * MINUTE), 2 * BEAT + 4)
     assert ledger.leases == []
@@ -110,7 +105,7 @@ def test_a_reply_to_an_earlier_round_changes_nothing() -> None:
     """Its lease is another's by now, or was told already."""
     ledger = lent(2)
     assert ledger.next_round(BEAT, 5) is not None
-    ledger.heard(Reply(1, "epoch", 0, 2), BEAT + 1)
+    ledger.heard(Reply(1, "epoch", 0, Amounts(2)), BEAT + 1)
     assert ledger.under_way is not None
     assert len(ledger.leases) == 1
 
@@ -118,13 +113,12 @@ def test_a_reply_to_an_earlier_round_changes_nothing() -> None:
 def test_what_goes_out_after_the_end_of_its_lease_is_a_debt() -> None:
     """A process that was stopped between its look at the clock and the write; it is told as landed all the same."""
     ledger = lent(1)
-    one = ledger.take(MILLISECOND)
-    assert one is not None
-    ledger.sent(one, one.until)
+    one = ledger.take()
+    ledger.sent(one, 0, one.until)
     assert ledger.debt == 1
     round = ledger.next_round(2 * BEAT, 0)
     assert round is not None
-    assert round.held[0].landed == 1
+    assert round.held[0].landed == Amounts(1)
 
 
 def test_leases_of_an_epoch_that_is_over_are_not_taken_any_more() -> None:
@@ -134,9 +128,9 @@ def test_leases_of_an_epoch_that_is_over_are_not_taken_any_more() -> None:
     ledger = lent(5, again=0)
     now = 200 * MILLISECOND
     assert ledger.next_round(now, 9) is not None
-    assert ledger.room(now) == 5
-    ledger.heard(Reply(2, "another", 0, 0, 0, MINUTE), now)
-    assert ledger.room(now) == 0
+    assert ledger.room(now) == Amounts(5)
+    ledger.heard(Reply(2, "another", 0, NOTHING, 0, MINUTE), now)
+    assert ledger.room(now) == NOTHING
     assert ledger.opens_at == now + MINUTE
 
 

@@ -11,7 +11,7 @@ from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.shares import fair
 from apiflux_grpc.core.lease.terms import BEAT, FAILOVER_LAG, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import Cap, Group, Held, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Group, Held, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MINUTE: Final = 60 * SECOND
@@ -41,7 +41,7 @@ class Store:
     @property
     def used(self) -> int:
         entry = self.entries["key"]
-        return sum(log.used + entry.leased(log, entry.last) for log in entry.logs.values())
+        return sum(log.calls + entry.leased(log, entry.last).calls for log in entry.logs.values())
 
 
 # -- rounds and commits --------------------------------------------------------------------------
@@ -50,75 +50,77 @@ class Store:
 def test_a_round_asked_again_gets_the_reply_that_it_got() -> None:
     """And nothing is granted twice, however much is free by then."""
     store = Store()
-    reply = store.says(FIRST, want=4)
+    reply = store.says(FIRST, want=Amounts(4))
     store.at += SECOND
-    assert (store.says(FIRST, want=4), store.says(FIRST, want=9), reply.granted, store.used) == (reply, reply, 4, 4)
+    assert (store.says(FIRST, want=Amounts(4)), store.says(FIRST, want=Amounts(9))) == (reply, reply)
+    assert (reply.granted.calls, store.used) == (4, 4)
 
 
 def test_an_old_round_changes_nothing() -> None:
     """It would return what was leased since, and be granted more."""
     store = Store()
-    first = store.says(FIRST, want=4)
-    second = store.says(store.after(first, want=5, held=(Held(1, 0, 0),)))
-    assert (second.granted, store.used) == (5, 9)
-    assert store.says(FIRST, want=4).granted == 0
+    first = store.says(FIRST, want=Amounts(4))
+    second = store.says(store.after(first, want=Amounts(5), held=(Held(1, NOTHING, NOTHING),)))
+    assert (second.granted.calls, store.used) == (5, 9)
+    assert store.says(FIRST, want=Amounts(4)).granted.calls == 0
     assert store.used == 9
 
 
 def test_a_lease_that_is_not_listed_is_returned() -> None:
     """The replica doesn't know it, so nobody will ever spend it."""
     store = Store()
-    reply = store.says(FIRST, want=4)
-    store.says(store.after(reply, want=0))
+    reply = store.says(FIRST, want=Amounts(4))
+    store.says(store.after(reply, want=NOTHING))
     assert store.used == 0
 
 
 def test_totals_that_are_told_again_change_nothing() -> None:
     """Whatever was told before is neither landed nor returned once more."""
     store = Store()
-    reply = store.says(FIRST, want=8)
-    held = Held(1, landed=3, returned=2, groups=(Group(3, 0),))
+    reply = store.says(FIRST, want=Amounts(8))
+    held = Held(1, landed=Amounts(3), returned=Amounts(2), groups=(Group(3, 0, 0),))
     for _ in range(3):
         reply = store.says(store.after(reply, held=(held,)))
         assert store.used == 6
-    reply = store.says(store.after(reply, held=(held._replace(landed=4, groups=(Group(3, 5), Group(1, 0))),)))
+    held = held._replace(landed=Amounts(4), groups=(Group(3, 0, 5), Group(1, 0, 0)))
+    reply = store.says(store.after(reply, held=(held,)))
     assert store.used == 6
-    store.says(store.after(reply, held=(held._replace(landed=4, returned=4),)))
+    store.says(store.after(reply, held=(held._replace(returned=Amounts(4)),)))
     assert store.used == 4
 
 
 def test_a_landed_call_comes_back_when_its_age_says() -> None:
     """However late it was told."""
     store = Store()
-    reply = store.says(FIRST, want=1)
+    reply = store.says(FIRST, want=Amounts(1))
     store.at += 20 * SECOND
-    reply = store.says(store.after(reply, held=(Held(1, 1, 0, (Group(1, 15 * SECOND),)),)))
+    reply = store.says(store.after(reply, held=(Held(1, Amounts(1), NOTHING, (Group(1, 0, 15 * SECOND),)),)))
     store.at = START + 5 * SECOND + at_most(MINUTE) - 1
-    reply = store.says(store.after(reply, want=10))
-    assert (reply.granted, store.used) == (9, 10)
+    reply = store.says(store.after(reply, want=Amounts(10)))
+    assert (reply.granted.calls, store.used) == (9, 10)
     store.at += 1
-    reply = store.says(store.after(reply, want=10, held=(Held(reply.number, 0, 0),)))
-    assert reply.granted == 1
+    reply = store.says(store.after(reply, want=Amounts(10), held=(Held(reply.number, NOTHING, NOTHING),)))
+    assert reply.granted.calls == 1
 
 
 def test_what_nobody_reports_counts_until_it_must_have_ended() -> None:
     """A crash costs the lease: its end, J for the last call on its way, and the window."""
     store = Store()
-    store.says(FIRST, want=10)
+    store.says(FIRST, want=Amounts(10))
     store.at = START + LIFE + at_most(FIRST.jitter) + at_most(MINUTE) - 1
-    other = store.says(FIRST, incarnation="b", want=10)
-    assert other.granted == 0
+    other = store.says(FIRST, incarnation="b", want=Amounts(10))
+    assert other.granted.calls == 0
     store.at += 1
-    assert store.says(store.after(other, incarnation="b", want=10)).granted == 10
+    assert store.says(store.after(other, incarnation="b", want=Amounts(10))).granted.calls == 10
 
 
 def test_a_call_that_went_out_late_counts_though_its_lease_is_gone() -> None:
     """What a stopped process sent after the end of its lease is a debt."""
     store = Store()
-    reply = store.says(FIRST, want=1)
+    reply = store.says(FIRST, want=Amounts(1))
     store.at += 2 * MINUTE
-    reply = store.says(store.after(reply, held=(Held(1, 0, 0),)))
-    store.says(store.after(reply, held=(Held(1, 1, 0, (Group(1, 0),)),)))
+    reply = store.says(store.after(reply, held=(Held(1, NOTHING, NOTHING),)))
+    store.says(store.after(reply, held=(Held(1, Amounts(1), NOTHING, (Group(1, 0, 0),)),)))
     assert store.used == 1
 
 
@@ -137,27 +139,29 @@ def test_a_fair_share_leaves_the_rest_to_who_wants_more(wants: list[int], free: 
 def test_a_turn_that_is_not_taken_lapses() -> None:
     """Who waits first and has died holds up nobody for longer than its turn."""
     store = Store()
-    reply = store.says(FIRST, want=10)
-    held = (Held(1, 10, 0, (Group(10, 0),)),)
+    reply = store.says(FIRST, want=Amounts(10))
+    held = (Held(1, Amounts(10), NOTHING, (Group(10, 0, 0),)),)
     reply = store.says(store.after(reply, held=held))
-    dead = store.says(FIRST, incarnation="dead", want=10)
-    waits = store.says(FIRST, incarnation="b", want=10)
-    assert (dead.granted, waits.granted) == (0, 0)
+    dead = store.says(FIRST, incarnation="dead", want=Amounts(10))
+    waits = store.says(FIRST, incarnation="b", want=Amounts(10))
+    assert (dead.granted.calls, waits.granted.calls) == (0, 0)
     store.at = START + at_most(MINUTE)
-    waits = store.says(store.after(waits, incarnation="b", want=10))
-    assert waits.granted == 10
+    waits = store.says(store.after(waits, incarnation="b", want=Amounts(10)))
+    assert waits.granted.calls == 10
 
 
 def test_who_comes_first_leaves_the_others_their_share() -> None:
     """Of ten that come back together each of two that wait gets five, whoever is there first."""
     store = Store()
-    reply = store.says(FIRST, want=10)
-    reply = store.says(store.after(reply, held=(Held(1, 10, 0, (Group(10, 0),)),)))
+    reply = store.says(FIRST, want=Amounts(10))
+    reply = store.says(store.after(reply, held=(Held(1, Amounts(10), NOTHING, (Group(10, 0, 0),)),)))
     store.at = START + at_most(MINUTE) - BEAT
-    waits = [store.says(FIRST, incarnation=name, want=10) for name in "bc"]
+    waits = [store.says(FIRST, incarnation=name, want=Amounts(10)) for name in "bc"]
     store.at += BEAT
-    waits = [store.says(store.after(one, incarnation=name, want=10)) for one, name in zip(waits, "bc", strict=True)]
-    assert [one.granted for one in waits] == [5, 5]
+    waits = [
+        store.says(store.after(one, incarnation=name, want=Amounts(10))) for one, name in zip(waits, "bc", strict=True)
+    ]
+    assert [one.granted.calls for one in waits] == [5, 5]
 
 
 @pytest.mark.parametrize(
@@ -172,10 +176,10 @@ def test_a_replica_that_does_not_fit_is_refused(other: dict[str, Any], word: str
     """Saying why; the others go on."""
     store = Store()
     reply = store.says(FIRST)
-    refused = store.says(FIRST, incarnation="b", want=5, **other)
-    assert refused.granted == 0
+    refused = store.says(FIRST, incarnation="b", want=Amounts(5), **other)
+    assert refused.granted.calls == 0
     assert refused.refusal.startswith(word)
-    assert store.says(store.after(reply, want=5)).granted == 5
+    assert store.says(store.after(reply, want=Amounts(5))).granted.calls == 5
 
 
 # -- the limits of several configurations --------------------------------------------------------
@@ -188,19 +192,19 @@ def test_of_like_limits_the_lower_holds_until_its_length_after_its_side_has_left
     low = store.says(FIRST, incarnation="low", caps=(Cap(MINUTE, 3),))
     store.says(store.after(low, incarnation="low", caps=(Cap(MINUTE, 3),), leaves=True))
     store.at += at_most(MINUTE) - 1
-    reply = store.says(store.after(reply, want=10))
-    assert reply.granted == 3
+    reply = store.says(store.after(reply, want=Amounts(10)))
+    assert reply.granted.calls == 3
     store.at += 1
-    assert store.says(store.after(reply, want=10, held=(Held(2, 0, 0),))).granted == 7
+    assert store.says(store.after(reply, want=Amounts(10), held=(Held(2, NOTHING, NOTHING),))).granted.calls == 7
 
 
 def test_a_longer_limit_counts_what_it_cannot_know_as_spent() -> None:
     """The log of a shorter one reaches back only so far."""
     log = Log(SECOND)
-    log.record(START, 2)
+    log.record(START, 2, 0)
     heir = log.heir(MINUTE, START)
     assert heir.opens == START - log.kept + heir.kept
-    assert heir.used == 2
+    assert heir.calls == 2
     assert heir.heir(SECOND // 2, heir.opens).opens == 0
 
 
@@ -210,7 +214,7 @@ def test_a_log_is_the_same_whatever_the_order_of_reports() -> None:
     logs = [Log(MINUTE), Log(MINUTE)]
     for log, order in zip(logs, (instants, sorted(instants)), strict=True):
         for instant in order:
-            log.record(instant, 1)
+            log.record(instant, 1, 0)
     assert logs[0].cells == logs[1].cells
     assert len(logs[0].cells) <= 130
 
@@ -221,45 +225,45 @@ def test_a_log_is_the_same_whatever_the_order_of_reports() -> None:
 def test_a_store_that_is_behind_what_was_acknowledged_freezes() -> None:
     """Though its run_id says nothing: it lost the round whose reply the replica has."""
     store = Store()
-    first = store.says(FIRST, want=1)
-    reply = store.says(store.after(first, held=(Held(1, 0, 0),)))
+    first = store.says(FIRST, want=Amounts(1))
+    reply = store.says(store.after(first, held=(Held(1, NOTHING, NOTHING),)))
     behind = Store()
-    behind.says(FIRST, want=1)
-    frozen = behind.says(store.after(reply, want=1, held=(Held(1, 0, 0),)))
-    assert frozen.granted == 0
+    behind.says(FIRST, want=Amounts(1))
+    frozen = behind.says(store.after(reply, want=Amounts(1), held=(Held(1, NOTHING, NOTHING),)))
+    assert frozen.granted.calls == 0
     assert frozen.opens == at_most(MINUTE + LIFE + FIRST.jitter + FAILOVER_LAG)
 
 
 def test_an_empty_store_that_somebody_has_a_ledger_for_freezes() -> None:
     """`trust` takes it that nothing was spent; one who comes and has spent of it says otherwise."""
     store = Store(steady=False)
-    ours = store.says(FIRST, want=1)
+    ours = store.says(FIRST, want=Amounts(1))
     store.entries.clear()
     store.at += MINUTE
-    new = store.says(FIRST, incarnation="new", want=5)
-    assert new.granted == 0
+    new = store.says(FIRST, incarnation="new", want=Amounts(5))
+    assert new.granted.calls == 0
     assert 0 < new.opens <= PROBATION
-    frozen = store.says(store.after(ours, want=1))
+    frozen = store.says(store.after(ours, want=Amounts(1)))
     assert frozen.opens >= MINUTE
     store.at += 2 * PROBATION
-    assert store.says(store.after(new, incarnation="new", want=5)).granted == 0
+    assert store.says(store.after(new, incarnation="new", want=Amounts(5))).granted.calls == 0
 
 
 def test_an_empty_store_that_nobody_has_a_ledger_for() -> None:
     """`trust`: it opens when who has one must have been heard; else when all that may have been spent has ended."""
     for trust, opens in ((True, PROBATION), (False, at_most(MINUTE + LIFE + FIRST.jitter + FAILOVER_LAG))):
-        assert Store(steady=False).says(FIRST, trust=trust, want=5).opens == opens
+        assert Store(steady=False).says(FIRST, trust=trust, want=Amounts(5)).opens == opens
 
 
 def test_who_was_silent_for_long_is_forgotten_and_freezes_nothing() -> None:
     """Nothing of it counts any more: it begins as another, and the others go on."""
     store = Store()
-    silent = store.says(FIRST, want=1)
+    silent = store.says(FIRST, want=Amounts(1))
     reply = store.says(FIRST, incarnation="b")
     store.at += 2 * MINUTE + 3 * LAPSE
     reply = store.says(store.after(reply, incarnation="b"))
     assert store.says(store.after(silent)).forgotten
-    assert store.says(store.after(reply, incarnation="b", want=10)).granted == 10
+    assert store.says(store.after(reply, incarnation="b", want=Amounts(10))).granted.calls == 10
 
 
 def test_the_limits_of_a_newcomer_hold_until_their_length_after_it_has_left() -> None:
@@ -272,7 +276,7 @@ def test_the_limits_of_a_newcomer_hold_until_their_length_after_it_has_left() ->
     low = store.says(FIRST, incarnation="low", caps=(Cap(MINUTE, 3),))
     store.says(store.after(low, incarnation="low", caps=(Cap(MINUTE, 3),), leaves=True))
     store.at += at_most(MINUTE) - 1
-    assert store.says(store.after(reply, want=10)).granted == 3
+    assert store.says(store.after(reply, want=Amounts(10))).granted.calls == 3
 
 
 # -- the store's time ----------------------------------------------------------------------------
@@ -281,8 +285,8 @@ def test_the_limits_of_a_newcomer_hold_until_their_length_after_it_has_left() ->
 def test_a_clock_that_was_set_back_goes_on_from_where_it_was() -> None:
     """Nobody waits for an hour, and nothing ends sooner than it would have."""
     store = Store()
-    reply = store.says(FIRST, want=10)
-    held = (Held(1, 10, 0, (Group(10, 0),)),)
+    reply = store.says(FIRST, want=Amounts(10))
+    held = (Held(1, Amounts(10), NOTHING, (Group(10, 0, 0),)),)
     reply = store.says(store.after(reply, held=held))
     spent_at = store.at
     store.at += SECOND
@@ -291,10 +295,10 @@ def test_a_clock_that_was_set_back_goes_on_from_where_it_was() -> None:
     reply = store.says(store.after(reply, floor=-1, held=held))
     assert reply.now == spent_at + SECOND
     store.at += at_most(MINUTE) - SECOND - 1
-    reply = store.says(store.after(reply, floor=-1, want=10, held=held))
-    assert reply.granted == 0
+    reply = store.says(store.after(reply, floor=-1, want=Amounts(10), held=held))
+    assert reply.granted.calls == 0
     store.at += 1
-    assert store.says(store.after(reply, floor=-1, want=10, held=held)).granted == 10
+    assert store.says(store.after(reply, floor=-1, want=Amounts(10), held=held)).granted.calls == 10
 
 
 def test_a_clock_that_jumps_ahead_is_held_back_for_all() -> None:
@@ -302,16 +306,18 @@ def test_a_clock_that_jumps_ahead_is_held_back_for_all() -> None:
     store = Store(steady=False)
     ours = store.says(FIRST)
     store.at += PROBATION
-    ours = store.says(store.after(ours, want=10))
+    ours = store.says(store.after(ours, want=Amounts(10)))
     theirs = store.says(FIRST, incarnation="b")
     store.at += 3600 * SECOND
     floor = ours.now + SECOND
-    ours = store.says(store.after(ours, floor=floor, held=(Held(ours.number, 10, 0, (Group(10, 0),)),)))
+    ours = store.says(
+        store.after(ours, floor=floor, held=(Held(ours.number, Amounts(10), NOTHING, (Group(10, 0, 0),)),))
+    )
     assert (ours.now, ours.paused) == (floor, START + PROBATION + 3600 * SECOND - floor)
     # Late, and by the time of before: it can't tell how long time has paused since, but the store can.
-    late = store.says(store.after(theirs, incarnation="b", floor=theirs.now + PROBATION, want=10))
+    late = store.says(store.after(theirs, incarnation="b", floor=theirs.now + PROBATION, want=Amounts(10)))
     assert late.now == floor
-    assert late.granted == 0
+    assert late.granted.calls == 0
 
 
 def test_time_that_was_held_back_does_not_skip_for_who_was_told_before() -> None:
@@ -320,18 +326,18 @@ def test_time_that_was_held_back_does_not_skip_for_who_was_told_before() -> None
     ours = store.says(FIRST)
     theirs = store.says(FIRST, incarnation="b")
     store.at += PROBATION
-    ours = store.says(store.after(ours, want=10))
+    ours = store.says(store.after(ours, want=Amounts(10)))
     theirs = store.says(store.after(theirs, incarnation="b"))
     store.at += 4 * SECOND
-    landed = (Held(ours.number, 10, 0, (Group(10, 0),)),)
+    landed = (Held(ours.number, Amounts(10), NOTHING, (Group(10, 0, 0),)),)
     ours = store.says(store.after(ours, floor=ours.now + SECOND, held=landed))
     assert (ours.now, ours.paused) == (theirs.now + SECOND, 3 * SECOND)
     # Its floor is three seconds above that, for it was told the time before.
-    theirs = store.says(store.after(theirs, incarnation="b", want=10))
+    theirs = store.says(store.after(theirs, incarnation="b", want=Amounts(10)))
     assert theirs.now == ours.now
     spent_at, store.at = store.at, store.at + at_most(MINUTE) - 1
     floor = theirs.now + (store.at - spent_at) * 999 // 1000
-    theirs = store.says(store.after(theirs, incarnation="b", floor=floor, want=10))
-    assert theirs.granted == 0
+    theirs = store.says(store.after(theirs, incarnation="b", floor=floor, want=Amounts(10)))
+    assert theirs.granted.calls == 0
     store.at += 1
-    assert store.says(store.after(theirs, incarnation="b", floor=floor, want=10)).granted == 10
+    assert store.says(store.after(theirs, incarnation="b", floor=floor, want=Amounts(10))).granted.calls == 10
