@@ -67,7 +67,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What the server is. `default_pool` is the pool of requests that name none; "": they have to name one."""
+    """What the server is. `default_pool` is the pool of requests that name none; "": they have to name one.
+
+    `worker` is which of its `workers` answered, from 1, and what is told of batches, calls and keys is how it stands
+    there; 0: it has none.
+    """
 
     mode: str
     version: str
@@ -78,6 +82,8 @@ class Info:
     max_batch_bytes: int
     open_batches: int
     open_calls: int
+    worker: int
+    workers: int
 
     @classmethod
     def of(cls, message: pb.GetInfoResponse) -> Info:
@@ -91,6 +97,8 @@ class Info:
             max_batch_bytes=message.max_batch_bytes,
             open_batches=message.open_batches,
             open_calls=message.open_calls,
+            worker=message.worker,
+            workers=message.workers,
         )
 
 

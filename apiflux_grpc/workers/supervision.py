@@ -185,8 +185,8 @@ class Supervision:
             self._todo.append(Announce())
         if self._stopping_since is not None and not any(worker.phase in _RUN for worker in workers):
             self.exit_code = self._code
-        waits = [worker.until for worker in workers if worker.phase is _Phase.WAITS]
-        self.wake_at = self._paused + min([self._now + self._tick, *waits])
+        ends = [worker.until for worker in workers if worker.phase not in (_Phase.KILLED, _Phase.GONE)]
+        self.wake_at = self._paused + min([self._now + self._tick, *ends])
         todo, self._todo = self._todo, []
         return todo
 

@@ -57,6 +57,8 @@ def supervise(
 ) -> int:
     """Serve with `settings.workers` workers until SIGTERM or SIGINT, and return the exit code. `announce` is told
     HOST:PORT once all serve. Raises CantServe."""
+    if sys.platform != "linux":  # others have SO_REUSEPORT too, but one socket gets all connections
+        raise CantServe(2, "workers need Linux, which shares connections out; serve without --workers")
     if any(one.pool.groups or any(key.limits for key in one.pool.keys) for one in settings.pools):
         raise CantServe(2, "workers can't share the limits of keys yet; serve without --workers")
     bounds = bounds or Bounds(drain=settings.grace + AFTER_GRACE)
@@ -178,7 +180,7 @@ class _Supervisor:
             case Terminate(number):
                 self._processes[number].popen.terminate()
             case Kill(number, why):
-                _log.error("worker killed: it %s", why, extra={"worker": number})
+                _log.error("worker killed", extra={"worker": number, "why": f"it {why}"})
                 self._processes[number].popen.kill()
             case Announce():
                 self._announce()

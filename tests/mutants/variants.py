@@ -18,6 +18,7 @@ from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
 from tests.mutants.turns import TURNS
 from tests.mutants.variant import Variant
+from tests.mutants.workers import WORKERS
 
 VARIANTS: Final = (
     *LIMITS,
@@ -29,5 +30,6 @@ VARIANTS: Final = (
     *ADAPTERS,
     *JOBS,
     *COMMANDS,
+    *WORKERS,
     *(Variant(*one) for one in LEASES),
 )

@@ -143,7 +143,7 @@ def test_one_that_ends_again_and_again_waits_twice_as_long_each_time(desk: Desk)
     for _ in range(12):
         desk.end(2)
         since = desk.now
-        while not desk.wait(MILLISECOND):
+        while not desk.wait(BOUNDS.first_wait):
             pass
         waits.append((desk.now - since) // MILLISECOND)
         desk.serve(2)

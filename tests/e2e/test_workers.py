@@ -1,0 +1,143 @@
+"""Several workers behind one port, killed, stopped and drained under load.
+
+Every connection is to one worker, whichever the kernel chose: tests open connections until each worker has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import psutil
+
+from apiflux_grpc.client import Client, Result, Unavailable
+from apiflux_grpc.judge.limits import Limit
+from apiflux_grpc.testing.served import ServedProcess
+from tests.e2e.pairs import OWN_CONNECTION, Pair, ask, gets, judging, name_of, posts, read, toml, until
+from tests.e2e.programs import line_of, program
+
+SECOND = 1_000_000_000
+WORKERS = (1, 2)
+
+# Serves with two workers of which none may be silent for longer than some ns.
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from apiflux_grpc.settings import load
+from apiflux_grpc.workers.supervision import Bounds
+from apiflux_grpc.workers.supervisor import supervise
+
+settings = load(Path(sys.argv[1]), environ={}, bind="127.0.0.1:0")
+announce = lambda address: print(address, flush=True)
+sys.exit(supervise(settings, "warning", "console", announce, Bounds(silence=int(sys.argv[2]))))
+"""
+
+
+def workers_of(pid: int) -> dict[int, psutil.Process]:
+    """The workers of this supervisor, by their numbers."""
+    return {int(child.cmdline()[-1]): child for child in psutil.Process(pid).children()}
+
+
+@asynccontextmanager
+async def one_for_each(target: str) -> AsyncIterator[dict[int, Client]]:
+    """A client of each worker, by its number."""
+    async with AsyncExitStack() as stack:
+        found: dict[int, Client] = {}
+
+        async def look() -> bool:
+            client = await stack.enter_async_context(Client(target, options=OWN_CONNECTION))
+            try:
+                info = await client.info(timeout=50)
+            except Unavailable:  # it was waiting for one that was killed
+                return False
+            assert info.workers == len(WORKERS)
+            found.setdefault(info.worker, client)
+            return found.keys() == set(WORKERS)
+
+        await until(look)
+        yield found
+
+
+@contextmanager
+def two_workers() -> Iterator[Pair]:
+    """A judge, and a server with two workers in front of it."""
+    with judging(["default"], [Limit(100_000, SECOND)], 2, latency=(10, 30)) as judge:
+        text = "[server]\nworkers = 2\n" + toml(judge.url, {"default": "max_in_flight = 10"}, [], 2)
+        with ServedProcess(text, {}) as served:
+            yield Pair(judge, served)
+
+
+async def test_a_killed_worker_ends_its_own_connections_only() -> None:
+    """The others go on, it is started again, and SIGTERM drains all: each call has its result, and none came twice."""
+    with two_workers() as pair:
+        supervisor = pair.served.pid
+        before = workers_of(supervisor)
+        assert before.keys() == set(WORKERS)
+        batches = {number: posts(f"first-{number}", 200) for number in WORKERS}
+        results: dict[int, list[Result]] = {number: [] for number in WORKERS}
+
+        async def under_way() -> bool:
+            return all(results.values())
+
+        async with one_for_each(pair.target) as clients:
+            reading = [
+                asyncio.create_task(read(clients[number].process(batches[number]), results[number]))
+                for number in WORKERS
+            ]
+            await until(under_way)
+            before[2].kill()
+            assert await reading[0] is None
+            assert isinstance(await reading[1], Unavailable)
+        assert len(results[1]) == 200
+        assert all(result.ok for number in WORKERS for result in results[number])
+        assert ask(pair).seen_twice == 0
+        pair.fresh()
+
+        async with one_for_each(pair.target) as clients:
+            after = workers_of(supervisor)
+            assert after[1] == before[1]
+            assert after[2] != before[2]
+            batches = {number: gets(f"second-{number}", 400) for number in WORKERS}
+            results = {number: [] for number in WORKERS}
+            reading = [
+                asyncio.create_task(read(clients[number].process(batches[number]), results[number]))
+                for number in WORKERS
+            ]
+            await until(under_way)
+            assert await asyncio.to_thread(pair.served.terminate) == 0
+            for error in await asyncio.gather(*reading):
+                assert isinstance(error, Unavailable)
+                assert error.reason == "DRAINING"
+        assert not any(process.is_running() for process in after.values())
+        named = {name_of(batches[number][result.index]): result for number in WORKERS for result in results[number]}
+        assert len(named) == 800
+        drained = [result.error for result in named.values() if result.error is not None]
+        assert {(error.reason, error.may_have_run) for error in drained} == {("DRAINING", False)}
+        ask(pair, named)
+
+
+async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(tmp_path: Path) -> None:
+    """SIGSTOP is silence: it is killed after the bound. SIGKILL of the supervisor ends all, a stopped worker too."""
+    config = tmp_path / "c.toml"
+    config.write_text('[server]\nworkers = 2\n[pools.default]\nlimits = []\nkeys = [{ label = "a", secret = "x" }]\n')
+    with program(SUPERVISOR, str(config), str(4 * SECOND)) as supervisor:
+        target = (await line_of(supervisor)).strip()
+        stopped = workers_of(supervisor.pid)[2]
+        stopped.suspend()
+
+        async def is_gone() -> bool:
+            return not stopped.is_running()
+
+        await until(is_gone)
+        async with one_for_each(target):
+            pass
+        workers = list(workers_of(supervisor.pid).values())
+        workers[0].suspend()
+        supervisor.kill()
+
+        async def are_gone() -> bool:
+            return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in workers)
+
+        await until(are_gone)

@@ -1,0 +1,172 @@
+"""The supervisor with real processes, signals and sockets, and workers that only say what real ones do.
+
+A worker is started in a thirtieth of a second like this. What is to happen when all serve a test does when that is
+announced, and a worker can signal its supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.settings import Settings, load
+from apiflux_grpc.workers import supervisor
+from apiflux_grpc.workers.supervision import Bounds
+from apiflux_grpc.workers.supervisor import CantServe, supervise
+
+# argv: the file where starts are noted, what to do, and the number. It has said all that the supervisor hears.
+WORKER = """
+import os, signal, sys, time
+notes, plan, number = sys.argv[1:]
+with open(notes, "a+") as file:
+    file.write(number + "\\n")
+    file.flush()
+    file.seek(0)
+    starts = file.read().splitlines().count(number)
+def say(text):
+    os.write(0, text.encode() + b"\\n")
+for word in plan.split(" "):
+    name, _, only = word.partition("@")
+    if only and only != number + "." + str(starts):
+        continue
+    match name:
+        case "serves": say(name)
+        case "fails": say("failed 2 the disk: is full"); sys.exit(2)
+        case "exits": sys.exit(3)
+        case "ends_all": os.kill(os.getppid(), signal.SIGTERM)
+        case "beats":
+            while True: say("beat"); time.sleep(0.05)
+        case "ignores": signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.pause()
+"""
+WITHOUT_LIMITS = """
+[server]
+bind = "127.0.0.1:0"
+workers = 2
+[pools.default]
+limits = []
+keys = [{ label = "a", secret = "canary-5a" }]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Two workers on any port."""
+    (tmp_path / "c.toml").write_text(WITHOUT_LIMITS)
+    return load(tmp_path / "c.toml", environ={})
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """The number of each worker that was started."""
+    return tmp_path / "starts"
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, notes: Path, plan: str) -> None:
+    """Each worker does this in order: WORD, or WORD@NUMBER.START only in that start of that worker."""
+    monkeypatch.setattr(supervisor, "COMMAND", (sys.executable, "-S", "-E", "-c", WORKER, str(notes), plan))
+
+
+def run(
+    settings: Settings, bounds: Bounds | None = None, when_all_serve: Callable[[psutil.Process], object] | None = None
+) -> tuple[int, list[str]]:
+    """The exit code, and what was announced; then something is done to worker 2. No worker is left."""
+    announced: list[str] = []
+
+    def announce(address: str) -> None:
+        announced.append(address)
+        if when_all_serve is not None:
+            (second,) = (one for one in psutil.Process().children() if one.cmdline()[-1] == "2")
+            when_all_serve(second)
+
+    try:
+        return supervise(settings, "info", "console", announce, bounds), announced
+    finally:
+        assert psutil.Process().children() == []
+
+
+def test_the_address_is_announced_once_when_all_serve(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """One that ended is started again, which is announced to nobody; SIGTERM ends all."""
+    planned(monkeypatch, notes, "serves ends_all@2.2")
+    code, announced = run(settings, None, psutil.Process.kill)
+    assert code == 0
+    (address,) = announced
+    assert address.startswith("127.0.0.1:")
+    assert not address.endswith(":0")
+    assert sorted(notes.read_text().split()) == ["1", "2", "2"]
+
+
+def test_what_a_worker_says_of_its_failure_is_what_the_command_says(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """With its exit code; it is told once, though no worker can start."""
+    planned(monkeypatch, notes, "fails")
+    with pytest.raises(CantServe, match=r"^the disk: is full$") as failed:
+        run(settings)
+    assert failed.value.code == 2
+
+
+def test_a_worker_that_dies_at_its_start_is_told(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """Exit code 1, and how it ended."""
+    planned(monkeypatch, notes, "exits@1.1")
+    with pytest.raises(CantServe, match="worker 1 ended with exit code 3 before all served") as failed:
+        run(settings)
+    assert failed.value.code == 1
+
+
+def test_a_worker_that_is_silent_is_killed(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if it is stopped, when SIGTERM would wait for SIGCONT; and another one takes its place."""
+    planned(monkeypatch, notes, "serves ends_all@2.2 beats")
+    assert run(settings, Bounds(silence=SECOND), psutil.Process.suspend)[0] == 0
+    assert [vars(line)["why"] for line in caplog.records if line.msg == "worker killed"] == [
+        "it did not answer for 1 s"
+    ]
+
+
+def test_a_worker_that_does_not_drain_is_killed(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """Exit code 1: what it had open is lost."""
+    planned(monkeypatch, notes, "ignores serves ends_all@1.1")
+    assert run(settings, Bounds(drain=100 * MILLISECOND))[0] == 1
+
+
+def test_no_worker_is_left_when_the_supervisor_fails(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """Standard output is closed, say; and signals are whose they were."""
+    planned(monkeypatch, notes, "ignores serves")
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+
+    def announce(address: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        supervise(settings, "info", "console", announce)
+    assert psutil.Process().children() == []
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_worker_of_ours_leaves_when_there_is_no_supervisor() -> None:
+    """Started by hand, it has no task: exit code 1, and no traceback."""
+    pid = os.posix_spawn(
+        sys.executable,
+        [*supervisor.COMMAND, "1"],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+    )
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
