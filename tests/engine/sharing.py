@@ -59,6 +59,7 @@ class Api(FakeUpstream):
     def __init__(self, arrivals: dict[str, list[int]], luck: Random, latency: float) -> None:
         super().__init__(loop_clock)
         self.write = 0.001
+        self.was_stopped = False  # between its look at the clock and the write
         self.latency = latency
         self._arrivals = arrivals
         self._luck = luck
@@ -70,7 +71,7 @@ class Api(FakeUpstream):
     def _write(self, attempt: Attempt) -> None:
         if attempt not in self.open:
             return
-        if attempt.send_by is not None and loop_clock() > attempt.send_by:
+        if attempt.send_by is not None and loop_clock() > attempt.send_by and not self.was_stopped:
             self.fail(attempt, NotSent(Cause.LATE, "its lease ended"))
             return
         self.send(attempt)

@@ -73,3 +73,17 @@ async def test_an_orderly_end_returns_what_was_leased() -> None:
     assert shared.arrived() == 100
     shared.check()
     await second.stop()
+
+
+async def test_a_call_is_not_written_after_its_lease_has_ended() -> None:
+    """It goes back and takes another lease; that was no attempt, and nothing of it arrived: rule 6."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    process.api.write = 0.051
+    reading = process.submit(1)
+    await asyncio.sleep(0.04)
+    process.api.write = 0.001
+    assert await reading == 1
+    assert len(process.api.begun) == 2
+    assert shared.arrived() == 1
+    await shared.stop()
