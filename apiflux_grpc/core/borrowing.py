@@ -12,14 +12,16 @@ Not known here: the store, and who waits. Owner: the pool's keyring.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.lease.words import NOTHING, Amounts
 from apiflux_grpc.core.model import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
@@ -39,11 +41,45 @@ class Demand(Protocol):
     def begun_within(self, length: int) -> int:
         """The most calls that can begin in so long (ns), by the bound on those in flight."""
 
+    def mean_cost(self) -> float:
+        """Of the calls that wait."""
+
+
+class Spending:
+    """What was taken of late: in this slice of a lease's life, and in the one before."""
+
+    __slots__ = ("_before", "_now", "_slice", "length")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._slice = -2
+        self._now = self._before = NOTHING
+
+    def add(self, cost: int, now: int) -> None:
+        """A call was taken."""
+        self._turn(now)
+        self._now = Amounts(self._now.calls + 1, self._now.cost + cost)
+
+    def lately(self, now: int) -> Amounts:
+        """What was taken within about one slice."""
+        self._turn(now)
+        return max(self._before, self._now)
+
+    def less_at(self, now: int) -> int:
+        """When that will be less, if nothing more is taken; FAR: it's nothing."""
+        return (now // self.length + 1) * self.length if self.lately(now).calls else FAR
+
+    def _turn(self, now: int) -> None:
+        number = now // self.length
+        if number != self._slice:
+            self._before = self._now if number == self._slice + 1 else NOTHING
+            self._slice, self._now = number, NOTHING
+
 
 class Borrower:
     """One budget that is shared through a store: whose it is, its ledger, and what was spent of it of late."""
 
-    __slots__ = ("_before", "_now", "_slice", "asked", "chunk", "lacks", "ledger", "most", "owner", "tier", "wake")
+    __slots__ = ("asked", "by_cost", "chunk", "lacks", "ledger", "most", "owner", "spending", "tier", "wake")
 
     def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier) -> None:
         self.owner = owner
@@ -52,36 +88,29 @@ class Borrower:
         self.wake = FAR  # for Alarms
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
         self.asked = 0  # calls that wait for what it has asked for
-        self._slice = -1
-        self._now = self._before = 0  # calls taken in this slice of a lease's life, and in the one before
-        self.measure(owner.budget.limits)
+        self.spending = Spending(ledger.life)
+        limits = owner.budget.limits
+        self.by_cost = any(limit.counts is Counts.COST for limit in limits)
+        # Within the life of a lease: the most that can be sent, and as much as the limits let through at an even pace.
+        self.most = self._least(limits, lambda limit, flow: min(limit.max, limit.depth + flow))
+        self.chunk = self._least(limits, lambda limit, flow: max(1, flow))
 
-    def measure(self, limits: Sequence[Limit]) -> None:
-        """What follows from the limits: the most that can be sent within the life of a lease, and as much of that as
-        they let through at an even pace."""
+    def _least(self, limits: Sequence[Limit], amount: Callable[[Limit, int], int]) -> Amounts:
         life = self.ledger.life
-        self.most = min((limit.depth + limit.max * life // limit.per for limit in limits), default=FAR)
-        self.most = min(self.most, *(limit.max for limit in limits))
-        self.chunk = max(1, min(limit.max * life // limit.per for limit in limits))
+        calls, cost = (
+            min((amount(one, one.max * life // one.per) for one in limits if one.counts is counts), default=FAR)
+            for counts in (Counts.CALLS, Counts.COST)
+        )
+        return Amounts(calls, cost)
 
-    def spent(self, now: int) -> None:
-        """A call was taken."""
-        number = now // self.ledger.life
-        if number != self._slice:
-            self._before = self._now if number == self._slice + 1 else 0
-            self._slice, self._now = number, 0
-        self._now += 1
-
-    def lately(self, now: int) -> int:
-        """Calls taken within about the last life of a lease."""
-        number = now // self.ledger.life
-        if number == self._slice:
-            return max(self._before, self._now)
-        return self._now if number == self._slice + 1 else 0
-
-    def quiet_at(self, now: int) -> int:
-        """When `lately` will be less, if nothing more is taken; FAR: it's 0."""
-        return (now // self.ledger.life + 1) * self.ledger.life if self.lately(now) else FAR
+    def part(self, waiting: int, mean: float) -> Amounts:
+        """Its part of so many calls that wait, of this mean cost."""
+        if not waiting:
+            return NOTHING
+        each = max(mean, 1e-3)  # a cost may be 0
+        chunk = min(self.chunk.calls, max(1, int(self.chunk.cost / each)))
+        calls = min(self.most.calls, max(1, int(self.most.cost / each)), max(chunk, -(-waiting // self.tier.lacking)))
+        return Amounts(calls, max(self.lacks, math.ceil(calls * mean)) if self.by_cost else 0)
 
     def __repr__(self) -> str:
         return f"<Borrower {self.ledger!r}>"
@@ -130,9 +159,9 @@ class Borrowing:
                 borrower.tier.short[borrower] = None
         borrower.lacks = max(borrower.lacks, cost, 1)
 
-    def spent(self, borrower: Borrower, now: int) -> None:
+    def spent(self, borrower: Borrower, cost: int, now: int) -> None:
         """A call was taken."""
-        borrower.spent(now)
+        borrower.spending.add(cost, now)
         self.changed(borrower, now)
 
     def changed(self, borrower: Borrower, now: int) -> None:
@@ -165,35 +194,38 @@ class Borrowing:
         missing = demand.waiting_for(tier.paths) - tier.asked
         while missing > 0 and tier.short and len(found) < MOST:
             borrower = next(iter(tier.short))
-            missing -= self._part(borrower, demand)
+            missing -= self._part(borrower, demand).calls
             self._look(borrower, now, demand, found)
 
-    def _part(self, borrower: Borrower, demand: Demand) -> int:
-        """How many of the calls that wait are to be its own."""
-        tier = borrower.tier
-        waiting = min(demand.waiting_for(tier.paths), demand.begun_within(borrower.ledger.life))
-        return min(borrower.most, max(borrower.chunk, -(-waiting // tier.lacking))) if waiting else 0
+    def _part(self, borrower: Borrower, demand: Demand) -> Amounts:
+        """What it asks for calls that wait."""
+        waiting = min(demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.ledger.life))
+        return borrower.part(waiting, demand.mean_cost() if borrower.by_cost else 1.0)
 
     def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
         ledger, tier = borrower.ledger, borrower.tier
         if ledger.under_way is not None:
             return  # its reply sets the alarm
-        part, want = 0, borrower.lately(now)
+        part, want = NOTHING, borrower.spending.lately(now)
         if borrower.lacks:
             part = self._part(borrower, demand)
             tier.short.pop(borrower, None)
-            if not part:
+            if not part.calls:
                 tier.short[borrower] = None  # nothing waits just now
-        elif 2 * (room := ledger.room(now).calls) >= want:
-            want = min(want, room)  # a round for each call that was sent would be many
-        want = min(want + part, borrower.most)
-        if ledger.next_round(now, want) is not None:
+        else:
+            room = ledger.room(now)
+            if 2 * room.calls >= want.calls and 2 * room.cost >= want.cost * borrower.by_cost:
+                want = min(want, room)  # a round for each call that was sent would be many
+        calls = min(want.calls + part.calls, borrower.most.calls)
+        cost = min(want.cost + part.cost, borrower.most.cost) if borrower.by_cost else 0
+        if ledger.next_round(now, calls, cost) is not None:
             # Only what is on its way: if the store has nothing for it until later, another is to ask.
-            borrower.asked = part
-            tier.asked += part
+            borrower.asked = part.calls
+            tier.asked += part.calls
             found.append(borrower)
             return
-        self._alarms.set(borrower, max(now + 1, min(ledger.wake_at(now, want), borrower.quiet_at(now))))
+        wake_at = min(ledger.wake_at(now, calls, cost), borrower.spending.less_at(now))
+        self._alarms.set(borrower, max(now + 1, wake_at))
 
     def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
@@ -237,8 +269,3 @@ class Borrowing:
 
     def __repr__(self) -> str:
         return f"<Borrowing of {len(self.borrowers)} budgets>"
-
-
-def calls_alone(limits: Iterable[Limit]) -> bool:
-    """Whether none of these counts cost."""
-    return all(limit.counts is Counts.CALLS for limit in limits)

@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.classqueue import ClassQueue
+from apiflux_grpc.core.outlook import mean_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apiflux_grpc.core.batch import Batch
     from apiflux_grpc.core.pulse import Pulse
     from apiflux_grpc.core.scheduler import Scheduler
 
@@ -17,9 +21,10 @@ if TYPE_CHECKING:
 class PoolDemand:
     """Fulfils Demand."""
 
-    __slots__ = ("_pulse", "_scheduler")
+    __slots__ = ("_open", "_pulse", "_scheduler")
 
-    def __init__(self, scheduler: Scheduler, pulse: Pulse) -> None:
+    def __init__(self, scheduler: Scheduler, pulse: Pulse, open: Mapping[int, Batch]) -> None:
+        self._open = open
         self._scheduler = scheduler
         self._pulse = pulse
 
@@ -35,3 +40,6 @@ class PoolDemand:
         free = max(0, slots - self._scheduler.in_flight)
         # Those in flight end meanwhile, and each makes room for another. Nobody knows how soon before the first answer.
         return free + slots * length // latency if latency else slots + length
+
+    def mean_cost(self) -> float:
+        return mean_cost(self._open.values())

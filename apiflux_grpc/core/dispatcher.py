@@ -76,7 +76,7 @@ class Dispatcher:
         self._standings = Standings(self.scheduler, self._pulse, self._outlooks)
         self._draining = False
         self.borrowing = self.scheduler.keyring.borrowing  # None: the pool's budgets are its own
-        self._demand = PoolDemand(self.scheduler, self._pulse)
+        self._demand = PoolDemand(self.scheduler, self._pulse, self._open)
 
     # -- batches --------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lease.ledger import Ledger
-from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.lease.words import CALLS, COST, Cap
+from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.permit import Permit
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ class LeasedBudget(Budget):
     def take(self, cost: int) -> None:
         super().take(cost)
         self.loan = Loan(self.borrower, self.borrower.ledger.take(cost), cost)
-        self._borrowing.spent(self.borrower, self._now)
+        self._borrowing.spent(self.borrower, cost, self._now)
 
     def rank(self, now: int = 0) -> tuple[float, int]:
         share, calls = super().rank(now)
-        # One that lacks a lease is asked again when its borrower is told of one, not for every call.
-        return share, 0 if self.borrower.lacks else calls
+        # Without any lease it is asked again when its borrower is told of one, not for every call.
+        return share, 0 if self.borrower.lacks and not any(self.borrower.ledger.room(now)) else calls
 
 
 class LeasedKeyring(Keyring):
@@ -130,7 +131,7 @@ class LeasedKeyring(Keyring):
                 continue
             tier = self.borrowing.tiers.setdefault(kind, Tier(kind[1]))
             number = len(self.borrowing.borrowers)
-            caps = [Cap(limit.per, limit.max) for limit in limits]
+            caps = [cap_of(limit) for limit in limits]
             incarnation = f"{leasing.incarnation}-{number}"
             ledger = Ledger(name, incarnation, caps, pool.arrival_jitter, leasing.life, trust=leasing.trust)
             borrower = Borrower(owner, ledger, tier)
@@ -192,6 +193,12 @@ class LeasedKeyring(Keyring):
                 self.borrowing.changed(loan.borrower, now)
             else:
                 loan.borrower.ledger.unanswered(loan.flying, loan.cost)
+
+
+def cap_of(limit: Limit) -> Cap:
+    """A limit as a store counts it."""
+    counts = CALLS if limit.counts is Counts.CALLS else COST
+    return Cap(limit.per, limit.max, counts, limit.depth if limit.kind is Kind.BUCKET else 0)
 
 
 def make_keyring(

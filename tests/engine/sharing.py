@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.headers import Headers
-from apiflux_grpc.core.model import Group, Key, Limit, Pool, RetryPolicy
+from apiflux_grpc.core.model import Counts, Group, Key, Limit, Pool, RetryPolicy
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.batches import PoolParts
@@ -56,7 +56,7 @@ class Store(FakeLeaseStore):
 class Api(FakeUpstream):
     """Writes each call after `write` seconds, unless its lease has ended by then, and answers it in `latency`."""
 
-    def __init__(self, arrivals: dict[str, list[int]], luck: Random, latency: float) -> None:
+    def __init__(self, arrivals: dict[str, list[tuple[int, int]]], luck: Random, latency: float) -> None:
         super().__init__(loop_clock)
         self.write = 0.001
         self.was_stopped = False  # between its look at the clock and the write
@@ -77,8 +77,11 @@ class Api(FakeUpstream):
         self.send(attempt)
         late = self._luck.uniform(0, min(J / 1e9, self.latency))
         loop = asyncio.get_running_loop()
-        loop.call_later(late, lambda: self._arrivals.setdefault(attempt.key.label, []).append(loop_clock()))
+        loop.call_later(late, self._arrive, attempt.key.label, attempt.permit.cost)
         loop.call_later(self.latency, self._answer, attempt)
+
+    def _arrive(self, label: str, cost: int) -> None:
+        self._arrivals.setdefault(label, []).append((loop_clock(), cost))
 
     def _answer(self, attempt: Attempt) -> None:
         if attempt in self.open:
@@ -89,16 +92,15 @@ class Process:
     """One process with its engine."""
 
     def __init__(
-        self, pool: Pool, store: FakeLeaseStore | None, arrivals: dict[str, list[int]], latency: float
+        self, pool: Pool, store: FakeLeaseStore | None, arrivals: dict[str, list[tuple[int, int]]], latency: float
     ) -> None:
         self.api = Api(arrivals, Random(len(arrivals)), latency)
         self.told = Told()
         self._readers: list[asyncio.Task[int]] = []
         self.engine = Engine([PoolParts(pool, lambda: self.api, None, store=store)], self.told, clock=loop_clock)
 
-    def submit(self, calls: int, cost: int | None = None) -> asyncio.Task[int]:
+    def submit(self, calls: int, costs: Sequence[int] | None = None) -> asyncio.Task[int]:
         """A batch, and a reader that takes all its results; the task returns how many succeeded."""
-        costs = None if cost is None else [cost] * calls
         spec = BatchSpec(self.engine.default_pool, "caller", [Call()] * calls, POLICY, costs=costs)
         task = asyncio.get_running_loop().create_task(read(self.engine.submit(spec)))
         self._readers.append(task)
@@ -125,7 +127,7 @@ class Shared:
             groups=tuple(groups),
         )
         self.store = Store()
-        self.arrivals: dict[str, list[int]] = {}
+        self.arrivals: dict[str, list[tuple[int, int]]] = {}
         self.latency = latency
         self.processes: list[Process] = []
 
@@ -147,7 +149,7 @@ class Shared:
         """No window of any key over its limit, ever."""
         for limit in self.limits:
             for label, arrivals in self.arrivals.items():
-                worst = worst_window(arrivals, limit.per)
+                worst = worst_window(arrivals, limit.per, by_cost=limit.counts is Counts.COST)
                 assert worst <= limit.max, f"{label}: {worst} in a window of {limit}"
 
 
@@ -160,12 +162,14 @@ async def read(ticket: Ticket) -> int:
             return message.over.tally.succeeded
 
 
-def worst_window(arrivals: Sequence[int], per: int) -> int:
-    """The most arrivals in any half-open window."""
+def worst_window(arrivals: Sequence[tuple[int, int]], per: int, *, by_cost: bool = False) -> int:
+    """The most that arrived in any half-open window, of (instant, cost)."""
     ordered = sorted(arrivals)
-    worst = first = 0
-    for last, at in enumerate(ordered):
-        while at - ordered[first] >= per:
+    worst = within = first = 0
+    for at, cost in ordered:
+        within += cost if by_cost else 1
+        while at - ordered[first][0] >= per:
+            within -= ordered[first][1] if by_cost else 1
             first += 1
-        worst = max(worst, last - first + 1)
+        worst = max(worst, within)
     return worst

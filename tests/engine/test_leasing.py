@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
-from apiflux_grpc.core.model import Group, Limit
+from apiflux_grpc.core.model import Counts, Group, Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.engine.sharing import J, Shared
 
@@ -42,6 +43,25 @@ async def test_a_limit_of_a_group_is_shared_beside_those_of_its_keys() -> None:
     shared.arrivals = {"both": both}
     shared.limits = group.limits
     shared.check()
+    await shared.stop()
+
+
+async def test_a_limit_of_cost_is_shared_and_a_dear_call_gets_its_turn() -> None:
+    """Calls of different costs: all of the limit is used, and one that costs half of it isn't starved by small ones."""
+    shared = Shared(Limit(1000, SECOND, Counts.COST), Limit(100, SECOND))
+    luck = Random(1)
+    processes = await shared.start(3)
+    for process in processes:
+        process.submit(5000, [luck.randint(5, 25) for _ in range(5000)])
+    await asyncio.sleep(2)
+    dear = processes[0].submit(1, [500])
+    await asyncio.sleep(4)
+    before = sum(cost for _, cost in shared.arrivals["key-0"])
+    await asyncio.sleep(4)
+    assert dear.done()
+    shared.check()
+    spent = sum(cost for _, cost in shared.arrivals["key-0"]) - before
+    assert spent >= 0.97 * 1000 * 4 * SECOND / (SECOND + J + LIFE)
     await shared.stop()
 
 
