@@ -35,6 +35,14 @@ def check_optional_target(value: str | None) -> str | None:
     return None if value is None else checked(check_target, value)
 
 
+def check_targets(value: list[str]) -> list[str]:
+    """A callback of typer."""
+    from apiflux_grpc.client.targets import targets_of
+
+    checked(targets_of, value)
+    return value
+
+
 def complete_preset() -> list[str]:
     """The presets, for a shell that completes what is typed."""
     from apiflux_grpc.settings.presets import preset_names
@@ -45,7 +53,16 @@ def complete_preset() -> list[str]:
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="The configuration, a TOML file; `apiflux init` writes one.")
 ]
-TargetOption = Annotated[str, typer.Option("--target", callback=check_optional_target, help="HOST:PORT of the server.")]
+TargetsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        metavar="HOST:PORT",
+        callback=check_targets,
+        help="The server. Repeat it for several that have the same pool: they share the work. "
+        "dns:///NAME:PORT is all servers whose addresses the name has.",
+    ),
+]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Also write a page with charts; needs the extra `report`.")
 ]

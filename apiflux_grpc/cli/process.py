@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from apiflux_grpc.cli.input import AnyMethodOption, DelimiterOption, Format, TemplateOption
-from apiflux_grpc.cli.options import TargetOption, checked
+from apiflux_grpc.cli.options import TargetsOption, checked
 from apiflux_grpc.cli.signals import CUT_SHORT
 from apiflux_grpc.cli.streams import say
 from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server.defaults import HOST, PORT
+
+_TARGETS = [format_address(HOST, PORT)]
 
 
 def _seconds(value: float | None) -> float | None:
@@ -41,7 +43,7 @@ def process(
             help="JSON Lines of calls, a file for OpenAI's Batch API, or CSV with --template; - is standard input.",
         ),
     ],
-    target: TargetOption = format_address(HOST, PORT),
+    target: TargetsOption = _TARGETS,
     pool: Annotated[str, typer.Option(help="The pool to use.")] = "",
     output: Annotated[
         Path | None,
@@ -148,9 +150,9 @@ def process(
     from apiflux_grpc.cli.signals import SIGNALS
     from apiflux_grpc.client import TlsOptions
     from apiflux_grpc.client.channel import check_token
+    from apiflux_grpc.jobs.begin import run_job
     from apiflux_grpc.jobs.ending import Ending
     from apiflux_grpc.jobs.job import Job
-    from apiflux_grpc.jobs.run import run_job
 
     if output is None and sys.stdout is None:
         say("standard output is closed; write the results to a file with --output FILE")
@@ -167,7 +169,7 @@ def process(
         raise typer.Exit(Ending.REFUSED.code) from None
     job = Job(
         None if file == "-" else Path(file),
-        target=target,
+        target=",".join(target),
         pool=pool,
         output=output,
         template=template,

@@ -7,25 +7,29 @@ a broken stream is an exception, and what came before it is good.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.calls import process_request, repeat_request, stream_open
-from apiflux_grpc.client.channel import Route, check_timeout
-from apiflux_grpc.client.errors import error_from, never_ready
+from apiflux_grpc.client.channel import check_timeout
+from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, error_from, never_ready, silent
 from apiflux_grpc.client.feed import source_of
 from apiflux_grpc.client.hook import check_hook
-from apiflux_grpc.client.info import Estimate, Info
+from apiflux_grpc.client.info import Estimate, Info, slowest
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
 from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming import Resuming
+from apiflux_grpc.client.same_pool import SamePool
+from apiflux_grpc.client.servers import Servers, of_all
+from apiflux_grpc.client.several import Several
+from apiflux_grpc.client.spreading import Spreading
 from apiflux_grpc.client.streaming import Streaming
 from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
-from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
@@ -35,10 +39,13 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.hook import OnProgress
     from apiflux_grpc.client.resuming import BeforeSend
+    from apiflux_grpc.client.servers import Server
+    from apiflux_grpc.client.several import OnTarget
     from apiflux_grpc.client.tls import TlsOptions
     from apiflux_grpc.client.whole import OnConnection
+    from apiflux_grpc.v1 import apiflux_pb2_grpc
 
-    Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | Streaming | Resuming
+    Responses = grpc.aio.UnaryStreamCall[Any, pb.ProcessResponse] | Streaming | Resuming | Spreading
 
 
 class Stream(Received):
@@ -104,36 +111,40 @@ async def _read(call: Responses) -> AsyncIterator[pb.ProcessResponse]:
 class Client:
     """A connection to a server at `target` (HOST:PORT). Use it as `async with Client(target) as client`.
 
+    Several servers that have the same pool are a sequence of targets, or one string with commas; dns:///NAME:PORT is
+    all servers whose addresses the name has. Then process_stream with `resume` spreads its calls over all, and
+    everything else goes to one of them, in turn.
+
     `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`;
     without TLS it can be read on its way. Raises ValueError for a target, a token or a combination that can't be used;
-    entering raises OSError if a file of `tls` can't be read, and ValueError if it isn't PEM.
+    entering raises OSError if a file of `tls` can't be read, ValueError if it isn't PEM, and Unavailable if a name has
+    no address.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         *,
         tls: TlsOptions | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         token: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._route = Route(target, options, tls, credentials, token)
-        self._channel: grpc.aio.Channel | None = None
+        self._servers = Servers(target, options, tls, credentials, token)
 
     async def __aenter__(self) -> Client:
-        route, credentials = self._route, self._route.credentials()
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(route.target, options=route.options)
-        else:
-            self._channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
+        await self._servers.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+        await self._servers.close()
+
+    @property
+    def targets(self) -> list[str]:
+        """HOST:PORT of each server, once it is entered."""
+        return [server.target for server in self._servers.all]
 
     def process(
         self,
@@ -178,6 +189,7 @@ class Client:
         on_progress: OnProgress | None = None,
         expected: int | None = None,
         on_connection: OnConnection | None = None,
+        on_target: OnTarget | None = None,
     ) -> Stream:
         """Run a batch of any length: calls are taken from the iterable while results come back.
 
@@ -191,6 +203,11 @@ class Client:
         for `give_up_after` seconds. `before_send` is awaited with the indexes of calls just before they are handed
         over, to note them down. `on_connection` is called with the error when the connection is lost, and with None
         when the server is heard again. After a lost connection the summary is counted from the results.
+
+        With `resume` and several targets each server takes calls as it has room, until all are done. The
+        calls of one that is lost go to the others by the same rules, and one that comes back is used again. The
+        connection is lost when all are. `on_target` is called with a target and the error when one of them is lost, or
+        left out because it has another pool, and with None when it is there again.
 
         `expected` is how many calls the iterable will give, so that the progress tells when all of them are done; None:
         as many as its length says, if it has one.
@@ -207,6 +224,20 @@ class Client:
         )
         hook = check_hook(on_progress, may_be_async=True)
         source = source_of(calls)
+        if resume and len(self._servers.all) > 1:
+            several = Several(
+                self.targets,
+                header,
+                time.monotonic(),
+                window=window,
+                give_up_after=give_up_after,
+                timeout=timeout,
+                on_connection=on_connection,
+                on_target=on_target,
+            )
+            same = SamePool(pool)
+            spread = Spreading(self._open_at, lambda at: self._admit(at, same), several, source, before_send)
+            return Stream(spread, hook)
         batch = resumption_of(
             header,
             time.monotonic(),
@@ -238,12 +269,22 @@ class Client:
     ) -> Stream:
         """Run one batch, given as the message of the contract. Otherwise as `process`."""
         hook = check_hook(on_progress, may_be_async=True)
-        return Stream(self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._route.metadata), hook)
+        return Stream(
+            self._stub.Process(request, timeout=check_timeout(timeout), metadata=self._servers.metadata), hook
+        )
 
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
-        """How long a batch of so many calls would take now with its fair share. Raises ApifluxError."""
-        request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
-        return Estimate.of(await self._ask(self._stub.Estimate, request, timeout))
+        """How long a batch of so many calls would take now with its fair share. Raises ApifluxError.
+
+        Of several servers each is asked for an equal part, and the slowest of those that answer tells.
+        """
+        servers = self._servers.all
+        if len(servers) < 2:
+            request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
+            return Estimate.of(await self._ask(self._stub.Estimate, request, timeout))
+        request = pb.EstimateRequest(pool=pool, calls=-(-calls // len(servers)), cost_per_call=cost)
+        answers = await of_all(servers, lambda one: self._ask(one.stub.Estimate, request, timeout))
+        return slowest(answers.values())
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""
@@ -254,31 +295,56 @@ class Client:
         message: pb.GetInfoResponse = await self._ask(self._stub.GetInfo, pb.GetInfoRequest(), timeout)
         return message
 
+    async def raw_infos(self, *, timeout: float = 10.0) -> dict[str, pb.GetInfoResponse | ApifluxError]:
+        """The same of every server, by its target, or why it doesn't answer; once one has, the others have 2 s."""
+        return await of_all(self._servers.all, lambda one: self._ask(one.stub.GetInfo, pb.GetInfoRequest(), timeout))
+
     async def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers. Raises Unavailable if it doesn't within `timeout` seconds."""
+        """Wait until the server answers, of several one. Raises Unavailable if none does within `timeout` seconds."""
+        check_timeout(timeout)
+        self._servers.pick()
+        waiting = [asyncio.ensure_future(self._ready(server, timeout)) for server in self._servers.all]
         try:
-            await self._stub.GetInfo(
-                pb.GetInfoRequest(),
-                timeout=check_timeout(timeout),
-                metadata=self._route.metadata,
-                wait_for_ready=True,
-            )
-        except grpc.aio.AioRpcError as error:
-            raise never_ready(error, self._route.target, timeout) from None
+            for answered in asyncio.as_completed(waiting):
+                try:
+                    return await answered
+                except grpc.aio.AioRpcError as error:
+                    last = error
+            raise never_ready(last, " or ".join(self.targets), timeout) from None
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _ready(self, server: Server, timeout: float) -> None:
+        metadata = self._servers.metadata
+        await server.stub.GetInfo(pb.GetInfoRequest(), timeout=timeout, metadata=metadata, wait_for_ready=True)
 
     async def _ask(self, method: Any, request: Any, timeout: float) -> Any:
         """One request, one answer. Raises ApifluxError."""
         try:
-            return await method(request, timeout=check_timeout(timeout), metadata=self._route.metadata)
+            return await method(request, timeout=check_timeout(timeout), metadata=self._servers.metadata)
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
 
+    def _open_at(self, at: int, timeout: float | None) -> Any:
+        """The same to one of several servers."""
+        stub = self._servers.all[at].stub
+        return stub.ProcessStream(None, timeout=timeout, metadata=self._servers.metadata)
+
+    async def _admit(self, at: int, same: SamePool) -> None:
+        """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
+        server = self._servers.all[at]
+        try:
+            info = await self._ask(server.stub.GetInfo, pb.GetInfoRequest(), 10.0)
+        except DeadlineExceeded:
+            raise silent() from None
+        same.check(server.target, info)
+
     def _open(self, timeout: float | None, requests: AsyncIterator[pb.ProcessStreamRequest] | None = None) -> Any:
         """A connection for a stream of calls; without `requests` they are written to it."""
-        return self._stub.ProcessStream(requests, timeout=timeout, metadata=self._route.metadata)
+        return self._stub.ProcessStream(requests, timeout=timeout, metadata=self._servers.metadata)
 
     @property
     def _stub(self) -> apiflux_pb2_grpc.FluxServiceAsyncStub:
-        if self._channel is None:
-            raise RuntimeError("use the client as `async with Client(target) as client`")
-        return apiflux_pb2_grpc.FluxServiceStub(self._channel)
+        return self._servers.pick().stub

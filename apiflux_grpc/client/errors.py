@@ -121,6 +121,11 @@ def error_from(error: Any) -> ApifluxError:
     return _error_of(error.code(), error.details() or "", details)
 
 
+def silent() -> Unavailable:
+    """The exception for a server that is left alone because it says nothing."""
+    return Unavailable("it doesn't answer", code=grpc.StatusCode.UNAVAILABLE)
+
+
 def never_ready(error: Any, target: str, timeout: float) -> ApifluxError:
     """The exception for a server that was waited for; `error` is what ended the waiting."""
     if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:

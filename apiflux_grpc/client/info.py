@@ -5,12 +5,17 @@ Rule: every message of GetInfo and Estimate has one frozen dataclass here, made 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from apiflux_grpc.client.errors import ApifluxError
 from apiflux_grpc.client.results import Held, seconds
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class KeyLimit(NamedTuple):
@@ -63,6 +68,15 @@ class Estimate:
     def of(cls, message: pb.EstimateResponse) -> Estimate:
         makespan = message.makespan.ToNanoseconds() / 1e9 if message.HasField("makespan") else None
         return cls(makespan, message.binding_limit)
+
+
+def slowest(answers: Iterable[pb.EstimateResponse | ApifluxError]) -> Estimate:
+    """Of several servers that work at the same batch. Raises ApifluxError if none answered."""
+    answers = list(answers)
+    estimates = [Estimate.of(answer) for answer in answers if not isinstance(answer, ApifluxError)]
+    if not estimates:
+        raise next(answer for answer in answers if isinstance(answer, ApifluxError))
+    return max(estimates, key=lambda one: math.inf if one.makespan is None else one.makespan)
 
 
 @dataclass(frozen=True, slots=True)

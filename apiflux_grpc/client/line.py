@@ -37,7 +37,6 @@ class Line:
 
     def __init__(self, books: Books) -> None:
         self.accounts = Accounts(books)
-        self.is_lost = False  # that was told, and not yet that it is back
         self.met = False  # the server was there once
         self.cuts = 0  # connections that were lost
         self._tries = 0  # in a row, without a message

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.client.whole import WINDOW
+from apiflux_grpc.jobs.servers import all_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do. `source` None: standard input; `output` None: standard output; `format` "": that of the first line.
+    """What to do, at the servers of `target`, several with commas. `source` None: standard input; `output` None:
+    standard output; `format` "": that of the first line.
 
     `wait` is how many seconds a server may take to be there, `timeout` how many the whole may take from then on.
     `max_failures` None: as guard.py has it by default. `limit` and `max_cost` bound one run; None: they don't.
@@ -44,6 +46,11 @@ class Job:
     dry_run: bool = False
     tls: TlsOptions | None = None
     token: str | None = None
+
+    @property
+    def servers(self) -> str:
+        """The targets in words."""
+        return all_of(self.target.split(","))
 
 
 class Refused(Exception):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def opening(client: Client, job: Job, pool: Pool, calls: int | None, cost: int) -> str:
     """The line. `calls`: to be sent, each of this `cost`; None: not known, so it can't be said how long they take."""
-    line = f"{job.target}, pool {pool.name} ({where(pool)}, {counted(len(pool.keys), 'key')}): "
+    line = f"{job.servers}, pool {pool.name} ({where(pool)}, {counted(len(pool.keys), 'key')}): "
     if calls is None:
         return f"{line}calls as they come"
     line += counted(calls, "call")

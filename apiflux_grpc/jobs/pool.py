@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from grpc import StatusCode
 
-from apiflux_grpc.client import Unavailable
+from apiflux_grpc.client import ApifluxError, DeadlineExceeded, Overloaded, Unavailable
+from apiflux_grpc.client.same_pool import OtherPool, SamePool
 from apiflux_grpc.client.words import word_of
 from apiflux_grpc.core.errors import PoolNotFound
 from apiflux_grpc.core.fields import Field, HeaderField, JsonField
@@ -21,19 +22,22 @@ from apiflux_grpc.jobs.job import Refused
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from apiflux_grpc.client import Client
     from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
+    from apiflux_grpc.jobs.servers import Servers
 
 _SILENT: Final = 0.5  # seconds of waiting for a server that aren't worth mentioning
 # While no server tells the pool's rules: what every pool takes.
 ANY_POOL: Final = Pool("", keys=(Key("", "", ()),), timeout=LONGEST, key_in=HeaderKey(""))
 
 
-async def asked_pool(client: Client, job: Job, console: Console, is_finished: Callable[[], Awaitable[bool]]) -> Pool:
-    """Ask the server for the job's pool, once it is there. Raises ApifluxError, Refused.
+async def asked_pool(
+    client: Client, job: Job, console: Console, servers: Servers, is_finished: Callable[[], Awaitable[bool]]
+) -> Pool:
+    """Ask the server for the job's pool, once it is there, of several all that are. Raises ApifluxError, Refused.
 
     A job that `is_finished` isn't worth waiting for: then the server is as good as absent.
     """
@@ -44,7 +48,7 @@ async def asked_pool(client: Client, job: Job, console: Console, is_finished: Ca
             await asyncio.wait({waiting}, timeout=_SILENT)
             if not waiting.done():
                 asking = asyncio.ensure_future(is_finished())
-                console.say(f"waiting up to {job.wait:g} s for a server at {job.target}")
+                console.say(f"waiting up to {job.wait:g} s for a server at {job.servers}")
                 await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
                 if asking.done() and asking.result():
                     raise Unavailable("it isn't needed", code=StatusCode.UNAVAILABLE)
@@ -54,7 +58,30 @@ async def asked_pool(client: Client, job: Job, console: Console, is_finished: Ca
             if asking is not None:
                 asking.cancel()
             await asyncio.gather(*filter(None, (waiting, asking)), return_exceptions=True)
-    return pool_of(await client.raw_info(), job.pool)
+    return pool_of(_same(await client.raw_infos(), job.pool, servers), job.pool)
+
+
+def _same(infos: Mapping[str, pb.GetInfoResponse | ApifluxError], pool: str, servers: Servers) -> pb.GetInfoResponse:
+    """What the first server says, if all that are there have the same pool. Raises Refused if one has another, and
+    ApifluxError if none is there, or one doesn't let us in."""
+    same, absent = SamePool(pool), []
+    first: pb.GetInfoResponse | None = None
+    for target, info in infos.items():
+        if isinstance(info, ApifluxError):
+            if not isinstance(info, Unavailable | Overloaded | DeadlineExceeded):
+                raise info
+            absent.append((target, info))
+            continue
+        first = first or info
+        try:
+            same.check(target, info)
+        except OtherPool as other:
+            raise Refused(other.message) from None
+    if first is None:
+        raise absent[0][1]
+    for target, error in absent:
+        servers.changed(target, error)
+    return first
 
 
 def pool_of(info: pb.GetInfoResponse, name: str) -> Pool:

@@ -25,7 +25,6 @@ from apiflux_grpc.core.units import counted
 from apiflux_grpc.jobs import sink
 from apiflux_grpc.jobs.again import Again
 from apiflux_grpc.jobs.checks import Checks
-from apiflux_grpc.jobs.console import Console
 from apiflux_grpc.jobs.dryrun import Rehearsal
 from apiflux_grpc.jobs.ending import Ending
 from apiflux_grpc.jobs.finished import is_finished
@@ -39,52 +38,23 @@ from apiflux_grpc.jobs.progress import Progress
 from apiflux_grpc.jobs.report import Report
 from apiflux_grpc.jobs.screen import Screen
 from apiflux_grpc.jobs.selection import Selected, Selection
+from apiflux_grpc.jobs.servers import Servers
 from apiflux_grpc.jobs.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.client import Stream
+    from apiflux_grpc.jobs.console import Console
     from apiflux_grpc.jobs.job import Job
     from apiflux_grpc.jobs.ration import Ration
     from apiflux_grpc.v1 import apiflux_pb2 as pb
-
-    # Entered on the running loop: for as long as the block lasts the function is called for every signal.
-    Telling = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 GRACE: Final = 5.0  # seconds that a signal, or the end of the timeout, leaves to calls in flight
 _IN_DOUBT: Final = "an earlier run handed it over and ended before its result came; this call must not run twice"
 
 
-async def run_job(job: Job, telling: Telling) -> Ending:
-    """Process one file. Every ending is told on standard error."""
-    console = Console(shared=sink.is_in_sight(job))
-    try:
-        run = _Run(job, console)
-    except OSError as failed:
-        name = "<stdin>" if job.source is None else str(job.source)
-        console.error(f"can't read {name}: {failed.strerror or failed}")
-        return Ending.REFUSED
-    except (Refused, ValueError) as refused:
-        console.error(str(refused))
-        return Ending.REFUSED
-    with telling(run.interrupt):
-        try:
-            return await run.run()
-        except Refused as refused:
-            console.error(str(refused))
-            return Ending.REFUSED
-        except Interrupted:
-            console.say("interrupted: nothing was sent")
-            return Ending.INTERRUPTED
-        except OSError as failed:
-            where = failed.filename or job.output or "standard output"
-            console.error(f"can't write to {where}: {failed.strerror or failed}")
-            return Ending.REFUSED
-
-
-class _Run:
+class Run:
     """One run of a job, on one event loop."""
 
     def __init__(self, job: Job, console: Console) -> None:
@@ -100,6 +70,7 @@ class _Run:
         self._source = Source(job)
         self._known = Known()
         self._again = Again(job)
+        self._servers = Servers(console.say, self._screen.clock)
         self._report = Report(job, self._source.name, console, self._again)
         self._out: IO[bytes] | Output
         self._output: Output | None = None  # the same, if a later run can go on with it
@@ -163,7 +134,8 @@ class _Run:
             return await self._process(client)
 
     async def _learn(self, client: Client) -> None:
-        self._pool = await asked_pool(client, self._job, self._console, lambda: is_finished(self._job, self._source))
+        done = lambda: is_finished(self._job, self._source)  # noqa: E731
+        self._pool = await asked_pool(client, self._job, self._console, self._servers, done)
         self._again.rules = self._pool.idempotent
         self._report.is_simulated = is_simulated(self._pool)
 
@@ -263,6 +235,7 @@ class _Run:
             before_send=None if self._output is None else self._note,
             expected=to_send,
             on_connection=lambda error: self._console.say(progress.connection(error, self._screen.clock())),
+            on_target=self._servers.changed,
         )
         if self._is_ended:
             raise Interrupted
