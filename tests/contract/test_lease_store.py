@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pytest
+from redis import Redis
 
+from apiflux_grpc.adapters.lease_redis.place import place_of
+from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
 from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Held, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
 from apiflux_grpc.testing import FakeLeaseStore
+from tests.adapters.lease_redis.rounds import without_probation
+from tests.adapters.lease_redis.servers import RedisServer, found, program
 
 FIRST: Final = Round("key", "a", 1, (Cap(60 * SECOND, 10),), 600 * MILLISECOND, 250 * MILLISECOND, trust=True)
 
@@ -28,13 +35,28 @@ def sqlite(directory: Path) -> LeaseStore:
     return SqliteLeaseStore(directory / "budgets.sqlite3", lambda: SECOND, lambda: 0, "boot")
 
 
-@pytest.fixture(params=[fake, sqlite])
-async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+@pytest.fixture(scope="session")
+def url_of() -> Iterator[Callable[[str], str]]:
+    """Where the Redis runs that was found under this name."""
+    with ExitStack() as servers:
+        yield cache(lambda name: servers.enter_context(RedisServer(found().get(name) or program())).url)
+
+
+@pytest.fixture(params=[fake, sqlite, *(found() or ["redis"])], ids=lambda made: getattr(made, "__name__", made))
+async def make(
+    request: pytest.FixtureRequest, tmp_path: Path, url_of: Callable[[str], str]
+) -> AsyncIterator[Callable[[], LeaseStore]]:
     """Makes a store, which is closed in the end: twice, as pools that share it do."""
     made: list[LeaseStore] = []
 
     def make() -> LeaseStore:
-        made.append(request.param(tmp_path))
+        if isinstance(request.param, str):
+            url = url_of(request.param)
+            with Redis.from_url(url) as redis:
+                redis.flushall()
+            made.append(RedisLeaseStore(place_of(url), without_probation()))
+        else:
+            made.append(request.param(tmp_path))
         return made[-1]
 
     yield make

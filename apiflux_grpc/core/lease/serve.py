@@ -38,7 +38,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         entry = entries[round.budget] = begin(round, clock, run_id, trusted=False)
     member = entry.members.get(round.incarnation)
     if member is not None and round.number == member.number:
-        return member.reply
+        return _told(entry, member)
     if member is not None and round.number < member.number:
         return Reply(round.number, entry.epoch, entry.last)
     if is_forgotten(entry, round):
@@ -58,7 +58,12 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         forget(entry)
     member.number = round.number
     member.reply = _reply(entry, member, round, now, steady)
-    return member.reply
+    return _told(entry, member)
+
+
+def _told(entry: Entry, member: Member) -> Reply:
+    # Who the members are isn't kept with each of them: of a hundred it would be the most of the entry.
+    return member.reply._replace(roster=frozenset(entry.members))
 
 
 def _hear(entry: Entry, member: Member, round: Round, now: int) -> None:
@@ -115,8 +120,7 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
     if granted.calls:
         arrived = entry.last + round.life + at_most(round.jitter)
         member.leases[round.number] = Lease(*granted, arrived)
-    roster = frozenset(entry.members)
-    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, roster, entry.paused)
+    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, paused=entry.paused)
 
 
 def _refusal(entry: Entry, round: Round) -> str:

@@ -15,13 +15,15 @@ class Proxy:
     """Listens on `port` for as long as the `async with` block lasts. `tls`: how it speaks with clients, if encrypted.
 
     `delay`: for how many seconds bytes are on their way, in each direction. `silent`: the link is half open: nothing
-    passes, and nobody is told. `refuses`: new connections end at once. `taken` counts the connections so far.
+    passes, and nobody is told; `deaf`: so it is for what the server says. `refuses`: new connections end at once.
+    `taken` counts the connections so far.
     """
 
     def __init__(self, upstream: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.upstream = upstream
         self.delay = 0.0
         self.silent = False
+        self.deaf = False
         self.refuses = False
         self.taken = 0
         self.passed = asyncio.Event()  # set by bytes of a client; a test clears it
@@ -100,7 +102,7 @@ class End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.dialing is not None:
             self.proxy.passed.set()
-        if self.proxy.silent:
+        if self.proxy.silent or (self.proxy.deaf and self.dialing is None):
             return
         if self.other is None:
             self._early.append(data)

@@ -85,13 +85,20 @@ class Replica:
 class Fleet:
     """`run` lets time pass; everything else happens now."""
 
-    def __init__(self, seed: int = 0, *, store_ppm: int = 0, steady: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        store_ppm: int = 0,
+        steady: bool = False,
+        make_store: Callable[[Callable[[], int]], FakeLeaseStore] | None = None,
+    ) -> None:
         self.luck = Random(seed)
         self.now = 0
         self.network = Network()
         self.calls = Calls()
         self.store_ppm = store_ppm
-        self.store = FakeLeaseStore(self._store_clock, steady=steady)
+        self.store = make_store(self._store_clock) if make_store else FakeLeaseStore(self._store_clock, steady=steady)
         self.replicas: list[Replica] = []
         self.arrivals: dict[str, list[int]] = {}
         self.taken: dict[str, list[int]] = {}  # what each arrival took

@@ -5,6 +5,7 @@ What holds: no window over its limit at the upstream, ever; and when all is well
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -16,6 +17,7 @@ from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, OFF
 from apiflux_grpc.core.lease.words import COST, Cap
 from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.testing import FakeLeaseStore
 from tests.core.lease.fleet import Calls, Fleet, Network, Replica
 
 FAST: Final = Network()
@@ -54,6 +56,9 @@ class LeaseMachine(RuleBasedStateMachine):
         super().__init__()
         self.fleet: Fleet
 
+    def make_store(self, clock: Callable[[], int]) -> FakeLeaseStore:
+        return FakeLeaseStore(clock)
+
     @initialize(
         seed=st.integers(0, 1 << 20),
         caps=caps,
@@ -66,7 +71,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def begin(
         self, seed: int, caps: list[Cap], jitter: int, life: int | None, ppm: int, keys: tuple[str, ...], trust: bool
     ) -> None:
-        self.fleet = Fleet(seed, store_ppm=ppm)
+        self.fleet = Fleet(seed, store_ppm=ppm, make_store=self.make_store)
         self.caps, self.jitter, self.life, self.keys, self.trust = tuple(caps), jitter, life, keys, trust
         for key in keys:
             self.fleet.promise(caps, key)

@@ -1,0 +1,60 @@
+"""What replicas may say to a store, in any order: steps that are drawn, and the rounds that they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from hypothesis import strategies as st
+
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Cap, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+
+LIFE: Final = 100 * MILLISECOND
+
+Steps = list[tuple[int, str, dict[str, object]]]
+
+names = st.sampled_from("abc")
+small = st.integers(0, 5)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Steps:
+    """(how much later, who, what it says): of three replicas, whose limits may differ."""
+    said = st.fixed_dictionaries(
+        {
+            "want": st.builds(Amounts, small, small),
+            "least": st.integers(0, 2),
+            "caps": st.sampled_from([(Cap(SECOND, 9),), (Cap(SECOND, 7), Cap(SECOND, 7, COST), Cap(700 * SECOND, 90))]),
+            "jitter": st.sampled_from([0, 0, 0, MILLISECOND]),
+            "leaves": st.sampled_from([False, False, False, True]),
+            "landed": st.builds(Amounts, small, small),
+            "age": st.integers(0, SECOND),
+            "memory": st.sampled_from([None, None, Memory((Group(2, 3, SECOND),), Amounts(1), frozenset("ab"))]),
+            "again": st.booleans(),
+            "is_lost": st.sampled_from([False, False, False, True]),
+        }
+    )
+    return draw(st.lists(st.tuples(st.integers(0, 2 * SECOND), names, said), max_size=25))
+
+
+def converse(steps: Steps, serve: Callable[[Round, int, str], Reply]) -> None:
+    """The rounds of these steps; `serve` is asked for the reply to each, at a clock, by a run of the store."""
+    clock, run = SECOND, 0
+    last: dict[str, Reply] = {}
+    asked: dict[str, Round] = {}
+    for pause, name, said in steps:
+        clock += pause
+        run += bool(said.pop("is_lost"))
+        landed, age = said.pop("landed"), said.pop("age")
+        if said.pop("again") and name in asked:
+            round = asked[name]
+        elif name in last:
+            before = last[name]
+            held = (Held(before.number, landed, NOTHING, (Group(*landed, age),)),) if any(before.granted) else ()  # type: ignore[arg-type, call-arg, misc]
+            terms = {"epoch": before.epoch, "told": before.now, "floor": before.now, "paused": before.paused}
+            round = asked[name]._replace(**{**said, **terms}, number=before.number + 1, held=held)  # type: ignore[arg-type]
+        else:
+            round = Round("key", name, 1, (), LIFE, 0, trust=True)._replace(**said)  # type: ignore[arg-type]
+        reply = serve(round, clock, f"run-{run}")
+        asked[name], last[name] = round, reply
