@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, openai, sender, upstreams, waiting
+from bench import cpu, hot_path, latency, limits, memory, nginx, openai, sender, upstreams, waiting, workers
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 
@@ -30,6 +30,7 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "waiting": waiting.figures,
     "sender": sender.figures,
     "load": latency.figures,
+    "workers": workers.figures,
     "memory": memory.figures,
     "limits": limits.figures,
     "nginx": nginx.figures,

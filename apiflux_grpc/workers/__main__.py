@@ -35,7 +35,7 @@ def main() -> int:
     logs.configure(task.log_level, task.log_format, worker=task.number)
     try:
         return bootstrap.serve(
-            task.settings, bootstrap.Place(task.number, task.of), serves=lambda server: _serves(connection, server)
+            task.settings, bootstrap.Place(task.number, task.of), serves=lambda server: serves(connection, server)
         )
     except tuple(bootstrap.CANT_START) as error:
         fault = words.Fault(bootstrap.CANT_START[type(error)], str(error))
@@ -43,7 +43,8 @@ def main() -> int:
         return fault.code
 
 
-def _serves(connection: socket.socket, server: Server) -> None:
+def serves(connection: socket.socket, server: Server) -> None:
+    """It serves; and from now on it beats, on the running loop."""
     words.tell(connection, words.SERVES)
     asyncio.get_running_loop().call_later(words.BEAT_EVERY, _beat, connection, server)
 

@@ -10,6 +10,7 @@ PACKAGE: Final = "apiflux_grpc/workers/"
 DECISIONS: Final = ("tests/workers/test_supervision.py",)
 PROCESSES: Final = ("tests/workers/test_supervisor.py",)
 PORT: Final = ("tests/workers/test_port.py",)
+ALONE: Final = ("tests/workers/test_worker.py",)
 SERVED: Final = ("tests/e2e/test_workers.py",)
 
 WORKERS: Final = (
@@ -63,13 +64,6 @@ WORKERS: Final = (
         DECISIONS,
     ),
     Variant(
-        "workers: the end of a worker is heard before its last words",
-        PACKAGE + "supervisor.py",
-        "            process = self._processes.pop(number)\n",
-        "            process = self._processes.pop(number)\n            list(process.lines())\n",
-        PROCESSES,
-    ),
-    Variant(
         "workers: SIGTERM for one that is silent",
         PACKAGE + "supervisor.py",
         "                self._processes[number].popen.kill()\n",
@@ -110,7 +104,7 @@ WORKERS: Final = (
         PACKAGE + "__main__.py",
         "    os.kill(os.getpid(), signal.SIGKILL)",
         "    os.getpid()",
-        SERVED,
+        ALONE,
     ),
     Variant(
         "workers: a stopped worker outlives its supervisor",
@@ -118,5 +112,12 @@ WORKERS: Final = (
         "    _die_with_parent()\n    connection",
         "    connection",
         SERVED,
+    ),
+    Variant(
+        "workers: it beats though its engine doesn't answer",
+        PACKAGE + "__main__.py",
+        "    if server.engine.healthy:\n        words.tell",
+        "    if server:\n        words.tell",
+        ALONE,
     ),
 )

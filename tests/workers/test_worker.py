@@ -1,0 +1,85 @@
+"""A real worker, with a test in the supervisor's place."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import grpc
+import pytest
+
+from apiflux_grpc.server.lifecycle import Server
+from apiflux_grpc.settings import Settings, load
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+from apiflux_grpc.v1 import apiflux_pb2_grpc
+from apiflux_grpc.workers import words
+from apiflux_grpc.workers.__main__ import serves
+from apiflux_grpc.workers.port import Port
+from apiflux_grpc.workers.supervisor import COMMAND
+
+NUMBER = 7
+
+
+@contextmanager
+def worker(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """The process, and the supervisor's end."""
+    ours, theirs = socket.socketpair()
+    with closing(ours):
+        with closing(theirs):
+            process = subprocess.Popen([*COMMAND, str(NUMBER)], stdin=theirs.fileno())
+        try:
+            words.give(ours, words.Task(NUMBER, 9, settings, "warning", "console"))
+            ours.settimeout(None)
+            yield process, ours
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_it_serves_beats_and_ends_with_its_supervisor() -> None:
+    """Though nobody signals it: the end of the stream is enough. GetInfo tells its number."""
+    with (
+        Port("127.0.0.1", 0) as port,
+        worker(replace(load(None, environ={}), port=port.number)) as (process, connection),
+    ):
+        with connection.makefile("r", encoding="utf-8") as heard:
+            assert [words.read(heard.readline().strip()) for _ in range(2)] == [words.SERVES, words.BEAT]
+        with grpc.insecure_channel(f"127.0.0.1:{port.number}") as channel:
+            info = apiflux_pb2_grpc.FluxServiceStub(channel).GetInfo(pb.GetInfoRequest())
+        assert (info.worker, info.workers) == (NUMBER, 9)
+        connection.shutdown(socket.SHUT_RDWR)
+        assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.looptime
+async def test_it_beats_while_its_engine_answers() -> None:
+    """A process whose engine is stuck is no better than one that is gone."""
+    ours, theirs = socket.socketpair()
+    engine = SimpleNamespace(healthy=True)
+    with closing(ours), closing(theirs):
+        serves(theirs, cast("Server", SimpleNamespace(engine=engine)))
+        await asyncio.sleep(2.5)
+        assert ours.recv(1000).split() == [b"serves", b"beat", b"beat"]
+        engine.healthy = False
+        await asyncio.sleep(10)
+        engine.healthy = True
+        await asyncio.sleep(1)
+        assert ours.recv(1000).split() == [b"beat"]
+
+
+def test_it_says_why_it_cannot_serve() -> None:
+    """To its supervisor alone, with the exit code that it ends with."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with worker(replace(load(None, environ={}), port=port)) as (process, connection):
+            with connection.makefile("r", encoding="utf-8") as heard:
+                fault = words.read(heard.readline().strip())
+            assert process.wait() == 2
+    assert fault == words.Fault(2, f"can't listen on 127.0.0.1:{port}; is another program using it?")
