@@ -47,17 +47,19 @@ def copy_tree(to: Path) -> Path:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(ROOT / name, to / name)
+            shutil.copy2(ROOT / name, to / name)
     with (to / "tests" / "conftest.py").open("a") as conftest:
         conftest.write(UNSHRUNK)
     return to
 
 
-def fails(tree: Path, tests: tuple[str, ...], timeout: int = TIMEOUT) -> bool:
+def fails(tree: Path, tests: tuple[str, ...], timeout: int = TIMEOUT, *, untouched: bool = False) -> bool:
     """Whether any of these tests fails, or they aren't over after so many seconds."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", *tests]
-    # Without bytecode: two versions of a file within a second would look the same.
-    env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    if not untouched:
+        # The bytecode of files that nobody touches is read; of a variant none is left that another could be taken for.
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
     try:
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
@@ -72,7 +74,7 @@ def fails(tree: Path, tests: tuple[str, ...], timeout: int = TIMEOUT) -> bool:
 def tried(tree: Path, variant: Variant) -> str:
     """ "": it was noticed; else what is wrong."""
     path = tree / variant.file
-    text = path.read_text()
+    text, times = path.read_text(), path.stat()
     found = text.count(variant.old)
     if found != 1:
         return f"its text is there {found} times"
@@ -81,6 +83,7 @@ def tried(tree: Path, variant: Variant) -> str:
         return "" if fails(tree, variant.tests) else f"survives {' '.join(variant.tests)}"
     finally:
         path.write_text(text)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # its bytecode is good again
 
 
 def main(words: list[str]) -> int:
@@ -92,13 +95,14 @@ def main(words: list[str]) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(AT_ONCE):
-            trees.put(copy_tree(Path(folder) / str(number)))
-        untouched = trees.get()
-        if fails(untouched, tuple(dict.fromkeys(test for one in chosen for test in one.tests)), UNTOUCHED):
+        first = copy_tree(Path(folder) / "0")
+        tests = tuple(dict.fromkeys(test for one in chosen for test in one.tests))
+        if fails(first, tests, UNTOUCHED, untouched=True):
             print("the tests fail without any variant: nothing can be told")
             return 1
-        trees.put(untouched)
+        trees.put(first)
+        for number in range(1, AT_ONCE):
+            trees.put(shutil.copytree(first, Path(folder) / str(number)))
 
         def one_try(variant: Variant) -> str:
             tree = trees.get()

@@ -252,7 +252,7 @@ LEASES: Final = (
     (
         "leases: spans are not kept longer",
         LEASE + "terms.py",
-        "return span + span // DRIFT + 1",
+        "return span + whole(span // DRIFT) + MICROSECOND",
         "return span",
         OF_FLEET,
     ),
