@@ -10,6 +10,8 @@ OF_LEDGER: Final = ("tests/core/lease/test_ledger.py",)
 OF_FLEET: Final = ("tests/core/lease/test_fleet.py",)
 OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, "tests/core/lease/test_lease_machine.py::TestLeases")
 
+OF_COST: Final = ("tests/core/lease/test_cost.py",)
+
 LEASES: Final = (
     # Rule 1: whose budget, and the limits of several configurations.
     (
@@ -105,6 +107,63 @@ LEASES: Final = (
         "    new_calls = 0\n",
         OF_SERVE,
     ),
+    # Rule 3: cost, and what becomes of it.
+    (
+        "leases: a call fits by itself, whatever it costs",
+        LEASE + "lent.py",
+        "return self.calls > 0 and (not self.by_cost or cost <= self.cost)",
+        "return self.calls > 0",
+        OF_COST,
+    ),
+    (
+        "leases: cost lands as charged with its call",
+        LEASE + "lent.py",
+        "self._land(flying.last + late, flying.calls, flying.settled, span)",
+        "flying.settled = flying.cost\n                self._land(flying.last + late, flying.calls, flying.cost, span)",
+        OF_COST,
+    ),
+    (
+        "leases: what a call cost less stays spent",
+        LEASE + "lent.py",
+        "            cost = min(cost, actual)\n",
+        "",
+        OF_COST,
+    ),
+    (
+        "leases: what a call cost more is of what was granted",
+        LEASE + "serve.py",
+        " - (held.over - lease.over)",
+        "",
+        OF_COST,
+    ),
+    (
+        "leases: what a call cost more is as old as its call",
+        LEASE + "lent.py",
+        "self._land(at, 0, over, span)",
+        "self._land(flying.last, 0, over, span)",
+        OF_COST,
+    ),
+    (
+        "leases: what a call cost more is told of a lease that lives alone",
+        LEASE + "ledger.py",
+        "cost if actual is None else actual, self.jitter, self._span):\n            self._list(lent)",
+        "cost if actual is None else actual, self.jitter, self._span):\n            pass",
+        OF_COST,
+    ),
+    (
+        "leases: a call without an answer is free",
+        LEASE + "lent.py",
+        "            flying.settled += cost\n",
+        "            flying.cost -= cost\n",
+        OF_COST,
+    ),
+    (
+        "leases: what is too little for a call is kept",
+        LEASE + "ledger.py",
+        "withdraw = not calls or (self.by_cost and self._dear > 0)",
+        "withdraw = not calls",
+        OF_COST,
+    ),
     # Rule 4: ages.
     (
         "leases: a call counts from when it was told",
@@ -148,6 +207,41 @@ LEASES: Final = (
         "        fair((one.want.calls for one in present), free[CALLS]), fair",
         "        free[CALLS], fair",
         OF_SERVE,
+    ),
+    (
+        "leases: a dear call has its share and no more",
+        LEASE + "shares.py",
+        "max(share.cost, member.least)",
+        "share.cost",
+        OF_COST,
+    ),
+    (
+        "leases: a dear call is passed by",
+        LEASE + "shares.py",
+        "            free[COST] -= one.least  #",
+        "            pass  #",
+        OF_COST,
+    ),
+    (
+        "leases: a call that never fits is waited for",
+        LEASE + "shares.py",
+        "if counts == COST and me.least > most:",
+        "if False:",
+        OF_COST,
+    ),
+    (
+        "leases: calls and cost are granted each for itself",
+        LEASE + "shares.py",
+        "    if want.cost:\n",
+        "    if False:\n",
+        OF_COST,
+    ),
+    (
+        "leases: what it brings back itself is waited for",
+        LEASE + "ledger.py",
+        "at = paced if brings else max(paced, self._ask_at)",
+        "at = max(paced, self._ask_at)",
+        OF_COST,
     ),
     (
         "leases: a share of less than one is none",

@@ -188,7 +188,9 @@ class Ledger:
         if self._registers:
             at = paced
         elif calls > room.calls or (self.by_cost and (cost > room.cost or (calls and self._dear))):
-            at = max(paced, self._ask_at)
+            # What it brings back itself may be enough for the call that waits: then it needn't wait for others'.
+            brings = self._dear and self._dear <= sum(lent.spare for lent in self.leases)
+            at = paced if brings else max(paced, self._ask_at)
         elif not calls and any(room):
             at = paced  # an idle replica holds nothing
         # Heard while anything of it counts: others' clocks are checked by it, and it remembers what a store may lose.

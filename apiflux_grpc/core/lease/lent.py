@@ -57,6 +57,7 @@ class Lent:
         "_over",
         "_returned",
         "_told",
+        "_told_returned",
         "_unknown",
         "by_cost",
         "calls",
@@ -82,6 +83,7 @@ class Lent:
         self._over = 0
         self.landings: deque[Landing] = deque()  # those that no reply has acknowledged
         self._told = 0  # of them, those that the round under way has told
+        self._told_returned = 0  # cost
         self._unknown = True  # the store hasn't acknowledged all
 
     def fits(self, cost: int) -> bool:
@@ -95,6 +97,11 @@ class Lent:
         return Amounts(
             calls - self._landed[0] - self._returned[0], cost + self._over - self._landed[1] - self._returned[1]
         )
+
+    @property
+    def spare(self) -> int:
+        """The cost that the store gets back with the next round, if none of it is taken any more."""
+        return self.cost + self._returned[1] - self._told_returned
 
     @property
     def is_over(self) -> bool:
@@ -204,6 +211,7 @@ class Lent:
     def told(self, now: int) -> Held:
         """For a round: what became of it so far."""
         self._told = len(self.landings)
+        self._told_returned = self._returned[1]
         self._unknown = False
         groups = tuple(ages(self.landings, now))
         return Held(self.number, Amounts(*self._landed), Amounts(*self._returned), groups, self._over)

@@ -104,7 +104,7 @@ class Fleet:
         self.taken: dict[str, list[int]] = {}  # what each arrival took
         self.promises: list[Promise] = []
         self._kept: dict[str, Promise] = {}  # by replica, those that go on
-        self._served: dict[str, int] = {}  # by incarnation, the last number
+        self._served: dict[tuple[str, str], int] = {}  # by incarnation and key, the last number
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._names = count(1)
@@ -258,6 +258,8 @@ class Fleet:
     def _answer(self, replica: Replica, key: str, flying: Flying, cost: int, actual: int) -> None:
         replica.ledgers[key].answered(flying, cost, replica.clock(self.now), actual)
         replica.done += 1
+        if actual < cost:
+            self._wake(replica, key)  # something came back
 
     # -- the network --------------------------------------------------------------------------
 
@@ -278,8 +280,8 @@ class Fleet:
         if self.store.gone:
             return
         reply = self.store.serve(round)
-        if round.number > self._served.get(round.incarnation, 0) and not reply.forgotten:
-            self._served[round.incarnation] = round.number
+        if round.number > self._served.get((round.incarnation, key), 0) and not reply.forgotten:
+            self._served[round.incarnation, key] = round.number
             if self.store.entries[key].members[round.incarnation].established:  # else it can be granted nothing yet
                 self._promise(replica, key, round)
         if replica.cut_off:
