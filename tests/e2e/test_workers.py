@@ -140,4 +140,9 @@ async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(tmp
         async def are_gone() -> bool:
             return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in workers)
 
-        await until(are_gone)
+        try:
+            await until(are_gone)
+        finally:
+            for one in workers:
+                if one.is_running():
+                    one.kill()

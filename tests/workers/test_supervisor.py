@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,17 @@ def test_no_worker_is_left_when_the_supervisor_fails(
     assert psutil.Process().children() == []
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_supervisor_has_neither_grpc_nor_a_loop() -> None:
+    """What isn't there can't break in it, nor take memory: settings are read without them."""
+    code = (
+        "import sys; from apiflux_grpc.settings import load; load(None, environ={}); "
+        "import apiflux_grpc.cli.serve, apiflux_grpc.workers.supervisor; "
+        "print([name for name in ('grpc', 'asyncio', 'aiohttp', 'apsw', 'google') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == "[]\n"
 
 
 def test_a_worker_of_ours_leaves_when_there_is_no_supervisor() -> None:
