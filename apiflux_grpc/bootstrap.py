@@ -84,7 +84,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def make_server(settings: Settings, place: Place = ALONE) -> Server:
     """A server, ready to start."""
-    health = Health()
+    health = Health(pool.pool.name for pool in settings.pools)
     engine = Engine(
         [parts_of(pool) for pool in settings.pools],
         LogObserver(),
@@ -92,6 +92,7 @@ def make_server(settings: Settings, place: Place = ALONE) -> Server:
         batch_size=min(settings.batch_size, HANDED_OVER),
         loop_factory=loop_factory(),
         on_health=health.change,
+        on_pool=health.change_pool,
         clock=CLOCK,
     )
     service = FluxService(

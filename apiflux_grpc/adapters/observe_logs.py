@@ -13,21 +13,26 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.events import (
+    BudgetsFrozen,
     KeyAccepted,
     KeyBlocked,
     KeyRejected,
+    LeasesRefused,
     LimitCut,
     LimitLower,
     NothingUsable,
+    SentLate,
+    StoreBack,
+    StoreSilent,
     UpstreamBack,
     UpstreamFailing,
     WaitUnread,
 )
-from apiflux_grpc.core.held import rejected
+from apiflux_grpc.core.held import FROZEN, rejected
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from apiflux_grpc.core.events import Event
 
@@ -63,6 +68,17 @@ class LogObserver:
                 _log.warning("upstream back", extra={"pool": pool})
             case NothingUsable(calls, why):
                 _log.error("no usable key", extra={"pool": pool, "calls": calls, "why": why})
+            case StoreSilent(why):
+                _log.error("budget store doesn't answer", extra={"pool": pool, "why": why})
+            case StoreBack(after):
+                _log.warning("budget store answers again", extra={"pool": pool, **_seconds(after)})
+            case BudgetsFrozen(keys, count, wait):
+                extra = {"pool": pool, **_keys(keys, count), **_seconds(wait), "why": FROZEN}
+                _log.warning("budgets frozen", extra=extra)
+            case LeasesRefused(keys, count, why):
+                _log.error("leases refused", extra={"pool": pool, **_keys(keys, count), "why": why})
+            case SentLate(key, calls):
+                _log.warning("sent after its lease ended", extra={"pool": pool, "key": key, "calls": calls})
 
     def crashed(self, error: BaseException, error_id: str) -> None:
         _log.critical("the engine stopped", exc_info=error, extra={"error_id": error_id})
@@ -70,6 +86,10 @@ class LogObserver:
 
 def _seconds(ns: int) -> dict[str, float]:
     return {"seconds": round(ns / SECOND, 3)}
+
+
+def _keys(labels: Sequence[str], count: int) -> dict[str, str | int]:
+    return {"keys": ",".join(labels), **({"count": count} if count > len(labels) else {})}
 
 
 class _Line(logging.Formatter):

@@ -19,13 +19,14 @@ from apiflux_grpc.client.errors import (
     Unavailable,
 )
 from apiflux_grpc.client.feed import CallSource
-from apiflux_grpc.client.info import Estimate, Info, Key, KeyLimit, Pool
+from apiflux_grpc.client.info import BudgetStore, Estimate, Info, Key, KeyLimit, Pool
 from apiflux_grpc.client.results import CallError, Held, Progress, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
 
 __all__ = [
     "ApifluxError",
+    "BudgetStore",
     "Call",
     "CallError",
     "CallFailed",

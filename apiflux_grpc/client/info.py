@@ -43,9 +43,19 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetStore:
+    """The store through which a pool shares its limits with other servers. `silent_for` (seconds): so long it hasn't
+    answered, `error` says why; None: it answers. `sent_late`: calls that went out after their lease had ended."""
+
+    silent_for: float | None
+    error: str
+    sent_late: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A pool; `drain_time` is seconds until all that waits now is done, None: not known. `held_by` is why calls wait,
-    as in Progress."""
+    as in Progress; `budget_store` None: it shares its limits with nobody."""
 
     name: str
     upstream: str
@@ -55,6 +65,7 @@ class Pool:
     in_flight: int
     drain_time: float | None
     held_by: tuple[Held, ...]
+    budget_store: BudgetStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,13 @@ def _pool(message: pb.PoolInfo) -> Pool:
         in_flight=message.in_flight,
         drain_time=seconds(message.drain_time) if message.HasField("drain_time") else None,
         held_by=tuple(map(Held.of, message.held_by)),
+        budget_store=_store(message.budget_store) if message.HasField("budget_store") else None,
     )
+
+
+def _store(message: pb.BudgetStore) -> BudgetStore:
+    silent_for = seconds(message.silent_for) if message.HasField("silent_for") else None
+    return BudgetStore(silent_for, message.error, message.sent_late)
 
 
 def _limit(message: pb.Limit) -> KeyLimit:

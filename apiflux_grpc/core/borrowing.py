@@ -19,6 +19,7 @@ from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.words import NOTHING, Amounts
 from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.store_health import StoreHealth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,11 +135,10 @@ class Tier:
 class Borrowing:
     """The ledgers of a pool. `woken` is told whose calls may have a lease again."""
 
-    __slots__ = ("_alarms", "_woken", "borrowers", "cut_off_at", "tiers", "why")
+    __slots__ = ("_alarms", "_woken", "borrowers", "store", "tiers")
 
     def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
-        self.cut_off_at: int | None = None  # since when the store doesn't answer; None: it does
-        self.why = ""
+        self.store = StoreHealth()
         self.borrowers: list[Borrower] = []
         self.tiers: dict[object, Tier] = {}
         self._alarms: Alarms[Borrower] = Alarms()
@@ -230,6 +230,7 @@ class Borrowing:
     def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
         borrower.ledger.heard(reply, now)
+        self.store.heard(borrower.owner, borrower.ledger, now)
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         borrower.tier.asked -= borrower.asked
@@ -243,21 +244,6 @@ class Borrowing:
             borrower.tier.lacking -= 1
             borrower.lacks = 0
             self._woken(borrower.owner, now)
-
-    @property
-    def is_cut_off(self) -> bool:
-        """The store doesn't answer."""
-        return self.cut_off_at is not None
-
-    def cut_off(self, now: int, why: str) -> None:
-        """The store didn't answer."""
-        if self.cut_off_at is None:
-            self.cut_off_at = now
-        self.why = why
-
-    def answered(self, now: int) -> None:
-        """The store answered."""
-        self.cut_off_at = None
 
     def leave(self, now: int) -> list[Borrower]:
         """Those whose last round is to be sent: an orderly end."""

@@ -339,6 +339,16 @@ class Budget:
         return share, calls
 
     @property
+    def is_unleased(self) -> bool:
+        """It has room of its own, and the store that it is shared through has lent nothing of it."""
+        return False
+
+    @property
+    def opens_at(self) -> int:
+        """When that store lends of it at all; FAR: nobody knows."""
+        return 0
+
+    @property
     def unsent(self) -> tuple[int, int]:
         """(calls, cost) that were taken, and neither sent nor given back."""
         calls = self.unarrived - sum(flight.calls for flight in self.flights)

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import REASONS, Again, Batch, Ending
+from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.comeback import Moment, comeback, next_of
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.demand import PoolDemand
@@ -244,7 +245,8 @@ class Dispatcher:
 
     def take_events(self) -> Sequence[Event]:
         """What happened since this was last asked, for observers."""
-        return self._health.take_events()
+        events = self._health.take_events()
+        return events if self.borrowing is None else [*events, *self.borrowing.store.take_events()]
 
     def _at_best(self, batch: Batch, now: int) -> int | None:
         """How long (ns) until its last call has its permit if all capacity is its own; None: never."""
@@ -268,11 +270,16 @@ class Dispatcher:
             self._pulse.latency,
             scheduler.slots,
             scheduler.groups,
-            upstream_at=scheduler.breaker.ready_at(now),
+            upstream_at=self._may_go_at(now),
             coarse=coarse,
             at_best=at_best,
             met=met,
         )
+
+    def _may_go_at(self, now: int) -> int:
+        """When calls may go whatever their key; FAR: nobody knows."""
+        is_silent = self.borrowing is not None and self.borrowing.store.is_silent
+        return FAR if is_silent else self.scheduler.breaker.ready_at(now)
 
     def makespan(self, caller: str, calls: int, cost: float, now: int) -> tuple[int | None, str]:
         """(ns, what binds) for a batch that came now and got its fair share; None: no key will ever have room."""

@@ -83,6 +83,47 @@ class NothingUsable:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoreSilent:
+    """The store of the pool's budgets doesn't answer: the leases that live are spent, and then calls wait."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBack:
+    """It answers again; `after`: so long it didn't."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetsFrozen:
+    """The store has lost what was spent of these keys' budgets: it lends nothing of them for `wait`, by when all of
+    that has ended. `keys` has the labels of some, `count` is the number of all."""
+
+    keys: tuple[str, ...]
+    count: int
+    wait: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesRefused:
+    """The store lends nothing to this process for these keys, as BudgetsFrozen has them."""
+
+    keys: tuple[str, ...]
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentLate:
+    """A call went out after its lease had ended; `calls` did so in all."""
+
+    key: str
+    calls: int
+
+
 Event = (
     KeyBlocked
     | KeyRejected
@@ -93,4 +134,9 @@ Event = (
     | UpstreamFailing
     | UpstreamBack
     | NothingUsable
+    | StoreSilent
+    | StoreBack
+    | BudgetsFrozen
+    | LeasesRefused
+    | SentLate
 )

@@ -192,12 +192,14 @@ class Forecast:
         if key.breaker.state is not State.CLOSED and not self._at_best:
             return FAR  # it is tried now and then; that the upstream will take it again is a hope
         at = max(self._certain(key.usable_at(self.now)), self._certain(self._upstream_at))
+        at = max(at, *(self._certain(owner.budget.opens_at) for owner in key.owners))
         for state in self._scoped(key.scoped) if self._met else ():
             at = self._opens(state, at)
         return max(self.now, at)
 
     def _opens(self, state: GroupState, at: int) -> int:
         """When these limits let anything pass; `at` at the earliest."""
+        at = max(at, self._certain(state.budget.opens_at))
         return at if state.block is None else max(at, self._certain(state.block.ready_at(self.now)))
 
     def _certain(self, at: int) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.model import Limit
 
+FROZEN: Final = "the store of budgets has lost what was spent: all of it must have ended first"
 _LONGEST_NAME: Final = 64  # it is the upstream's to choose
 
 
@@ -33,6 +34,7 @@ class Cause(Enum):
     NOTHING_LEFT = "NOTHING_LEFT"
     LOWER_LIMIT = "LOWER_LIMIT"
     OTHERS = "OTHERS"
+    STORE = "STORE"
     SPENT = "SPENT"
     BACKOFF = "BACKOFF"
 
@@ -86,6 +88,16 @@ def cut(most: int, limit: Limit) -> str:
 def nothing_left(name: str) -> str:
     """Of a limit that isn't configured; `name` is that of its headers (`x-ratelimit-requests`), or of its policy."""
     return f"nothing left of {name[:_LONGEST_NAME]}{'remaining' if name.endswith('-') else ''}"
+
+
+def silent(why: str) -> str:
+    """The store of budgets doesn't answer."""
+    return f"waiting for leases: the store of budgets doesn't answer ({why})"
+
+
+def unlent(why: str) -> str:
+    """The store of budgets refuses this process."""
+    return f"the store of budgets lends nothing here: {why}"
 
 
 def only_for(paths: Sequence[str], reason: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.pulse import Pulse
     from apiflux_grpc.core.scheduler import Scheduler
+    from apiflux_grpc.core.store_health import StoreHealth, StoreSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class PoolSnapshot:
     malformed: int
     advice: str
     held_by: tuple[Held, ...]  # empty unless details were asked for
+    store: StoreSnapshot | None = None  # of its budgets; None: it shares them with nobody
 
 
 def pool_snapshot(
@@ -58,6 +60,7 @@ def pool_snapshot(
     `connecting` is the longest that opening a connection took lately; None: not known.
     """
     pool = scheduler.pool
+    store = None if scheduler.keyring.borrowing is None else scheduler.keyring.borrowing.store
     median, most = pulse.round_trips.quantile(0.5), pulse.round_trips.quantile(0.99)
     jitter = pool.arrival_jitter
     margin = cost_of(jitter, scheduler.limits, jitter if most is None else most)
@@ -66,17 +69,23 @@ def pool_snapshot(
         scheduler.waiting,
         scheduler.in_flight,
         drain_time,
-        tuple(_key_snapshot(key, now) for key in scheduler.keys) if detail else (),
+        tuple(_key_snapshot(key, store, now) for key in scheduler.keys) if detail else (),
         margin_cost=margin,
         round_trips=None if median is None or most is None else (median, most),
         upstream_fails=scheduler.breaker.state is not State.CLOSED,
         malformed=pulse.malformed,
         advice=advice(jitter, margin, connecting, pulse.cuts),
-        held_by=of_pool(scheduler.breaker, pulse.last_failure, scheduler.keys, now) if detail else (),
+        held_by=_held_by(scheduler, pulse, store, now) if detail else (),
+        store=None if store is None else store.snapshot(now),
     )
 
 
-def _key_snapshot(key: KeyState, now: int) -> KeySnapshot:
+def _held_by(scheduler: Scheduler, pulse: Pulse, store: StoreHealth | None, now: int) -> tuple[Held, ...]:
+    held = of_pool(scheduler.breaker, pulse.last_failure, scheduler.keys, now)
+    return held if store is None else (*held, *store.holds(now))
+
+
+def _key_snapshot(key: KeyState, store: StoreHealth | None, now: int) -> KeySnapshot:
     state = "usable"
     if key.breaker.state is not State.CLOSED:
         state = "rejected"
@@ -86,6 +95,7 @@ def _key_snapshot(key: KeyState, now: int) -> KeySnapshot:
     if state == "usable" and blocked_for > 0:
         state = "blocked"
     headroom = max(0.0, key.rank(now)[0])
-    return KeySnapshot(
-        key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state, of_key(key, now)
-    )
+    held = of_key(key, now)
+    if store is not None:
+        held = (*held, *store.holds_of((*key.owners, *key.path_owners), now))
+    return KeySnapshot(key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state, held)

@@ -42,6 +42,11 @@ class GroupState(Owner):
         self.members = members
         self.paths = paths  # of its limits; empty: every call of its members meets them
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the keys that pay from it."""
+        return tuple(member.key.label for member in self.members)
+
     def __repr__(self) -> str:
         return f"<GroupState of {len(self.members)} keys: {self.budget!r}>"
 
@@ -164,6 +169,11 @@ class KeyState(Owner):
         if self.group is not None and self.group.block is not None:
             at = max(at, self.group.block.ready_at(now))
         return at
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its own."""
+        return (self.key.label,)
 
     @property
     def is_open(self) -> bool:

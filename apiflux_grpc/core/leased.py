@@ -107,6 +107,15 @@ class LeasedBudget(Budget):
         self.loan = Loan(self.borrower, self.borrower.ledger.take(cost), cost)
         self._borrowing.spent(self.borrower, cost, self._now)
 
+    @property
+    def is_unleased(self) -> bool:
+        return self.borrower.lacks > 0
+
+    @property
+    def opens_at(self) -> int:
+        ledger = self.borrower.ledger
+        return FAR if ledger.refusal else ledger.opens_at
+
     def rank(self, now: int = 0) -> tuple[float, int]:
         share, calls = super().rank(now)
         # Without any lease it is asked again when its borrower is told of one, not for every call.
@@ -178,6 +187,8 @@ class LeasedKeyring(Keyring):
     def sent(self, permit: Permit, at: int) -> None:
         super().sent(permit, at)
         assert isinstance(permit, LeasedPermit)
+        if any(at >= loan.lent.until for loan in permit.loans):
+            self._borrowing.store.late(permit.key.key.label)
         for loan in permit.loans:
             loan.flying = loan.borrower.ledger.sent(loan.lent, loan.cost, at)
 

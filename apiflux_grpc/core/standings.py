@@ -42,7 +42,7 @@ class Standings:
         rates = self._outlooks.rates(batches, now)
         waits = self._scheduler.waiting > 0
         held_by = self._held_by(now) if waits else ()
-        limits = self._limits(batches, now) if waits else {}
+        limits = self._limits(batches, now) if waits and not self._store_holds(now) else {}
         # Asked for once, however many batches there are: all calls that wait for their next attempt are gone through.
         backoff = self._scheduler.retries.first_of_each() if any(map(_is_in_backoff, batches.values())) else {}
         for id, batch in batches.items():
@@ -52,7 +52,14 @@ class Standings:
 
     def _held_by(self, now: int) -> Sequence[Held]:
         scheduler = self._scheduler
-        return of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now)
+        return (
+            *of_pool(scheduler.breaker, self._pulse.last_failure, scheduler.keys, now),
+            *self._store_holds(now),
+        )
+
+    def _store_holds(self, now: int) -> Sequence[Held]:
+        borrowing = self._scheduler.keyring.borrowing
+        return () if borrowing is None else borrowing.store.holds(now)
 
     def _limits(self, batches: Mapping[int, Batch], now: int) -> dict[int, Held | None]:
         """For each path class of which calls wait, the limit that they wait for: every key is asked for each."""

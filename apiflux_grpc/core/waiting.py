@@ -54,7 +54,7 @@ def for_limit(seats: Iterable[Seat], cost: int, now: int, known: Known) -> Held 
     first = min(spent, key=lambda one: one.at)
     is_own = isinstance(first.owner, KeyState)
     owners = [one.owner for one in spent if one.limit == first.limit and isinstance(one.owner, KeyState) is is_own]
-    labels = dict.fromkeys(label for owner in owners for label in _labels(owner))
+    labels = dict.fromkeys(label for owner in owners for label in owner.labels)
     until = first.at if first.at < FAR else None
     shared = 0 if is_own else len({id(owner) for owner in owners})
     words = held.spent(first.limit, tuple(labels), shared)
@@ -91,10 +91,6 @@ def _latest_of(owner: KeyState | GroupState, cost: int, now: int) -> _Spent | No
             at = window_room_at(owner.budget, keeper, limit.counts, amount, now)
         if at > now and (latest is None or at > latest.at):
             latest = _Spent(at, limit, owner)
+    if latest is None and owner.budget.is_unleased:
+        return _Spent(FAR, owner.budget.limits[0], owner)  # others have spent the rest of it, or will
     return latest
-
-
-def _labels(owner: KeyState | GroupState) -> tuple[str, ...]:
-    if isinstance(owner, KeyState):
-        return (owner.key.label,)
-    return tuple(member.key.label for member in owner.members)

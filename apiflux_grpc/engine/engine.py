@@ -49,9 +49,12 @@ class Engine:
         batch_size: int = 100,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         on_health: Callable[[bool], None] = lambda healthy: None,
+        on_pool: Callable[[str, bool], None] = lambda name, healthy: None,
     ) -> None:
         self._other_side = partial(EngineLoop, parts, observer=observer, clock=clock, batch_size=batch_size)
         self._loop_factory = loop_factory
+        self._on_pool = on_pool
+        self._unhealthy: frozenset[str] = frozenset()  # pools whose store of budgets is silent for too long
         self.clock = clock
         self.admission = Admission(bounds or Bounds())
         self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
@@ -196,6 +199,7 @@ class Engine:
             case Echo(state, detail):
                 self._watchdog.heard()
                 self.snapshot = state
+                self._tell_pools(state)
                 if detail:
                     echoes, self._echoes = self._echoes, []
                     for echo in echoes:
@@ -209,6 +213,13 @@ class Engine:
                 self._up.set()
             case Down(error_id):
                 self._end(error_id)
+
+    def _tell_pools(self, state: Snapshot) -> None:
+        stores = ((name, pool.store) for name, pool in state.pools.items())
+        unhealthy = frozenset(name for name, store in stores if store is not None and not store.is_healthy)
+        for name in unhealthy ^ self._unhealthy:
+            self._on_pool(name, name not in unhealthy)
+        self._unhealthy = unhealthy
 
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket.id]

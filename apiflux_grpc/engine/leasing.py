@@ -29,7 +29,7 @@ LEAVE: Final = 2 * SECOND  # an orderly end waits no longer for its store
 
 
 class Lessee:
-    """One pool's side of a lease store. `ask` is Dispatcher.ask, `kick` makes a pass."""
+    """One pool's side of a lease store. `ask` is Dispatcher.ask, `kick` makes a pass, `tell` tells its events."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Lessee:
         clock: Clock,
         guard: Callable[[Callable[[], None]], Callable[[], None]],
         draw: Callable[[], float],
+        tell: Callable[[], None],
     ) -> None:
         self._store = store
         self._borrowing = borrowing
@@ -49,6 +50,7 @@ class Lessee:
         self._clock = clock
         self._draw = draw
         self._kick = kick
+        self._tell = tell
         self._on_done = guard(self._done)
         self._on_timer = guard(self._ring)
         self._task: asyncio.Task[Sequence[Reply | None]] | None = None
@@ -66,7 +68,7 @@ class Lessee:
             return
         again = self._unanswered if now >= self._again_at else []
         # Of a store that didn't answer at all nothing new is asked meanwhile.
-        fresh = self._ask(now) if again is self._unanswered or not self._borrowing.is_cut_off else []
+        fresh = self._ask(now) if again is self._unanswered or not self._borrowing.store.is_silent else []
         if not again and not fresh:
             self._set_timer(now)
             return
@@ -86,10 +88,10 @@ class Lessee:
         try:
             replies: Sequence[Reply | None] = task.result()
         except ConnectionError as error:
-            self._borrowing.cut_off(now, str(error))
+            self._borrowing.store.silent(now, str(error))
             replies = [None] * len(asked)
         else:
-            self._borrowing.answered(now)
+            self._borrowing.store.answered(now)
         silent = []
         for borrower, reply in zip(asked, replies, strict=True):
             if reply is None:
@@ -104,10 +106,11 @@ class Lessee:
             self._failures += 1
         else:
             self._failures = 0
+        self._tell()
         self._kick()
 
     def _set_timer(self, now: int) -> None:
-        at = FAR if self._borrowing.is_cut_off else self._borrowing.next_at()
+        at = FAR if self._borrowing.store.is_silent else self._borrowing.next_at()
         if self._unanswered:
             at = min(at, self._again_at)
         if at >= FAR or (self._timer is not None and self._timer_at <= at):
@@ -134,7 +137,7 @@ class Lessee:
         if self._task is not None:
             await asyncio.wait([self._task])
         self.close()
-        if self._borrowing.is_cut_off:
+        if self._borrowing.store.is_silent:
             return
         leaving = self._borrowing.leave(self._clock())
         rounds = [round for borrower in leaving if (round := borrower.ledger.under_way) is not None]

@@ -70,7 +70,8 @@ class Pump:
         self._timer_at = 0
         self.lessee: Lessee | None = None  # of a pool that shares its budgets
         if store is not None and (borrowing := dispatcher.borrowing) is not None:
-            self.lessee = Lessee(store, borrowing, dispatcher.ask, self._kick, loop, clock, guard, draw)
+            ask, kick, tell = dispatcher.ask, self._kick, self._tell_events
+            self.lessee = Lessee(store, borrowing, ask, kick, loop, clock, guard, draw, tell)
             self._kick()  # the store is to know it before there is work
 
     # -- doors --------------------------------------------------------------------------------

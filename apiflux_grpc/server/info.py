@@ -46,6 +46,11 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None, offse
         if state.round_trips is not None:
             message.round_trip_p50.FromNanoseconds(state.round_trips[0])
             message.round_trip_p99.FromNanoseconds(state.round_trips[1])
+        if state.store is not None:
+            message.budget_store.sent_late = state.store.sent_late
+            if state.store.silent_for is not None:
+                message.budget_store.silent_for.FromNanoseconds(state.store.silent_for)
+                message.budget_store.error = state.store.why
         if state.drain_time is not None:
             message.drain_time.FromNanoseconds(state.drain_time)
     _put_rules(message, pool)

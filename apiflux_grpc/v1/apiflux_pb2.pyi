@@ -60,6 +60,8 @@ class _HeldCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeldCause.V
     """Nothing is left of a limit, for now. Only in Progress.waits_for."""
     HELD_CAUSE_BACKOFF: _HeldCause.ValueType  # 8
     """An attempt failed, and the next one is due later. Only in Progress.waits_for."""
+    HELD_CAUSE_STORE: _HeldCause.ValueType  # 9
+    """The store of budgets doesn't answer, has lost what was spent, or refuses this server."""
 
 class HeldCause(_HeldCause, metaclass=_HeldCauseEnumTypeWrapper):
     """What kind of reason makes calls wait."""
@@ -82,6 +84,8 @@ HELD_CAUSE_SPENT: HeldCause.ValueType  # 7
 """Nothing is left of a limit, for now. Only in Progress.waits_for."""
 HELD_CAUSE_BACKOFF: HeldCause.ValueType  # 8
 """An attempt failed, and the next one is due later. Only in Progress.waits_for."""
+HELD_CAUSE_STORE: HeldCause.ValueType  # 9
+"""The store of budgets doesn't answer, has lost what was spent, or refuses this server."""
 Global___HeldCause: _TypeAlias = HeldCause  # noqa: Y015
 
 class _Reason:
@@ -1202,6 +1206,7 @@ class PoolInfo(_message.Message):
     COST_HEADER_FIELD_NUMBER: _builtins.int
     COST_JSON_FIELD_NUMBER: _builtins.int
     UNMASKED_FIELD_NUMBER: _builtins.int
+    BUDGET_STORE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     upstream: Global___UpstreamKind.ValueType
@@ -1280,6 +1285,10 @@ class PoolInfo(_message.Message):
     def cost_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The path to that number in the JSON of an answer, from object to object. Empty: it isn't there."""
 
+    @_builtins.property
+    def budget_store(self) -> Global___BudgetStore:
+        """The store through which the pool shares its limits with other servers. Absent: there is none."""
+
     def __init__(
         self,
         *,
@@ -1310,16 +1319,51 @@ class PoolInfo(_message.Message):
         cost_header: _builtins.str = ...,
         cost_json: _abc.Iterable[_builtins.str] | None = ...,
         unmasked: _builtins.bool = ...,
+        budget_store: Global___BudgetStore | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "cost", b"cost", "drain_time", b"drain_time", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrival_jitter", b"arrival_jitter", "budget_store", b"budget_store", "cost", b"cost", "drain_time", b"drain_time", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "allow_paths", b"allow_paths", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "cost", b"cost", "cost_header", b"cost_header", "cost_json", b"cost_json", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "idempotent", b"idempotent", "in_flight", b"in_flight", "key_count", b"key_count", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "unmasked", b"unmasked", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "allow_paths", b"allow_paths", "arrival_jitter", b"arrival_jitter", "arrival_jitter_cost", b"arrival_jitter_cost", "base_url", b"base_url", "budget_store", b"budget_store", "cost", b"cost", "cost_header", b"cost_header", "cost_json", b"cost_json", "drain_time", b"drain_time", "groups", b"groups", "held_by", b"held_by", "idempotent", b"idempotent", "in_flight", b"in_flight", "key_count", b"key_count", "key_header", b"key_header", "key_in", b"key_in", "key_query", b"key_query", "keys", b"keys", "malformed_limit_headers", b"malformed_limit_headers", "max_attempts", b"max_attempts", "name", b"name", "round_trip_p50", b"round_trip_p50", "round_trip_p99", b"round_trip_p99", "timeout", b"timeout", "unmasked", b"unmasked", "upstream", b"upstream", "upstream_failing", b"upstream_failing", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_key_in: _TypeAlias = _typing.Literal["key_header", "key_query"]  # noqa: Y015
     _WhichOneofArgType_key_in: _TypeAlias = _typing.Literal["key_in", b"key_in"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_key_in) -> _WhichOneofReturnType_key_in | None: ...
 
 Global___PoolInfo: _TypeAlias = PoolInfo  # noqa: Y015
+
+@_typing.final
+class BudgetStore(_message.Message):
+    """The store of a pool's budgets, as this server sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SILENT_FOR_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    SENT_LATE_FIELD_NUMBER: _builtins.int
+    error: _builtins.str
+    """Why it doesn't answer, in words. Empty: it answers."""
+    sent_late: _builtins.int
+    """Calls that went out after their lease had ended, since the start: the process was stopped right before."""
+    @_builtins.property
+    def silent_for(self) -> _duration_pb2.Duration:
+        """How long it hasn't answered. Absent: it answers. After 30 s the health of the pool, the service
+        apiflux.v1.FluxService/NAME, is NOT_SERVING.
+        """
+
+    def __init__(
+        self,
+        *,
+        silent_for: _duration_pb2.Duration | None = ...,
+        error: _builtins.str = ...,
+        sent_late: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["silent_for", b"silent_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "sent_late", b"sent_late", "silent_for", b"silent_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetStore: _TypeAlias = BudgetStore  # noqa: Y015
 
 @_typing.final
 class CallRule(_message.Message):

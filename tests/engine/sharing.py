@@ -97,7 +97,9 @@ class Process:
         self.api = Api(arrivals, Random(len(arrivals)), latency)
         self.told = Told()
         self._readers: list[asyncio.Task[int]] = []
-        self.engine = Engine([PoolParts(pool, lambda: self.api, None, store=store)], self.told, clock=loop_clock)
+        self.pools: dict[str, bool] = {}  # those whose health was told, and how they are
+        parts = PoolParts(pool, lambda: self.api, None, Random(1).random, store)
+        self.engine = Engine([parts], self.told, clock=loop_clock, on_pool=self.pools.__setitem__)
 
     def submit(self, calls: int, costs: Sequence[int] | None = None) -> asyncio.Task[int]:
         """A batch, and a reader that takes all its results; the task returns how many succeeded."""

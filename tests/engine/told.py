@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.events import (
+    BudgetsFrozen,
     KeyAccepted,
     KeyBlocked,
     KeyRejected,
+    LeasesRefused,
     LimitCut,
     LimitLower,
     NothingUsable,
+    SentLate,
+    StoreBack,
+    StoreSilent,
     UpstreamBack,
     UpstreamFailing,
     WaitUnread,
@@ -55,3 +60,13 @@ def in_words(event: Event) -> str:
             return "back"
         case NothingUsable(calls, why):
             return f"{calls} given up: {why}"
+        case StoreSilent(why):
+            return f"store silent: {why}"
+        case StoreBack(after):
+            return f"store back after {after / SECOND:g}"
+        case BudgetsFrozen(keys, count, wait):
+            return f"{count} frozen {wait / SECOND:g}: {','.join(keys)}"
+        case LeasesRefused(keys, count, why):
+            return f"{count} refused: {','.join(keys)}: {why}"
+        case SentLate(key, calls):
+            return f"{key} sent late, {calls} in all"

@@ -61,6 +61,8 @@ const (
 	HeldCause_HELD_CAUSE_SPENT HeldCause = 7
 	// An attempt failed, and the next one is due later. Only in Progress.waits_for.
 	HeldCause_HELD_CAUSE_BACKOFF HeldCause = 8
+	// The store of budgets doesn't answer, has lost what was spent, or refuses this server.
+	HeldCause_HELD_CAUSE_STORE HeldCause = 9
 )
 
 // Enum value maps for HeldCause.
@@ -75,6 +77,7 @@ var (
 		6: "HELD_CAUSE_OTHERS",
 		7: "HELD_CAUSE_SPENT",
 		8: "HELD_CAUSE_BACKOFF",
+		9: "HELD_CAUSE_STORE",
 	}
 	HeldCause_value = map[string]int32{
 		"HELD_CAUSE_UNSPECIFIED":      0,
@@ -86,6 +89,7 @@ var (
 		"HELD_CAUSE_OTHERS":           6,
 		"HELD_CAUSE_SPENT":            7,
 		"HELD_CAUSE_BACKOFF":          8,
+		"HELD_CAUSE_STORE":            9,
 	}
 )
 
@@ -2142,7 +2146,9 @@ type PoolInfo struct {
 	// The path to that number in the JSON of an answer, from object to object. Empty: it isn't there.
 	CostJson []string `protobuf:"bytes,26,rep,name=cost_json,json=costJson,proto3" json:"cost_json,omitempty"`
 	// True: an answer that repeats a key's secret is passed on as it is (mask_secrets = false).
-	Unmasked      bool `protobuf:"varint,27,opt,name=unmasked,proto3" json:"unmasked,omitempty"`
+	Unmasked bool `protobuf:"varint,27,opt,name=unmasked,proto3" json:"unmasked,omitempty"`
+	// The store through which the pool shares its limits with other servers. Absent: there is none.
+	BudgetStore   *BudgetStore `protobuf:"bytes,28,opt,name=budget_store,json=budgetStore,proto3" json:"budget_store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2377,6 +2383,13 @@ func (x *PoolInfo) GetUnmasked() bool {
 	return false
 }
 
+func (x *PoolInfo) GetBudgetStore() *BudgetStore {
+	if x != nil {
+		return x.BudgetStore
+	}
+	return nil
+}
+
 type isPoolInfo_KeyIn interface {
 	isPoolInfo_KeyIn()
 }
@@ -2395,6 +2408,71 @@ func (*PoolInfo_KeyHeader) isPoolInfo_KeyIn() {}
 
 func (*PoolInfo_KeyQuery) isPoolInfo_KeyIn() {}
 
+// The store of a pool's budgets, as this server sees it.
+type BudgetStore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long it hasn't answered. Absent: it answers. After 30 s the health of the pool, the service
+	// apiflux.v1.FluxService/NAME, is NOT_SERVING.
+	SilentFor *durationpb.Duration `protobuf:"bytes,1,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
+	// Why it doesn't answer, in words. Empty: it answers.
+	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Calls that went out after their lease had ended, since the start: the process was stopped right before.
+	SentLate      int64 `protobuf:"varint,3,opt,name=sent_late,json=sentLate,proto3" json:"sent_late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BudgetStore) Reset() {
+	*x = BudgetStore{}
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BudgetStore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BudgetStore) ProtoMessage() {}
+
+func (x *BudgetStore) ProtoReflect() protoreflect.Message {
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BudgetStore.ProtoReflect.Descriptor instead.
+func (*BudgetStore) Descriptor() ([]byte, []int) {
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BudgetStore) GetSilentFor() *durationpb.Duration {
+	if x != nil {
+		return x.SilentFor
+	}
+	return nil
+}
+
+func (x *BudgetStore) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *BudgetStore) GetSentLate() int64 {
+	if x != nil {
+		return x.SentLate
+	}
+	return 0
+}
+
 // Calls with one of these methods whose decoded path begins with one of these prefixes.
 type CallRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2408,7 +2486,7 @@ type CallRule struct {
 
 func (x *CallRule) Reset() {
 	*x = CallRule{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2498,7 @@ func (x *CallRule) String() string {
 func (*CallRule) ProtoMessage() {}
 
 func (x *CallRule) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[19]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2511,7 @@ func (x *CallRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallRule.ProtoReflect.Descriptor instead.
 func (*CallRule) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{19}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CallRule) GetMethods() []string {
@@ -2468,7 +2546,7 @@ type CostRule struct {
 
 func (x *CostRule) Reset() {
 	*x = CostRule{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2558,7 @@ func (x *CostRule) String() string {
 func (*CostRule) ProtoMessage() {}
 
 func (x *CostRule) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[20]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2571,7 @@ func (x *CostRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostRule.ProtoReflect.Descriptor instead.
 func (*CostRule) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{20}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CostRule) GetJson() []string {
@@ -2537,7 +2615,7 @@ type GroupInfo struct {
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2627,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[21]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2640,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{21}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GroupInfo) GetKeys() []string {
@@ -2606,7 +2684,7 @@ type KeyInfo struct {
 
 func (x *KeyInfo) Reset() {
 	*x = KeyInfo{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2696,7 @@ func (x *KeyInfo) String() string {
 func (*KeyInfo) ProtoMessage() {}
 
 func (x *KeyInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[22]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2709,7 @@ func (x *KeyInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyInfo.ProtoReflect.Descriptor instead.
 func (*KeyInfo) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{22}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KeyInfo) GetLabel() string {
@@ -2718,7 +2796,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2808,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_apiflux_v1_apiflux_proto_msgTypes[23]
+	mi := &file_apiflux_v1_apiflux_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2821,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{23}
+	return file_apiflux_v1_apiflux_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Limit) GetMax() int64 {
@@ -2928,7 +3006,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\fdefault_pool\x18\n" +
 	" \x01(\tR\vdefaultPool\x12\x16\n" +
 	"\x06worker\x18\v \x01(\x05R\x06worker\x12\x18\n" +
-	"\aworkers\x18\f \x01(\x05R\aworkers\"\xec\b\n" +
+	"\aworkers\x18\f \x01(\x05R\aworkers\"\xa8\t\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\bupstream\x18\x02 \x01(\x0e2\x18.apiflux.v1.UpstreamKindR\bupstream\x12\x19\n" +
@@ -2963,8 +3041,14 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\vcost_header\x18\x19 \x01(\tR\n" +
 	"costHeader\x12\x1b\n" +
 	"\tcost_json\x18\x1a \x03(\tR\bcostJson\x12\x1a\n" +
-	"\bunmasked\x18\x1b \x01(\bR\bunmaskedB\b\n" +
-	"\x06key_in\":\n" +
+	"\bunmasked\x18\x1b \x01(\bR\bunmasked\x12:\n" +
+	"\fbudget_store\x18\x1c \x01(\v2\x17.apiflux.v1.BudgetStoreR\vbudgetStoreB\b\n" +
+	"\x06key_in\"z\n" +
+	"\vBudgetStore\x128\n" +
+	"\n" +
+	"silent_for\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\tsilentFor\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1b\n" +
+	"\tsent_late\x18\x03 \x01(\x03R\bsentLate\":\n" +
 	"\bCallRule\x12\x18\n" +
 	"\amethods\x18\x01 \x03(\tR\amethods\x12\x14\n" +
 	"\x05paths\x18\x02 \x03(\tR\x05paths\"t\n" +
@@ -2994,7 +3078,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x06counts\x18\x03 \x01(\x0e2\x17.apiflux.v1.LimitCountsR\x06counts\x12)\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.apiflux.v1.LimitKindR\x04kind\x12\x14\n" +
 	"\x05burst\x18\x05 \x01(\x03R\x05burst\x12\x14\n" +
-	"\x05paths\x18\x06 \x03(\tR\x05paths*\xfb\x01\n" +
+	"\x05paths\x18\x06 \x03(\tR\x05paths*\x91\x02\n" +
 	"\tHeldCause\x12\x1a\n" +
 	"\x16HELD_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bHELD_CAUSE_UPSTREAM_FAILING\x10\x01\x12\x1b\n" +
@@ -3004,7 +3088,8 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x16HELD_CAUSE_LOWER_LIMIT\x10\x05\x12\x15\n" +
 	"\x11HELD_CAUSE_OTHERS\x10\x06\x12\x14\n" +
 	"\x10HELD_CAUSE_SPENT\x10\a\x12\x16\n" +
-	"\x12HELD_CAUSE_BACKOFF\x10\b*\xf9\x02\n" +
+	"\x12HELD_CAUSE_BACKOFF\x10\b\x12\x14\n" +
+	"\x10HELD_CAUSE_STORE\x10\t*\xf9\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_NOT_SENT\x10\x01\x12\x12\n" +
@@ -3066,7 +3151,7 @@ func file_apiflux_v1_apiflux_proto_rawDescGZIP() []byte {
 }
 
 var file_apiflux_v1_apiflux_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_apiflux_v1_apiflux_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_apiflux_v1_apiflux_proto_goTypes = []any{
 	(HeldCause)(0),                // 0: apiflux.v1.HeldCause
 	(Reason)(0),                   // 1: apiflux.v1.Reason
@@ -3094,16 +3179,17 @@ var file_apiflux_v1_apiflux_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),        // 23: apiflux.v1.GetInfoRequest
 	(*GetInfoResponse)(nil),       // 24: apiflux.v1.GetInfoResponse
 	(*PoolInfo)(nil),              // 25: apiflux.v1.PoolInfo
-	(*CallRule)(nil),              // 26: apiflux.v1.CallRule
-	(*CostRule)(nil),              // 27: apiflux.v1.CostRule
-	(*GroupInfo)(nil),             // 28: apiflux.v1.GroupInfo
-	(*KeyInfo)(nil),               // 29: apiflux.v1.KeyInfo
-	(*Limit)(nil),                 // 30: apiflux.v1.Limit
-	nil,                           // 31: apiflux.v1.Summary.FailedByReasonEntry
-	nil,                           // 32: apiflux.v1.Summary.CallsByKeyEntry
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*status.Status)(nil),         // 35: google.rpc.Status
+	(*BudgetStore)(nil),           // 26: apiflux.v1.BudgetStore
+	(*CallRule)(nil),              // 27: apiflux.v1.CallRule
+	(*CostRule)(nil),              // 28: apiflux.v1.CostRule
+	(*GroupInfo)(nil),             // 29: apiflux.v1.GroupInfo
+	(*KeyInfo)(nil),               // 30: apiflux.v1.KeyInfo
+	(*Limit)(nil),                 // 31: apiflux.v1.Limit
+	nil,                           // 32: apiflux.v1.Summary.FailedByReasonEntry
+	nil,                           // 33: apiflux.v1.Summary.CallsByKeyEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*status.Status)(nil),         // 36: google.rpc.Status
 }
 var file_apiflux_v1_apiflux_proto_depIdxs = []int32{
 	12, // 0: apiflux.v1.ProcessRequest.calls:type_name -> apiflux.v1.Call
@@ -3113,69 +3199,71 @@ var file_apiflux_v1_apiflux_proto_depIdxs = []int32{
 	10, // 4: apiflux.v1.ProcessStreamRequest.open:type_name -> apiflux.v1.ProcessStreamOpen
 	12, // 5: apiflux.v1.ProcessStreamRequest.calls:type_name -> apiflux.v1.Call
 	11, // 6: apiflux.v1.ProcessStreamOpen.retry:type_name -> apiflux.v1.RetryPolicy
-	33, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
-	33, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	34, // 7: apiflux.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
+	34, // 8: apiflux.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
 	1,  // 9: apiflux.v1.RetryPolicy.reasons:type_name -> apiflux.v1.Reason
 	13, // 10: apiflux.v1.Call.query:type_name -> apiflux.v1.QueryParameter
 	14, // 11: apiflux.v1.Call.headers:type_name -> apiflux.v1.Header
-	33, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
+	34, // 12: apiflux.v1.Call.timeout:type_name -> google.protobuf.Duration
 	19, // 13: apiflux.v1.ProcessResponse.results:type_name -> apiflux.v1.CallResult
 	16, // 14: apiflux.v1.ProcessResponse.progress:type_name -> apiflux.v1.Progress
 	18, // 15: apiflux.v1.ProcessResponse.summary:type_name -> apiflux.v1.Summary
-	33, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
+	34, // 16: apiflux.v1.Progress.eta:type_name -> google.protobuf.Duration
 	17, // 17: apiflux.v1.Progress.held_by:type_name -> apiflux.v1.Held
 	17, // 18: apiflux.v1.Progress.waits_for:type_name -> apiflux.v1.Held
 	0,  // 19: apiflux.v1.Held.cause:type_name -> apiflux.v1.HeldCause
-	34, // 20: apiflux.v1.Held.since:type_name -> google.protobuf.Timestamp
-	34, // 21: apiflux.v1.Held.until:type_name -> google.protobuf.Timestamp
-	33, // 22: apiflux.v1.Held.wait:type_name -> google.protobuf.Duration
-	31, // 23: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
-	33, // 24: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
-	32, // 25: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
-	33, // 26: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
-	33, // 27: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
+	35, // 20: apiflux.v1.Held.since:type_name -> google.protobuf.Timestamp
+	35, // 21: apiflux.v1.Held.until:type_name -> google.protobuf.Timestamp
+	34, // 22: apiflux.v1.Held.wait:type_name -> google.protobuf.Duration
+	32, // 23: apiflux.v1.Summary.failed_by_reason:type_name -> apiflux.v1.Summary.FailedByReasonEntry
+	34, // 24: apiflux.v1.Summary.elapsed:type_name -> google.protobuf.Duration
+	33, // 25: apiflux.v1.Summary.calls_by_key:type_name -> apiflux.v1.Summary.CallsByKeyEntry
+	34, // 26: apiflux.v1.Summary.time_waiting:type_name -> google.protobuf.Duration
+	34, // 27: apiflux.v1.Summary.time_in_calls:type_name -> google.protobuf.Duration
 	20, // 28: apiflux.v1.CallResult.response:type_name -> apiflux.v1.HttpResponse
-	35, // 29: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
-	33, // 30: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
-	33, // 31: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
-	34, // 32: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
+	36, // 29: apiflux.v1.CallResult.error:type_name -> google.rpc.Status
+	34, // 30: apiflux.v1.CallResult.queue_time:type_name -> google.protobuf.Duration
+	34, // 31: apiflux.v1.CallResult.latency:type_name -> google.protobuf.Duration
+	35, // 32: apiflux.v1.CallResult.completed_at:type_name -> google.protobuf.Timestamp
 	1,  // 33: apiflux.v1.CallResult.failure:type_name -> apiflux.v1.Reason
 	14, // 34: apiflux.v1.HttpResponse.headers:type_name -> apiflux.v1.Header
-	33, // 35: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
+	34, // 35: apiflux.v1.EstimateResponse.makespan:type_name -> google.protobuf.Duration
 	2,  // 36: apiflux.v1.GetInfoResponse.mode:type_name -> apiflux.v1.Mode
 	25, // 37: apiflux.v1.GetInfoResponse.pools:type_name -> apiflux.v1.PoolInfo
 	3,  // 38: apiflux.v1.PoolInfo.upstream:type_name -> apiflux.v1.UpstreamKind
-	29, // 39: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
-	33, // 40: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
-	33, // 41: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
-	33, // 42: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
-	33, // 43: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
-	33, // 44: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
-	28, // 45: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
+	30, // 39: apiflux.v1.PoolInfo.keys:type_name -> apiflux.v1.KeyInfo
+	34, // 40: apiflux.v1.PoolInfo.arrival_jitter:type_name -> google.protobuf.Duration
+	34, // 41: apiflux.v1.PoolInfo.timeout:type_name -> google.protobuf.Duration
+	34, // 42: apiflux.v1.PoolInfo.drain_time:type_name -> google.protobuf.Duration
+	34, // 43: apiflux.v1.PoolInfo.round_trip_p50:type_name -> google.protobuf.Duration
+	34, // 44: apiflux.v1.PoolInfo.round_trip_p99:type_name -> google.protobuf.Duration
+	29, // 45: apiflux.v1.PoolInfo.groups:type_name -> apiflux.v1.GroupInfo
 	17, // 46: apiflux.v1.PoolInfo.held_by:type_name -> apiflux.v1.Held
-	26, // 47: apiflux.v1.PoolInfo.idempotent:type_name -> apiflux.v1.CallRule
-	27, // 48: apiflux.v1.PoolInfo.cost:type_name -> apiflux.v1.CostRule
-	30, // 49: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
-	30, // 50: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
-	33, // 51: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
-	4,  // 52: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
-	17, // 53: apiflux.v1.KeyInfo.held_by:type_name -> apiflux.v1.Held
-	33, // 54: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
-	5,  // 55: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
-	6,  // 56: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
-	7,  // 57: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
-	9,  // 58: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
-	21, // 59: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
-	23, // 60: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
-	15, // 61: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
-	15, // 62: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
-	22, // 63: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
-	24, // 64: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
-	61, // [61:65] is the sub-list for method output_type
-	57, // [57:61] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	27, // 47: apiflux.v1.PoolInfo.idempotent:type_name -> apiflux.v1.CallRule
+	28, // 48: apiflux.v1.PoolInfo.cost:type_name -> apiflux.v1.CostRule
+	26, // 49: apiflux.v1.PoolInfo.budget_store:type_name -> apiflux.v1.BudgetStore
+	34, // 50: apiflux.v1.BudgetStore.silent_for:type_name -> google.protobuf.Duration
+	31, // 51: apiflux.v1.GroupInfo.limits:type_name -> apiflux.v1.Limit
+	31, // 52: apiflux.v1.KeyInfo.limits:type_name -> apiflux.v1.Limit
+	34, // 53: apiflux.v1.KeyInfo.blocked_for:type_name -> google.protobuf.Duration
+	4,  // 54: apiflux.v1.KeyInfo.state:type_name -> apiflux.v1.KeyState
+	17, // 55: apiflux.v1.KeyInfo.held_by:type_name -> apiflux.v1.Held
+	34, // 56: apiflux.v1.Limit.per:type_name -> google.protobuf.Duration
+	5,  // 57: apiflux.v1.Limit.counts:type_name -> apiflux.v1.LimitCounts
+	6,  // 58: apiflux.v1.Limit.kind:type_name -> apiflux.v1.LimitKind
+	7,  // 59: apiflux.v1.FluxService.Process:input_type -> apiflux.v1.ProcessRequest
+	9,  // 60: apiflux.v1.FluxService.ProcessStream:input_type -> apiflux.v1.ProcessStreamRequest
+	21, // 61: apiflux.v1.FluxService.Estimate:input_type -> apiflux.v1.EstimateRequest
+	23, // 62: apiflux.v1.FluxService.GetInfo:input_type -> apiflux.v1.GetInfoRequest
+	15, // 63: apiflux.v1.FluxService.Process:output_type -> apiflux.v1.ProcessResponse
+	15, // 64: apiflux.v1.FluxService.ProcessStream:output_type -> apiflux.v1.ProcessResponse
+	22, // 65: apiflux.v1.FluxService.Estimate:output_type -> apiflux.v1.EstimateResponse
+	24, // 66: apiflux.v1.FluxService.GetInfo:output_type -> apiflux.v1.GetInfoResponse
+	63, // [63:67] is the sub-list for method output_type
+	59, // [59:63] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_apiflux_v1_apiflux_proto_init() }
@@ -3193,14 +3281,14 @@ func file_apiflux_v1_apiflux_proto_init() {
 		(*PoolInfo_KeyHeader)(nil),
 		(*PoolInfo_KeyQuery)(nil),
 	}
-	file_apiflux_v1_apiflux_proto_msgTypes[22].OneofWrappers = []any{}
+	file_apiflux_v1_apiflux_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apiflux_v1_apiflux_proto_rawDesc), len(file_apiflux_v1_apiflux_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

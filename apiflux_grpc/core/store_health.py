@@ -1,0 +1,154 @@
+"""How the store of a pool's budgets stands to it: whether it answers, what it refuses, what it has forgotten.
+
+Rule: every change that an operator should hear of is told once, with all keys that it is about; what holds calls back
+now is read off here. Nothing is decided by it: a pool whose store is silent spends the leases that live, and then its
+calls wait.
+
+Not known here: when the store is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from apiflux_grpc.core import held
+from apiflux_grpc.core.events import BudgetsFrozen, LeasesRefused, SentLate, StoreBack, StoreSilent
+from apiflux_grpc.core.held import Cause, Held
+from apiflux_grpc.core.lease.terms import PROBATION
+from apiflux_grpc.core.units import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from apiflux_grpc.core.events import Event
+    from apiflux_grpc.core.keys import GroupState, KeyState
+    from apiflux_grpc.core.lease.ledger import Ledger
+
+SILENCE: Final = 30 * SECOND  # after so long without an answer the pool isn't healthy
+MOST_LABELS: Final = 3  # of the keys that something is told of; all are counted
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshot:
+    """`silent_for` (ns): so long it hasn't answered, for the reason `why`; None: it answers. `sent_late`: calls that
+    went out after their lease had ended."""
+
+    silent_for: int | None
+    why: str
+    sent_late: int
+
+    @property
+    def is_healthy(self) -> bool:
+        """It answers, or did so lately."""
+        return self.silent_for is None or self.silent_for < SILENCE
+
+
+class StoreHealth:
+    """The store as one pool sees it."""
+
+    __slots__ = ("_events", "_frozen", "_new", "_refused", "sent_late", "silent_since", "why")
+
+    def __init__(self) -> None:
+        self.silent_since: int | None = None  # None: it answers
+        self.why = ""
+        self.sent_late = 0
+        self._frozen: dict[KeyState | GroupState, tuple[int, int]] = {}  # since when, until when
+        self._refused: dict[KeyState | GroupState, tuple[int, str]] = {}  # since when, why
+        self._new: list[KeyState | GroupState] = []  # those that were frozen or refused since events were taken
+        self._events: list[Event] = []
+
+    @property
+    def is_silent(self) -> bool:
+        """It doesn't answer."""
+        return self.silent_since is not None
+
+    # -- what happens -------------------------------------------------------------------------
+
+    def silent(self, now: int, why: str) -> None:
+        """It didn't answer."""
+        if self.silent_since is None:
+            self.silent_since = now
+            self._events.append(StoreSilent(why))
+        self.why = why
+
+    def answered(self, now: int) -> None:
+        """It answered."""
+        if self.silent_since is not None:
+            self._events.append(StoreBack(now - self.silent_since))
+            self.silent_since, self.why = None, ""
+
+    def heard(self, owner: KeyState | GroupState, ledger: Ledger, now: int) -> None:
+        """It answered to this owner's ledger."""
+        if ledger.refusal != self._refused.get(owner, (0, ""))[1]:
+            if ledger.refusal:
+                self._refused[owner] = (now, ledger.refusal)
+                self._new.append(owner)
+            else:
+                del self._refused[owner]
+        # Whoever is new at a store waits a moment: that is no news.
+        if ledger.opens_at - now > PROBATION and owner not in self._frozen:
+            self._new.append(owner)
+        if ledger.opens_at > now and (owner in self._frozen or owner in self._new):
+            self._frozen[owner] = (self._frozen.get(owner, (now, 0))[0], ledger.opens_at)
+        else:
+            self._frozen.pop(owner, None)
+
+    def late(self, label: str) -> None:
+        """A call went out after its lease had ended, as a process may send it that was stopped right before."""
+        self.sent_late += 1
+        self._events.append(SentLate(label, self.sent_late))
+
+    # -- what is told -------------------------------------------------------------------------
+
+    def take_events(self) -> Sequence[Event]:
+        """What happened since this was last asked."""
+        new, self._new = dict.fromkeys(self._new), []
+        events, self._events = self._events, []
+        if frozen := [owner for owner in new if owner in self._frozen]:
+            wait = max(until - since for since, until in map(self._frozen.__getitem__, frozen))
+            events.append(BudgetsFrozen(*_labels(frozen), wait))
+        reasons = dict.fromkeys(self._refused[owner][1] for owner in new if owner in self._refused)
+        for why in reasons:
+            those = [owner for owner in new if self._refused.get(owner, (0, ""))[1] == why]
+            events.append(LeasesRefused(*_labels(those), why))
+        return events
+
+    def holds(self, now: int) -> tuple[Held, ...]:
+        """What of it holds the pool's calls back now."""
+        if self.silent_since is not None:
+            return (Held(Cause.STORE, held.silent(self.why), self.silent_since, None),)
+        found = []
+        if self._frozen:
+            since = min(since for since, _ in self._frozen.values())
+            until = min(until for _, until in self._frozen.values())
+            found.append(Held(Cause.STORE, held.FROZEN, since, max(until, now), *_labels(self._frozen)))
+        if self._refused:
+            since, why = min(self._refused.values())
+            found.append(Held(Cause.STORE, held.unlent(why), since, None, *_labels(self._refused)))
+        return tuple(found)
+
+    def holds_of(self, owners: Iterable[KeyState | GroupState], now: int) -> tuple[Held, ...]:
+        """What of it holds back the key that pays from these owners' budgets."""
+        found = []
+        for owner in owners:
+            if owner in self._frozen:
+                since, until = self._frozen[owner]
+                found.append(Held(Cause.STORE, held.FROZEN, since, max(until, now)))
+            if owner in self._refused:
+                since, why = self._refused[owner]
+                found.append(Held(Cause.STORE, held.unlent(why), since, None))
+        return tuple(found)
+
+    def snapshot(self, now: int) -> StoreSnapshot:
+        """As it is now."""
+        silent_for = None if self.silent_since is None else now - self.silent_since
+        return StoreSnapshot(silent_for, self.why, self.sent_late)
+
+    def __repr__(self) -> str:
+        return f"<StoreHealth: {'silent' if self.is_silent else 'answers'}>"
+
+
+def _labels(owners: Iterable[KeyState | GroupState]) -> tuple[tuple[str, ...], int]:
+    labels = dict.fromkeys(label for owner in owners for label in owner.labels)
+    return tuple(labels)[:MOST_LABELS], len(labels)

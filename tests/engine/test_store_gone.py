@@ -1,0 +1,153 @@
+"""What becomes of calls, events and health while the store of budgets fails them: rule 11, and the freeze of rule 8."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from apiflux_grpc.core.held import Cause
+from apiflux_grpc.core.info import PoolSnapshot
+from apiflux_grpc.core.lease.terms import FAILOVER_LAG
+from apiflux_grpc.core.model import Limit
+from apiflux_grpc.core.store_health import SILENCE
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from tests.engine.sharing import J, Process, Shared
+
+pytestmark = pytest.mark.looptime
+
+LIFE = 50 * MILLISECOND
+
+
+async def pool_of(process: Process) -> PoolSnapshot:
+    state = await process.engine.look()
+    assert state is not None
+    return state.pools["default"]
+
+
+async def test_without_its_store_live_leases_are_spent_and_then_calls_wait() -> None:
+    """Nothing goes after the last lease has ended; with the store back all goes on by itself."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    reading = process.submit(500)
+    await asyncio.sleep(1.5)
+    shared.store.gone = True
+    await asyncio.sleep(LIFE / 1e9 + 0.02)
+    before = shared.arrived()
+    await asyncio.sleep(5)
+    assert shared.arrived() == before
+    shared.store.gone = False
+    assert await reading == 500
+    shared.check()
+    silent, back = process.told.events
+    assert silent == "store silent: the store is gone"
+    assert 4 <= float(back.removeprefix("store back after ")) <= 6
+    await shared.stop()
+
+
+async def test_a_store_that_is_gone_is_asked_again_ever_more_rarely() -> None:
+    """No storm: after its first seconds about once a second and pool, however many keys and calls wait."""
+    shared = Shared(Limit(100, SECOND), keys=20)
+    (process,) = await shared.start()
+    process.submit(1000)
+    await asyncio.sleep(0.5)
+    shared.store.gone = True
+    await asyncio.sleep(5)
+    before = shared.store.asked
+    await asyncio.sleep(20)
+    assert 20 <= shared.store.asked - before <= 40
+    await shared.stop()
+
+
+async def test_a_pool_whose_store_is_silent_for_long_is_not_healthy_and_recovers() -> None:
+    """The engine stays healthy; why calls wait is told with since when, and no time is promised."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    process.submit(10_000)
+    await asyncio.sleep(1)
+    shared.store.gone = True
+    await asyncio.sleep(SILENCE / 1e9 - 1)
+    pool = await pool_of(process)
+    assert process.pools == {}
+    assert (pool.held_by[0].cause, pool.held_by[0].until, pool.drain_time) == (Cause.STORE, None, None)
+    assert pool.held_by[0].reason == "waiting for leases: the store of budgets doesn't answer (the store is gone)"
+    await asyncio.sleep(4)
+    assert process.pools == {"default": False}
+    assert process.engine.healthy
+    shared.store.gone = False
+    await asyncio.sleep(3)
+    assert process.pools == {"default": True}
+    pool = await pool_of(process)
+    assert pool.held_by == ()
+    assert pool.store is not None
+    assert pool.store.silent_for is None
+    await shared.stop()
+
+
+async def test_a_flush_freezes_its_keys_and_says_until_when() -> None:
+    """What was spent is not known any more: nothing goes until all of it must have ended, by rule 8."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    process.submit(10_000)
+    await asyncio.sleep(2)
+    shared.store.flush()
+    await asyncio.sleep(0.3)
+    before = shared.arrived()
+    frozen = SECOND + LIFE + J + FAILOVER_LAG
+    pool = await pool_of(process)
+    (held,) = pool.held_by
+    assert (held.cause, held.keys, held.count) == (Cause.STORE, ("key-0",), 1)
+    assert held.until == pytest.approx(held.since + frozen, rel=0.01)
+    assert pool.keys[0].held_by == (replace(held, keys=(), count=0),)
+    await asyncio.sleep(frozen / 1e9 - 0.5)
+    assert shared.arrived() == before
+    await asyncio.sleep(3)
+    assert shared.arrived() >= before + 200
+    shared.check()
+    (event,) = process.told.events
+    assert event.startswith("1 frozen 16.")
+    await shared.stop()
+
+
+async def test_a_process_that_is_refused_says_why() -> None:
+    """Another arrival_jitter than the others': it is lent nothing, in the words of the store."""
+    shared = Shared(Limit(100, SECOND))
+    await shared.start()
+    await asyncio.sleep(0.5)
+    shared.pool = replace(shared.pool, arrival_jitter=3 * J)
+    (other,) = await shared.start()
+    other.submit(10)
+    await asyncio.sleep(1.5)
+    assert shared.arrived() == 0
+    why = "arrival_jitter is 60 ms here, and 20 ms for others: make them the same"
+    assert other.told.events == [f"1 refused: key-0: {why}"]
+    pool = await pool_of(other)
+    assert pool.keys[0].held_by[0].reason == f"the store of budgets lends nothing here: {why}"
+    assert pool.drain_time is None
+    await shared.stop()
+
+
+async def test_what_was_sent_after_its_lease_had_ended_is_told() -> None:
+    """A process that was stopped between its look at the clock and the write: it can't be prevented, and is counted."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    process.api.write, process.api.was_stopped = 0.06, True
+    assert await process.submit(2) == 2
+    assert process.told.events == ["key-0 sent late, 1 in all", "key-0 sent late, 2 in all"]
+    pool = await pool_of(process)
+    assert pool.store is not None
+    assert pool.store.sent_late == 2
+    await shared.stop()
+
+
+async def test_without_its_store_an_end_is_bounded() -> None:
+    """An engine whose store hangs is down all the same."""
+    shared = Shared(Limit(100, SECOND))
+    (process,) = await shared.start()
+    process.submit(10)
+    await asyncio.sleep(0.5)
+    shared.store.delay = 3600
+    before = asyncio.get_running_loop().time()
+    await shared.stop()
+    assert asyncio.get_running_loop().time() - before <= 3
