@@ -1346,8 +1346,8 @@ class BudgetStore(_message.Message):
     """Calls that went out after their lease had ended, since the start: the process was stopped right before."""
     @_builtins.property
     def silent_for(self) -> _duration_pb2.Duration:
-        """How long it hasn't answered. Absent: it answers. After 30 s the health of the pool, the service
-        apiflux.v1.FluxService/NAME, is NOT_SERVING.
+        """How long it hasn't answered. Absent: it answers. After 30 s the pool's own health service,
+        apiflux.v1.FluxService/NAME, says so.
         """
 
     def __init__(

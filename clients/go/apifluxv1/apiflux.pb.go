@@ -2411,8 +2411,8 @@ func (*PoolInfo_KeyQuery) isPoolInfo_KeyIn() {}
 // The store of a pool's budgets, as this server sees it.
 type BudgetStore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long it hasn't answered. Absent: it answers. After 30 s the health of the pool, the service
-	// apiflux.v1.FluxService/NAME, is NOT_SERVING.
+	// How long it hasn't answered. Absent: it answers. After 30 s the pool's own health service,
+	// apiflux.v1.FluxService/NAME, says so.
 	SilentFor *durationpb.Duration `protobuf:"bytes,1,opt,name=silent_for,json=silentFor,proto3" json:"silent_for,omitempty"`
 	// Why it doesn't answer, in words. Empty: it answers.
 	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
