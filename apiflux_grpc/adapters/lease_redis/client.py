@@ -59,6 +59,13 @@ async def close(client: Any) -> None:
         await sentinel.aclose()
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What the client raises: a cluster's error isn't one of redis-py's others."""
+    from redis.exceptions import RedisClusterException, RedisError
+
+    return RedisError, RedisClusterException, OSError
+
+
 def fault_in(error: BaseException) -> str:
     """What is set up wrong, and what to do, if this error of the client tells so; "": the server may only be gone."""
     from redis import exceptions

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.adapters.lease_redis.checks import advice_on, fault_of
-from apiflux_grpc.adapters.lease_redis.client import RedisStoreError, client_of, close, fault_in
+from apiflux_grpc.adapters.lease_redis.client import RedisStoreError, client_of, close, errors, fault_in
 from apiflux_grpc.adapters.lease_redis.script import script
 from apiflux_grpc.adapters.lease_redis.words import reply_of, told
 from apiflux_grpc.core.lease.codec import LAYOUT
@@ -53,12 +53,10 @@ class RedisLeaseStore:
 
         Raises RedisStoreError: it can't hold budgets; ConnectionError: it is gone.
         """
-        from redis.exceptions import RedisError
-
         try:
             advice = await self._check()
             found = await self._client.eval(_LAYOUT, 1, "apiflux:layout", LAYOUT)
-        except (RedisError, OSError) as error:
+        except errors() as error:
             fault = fault_in(error)
             if fault:
                 raise RedisStoreError(f"{self.place} {fault}") from error
@@ -105,22 +103,20 @@ class RedisLeaseStore:
         return [found] if "redis_version" in found else [*found.values()]
 
     async def _exchange(self, rounds: Sequence[Round]) -> list[Reply | None]:
-        from redis.exceptions import RedisError
-
         try:
             if not self._is_checked:
                 await self._check()
             results = await self._asked(rounds)
         except RedisStoreError as error:
             raise ConnectionError(str(error)) from error
-        except (RedisError, OSError) as error:
+        except errors() as error:
             await self._forget()
             raise self._gone(error) from error
-        errors = [one for one in results if isinstance(one, BaseException)]
-        if errors:
+        failed = [one for one in results if isinstance(one, BaseException)]
+        if failed:
             await self._forget()
-        if len(errors) == len(results):
-            raise self._gone(errors[0]) from errors[0]
+        if len(failed) == len(results):
+            raise self._gone(failed[0]) from failed[0]
         return [None if isinstance(one, BaseException) else reply_of(one) for one in results]
 
     async def _asked(self, rounds: Sequence[Round]) -> list[Any]:
@@ -165,10 +161,8 @@ class RedisLeaseStore:
 
     async def _forget(self) -> None:
         """Whatever comes next is asked on new connections, of a server that is checked again."""
-        from redis.exceptions import RedisError
-
         self._is_checked = False
-        with suppress(RedisError, OSError):
+        with suppress(*errors()):
             if self.place.kind == "cluster":
                 await self._client.nodes_manager.initialize()
             else:
@@ -178,7 +172,9 @@ class RedisLeaseStore:
         said = str(error)
         if said.startswith("APIFLUX_LAYOUT "):
             return ConnectionError(f"{self.place} {_layout_fault(said.split()[1])}")
-        return ConnectionError(f"{self.place} {fault_in(error) or f'is gone: {said or type(error).__name__}'}")
+        # A server without TLS may leave a greeting in it unanswered.
+        hint = ", or doesn't speak TLS" if self.place.tls and "Timeout" in said else ""
+        return ConnectionError(f"{self.place} {fault_in(error) or f'is gone{hint}: {said or type(error).__name__}'}")
 
     def __repr__(self) -> str:
         return f"<RedisLeaseStore {self.place}>"
