@@ -55,6 +55,11 @@ class Books:
         return self.open + len(self._held or ())
 
     @property
+    def left(self) -> int:
+        """Calls that have no result."""
+        return len(self.ready) + self.open
+
+    @property
     def is_settled(self) -> bool:
         """Every call taken so far has its result."""
         return not self.ready and not self.open

@@ -1,10 +1,12 @@
 """A batch over several servers: who gets which call, what becomes of it if a server is lost, and when it is over.
 
 Rules:
-- Every server takes from one source as it has capacity. What one has without a result is bounded by its share of the
-  window, and near the end by its share of the calls that are left, so none waits for another that took too many.
+- Every server takes from one source as it has capacity. What one has without a result is bounded by an equal share of
+  the window, and near the end by a share of the calls that are left: as large as its part in those that are done. So
+  none waits for another that took too many.
 - What a server has and hasn't begun goes to others once one of them has nothing to do: its connection is recalled,
-  which is `stop` for it alone, and made anew.
+  which is `stop` for it alone, and made anew. That needs a server that has answered something since the last time: else
+  a call that waits for a limit, or for its next attempt, would go to and fro for ever.
 - A server that is lost is tried again for as long as another is there. That all are lost is what the loss of the one
   server is in client/resume.py, and so is an error that no new connection cures: then the others finish what they have.
 - Duplicates are impossible because all servers share the same books (books.py), where a call is in one place at a time.
@@ -48,11 +50,15 @@ class _Server(Line):
         self.is_down = False
         self.is_left_out = False  # for good
         self.told: pb.Progress | None = None  # of this connection
+        self.done = 0  # calls
+        self.has_answered = False  # since a connection was last recalled
 
     @property
     def is_idle(self) -> bool:
-        """It could take calls, and has none."""
-        return self.is_up and not (self.accounts.open or self.accounts.draining or self.accounts.recalled)
+        """It has done its calls, and could take others."""
+        accounts = self.accounts
+        is_free = self.is_up and not (accounts.open or accounts.draining or accounts.recalled)
+        return is_free and self.has_answered
 
 
 class Several(Whole):
@@ -95,6 +101,10 @@ class Several(Whole):
         """Whether this server has taken its connection."""
         return self._servers[at].is_up
 
+    def is_met(self, at: int) -> bool:
+        """Whether this server was there once."""
+        return self._servers[at].met
+
     def is_recalled(self, at: int) -> bool:
         """Whether this server is to be told to stop."""
         return self._servers[at].accounts.recalled
@@ -112,6 +122,7 @@ class Several(Whole):
         """What this connection is told first: it is to expect its share of the calls that are left."""
         header = pb.ProcessStreamOpen()
         header.CopyFrom(self.header)
+        header.ordered = False  # the books see to that, over all
         if self.expected:
             header.expected_calls = -(-(len(self.books.ready) + self.to_take) // self._sharing)
         return header
@@ -131,11 +142,16 @@ class Several(Whole):
         server, sharing = self._servers[at], self._sharing
         if not server.is_up:
             return []
-        most, ready = self.window, len(self.books.ready)
+        share = -(-self.window // sharing)
         if self.ended or self.expected:
-            most = min(most, ready + self.books.open + self.to_take)
-        share = -(-most // sharing) - server.accounts.open
-        return server.accounts.next(min(self.window - self.books.waiting, share, -(-ready // sharing)))
+            share = min(share, self._part(server, self.books.left + self.to_take))
+        even = -(-len(self.books.ready) // sharing)
+        return server.accounts.next(min(self.window - self.books.waiting, share - server.accounts.open, even))
+
+    def _part(self, server: _Server, calls: int) -> int:
+        """How many of these a server will do, going by those that it did."""
+        done = sum(other.done + 1 for other in self._servers if not (other.is_down or other.is_left_out))
+        return -(-calls * (server.done + 1) // max(1, done))
 
     def hand_over(self, indexes: Sequence[int], at: int) -> pb.ProcessStreamRequest | None:
         """The message with these calls, which `next` has named. None: they can't go over this connection any more."""
@@ -156,7 +172,10 @@ class Several(Whole):
         server = self._servers[at]
         self.last_heard = now
         self.tell(None)
+        before = self.books.left
         response = pb.ProcessResponse(results=server.heard(message))
+        server.done += before - self.books.left
+        server.has_answered |= before > self.books.left
         for result in response.results:
             self.tally.add(result)
         if message.HasField("progress"):
@@ -170,9 +189,11 @@ class Several(Whole):
 
     def _balance(self, server: _Server, told: pb.Progress) -> None:
         """Recall a server's connection if calls wait there, and another has nothing to do."""
-        waits = told.total > told.done + told.in_flight
+        waits = told.total > told.done + told.in_flight and told.waits_for.cause != pb.HELD_CAUSE_BACKOFF
         if waits and not self.books.ready and any(other.is_idle for other in self._servers):
             server.accounts.recalled = True
+            for other in self._servers:
+                other.has_answered = False
 
     def end(self, at: int, error: ApifluxError | None, now: float) -> End:
         """The connection to this server is over, or none came; without an error the server said that all is done.
@@ -191,15 +212,16 @@ class Several(Whole):
             return End(lost)
         if error is None:
             return End(lost, wait=0.0)
+        if not is_curable(error):
+            self.fail(error)
+            return End(lost)
         wait = server.cut(error)
         self._down(server, error)
-        is_new = not (server.met or error.reason)
-        if not is_curable(error) or (self._are_all_gone and (is_new and not self._is_any_met)):
-            self.fail(error)
-            return End(lost)
-        if self._are_all_gone and now + wait > self.last_heard + self.give_up_after:
-            self.fail(error)
-            return End(lost)
+        if self._are_all_gone:
+            was_never_there = not (self._is_any_met or error.reason)
+            if was_never_there or now + wait > self.last_heard + self.give_up_after:
+                self.fail(error)
+                return End(lost)
         return End(lost, wait=wait)
 
     def leave_out(self, at: int, error: ApifluxError) -> None:

@@ -183,7 +183,8 @@ class Spreading:
         """One connection, from its beginning to its end; returns what ended it."""
         batch = self._batch
         try:
-            await self._admit(at)
+            if not batch.is_met(at):  # one that comes back may have been configured anew, as a single one may
+                await self._admit(at)
             rpc = self._connect(at, batch.connect(at, time.monotonic()))
             writing = asyncio.create_task(self._write(rpc, at))
             try:

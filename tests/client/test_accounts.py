@@ -26,11 +26,11 @@ def answer(place: int) -> pb.CallResult:
     return pb.CallResult(index=place, response=pb.HttpResponse(status_code=200))
 
 
-def drained(place: int, *, may_have_run: bool = False) -> pb.CallResult:
+def drained(place: int, *, may_have_run: bool = False, reason: str = "DRAINING") -> pb.CallResult:
     metadata = {"may_have_run": "true" if may_have_run else "false"}
     result = pb.CallResult(index=place)
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason="DRAINING", metadata=metadata))
+    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, metadata=metadata))
     result.error.details.append(detail)
     return result
 
