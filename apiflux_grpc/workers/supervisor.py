@@ -31,9 +31,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("apiflux.supervisor")
 
+
+def _searches_here() -> bool:
+    """Whether we look for modules in the current folder. With `-m` alone the workers would, though we don't."""
+    try:
+        return os.getcwd() in sys.path
+    except FileNotFoundError:  # it is gone
+        return False
+
+
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-# -P: with `-m` alone a file in the current folder could stand for a module. Whoever runs us from there wants it so.
-COMMAND: Final = (sys.executable, *(() if os.getcwd() in sys.path else ("-P",)), "-m", "apiflux_grpc.workers")
+COMMAND: Final = (sys.executable, *(() if _searches_here() else ("-P",)), "-m", "apiflux_grpc.workers")
 
 
 # Beyond the grace, for what a server may take after it: see Server.stop.
@@ -88,12 +96,13 @@ class _Process:
 
     def __init__(self, task: words.Task) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as failed:
+            failed.callback(ours.close)
             # Standard output has one line, and that is ours.
             self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                 [*COMMAND, str(task.number)], stdin=theirs.fileno(), stdout=2, start_new_session=True
             )
-        self.number = task.number
+            failed.pop_all()
         self.connection = ours
         self._unread = b""
         with suppress(OSError):  # gone already
@@ -171,14 +180,24 @@ class _Supervisor:
                 if signum in ENDING:
                     supervision.signalled()
 
+    def _start(self, number: int) -> None:
+        try:
+            process = _Process(self._task(number))
+        except OSError as error:  # no more processes or files for us; maybe later
+            self._supervision.failed(number, words.Fault(1, f"can't start a worker: {error}"))
+            self._supervision.ended(number, 1)
+            return
+        self._processes[number] = process
+        self._selector.register(process.connection, selectors.EVENT_READ)
+        _log.info("worker started", extra={"worker": number, "pid": process.popen.pid})
+
     def _do(self, action: Action) -> None:
         match action:
             case Start(number):
-                process = self._processes[number] = _Process(self._task(number))
-                self._selector.register(process.connection, selectors.EVENT_READ)
-                _log.info("worker started", extra={"worker": number, "pid": process.popen.pid})
+                self._start(number)
             case Terminate(number):
-                self._processes[number].popen.terminate()
+                if process := self._processes.get(number):  # it may not have come to be
+                    process.popen.terminate()
             case Kill(number, why):
                 _log.error("worker killed", extra={"worker": number, "why": f"it {why}"})
                 self._processes[number].popen.kill()

@@ -126,6 +126,16 @@ def test_a_worker_that_dies_at_its_start_is_told(
     assert failed.value.code == 1
 
 
+def test_a_process_that_cannot_be_started_is_a_worker_that_cannot(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The machine has no more of them, say: exit code 1, and why."""
+    monkeypatch.setattr(supervisor, "COMMAND", ("/nonexistent",))
+    with pytest.raises(CantServe, match=r"can't start a worker: .*No such file") as failed:
+        run(settings)
+    assert failed.value.code == 1
+
+
 def test_a_worker_that_is_silent_is_killed(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
