@@ -3,7 +3,8 @@
 Rule: this is the only place that knows every concrete class. It computes nothing: whatever can be chosen comes from
 the settings, and what runs is what it puts together here.
 
-The aiohttp sender is imported only by a pool that needs it: importing aiohttp is a third of a server's start-up time.
+The aiohttp sender is imported only by a pool that needs it: importing aiohttp is a third of a server's start-up time;
+and SQLite only by a server that keeps something.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import logging
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc import __version__
+from apiflux_grpc.adapters.boot import boot_id
 from apiflux_grpc.adapters.http_settings import HttpSettings
+from apiflux_grpc.adapters.lease_memory import MemoryLeaseStore
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
@@ -36,7 +40,7 @@ from apiflux_grpc.server.service import FluxService
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apiflux_grpc.engine.ports import Clock, Upstream
+    from apiflux_grpc.engine.ports import Clock, LeaseStore, Upstream
     from apiflux_grpc.settings import PoolSettings, Settings
 
 _log = logging.getLogger("apiflux.server")
@@ -47,8 +51,14 @@ SWITCH_INTERVAL: Final = 0.0003  # seconds
 # The most results that cross to the server's loop at once. A message may hold more, but the first of them should not
 # wait until it is full.
 HANDED_OVER: Final = 100
+
+
+class StateUnusable(Exception):
+    """What is to be kept can't be kept where it is to; the text names the setting, and says what to do."""
+
+
 # What keeps a server from starting, and the exit code of each.
-CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, EngineFailed: 1}
+CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, StateUnusable: 2, EngineFailed: 1}
 
 
 def clock() -> Clock:
@@ -82,11 +92,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def make_server(settings: Settings, place: Place = ALONE) -> Server:
-    """A server, ready to start."""
+def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | None = None) -> Server:
+    """A server, ready to start. `store`: where budgets are kept; None: nowhere."""
     health = Health(pool.pool.name for pool in settings.pools)
     engine = Engine(
-        [parts_of(pool) for pool in settings.pools],
+        parts_with(settings, store),
         LogObserver(),
         bounds=Bounds(settings.max_batches, settings.max_queued_calls, settings.max_queued_bytes),
         batch_size=min(settings.batch_size, HANDED_OVER),
@@ -123,6 +133,52 @@ def make_server(settings: Settings, place: Place = ALONE) -> Server:
 def parts_of(settings: PoolSettings) -> PoolParts:
     """What an engine needs to run this pool."""
     return PoolParts(settings.pool, _upstream(settings), AiolimiterPacer)
+
+
+def parts_with(settings: Settings, store: LeaseStore | None) -> list[PoolParts]:
+    """What an engine needs to run the pools of these settings. `store`: where budgets are kept; None: nowhere."""
+    state = settings.state
+    # Pools that share a budget need a store for it, be it of this process alone.
+    shared = store or MemoryLeaseStore(CLOCK)
+    pools_of = Counter(name for pool in settings.pools for name in {key.budget for key in pool.pool.keys})
+    found = []
+    for pool in settings.pools:
+        parts = parts_of(pool)
+        is_kept = store is not None and (bool(pool.base_url) or bool(state.asked_at))
+        if is_kept or any(key.budget and pools_of[key.budget] > 1 for key in pool.pool.keys):
+            parts = replace(parts, store=shared, life=state.life, trust=state.trust)
+        elif not state.trust:
+            parts = replace(parts, pool=replace(parts.pool, begins_spent=True))
+        found.append(parts)
+    return found
+
+
+async def open_store(settings: Settings) -> LeaseStore | None:
+    """Where budgets are kept, opened; None: in memory. Raises StateUnusable if that was asked for and can't be."""
+    state = settings.state
+    if state.directory is None:
+        if any(pool.base_url for pool in settings.pools):
+            spent = "nothing" if state.trust else "everything"
+            _log.info("budgets are kept in memory, and of the time before it counts that %s was spent", spent)
+        return None
+    from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
+    from apiflux_grpc.adapters.mounts import network_of
+    from apiflux_grpc.adapters.state_file import NAME, StateFileError
+
+    path = state.directory / NAME
+    store = SqliteLeaseStore(path, CLOCK, time.time_ns, boot_id())
+    try:
+        if kind := network_of(state.directory):
+            raise StateFileError(f"is on a network file system ({kind}), where locks don't hold; use a local directory")
+        await store.open()
+    except StateFileError as error:
+        await store.close()
+        if state.asked_at:
+            raise StateUnusable(f"{state.asked_at}: {path} {error}") from error
+        _log.warning("%s %s; until then budgets are kept in memory, and a restart forgets them", path, error)
+        return None
+    _log.info("budgets are kept in %s", path)
+    return store
 
 
 def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
@@ -164,7 +220,7 @@ async def _serve(settings: Settings, place: Place, serves: Callable[[Server], ob
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    server = make_server(settings, place)
+    server = make_server(settings, place, await open_store(settings))
     await server.start()
     if place is ALONE:  # of workers the supervisor says it, once
         for warning in settings.warnings:

@@ -44,6 +44,7 @@ VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
     "answer_header": "name of a header",
     "base_url": "URL",
     "bind": "HOST:PORT",
+    "directory": "path",
     "request_header": "name of a header",
     "json_path": "names joined by dots",
     "latency": "two durations",

@@ -42,12 +42,24 @@ class Keyring:
 
     permit: ClassVar[type[Permit]] = Permit
 
-    __slots__ = ("_alarms", "_beside", "_classes", "_jitter", "_make_pacer", "_passed", "_ready", "groups", "keys")
+    __slots__ = (
+        "_alarms",
+        "_beside",
+        "_classes",
+        "_jitter",
+        "_make_pacer",
+        "_passed",
+        "_ready",
+        "_spent_at",
+        "groups",
+        "keys",
+    )
 
     def __init__(self, pool: Pool, classes: Classes, make_pacer: PacerFactory | None, now: int) -> None:
         self._classes = classes
         self._jitter = pool.arrival_jitter
         self._make_pacer = make_pacer
+        self._spent_at = now if pool.begins_spent else None
         self.keys = [KeyState(index, key, self._budget(_of(key.limits, ()))) for index, key in enumerate(pool.keys)]
         self.groups: list[GroupState] = []
         self._beside: list[GroupState] = []  # the budgets beside those of the keys
@@ -64,9 +76,17 @@ class Keyring:
         self._passed: list[Entry] = []  # those off the heap while a key is looked for
         for key in self.keys:
             self._relist(key, now)
+        if pool.begins_spent:
+            for key in self.keys:
+                self.refresh(key, now)
+            for state in self._beside:
+                self.refresh(state, now)
 
     def _budget(self, limits: Sequence[Limit]) -> Budget:
-        return Budget(limits, self._jitter, self._make_pacer)
+        if self._spent_at is None:
+            return Budget(limits, self._jitter, self._make_pacer)
+        # To it these limits are new, and so is all that was ever spent of them.
+        return Budget((), self._jitter, self._make_pacer).changed(limits, self._spent_at)
 
     def _shared(self, limits: Sequence[Limit], members: Sequence[KeyState], paths: tuple[str, ...] = ()) -> GroupState:
         """The budget beside those of its members that is of the limits with these paths."""

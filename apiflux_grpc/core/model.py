@@ -160,6 +160,7 @@ class Pool:
     upstream: str = "simulated"
     base_url: str = ""
     groups: tuple[Group, ...] = ()  # a key is in at most one
+    begins_spent: bool = False  # nobody knows what was spent before, so all of it counts as spent
 
 
 def default_of(pools: Mapping[str, object]) -> str:

@@ -11,6 +11,8 @@ since any value may be a secret in the wrong place.
     findings        faults and warnings, each with its place
     presets         what is known of well-known APIs, completing a pool of the file
     pools           a pool of the file; keys, limits, answers and tls are parts of one
+    shared          keys of several pools that share a budget, or a secret
+    state           where budgets are kept
     default_pool    the pool `default` of the environment, if the file has none
     reading         puts them together
 

@@ -39,7 +39,8 @@ def keys_of(sources: Sources, here: Place, pool: PoolTable) -> tuple[Key, ...]:
         place = (*here, "keys", index)
         limits = pool_limits if one.limits is None else limits_of(findings, (*place, "limits"), one.limits, jitter)
         secret = _secret(sources, place, one)
-        keys[index] = Key(_label(index, one), secret, limits, one.max_in_flight or pool.max_in_flight)
+        most = one.max_in_flight or pool.max_in_flight
+        keys[index] = Key(_label(index, one), secret, limits, most, one.budget or "")
     _check_unique(findings, here, keys)
     return tuple(keys.values())
 
@@ -86,12 +87,18 @@ def _check_limits_given(findings: Findings, here: Place, pool: PoolTable) -> Non
 def _check_unique(findings: Findings, here: Place, keys: Mapping[int, Key]) -> None:
     labels: dict[str, int] = {}
     secrets: dict[str, int] = {}
+    budgets: dict[str, int] = {}
     for index, key in keys.items():
         place = (*here, "keys", index)
         if (first := labels.setdefault(key.label, index)) != index:
             findings.fault((*place, "label"), f"is the label of keys[{first}] too; choose another")
         if key.secret and (first := secrets.setdefault(key.secret, index)) != index:
             findings.fault(place, f"has the secret of keys[{first}]; remove one, or its limit would count twice")
+        if key.budget and (first := budgets.setdefault(key.budget, index)) != index:
+            text = (
+                f"is the budget of keys[{first}] too; it is shared with other pools, use a group for keys of this one"
+            )
+            findings.fault((*place, "budget"), text)
     for index, key in keys.items():
         if key.label in secrets:
             findings.fault((*here, "keys", index, "label"), "is the secret of a key; choose another, labels are shown")

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.settings import values
 from apiflux_grpc.settings.default_pool import default_pool
 from apiflux_grpc.settings.pools import pool_settings
+from apiflux_grpc.settings.shared import check_shared
 from apiflux_grpc.settings.sources import Sources
+from apiflux_grpc.settings.state import state_of
 from apiflux_grpc.settings.types import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from apiflux_grpc.server.defaults import Mode
-    from apiflux_grpc.settings.types import PoolSettings
 
 REPEAT_COUNT: Final[Mapping[Mode, int]] = {"test": Settings(()).repeat_count, "production": 2000}
 
@@ -33,7 +34,8 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
     _check_server(sources)
     pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
     pools = default_pool(sources, latency) + pools
-    _warn_of_shared_secrets(sources, pools)
+    check_shared(sources, pools)
+    state = state_of(sources, pools)
     repeat_count = _repeat_count(sources, mode)
     if sources.findings.faults:
         raise SettingsError(sources.findings.faults)
@@ -54,6 +56,7 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
         max_batch_bytes=server.max_batch_bytes,
         grace=server.grace,
         reflection=server.reflection,
+        state=state,
         warnings=tuple(sources.findings.warnings),
     )
 
@@ -89,12 +92,6 @@ def _address(sources: Sources, bind: str | None) -> tuple[str, int]:
 
 def _check_server(sources: Sources) -> None:
     server = sources.file.server
-    if server.state_dir is not None:
-        _unsupported(sources, "server", "state_dir")
-    if server.cold_start == "wait":
-        _unsupported(sources, "server", "cold_start", what='"wait" ')
-    if sources.file.budget is not None:
-        _unsupported(sources, "budget")
     for one, all_of_them in (("max_batch_calls", "max_queued_calls"), ("max_batch_bytes", "max_queued_bytes")):
         low, high = getattr(server, one), getattr(server, all_of_them)
         if low > high:
@@ -102,10 +99,6 @@ def _check_server(sources: Sources) -> None:
             places = [sources.toml_place("server", name) for name in (one, all_of_them)]
             text = f"{one} ({low}) must be at most {all_of_them} ({high})"
             sources.findings.fault(sources.toml_place("server", given), text, *places)
-
-
-def _unsupported(sources: Sources, *way: str | int, what: str = "") -> None:
-    sources.findings.fault(sources.toml_place(*way), f"{what}is not supported by this version; remove it")
 
 
 def _repeat_count(sources: Sources, mode: Mode) -> int:
@@ -120,18 +113,3 @@ def _repeat_count(sources: Sources, mode: Mode) -> int:
         text = f"the default repeat count ({count}) must be at most max_batch_calls ({server.max_batch_calls})"
         sources.findings.fault(place, text, most)
     return count
-
-
-def _warn_of_shared_secrets(sources: Sources, pools: Sequence[PoolSettings]) -> None:
-    """Each pool has budgets of its own, so a key in two pools may be used up to both its limits."""
-    owners: dict[str, tuple[str, str]] = {}
-    for one in pools:
-        if not one.base_url:
-            continue
-        for key in one.pool.keys:
-            pool, label = owners.setdefault(key.secret, (one.pool.name, key.label))
-            if key.secret and pool != one.pool.name:
-                sources.findings.warnings.append(
-                    f"pools {pool} and {one.pool.name} share a secret ({label}, {key.label}): "
-                    "each pool counts its calls separately"
-                )

@@ -7,11 +7,12 @@ may be written in a short form comes out in the long one: a table for a list of 
 Defaults are those of the types that own them (Settings, Pool, RetryPolicy), which are made here once to read them.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
 
 from apiflux_grpc.core.checks import LONGEST_BACKOFF
+from apiflux_grpc.core.lease.terms import LEAST_LIFE, LONGEST_LIFE
 from apiflux_grpc.core.model import Pool, RetryPolicy
 from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import LONGEST, MILLISECOND, MOST
@@ -55,8 +56,13 @@ class ServerTable(Table):
     max_batch_calls: Count = _SETTINGS.max_batch_calls
     # gRPC's own limit is twice that, and must be below 2^31.
     max_batch_bytes: Annotated[int, Field(ge=1, lt=1 << 30)] = _SETTINGS.max_batch_bytes
-    state_dir: Any = None
+    state_dir: Annotated[str, AfterValidator(values.directory)] | None = None
     cold_start: Literal["trust", "wait"] = "trust"
+
+
+class BudgetTable(Table):
+    redis: SecretStr | None = None
+    lease: Annotated[int, PlainValidator(values.duration(LEAST_LIFE, LONGEST_LIFE))] | None = None
 
 
 class StressTable(Table):
@@ -89,6 +95,7 @@ class KeyTable(Table):
     secret_file: str | None = None
     limits: list[LimitTable | None] | None = None
     max_in_flight: Told | None = None
+    budget: Name | None = None
 
 
 class GroupTable(Table):
@@ -193,7 +200,7 @@ class PoolTable(Table):
 class File(Table):
     server: ServerTable = ServerTable.model_construct()
     stress: StressTable = StressTable.model_construct()
-    budget: Any = None
+    budget: BudgetTable = BudgetTable.model_construct()
     pools: dict[str, PoolTable] = {}
 
 
@@ -227,6 +234,7 @@ class Environment(BaseModel):
 
 TABLES: Final[dict[str, type[Table]]] = {
     "server": ServerTable,
+    "budget": BudgetTable,
     "stress": StressTable,
     "limits": LimitTable,
     "key_in": KeyInTable,

@@ -17,6 +17,7 @@ from apiflux_grpc.server.defaults import HOST, PORT, Defaults, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from apiflux_grpc.core.model import Pool
 
@@ -51,6 +52,21 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Where budgets are kept, and what is taken for true of the time before.
+
+    `directory` None: nowhere, in memory. `asked_at`: the place where it was named; "": nobody did, so pools that aren't
+    the simulator's keep their budgets there if that can be done. `trust`: nothing was spent of what isn't known. `life`
+    is that of a lease (ns), None: as follows from each budget's shortest limit.
+    """
+
+    directory: Path | None = None
+    asked_at: str = ""
+    trust: bool = True
+    life: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a server and the stress test need to know.
 
@@ -74,6 +90,7 @@ class Settings:
     max_batch_bytes: int = _DEFAULTS.max_batch_bytes
     grace: int = 15 * SECOND
     reflection: bool = True
+    state: StateSettings = StateSettings()
     warnings: tuple[str, ...] = ()
 
 

@@ -195,6 +195,13 @@ def method(text: str) -> str:
     return text
 
 
+def directory(text: str) -> str:
+    """The path of a directory; "": none."""
+    if not text.isprintable():
+        raise ValueError("must be a path without control characters")
+    return text
+
+
 def all_or_some(value: object) -> object:
     """A list of tables; `true` is one that says nothing more, `false` none."""
     if isinstance(value, bool):

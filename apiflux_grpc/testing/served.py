@@ -19,18 +19,26 @@ if TYPE_CHECKING:
 class ServedProcess:
     """`apiflux serve` in a process of its own, for as long as the `with` block lasts; pinned to one `cpu` if asked.
 
-    `target` is its HOST:PORT, on any free port unless one is given. Raises RuntimeError, with what it said, if it can't
-    start.
+    `target` is its HOST:PORT, on any free port unless one is given. `state` is where it keeps what was spent, unless
+    the configuration says another place; None: in memory. Raises RuntimeError, with what it said, if it can't start.
     """
 
     def __init__(
-        self, config: str, environ: dict[str, str], *, cpu: int | None = None, log_level: str = "warning", port: int = 0
+        self,
+        config: str,
+        environ: dict[str, str],
+        *,
+        cpu: int | None = None,
+        log_level: str = "warning",
+        port: int = 0,
+        state: Path | None = None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._cpu = cpu
         self._log_level = log_level
         self._port = port
+        self._state = state
         self.target = ""
         self.returncode: int | None = None
 
@@ -39,6 +47,8 @@ class ServedProcess:
         config = Path(self._folder.name) / "apiflux.toml"
         config.write_text(self._config, encoding="utf-8")
         self._stderr = (Path(self._folder.name) / "stderr").open("w+", encoding="utf-8")
+        # A user without a home keeps nothing.
+        home = {"HOME": "", "XDG_STATE_HOME": "" if self._state is None else str(self._state)}
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "apiflux_grpc", "--log-level", self._log_level),
@@ -47,7 +57,7 @@ class ServedProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env=os.environ | self._environ,
+            env=os.environ | home | self._environ,
             cwd=self._folder.name,  # no .env of somebody else's
             start_new_session=True,  # Ctrl-C is for the parent
         )

@@ -55,7 +55,7 @@ def test_every_setting_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("section", "name", "value"),
-    [("", "budget", "{}"), ("server", "state_dir", '"x"'), ("server", "cold_start", '"wait"')],
+    [("budget", "redis", '"redis://127.0.0.1"')],
 )
 def test_what_is_said_not_to_be_supported_is_refused(tmp_path: Path, section: str, name: str, value: str) -> None:
     """And no longer said so once it is taken."""

@@ -105,6 +105,11 @@ def _interpreter(args: Iterable[str], environ: dict[str, str], cwd: Path) -> Ite
             root.setLevel(level)
 
 
+def _environ(cwd: Path, environ: Mapping[str, str] | None) -> dict[str, str]:
+    """State is kept in the command's own folder: no test knows what another has spent."""
+    return {**ENVIRON, "XDG_STATE_HOME": str(cwd / "state"), **(environ or {})}
+
+
 @contextlib.contextmanager
 def no_larger_files(most: int | None) -> Iterator[None]:
     """No file of this process may grow beyond so many bytes; None: any may."""
@@ -137,7 +142,7 @@ def run(
         os.dup2(stdout, out.descriptor)
     with (
         _descriptors(given, out.descriptor, err.descriptor),
-        _interpreter(texts, {**ENVIRON, **(environ or {})}, cwd),
+        _interpreter(texts, _environ(cwd, environ), cwd),
         no_larger_files(most),
     ):
         code = start.run()
@@ -156,7 +161,7 @@ def running(
     pipe = subprocess.PIPE
     line = [*command, *map(str, args)]
     with subprocess.Popen(
-        line, stdin=stdin, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env={**ENVIRON, **(environ or {})}
+        line, stdin=stdin, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=_environ(cwd, environ)
     ) as process:
         try:
             yield process

@@ -187,7 +187,8 @@ def upstream_served() -> Iterator[tuple[Upstream, str]]:
 def pool(name: str, url: str = "", *, limits: str = "", extra: str = "") -> str:
     """The TOML of a pool with KEYS; without a URL it is on the simulator."""
     keys = ", ".join(
-        f'{{ label = "{label}", secret_env = "STRESS_SECRET_{place}" }}' for place, label in enumerate(KEYS)
+        f'{{ label = "{label}", secret_env = "STRESS_SECRET_{place}", budget = "{name}-{label}" }}'
+        for place, label in enumerate(KEYS)
     )
     base = f'base_url = "{url}"\n' if url else ""
     return f"[pools.{name}]\n{base}limits = [{limits}]\nkeys = [{keys}]\n{extra}\n"

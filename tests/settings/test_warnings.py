@@ -20,19 +20,16 @@ def test_listening_to_the_world_is_warned_of(host: str, warns: bool) -> None:
 
 
 def test_other_warnings(tmp_path: Path) -> None:
-    """Unencrypted keys, a key in two pools, ignored names, example keys sent out."""
+    """Unencrypted keys, ignored names, example keys sent out."""
     (clear,) = loaded(tmp_path, GOOD.replace("127.0.0.1", "api.example")).warnings
     assert "not https" in clear
-    both = GOOD + GOOD.replace("pools.default", "pools.second")
-    (shared,) = loaded(tmp_path, both).warnings
-    assert "pools default and second share a secret" in shared
     (ignored,) = loaded(tmp_path, GOOD, API_KEYS="x").warnings
     assert ignored.startswith("API_KEYS: not used")
     (beside,) = loaded(tmp_path, GOOD.replace("pools.default", "pools.other"), RATE_LIMIT="5").warnings
     assert beside.startswith("RATE_LIMIT: not used")
     (sent,) = load(None, environ={"UPSTREAM_URL": "http://127.0.0.1:1"}).warnings
     assert sent.startswith("API_KEYS: not set")
-    assert CANARY not in clear + shared + ignored + sent
+    assert CANARY not in clear + ignored + sent
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ PROBATION: Final = 2 * SECOND  # of a new incarnation: by then all others have b
 LAPSE: Final = 10 * SECOND  # an incarnation that wasn't heard for so long has left
 FAILOVER_LAG: Final = 15 * SECOND  # the most that a store forgets of its last moments when another takes over
 LONG: Final = 600 * SECOND  # windows above this open by what the replicas remember, if all of them are there
+LEAST_LIFE: Final = 50 * MILLISECOND  # of a lease; a quarter of it must do for a round trip
+LONGEST_LIFE: Final = 60 * SECOND  # what a process had that died is spent for that much longer
 TURN: Final = 5 * MILLISECOND  # how long a turn is kept at least
 
 
@@ -45,4 +47,4 @@ def lag_of(shortest: int) -> int:
 
 def life_of(shortest: int) -> int:
     """How long a lease lives, unless configured: the same for all, since it follows from the shortest window."""
-    return min(max(shortest // 100, 50 * MILLISECOND), 5 * SECOND)
+    return min(max(shortest // 100, LEAST_LIFE), 5 * SECOND)
