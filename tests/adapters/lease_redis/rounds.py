@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -46,6 +47,7 @@ async def answered(store: RedisLeaseStore, round: Round) -> Reply:
     while True:
         with suppress(ConnectionError):
             return await one(store, round)
+        await asyncio.sleep(0.01)
 
 
 def next_of(round: Round, reply: Reply, **fields: object) -> Round:

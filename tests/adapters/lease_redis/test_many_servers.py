@@ -1,0 +1,121 @@
+"""Redis Cluster and Sentinel, made of real servers on ports of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apiflux_grpc.adapters.lease_redis import client
+from apiflux_grpc.core.lease.words import Amounts
+from tests.adapters.lease_redis.rounds import FIRST, answered, next_of, one, store_at
+from tests.adapters.lease_redis.servers import RedisServer, low_port, program
+
+SLOTS = 16384
+ENOUGH = 30.0
+
+Begin = Callable[..., RedisServer]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Waits for what servers agree on among themselves."""
+    late = time.monotonic() + ENOUGH
+    while not condition():
+        assert time.monotonic() < late
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def cluster(begin: Begin) -> list[RedisServer]:
+    """Three nodes, each with a third of the slots."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-require-full-coverage", "no")
+    nodes = [begin(*options) for _ in range(3)]
+    for number, node in enumerate(nodes):
+        ask: Any = node.client.execute_command
+        ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        ask("CLUSTER", "ADDSLOTS", *range(SLOTS * number // 3, SLOTS * (number + 1) // 3))
+        if number:
+            ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+
+    def agree(node: RedisServer) -> bool:
+        told: Any = node.client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+        info: Any = node.client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
+        return len(told) == 3 and "cluster_state:ok" in str(info)
+
+    wait_until(lambda: all(map(agree, nodes)))
+    return nodes
+
+
+async def test_budgets_are_spread_over_a_cluster(cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One exchange asks every node once; without one of them the budgets of the others go on, and its own are None."""
+    monkeypatch.setattr(client, "TIMEOUT", 0.5)
+    rounds = [FIRST._replace(budget=f"budget {number}") for number in range(30)]
+    async with store_at(f"redis+cluster://127.0.0.1:{cluster[0].port},127.0.0.1:{cluster[1].port}") as store:
+        assert await store.open() == []
+        replies = await store.exchange(rounds)
+        assert [reply.granted for reply in replies if reply] == [Amounts(1)] * 30
+        keys = [{str(key) for key in node.client.keys("*:budget:*")} for node in cluster]
+        assert all(keys)
+        assert sum(map(len, keys)) == 30
+        cluster[2].kill()
+        replies = await store.exchange([round._replace(incarnation="b") for round in rounds])
+        lost = {
+            str(f"apiflux:budget:{round.budget}".encode())
+            for round, reply in zip(rounds, replies, strict=True)
+            if reply is None
+        }
+        assert lost == keys[2]
+        assert all(reply.granted == Amounts(1) for reply in replies if reply)
+
+
+@pytest.fixture
+def sentinels(begin: Begin, tmp_path: Path) -> Iterator[list[RedisServer]]:
+    """A primary, a replica of it, and three Sentinels."""
+    fast = ("--repl-diskless-sync-delay", "0")
+    primary = begin(*fast)
+    replica = begin(*fast, "--replicaof", "127.0.0.1", str(primary.port))
+    wait_until(lambda: replica.client.info("replication").get("master_link_status") == "up")
+    with ExitStack() as stack:
+        found = [primary, replica]
+        for number in range(3):
+            config = tmp_path / f"{number}.conf"
+            config.write_text(
+                f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
+                "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n"
+            )
+            found.append(stack.enter_context(RedisServer(program(), str(config), "--sentinel", port=low_port())))
+        masters: Callable[[], Any] = found[2].client.sentinel_masters
+
+        def known() -> bool:
+            told = masters()["main"]
+            return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 1)
+
+        wait_until(known)
+        yield found
+
+
+async def test_a_failover_that_loses_what_was_acknowledged_freezes_the_budget(sentinels: list[RedisServer]) -> None:
+    """Rule 8: the replica that takes over never heard of a grant, and nobody overspends for it: it has another run."""
+    primary, replica, *watchers = sentinels
+    where = ",".join(f"127.0.0.1:{one.port}" for one in watchers)
+    async with store_at(f"redis+sentinel://{where}/main") as store:
+        (advice,) = await store.open()
+        assert "min-replicas-to-write" in advice
+        reply = await one(store, FIRST)
+        primary.client.wait(1, 1000)
+        replica.stop()
+        after = next_of(FIRST, reply, want=Amounts(9))
+        lost = await one(store, after)
+        assert lost.granted == Amounts(9)
+        primary.kill()
+        replica.go_on()
+        again = await answered(store, next_of(after, lost))
+        assert again.epoch != reply.epoch
+        assert again.granted == Amounts()
+        assert again.opens > 75e9, "T + L + J + failover_lag"
+        other = await one(store, FIRST._replace(incarnation="b", want=Amounts(10)))
+        assert (other.epoch, other.granted) == (again.epoch, Amounts())
