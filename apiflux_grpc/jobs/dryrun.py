@@ -96,7 +96,7 @@ class Rehearsal:
 
     async def _told_time(self) -> str:
         if isinstance(self._absent, Unavailable):
-            return f"not known, as no server answers at {self._job.servers}"
+            return f"not known, as no server answers at {self._job.any_server}"
         if self._absent:
             return f"not known: {self._absent}"
         try:

@@ -49,8 +49,13 @@ class Job:
 
     @property
     def servers(self) -> str:
-        """The targets in words."""
+        """The targets in words: all of them."""
         return all_of(self.target.split(","))
+
+    @property
+    def any_server(self) -> str:
+        """The targets in words: one of them."""
+        return all_of(self.target.split(","), "or")
 
 
 class Refused(Exception):

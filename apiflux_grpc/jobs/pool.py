@@ -48,7 +48,7 @@ async def asked_pool(
             await asyncio.wait({waiting}, timeout=_SILENT)
             if not waiting.done():
                 asking = asyncio.ensure_future(is_finished())
-                console.say(f"waiting up to {job.wait:g} s for a server at {job.servers}")
+                console.say(f"waiting up to {job.wait:g} s for a server at {job.any_server}")
                 await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
                 if asking.done() and asking.result():
                     raise Unavailable("it isn't needed", code=StatusCode.UNAVAILABLE)

@@ -131,7 +131,7 @@ class Report:
         if not error.violations:
             self._console.error(str(error))
         if isinstance(error, Unavailable) and self._job.wait is None and not (error.reason or self.tally.total):
-            self._console.say(f"is a server running at {self._job.servers}? --wait SECONDS waits for one")
+            self._console.say(f"is a server running at {self._job.any_server}? --wait SECONDS waits for one")
         if error.retry_delay is not None:
             self._console.say(f"try again in {error.retry_delay:.0f} s")
 

@@ -15,6 +15,20 @@ def _one_house() -> Iterator[houses.House]:
         yield one
 
 
+@pytest.fixture(scope="session")
+def _one_double_house() -> Iterator[houses.House]:
+    with houses.house(2) as one:
+        yield one
+
+
+@pytest.fixture
+def double_house(_one_double_house: houses.House) -> Iterator[houses.House]:
+    """Two servers with the same pools, and their upstream as new."""
+    _one_double_house.upstream.begin()
+    yield _one_double_house
+    _one_double_house.rest()
+
+
 @pytest.fixture
 def house(_one_house: houses.House) -> Iterator[houses.House]:
     """The server, and its upstream as new."""

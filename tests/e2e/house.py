@@ -200,23 +200,24 @@ TWENTY = ("sigint", "sigterm", "timeout", "ordered", "notes", "failing")  # pool
 
 
 class House:
-    """The server at `target` with the pools of `config`, and their upstream."""
+    """The server at `target`, or several, with the same pools, and their upstream."""
 
-    def __init__(self, upstream: Upstream, client: SyncClient, target: str) -> None:
+    def __init__(self, upstream: Upstream, clients: list[SyncClient], target: str) -> None:
         self.upstream = upstream
         self.target = target
-        self._client = client
+        self._clients = clients
 
     def rest(self) -> None:
         """Let everything go that still runs, and wait until nothing does: it isn't the next test's."""
         self.upstream.release()
         wait_until(self._is_idle)
-        self._client.info()  # answered by a later turn of the engine: what it cancelled is closed by now
+        for client in self._clients:
+            client.info()  # answered by a later turn of the engine: what it cancelled is closed by now
         self.upstream.wait_for_stragglers()
 
     def _is_idle(self) -> bool:
-        info = self._client.info()
-        return not info.open_batches and not any(pool.in_flight for pool in info.pools)
+        infos = [client.info() for client in self._clients]
+        return not any(info.open_batches or any(pool.in_flight for pool in info.pools) for info in infos)
 
     def process(self, *args: str | Path, cwd: Path, **options: object) -> Done:
         """`apiflux process` against it, in this process; options as of `run`."""
@@ -230,7 +231,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house() -> Iterator[House]:
+def house(servers: int = 1) -> Iterator[House]:
     """Pools: `default`; `once`, without retries; `counted`, with 404 as a success; `versioned`, below /v1; `twice`,
     whose POSTs may run twice; `simulated`; `impatient`; `priced`, by max_tokens; `told`, whose
     answers tell what they cost, and keys; those of TWENTY."""
@@ -248,5 +249,8 @@ def house() -> Iterator[House]:
             *(pool(name, url, limits='{ max = 10, per = "1h" }') for name in TWENTY),
         ]
         environ = secrets_for(KEYS) | {"TEST_MIN_LATENCY": "0", "TEST_MAX_LATENCY": "1"}
-        with ServedProcess("\n".join(pools), environ) as served, SyncClient(served.target) as client:
-            yield House(upstream, client, served.target)
+        with contextlib.ExitStack() as stack:
+            config = "\n".join(pools)
+            targets = [stack.enter_context(ServedProcess(config, environ)).target for _ in range(servers)]
+            clients = [stack.enter_context(SyncClient(target)) for target in targets]
+            yield House(upstream, clients, ",".join(targets))

@@ -216,6 +216,19 @@ class Job:
 @pytest.mark.timeout(300)
 def test_runs_with_any_options_send_and_write_what_was_promised(tmp_path: Path, house: House, seeds: range) -> None:
     """Each call that has to be sent comes once, no other comes, each has one result, and what is said is true."""
+    run_some(tmp_path, house, seeds)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(300, 312), pytest.param(range(312, 500), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+@pytest.mark.timeout(300)
+def test_several_servers_send_and_write_the_same(tmp_path: Path, double_house: House, seeds: range) -> None:
+    """Whichever of them sends a call: what holds for one server holds for two that share the job."""
+    run_some(tmp_path, double_house, seeds)
+
+
+def run_some(tmp_path: Path, house: House, seeds: range) -> None:
     for seed in seeds:
         folder = tmp_path / str(seed)
         folder.mkdir()
@@ -227,12 +240,14 @@ def test_runs_with_any_options_send_and_write_what_was_promised(tmp_path: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("servers", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.timeout(300)
 def test_a_job_that_is_interrupted_anywhere_goes_on_as_promised(
-    tmp_path: Path, house: House, how: signal.Signals
+    tmp_path: Path, request: pytest.FixtureRequest, how: signal.Signals, servers: int
 ) -> None:
     """After Ctrl-C what didn't come is as it was; after SIGKILL what may have run is noted; then any options."""
+    house: House = request.getfixturevalue("house" if servers == 1 else "double_house")
     for seed in range(60):
         folder = tmp_path / str(seed)
         folder.mkdir()
