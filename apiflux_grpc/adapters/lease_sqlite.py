@@ -116,7 +116,7 @@ class SqliteLeaseStore:
 
     def _must_last(self, round: Round) -> bool:
         """Whether what it is granted must outlive the machine."""
-        return round.want.calls > 0 and (round.budget in self._lasting or any(cap.per >= SYNCED for cap in round.caps))
+        return any(round.want) and (round.budget in self._lasting or any(cap.per >= SYNCED for cap in round.caps))
 
     def _served(self, connection: apsw.Connection, rounds: Sequence[Round], *, lasting: bool) -> list[Reply] | None:
         """The replies; None: nothing was done, for it must be synced after all."""
