@@ -4,7 +4,7 @@ Rule: this is the only place that knows every concrete class. It computes nothin
 the settings, and what runs is what it puts together here.
 
 The aiohttp sender is imported only by a pool that needs it: importing aiohttp is a third of a server's start-up time;
-and SQLite only by a server that keeps something.
+and SQLite or redis-py only by a server that keeps something.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from apiflux_grpc.server.service import FluxService
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apiflux_grpc.core.redis_url import RedisUrl
     from apiflux_grpc.engine.ports import Clock, LeaseStore, Upstream
     from apiflux_grpc.settings import PoolSettings, Settings
 
@@ -156,6 +157,8 @@ def parts_with(settings: Settings, store: LeaseStore | None) -> list[PoolParts]:
 async def open_store(settings: Settings) -> LeaseStore | None:
     """Where budgets are kept, opened; None: in memory. Raises StateUnusable if that was asked for and can't be."""
     state = settings.state
+    if state.redis is not None:
+        return await _open_redis(state.redis, state.asked_at)
     if state.directory is None:
         if any(pool.base_url for pool in settings.pools):
             spent = "nothing" if state.trust else "everything"
@@ -178,6 +181,23 @@ async def open_store(settings: Settings) -> LeaseStore | None:
         _log.warning("%s %s; until then budgets are kept in memory, and a restart forgets them", path, error)
         return None
     _log.info("budgets are kept in %s", path)
+    return store
+
+
+async def _open_redis(url: RedisUrl, asked_at: str) -> LeaseStore:
+    from apiflux_grpc.adapters.lease_redis.client import RedisStoreError
+    from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
+
+    try:
+        store = RedisLeaseStore(url)
+        for advice in await store.check():
+            _log.warning("%s %s", url, advice)
+    except RedisStoreError as error:
+        raise StateUnusable(f"{asked_at}: {error}") from error
+    except ConnectionError as error:
+        # It may come yet; until then the pools' health says what calls wait for.
+        _log.warning("%s; calls wait until it answers", error)
+    _log.info("budgets are kept in %s", url)
     return store
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.settings.findings import written
 from apiflux_grpc.settings.types import StateSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from apiflux_grpc.core.redis_url import RedisUrl
+    from apiflux_grpc.settings.findings import Place
     from apiflux_grpc.settings.sources import Sources
+    from apiflux_grpc.settings.tables import BudgetTable
     from apiflux_grpc.settings.types import PoolSettings
 
 
@@ -23,14 +27,38 @@ def state_of(sources: Sources, pools: Sequence[PoolSettings]) -> StateSettings:
     """Where these pools keep their budgets."""
     server, budget = sources.file.server, sources.file.budget
     trust = server.cold_start == "trust"
-    if budget.redis is not None:
-        sources.findings.fault(sources.toml_place("budget", "redis"), "is not supported by this version; remove it")
+    place = sources.toml_place("server", "state_dir")
+    if budget.redis is not None or budget.redis_env is not None:
+        if server.state_dir:
+            sources.findings.fault(place, "conflicts with `redis`, which keeps the budgets; set one of them")
+        name = "redis" if budget.redis is not None else "redis_env"
+        at = sources.toml_place("budget", name)
+        return StateSettings(None, written(at), trust, budget.lease, _redis(sources, at, budget))
     if server.state_dir is not None:
-        place = sources.toml_place("server", "state_dir")
         directory = sources.path(server.state_dir) if server.state_dir else None
         return StateSettings(directory, written(place) if directory else "", trust, budget.lease)
     directory = _default(sources) if any(pool.base_url for pool in pools) else None
     return StateSettings(directory, "", trust, budget.lease)
+
+
+def _redis(sources: Sources, place: Place, budget: BudgetTable) -> RedisUrl | None:
+    """The server that a URL names; its text may hold a password, so no fault repeats it."""
+    if budget.redis is not None and budget.redis_env is not None:
+        sources.findings.fault(sources.toml_place("budget", "redis_env"), "conflicts with `redis`; set one of them")
+        return None
+    if budget.redis is not None:
+        text = budget.redis.get_secret_value()
+    else:
+        found = sources.variable(budget.redis_env or "")
+        if not found:
+            sources.findings.fault(place, f"names the variable {budget.redis_env}, which isn't set")
+            return None
+        text = found
+    try:
+        return parse_redis_url(text)
+    except ValueError as error:
+        sources.findings.fault(place, f"{error}" if budget.redis is not None else f"names a URL that {error}")
+        return None
 
 
 def _default(sources: Sources) -> Path | None:

@@ -62,6 +62,7 @@ class ServerTable(Table):
 
 class BudgetTable(Table):
     redis: SecretStr | None = None
+    redis_env: str | None = None
     lease: Annotated[int, PlainValidator(values.duration(LEAST_LIFE, LONGEST_LIFE))] | None = None
 
 

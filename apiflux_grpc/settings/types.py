@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.redis_url import RedisUrl
 
 MOST_WORKERS: Final = 256
 
@@ -55,15 +56,16 @@ class PoolSettings:
 class StateSettings:
     """Where budgets are kept, and what is taken for true of the time before.
 
-    `directory` None: nowhere, in memory. `asked_at`: the place where it was named; "": nobody did, so pools that aren't
-    the simulator's keep their budgets there if that can be done. `trust`: nothing was spent of what isn't known. `life`
-    is that of a lease (ns), None: as follows from each budget's shortest limit.
+    In `redis`, or in `directory`; both None: nowhere, in memory. `asked_at`: the place where it was named; "": nobody
+    did, so pools that aren't the simulator's keep their budgets there if that can be done. `trust`: nothing was spent
+    of what isn't known. `life` is that of a lease (ns), None: as follows from each budget's shortest limit.
     """
 
     directory: Path | None = None
     asked_at: str = ""
     trust: bool = True
     life: int | None = None
+    redis: RedisUrl | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Final
 import pytest
 from redis import Redis
 
-from apiflux_grpc.adapters.lease_redis.place import place_of
 from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
 from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Held, Reply, Round
+from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
 from apiflux_grpc.testing import FakeLeaseStore
@@ -54,7 +54,7 @@ async def make(
             url = url_of(request.param)
             with Redis.from_url(url) as redis:
                 redis.flushall()
-            made.append(RedisLeaseStore(place_of(url), without_probation()))
+            made.append(RedisLeaseStore(parse_redis_url(url), without_probation()))
         else:
             made.append(request.param(tmp_path))
         return made[-1]

@@ -15,9 +15,6 @@ SECRET = f'secret = "{CANARY}"'
 LIMIT = 'per = "1s"'
 
 
-LATER = "not supported by this version"
-
-
 @pytest.mark.parametrize(
     ("old", "new", "place", "message"),
     [
@@ -243,7 +240,19 @@ def test_a_fault_of_a_pool_has_its_place(tmp_path: Path, old: str, new: str, pla
         ("[stress]\nrequest_timeout = 5\n", "stress.request_timeout", "needs a unit"),
         ('[server]\nstate_dir = "/\\u0000"\n', "server.state_dir", "without control characters"),
         ('[server]\ncold_start = "cold"\n', "server.cold_start", "'trust' or 'wait'"),
-        ('[budget]\nredis = "redis://127.0.0.1"\n', "budget.redis", LATER),
+        ('[budget]\nredis = "http://127.0.0.1"\n', "budget.redis", "must be a URL of the form redis://HOST:PORT/DB"),
+        ('[budget]\nredis = "redis://a,b"\n', "budget.redis", "names several servers"),
+        ('[budget]\nredis_env = "NOWHERE"\n', "budget.redis_env", "names the variable NOWHERE, which isn't set"),
+        (
+            '[budget]\nredis = "redis://a"\nredis_env = "R"\n',
+            "budget.redis_env",
+            "conflicts with `redis`; set one of them",
+        ),
+        (
+            '[budget]\nredis = "redis://a"\n[server]\nstate_dir = "s"\n',
+            "server.state_dir",
+            "conflicts with `redis`, which keeps the budgets; set one of them",
+        ),
         ('[budget]\nlease = "49ms"\n', "budget.lease", "at least 50ms"),
         ("pools = 7\n", "pools", "must be a table"),
         ("[pools]\nx = 7\n", "pools.x", "must be a table"),

@@ -56,6 +56,19 @@ def test_a_state_dir_is_relative_to_its_file_and_can_be_switched_off(tmp_path: P
     assert loaded(tmp_path, f'[server]\nstate_dir = ""\n{GOOD}', HOME="/h").state == StateSettings()
 
 
+def test_a_redis_is_where_budgets_are_kept(tmp_path: Path) -> None:
+    """Nothing is kept in a directory then, and the URL's password is shown nowhere; it may come from a variable."""
+    state = loaded(tmp_path, f'[budget]\nredis = "redis://:hunter2@h/1"\n{GOOD}', HOME="/h").state
+    assert (state.directory, str(state.redis)) == (None, "redis://h:6379/1")
+    assert state.asked_at.endswith("budget.redis")
+    named = loaded(tmp_path, f'[budget]\nredis_env = "R"\n{GOOD}', HOME="/h", R="redis://:hunter2@h/1").state
+    assert (named.redis, named.asked_at.endswith("budget.redis_env")) == (state.redis, True)
+    assert "hunter2" not in repr(state)
+    (fault,) = faults(tmp_path, f'[budget]\nredis_env = "R"\n{GOOD}', R="redis://:hunter2@h/x")
+    assert "names a URL that must end with the number of the database" in fault
+    assert "hunter2" not in fault
+
+
 def test_what_is_taken_for_true_and_how_long_leases_live_can_be_said(tmp_path: Path) -> None:
     """The defaults: nothing was spent, and as follows from the limits."""
     state = loaded(tmp_path, f'[server]\ncold_start = "wait"\n[budget]\nlease = "200ms"\n{GOOD}').state

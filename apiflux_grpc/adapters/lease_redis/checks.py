@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apiflux_grpc.adapters.lease_redis.place import Kind
+    from apiflux_grpc.core.redis_url import Kind
 
 OLDEST: Final = (6, 2)  # what the tests run with
 

@@ -10,7 +10,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from apiflux_grpc.adapters.lease_redis.place import Place
+    from apiflux_grpc.core.redis_url import RedisUrl
 
 TIMEOUT: Final = 1.0  # seconds, to connect and to answer: a store that slow refuses whoever asks it anyway
 RIGHTS: Final = "~apiflux:* +get +set +info +time +eval +evalsha"
@@ -20,7 +20,7 @@ class RedisStoreError(Exception):
     """This Redis can't hold budgets as it is set up. The text says what to do."""
 
 
-def client_of(place: Place) -> Any:
+def client_of(place: RedisUrl) -> Any:
     """A client of redis-py, not yet connected: Redis, or RedisCluster. Raises RedisStoreError without redis-py."""
     try:
         from redis.asyncio import Redis, RedisCluster

@@ -20,9 +20,9 @@ from apiflux_grpc.core.lease.codec import LAYOUT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apiflux_grpc.adapters.lease_redis.place import Place
     from apiflux_grpc.adapters.lease_redis.script import Script
     from apiflux_grpc.core.lease.words import Reply, Round
+    from apiflux_grpc.core.redis_url import RedisUrl
 
 PREFIX: Final = "apiflux:budget:"
 # It also runs all that a round does, so that a user without the right to is found at the start.
@@ -37,7 +37,7 @@ return redis.call('GET', KEYS[1])
 class RedisLeaseStore:
     """`place` is of the server. Raises RedisStoreError without redis-py."""
 
-    def __init__(self, place: Place, serve: Script | None = None) -> None:
+    def __init__(self, place: RedisUrl, serve: Script | None = None) -> None:
         """`serve`: another script than ours, for tests."""
         self.place = place
         self._serve = serve or script()
@@ -48,19 +48,23 @@ class RedisLeaseStore:
         self._is_checked = False  # since the server was gone last
         self._open: set[asyncio.Task[Any]] = set()
 
-    async def open(self) -> list[str]:
-        """Connect and check now, instead of with the first exchange. Returns what to advise.
+    async def check(self) -> list[str]:
+        """Whether it may hold budgets, now instead of with the first exchange, and on a connection of its own: any loop
+        may ask. Returns what to advise.
 
         Raises RedisStoreError: it can't hold budgets; ConnectionError: it is gone.
         """
+        client = client_of(self.place)
         try:
-            advice = await self._check()
-            found = await self._client.eval(_LAYOUT, 1, "apiflux:layout", LAYOUT)
+            advice = await self._checked(client)
+            found = await client.eval(_LAYOUT, 1, "apiflux:layout", LAYOUT)
         except errors() as error:
             fault = fault_in(error)
             if fault:
                 raise RedisStoreError(f"{self.place} {fault}") from error
             raise self._gone(error) from error
+        finally:
+            await close(client)
         if int(found) != LAYOUT:
             raise RedisStoreError(f"{self.place} {_layout_fault(found.decode())}")
         return advice
@@ -87,25 +91,19 @@ class RedisLeaseStore:
 
     # -- one exchange -------------------------------------------------------------------------
 
-    async def _check(self) -> list[str]:
-        infos = [await self._client.info()] if self.place.kind != "cluster" else await self._infos()
+    async def _checked(self, client: Any) -> list[str]:
+        infos = [await client.info()] if self.place.kind != "cluster" else await _infos(client)
         for info in infos:
             fault = fault_of(info, self.place.kind)
             if fault:
                 raise RedisStoreError(f"{self.place} {fault}")
-        self._is_checked = True
         return sorted({advice for info in infos if (advice := advice_on(info))})
-
-    async def _infos(self) -> list[dict[str, Any]]:
-        await self._client.initialize()
-        found = await self._client.info(target_nodes=self._client.PRIMARIES)
-        # One node's is given as it is.
-        return [found] if "redis_version" in found else [*found.values()]
 
     async def _exchange(self, rounds: Sequence[Round]) -> list[Reply | None]:
         try:
             if not self._is_checked:
-                await self._check()
+                await self._checked(self._client)
+                self._is_checked = True
             results = await self._asked(rounds)
         except RedisStoreError as error:
             raise ConnectionError(str(error)) from error
@@ -178,6 +176,13 @@ class RedisLeaseStore:
 
     def __repr__(self) -> str:
         return f"<RedisLeaseStore {self.place}>"
+
+
+async def _infos(cluster: Any) -> list[dict[str, Any]]:
+    await cluster.initialize()
+    found = await cluster.info(target_nodes=cluster.PRIMARIES)
+    # One node's is given as it is.
+    return [found] if "redis_version" in found else [*found.values()]
 
 
 def _layout_fault(found: str) -> str:

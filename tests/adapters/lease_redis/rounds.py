@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from apiflux_grpc.adapters.lease_redis.place import place_of
 from apiflux_grpc.adapters.lease_redis.script import Script, named, script
 from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.core.lease.words import Amounts, Cap, Reply, Round
+from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 FIRST: Final = Round(
@@ -28,7 +28,7 @@ def without_probation() -> Script:
 @asynccontextmanager
 async def store_at(url: str) -> AsyncIterator[RedisLeaseStore]:
     """A store that grants at once."""
-    store = RedisLeaseStore(place_of(url), without_probation())
+    store = RedisLeaseStore(parse_redis_url(url), without_probation())
     try:
         yield store
     finally:

@@ -15,9 +15,9 @@ import trustme
 from apiflux_grpc.adapters.lease_redis import client
 from apiflux_grpc.adapters.lease_redis.checks import OLDEST, advice_on, fault_of
 from apiflux_grpc.adapters.lease_redis.client import RIGHTS, RedisStoreError
-from apiflux_grpc.adapters.lease_redis.place import place_of
 from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.core.lease.codec import LAYOUT
+from apiflux_grpc.core.redis_url import parse_redis_url
 from tests.adapters.lease_redis.proxy import Proxy
 from tests.adapters.lease_redis.rounds import FIRST, one, store_at
 from tests.adapters.lease_redis.servers import RedisServer
@@ -29,9 +29,9 @@ Begin = Callable[..., RedisServer]
 
 async def told_at_start(url: str) -> list[str]:
     """What is advised of this server."""
-    store = RedisLeaseStore(place_of(url))
+    store = RedisLeaseStore(parse_redis_url(url))
     try:
-        return await store.open()
+        return await store.check()
     finally:
         await store.close()
 
@@ -52,7 +52,7 @@ async def test_one_that_evicts_is_refused(begin: Begin) -> None:
     )
     server.client.config_set("maxmemory-policy", "volatile-lru")
     async with store_at(server.url) as store:
-        assert await store.open() == []
+        assert await store.check() == []
 
 
 async def test_a_policy_that_changes_is_noticed_when_the_server_was_gone(begin: Begin) -> None:
@@ -77,7 +77,7 @@ async def test_a_wrong_password_is_refused(begin: Begin, caplog: pytest.LogCaptu
     for login in ("", ":hunter2@", "user:hunter2@"):
         assert f"redis://{where} refuses the user or the password" in await refused(f"redis://{login}{where}")
     async with store_at(f"redis://:right@{where}") as store:
-        assert await store.open() == []
+        assert await store.check() == []
         assert "right" not in repr(store)
     assert "refuses the user" in await refused(begin().url.replace("//", "//:hunter2@"))
     assert "hunter2" not in caplog.text
@@ -90,14 +90,14 @@ async def test_a_user_without_the_rights_is_refused(server: RedisServer) -> None
     assert RIGHTS in await refused(url)
     server.client.execute_command("ACL", "SETUSER", "some", "reset", "on", ">x", *RIGHTS.split())  # type: ignore[no-untyped-call]
     async with store_at(url) as store:
-        assert await store.open() == []
+        assert await store.check() == []
         assert (await one(store, FIRST)).granted.calls == 1
 
 
 async def test_a_store_of_another_layout_is_refused(server: RedisServer) -> None:
     """Bad input: a store of a newer format, whether its mark is found at the start or its budget later."""
     async with store_at(server.url) as store:
-        await store.open()
+        await store.check()
         server.client.set("apiflux:layout", LAYOUT + 1)
         assert f"has budgets of layout {LAYOUT + 1}" in await refused(server.url)
         server.client.set("apiflux:budget:key", b"\x81\xa6layout\x63")  # {"layout": 99}
@@ -121,7 +121,7 @@ async def test_tls_is_spoken_or_said_to_be_missing(
     async with Proxy(server.port, tls=context) as proxy:
         assert "?ssl_ca_certs=FILE" in await refused(proxy.url)
         async with store_at(f"{proxy.url}?ssl_ca_certs={tmp_path / 'ca.pem'}") as store:
-            assert await store.open() == []
+            assert await store.check() == []
             assert (await one(store, FIRST)).granted.calls == 1
 
 
@@ -132,7 +132,7 @@ async def test_a_replica_is_refused(begin: Begin) -> None:
     assert "is a replica, which takes no writes" in await refused(replica.url)
     await until(lambda: primary.client.info("replication")["connected_slaves"])
     async with store_at(primary.url) as store:
-        (advice,) = await store.open()
+        (advice,) = await store.check()
         assert "set min-replicas-to-write to 1" in advice
     assert advice_on({"connected_slaves": 1, "min_slaves_good_slaves": 1}) == ""
 
@@ -163,16 +163,16 @@ def test_what_a_server_says_of_itself_is_judged(info: dict[str, Any], text: str)
 
 async def test_one_that_is_not_there_is_gone_not_refused() -> None:
     """It may come yet, so it's no fault of the configuration."""
-    store = RedisLeaseStore(place_of(f"redis://127.0.0.1:{closed_port()}"))
+    store = RedisLeaseStore(parse_redis_url(f"redis://127.0.0.1:{closed_port()}"))
     with pytest.raises(ConnectionError, match="is gone"):
-        await store.open()
+        await store.check()
     await store.close()
 
 
 async def test_one_on_a_unix_socket_serves(server: RedisServer) -> None:
     """unix:// is a server of this host."""
     async with store_at(f"unix://{server.socket}") as store:
-        assert await store.open() == []
+        assert await store.check() == []
         assert (await one(store, FIRST)).granted.calls == 1
 
 
@@ -187,4 +187,4 @@ def test_without_redis_py_the_error_says_how_to_install_it(monkeypatch: pytest.M
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(RedisStoreError, match=r"redis://h:6379 needs redis-py: pip install 'apiflux-grpc\[redis\]'"):
-        RedisLeaseStore(place_of("redis://h"))
+        RedisLeaseStore(parse_redis_url("redis://h"))

@@ -55,7 +55,7 @@ async def test_budgets_are_spread_over_a_cluster(cluster: list[RedisServer], mon
     monkeypatch.setattr(client, "TIMEOUT", 0.5)
     rounds = [FIRST._replace(budget=f"budget {number}") for number in range(30)]
     async with store_at(f"redis+cluster://127.0.0.1:{cluster[0].port},127.0.0.1:{cluster[1].port}") as store:
-        assert await store.open() == []
+        assert await store.check() == []
         replies = await store.exchange(rounds)
         assert [reply.granted for reply in replies if reply] == [Amounts(1)] * 30
         keys = [{str(key) for key in node.client.keys("*:budget:*")} for node in cluster]
@@ -103,7 +103,7 @@ async def test_a_failover_that_loses_what_was_acknowledged_freezes_the_budget(se
     primary, replica, *watchers = sentinels
     where = ",".join(f"127.0.0.1:{one.port}" for one in watchers)
     async with store_at(f"redis+sentinel://{where}/main") as store:
-        (advice,) = await store.open()
+        (advice,) = await store.check()
         assert "min-replicas-to-write" in advice
         reply = await one(store, FIRST)
         primary.client.wait(1, 1000)

@@ -31,7 +31,7 @@ _TEXTS: Final = ("sentinel_username", "sentinel_password")
 
 
 @dataclass(frozen=True)
-class Place:
+class RedisUrl:
     """`hosts` are the server, the Sentinels or some nodes of the cluster; `socket` is the path of a unix socket.
 
     `ssl` and `sentinel` are options of the client, by redis-py's names.
@@ -57,7 +57,7 @@ class Place:
         return f"{scheme}://{','.join(format_address(*host) for host in self.hosts)}{path}"
 
 
-def place_of(url: str) -> Place:
+def parse_redis_url(url: str) -> RedisUrl:
     """The place that this URL names. Raises ValueError, which says what it must be."""
     scheme, found, rest = url.partition("://")
     transport, _, kind = scheme.lower().partition("+")
@@ -70,7 +70,7 @@ def place_of(url: str) -> Place:
     if transport == "unix":
         if kind or not rest.startswith("/"):
             raise ValueError("must name the socket by its whole path, as in unix:///run/redis.sock")
-        return Place(
+        return RedisUrl(
             "one", (), socket=unquote(rest), db=_db(options.get("db", "")), username=username, password=password
         )
     ssl = {name: value for name, value in options.items() if name.startswith("ssl_")}
@@ -83,7 +83,7 @@ def place_of(url: str) -> Place:
     if kind == "cluster" and _db(db):
         raise ValueError("must not name a database: a Redis Cluster has only one")
     form = _KINDS[kind]
-    return Place(
+    return RedisUrl(
         form,
         _hosts(hosts, _PORTS[form], several=bool(kind)),
         tls=transport == "rediss",

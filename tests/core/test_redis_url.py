@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apiflux_grpc.adapters.lease_redis.place import Place, place_of
+from apiflux_grpc.core.redis_url import RedisUrl, parse_redis_url
 
 SECRET = "s3cr/et"
 
@@ -12,17 +12,17 @@ SECRET = "s3cr/et"
 @pytest.mark.parametrize(
     ("url", "place"),
     [
-        ("redis://h", Place("one", (("h", 6379),))),
-        ("redis://u:p%40@[::1]:1/2", Place("one", (("::1", 1),), db=2, username="u", password="p@")),
-        ("REDIS://:p@h", Place("one", (("h", 6379),), password="p")),
-        ("unix:///run/r%20s?db=3", Place("one", (), socket="/run/r s", db=3)),
+        ("redis://h", RedisUrl("one", (("h", 6379),))),
+        ("redis://u:p%40@[::1]:1/2", RedisUrl("one", (("::1", 1),), db=2, username="u", password="p@")),
+        ("REDIS://:p@h", RedisUrl("one", (("h", 6379),), password="p")),
+        ("unix:///run/r%20s?db=3", RedisUrl("one", (), socket="/run/r s", db=3)),
         (
             "rediss://h?ssl_ca_certs=/a/ca.pem&ssl_check_hostname=false",
-            Place("one", (("h", 6379),), tls=True, ssl={"ssl_ca_certs": "/a/ca.pem", "ssl_check_hostname": False}),
+            RedisUrl("one", (("h", 6379),), tls=True, ssl={"ssl_ca_certs": "/a/ca.pem", "ssl_check_hostname": False}),
         ),
         (
             "redis+sentinel://:p@a,b:1/main/4?sentinel_password=q",
-            Place(
+            RedisUrl(
                 "sentinel",
                 (("a", 26379), ("b", 1)),
                 service="main",
@@ -31,12 +31,12 @@ SECRET = "s3cr/et"
                 sentinel={"password": "q"},
             ),
         ),
-        ("rediss+cluster://a:1,b", Place("cluster", (("a", 1), ("b", 6379)), tls=True)),
+        ("rediss+cluster://a:1,b", RedisUrl("cluster", (("a", 1), ("b", 6379)), tls=True)),
     ],
 )
-def test_a_url_names_a_place(url: str, place: Place) -> None:
+def test_a_url_names_a_place(url: str, place: RedisUrl) -> None:
     """One server, a socket, Sentinels or a cluster, with or without TLS."""
-    assert place_of(url) == place
+    assert parse_redis_url(url) == place
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_a_url_names_a_place(url: str, place: Place) -> None:
 def test_a_url_that_names_none_is_refused(url: str, text: str) -> None:
     """With what it must be."""
     with pytest.raises(ValueError, match=text) as caught:
-        place_of(url)
+        parse_redis_url(url)
     assert SECRET not in str(caught.value)
 
 
 def test_a_place_is_shown_without_its_password() -> None:
     """Whoever prints it, however."""
-    place = place_of("rediss+sentinel://user:hunter2@a,b/main/1?sentinel_username=one&sentinel_password=hunter3")
+    place = parse_redis_url("rediss+sentinel://user:hunter2@a,b/main/1?sentinel_username=one&sentinel_password=hunter3")
     assert str(place) == "rediss+sentinel://a:26379,b:26379/main/1"
     for text in (str(place), repr(place), f"{place}"):
         assert not any(secret in text for secret in ("hunter", "user", "one:"))
