@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
-from apiflux_grpc.core.lease.terms import FAILOVER_LAG, at_most, life_of
+from apiflux_grpc.core.lease.terms import at_most, life_of
 from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
@@ -32,7 +32,7 @@ def after(round: Round, reply: Reply, **other: Any) -> Round:
 
 def frozen(round: Round) -> int:
     """For how long a budget is frozen whose store lost something."""
-    return at_most(round.caps[-1].per + round.life + round.jitter + FAILOVER_LAG)
+    return at_most(round.caps[-1].per + round.life + round.jitter)
 
 
 class Machine:

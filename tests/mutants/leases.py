@@ -389,7 +389,7 @@ LEASES: Final = (
     (
         "leases: a budget is frozen for its window alone",
         LEASE + "hours.py",
-        "whole = at_most(per + round.life + round.jitter + FAILOVER_LAG)",
+        "whole = at_most(per + round.life + round.jitter + lag)",
         "whole = at_most(per)",
         OF_SERVE,
     ),

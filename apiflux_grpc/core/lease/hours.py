@@ -96,8 +96,9 @@ def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
     return Entry(epoch, run_id, last=clock, began=clock, trusted=trusted)
 
 
-def know(entry: Entry, round: Round) -> None:
+def know(entry: Entry, round: Round, *, steady: bool) -> None:
     """Have a log of each limit of this round. What isn't known of the past counts as spent."""
+    lag = 0 if steady else FAILOVER_LAG  # nobody else has been told anything by an older memory of it
     for per in sorted({cap.per for cap in round.caps}):
         if per in entry.logs:
             continue
@@ -105,18 +106,19 @@ def know(entry: Entry, round: Round) -> None:
             entry.logs[per] = entry.logs[max(entry.logs)].heir(per, entry.last)
         else:
             # Leases of before live on, their calls arrive, and what arrived last ends then.
-            whole = at_most(per + round.life + round.jitter + FAILOVER_LAG)
+            whole = at_most(per + round.life + round.jitter + lag)
             entry.logs[per] = Log(per, 0 if entry.trusted else entry.began + whole)
 
 
 def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
     """From when on anything may be granted."""
     opens = 0
+    lag = 0 if steady else FAILOVER_LAG
     known = bool(entry.registered) and entry.roster <= entry.registered
     for log in entry.logs.values():
         if log.per > LONG and known:
             # All who may have spent of it have told what: only what is on its way yet must be waited for.
-            opens = max(opens, min(log.opens, entry.began + at_most(FAILOVER_LAG + round.life + round.jitter)))
+            opens = max(opens, min(log.opens, entry.began + at_most(lag + round.life + round.jitter)))
         else:
             opens = max(opens, log.opens)
     if entry.trusted and not steady:

@@ -53,7 +53,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         member.established = True
     if member.established:
         entry.last = now
-    _hear(entry, member, round, now)
+    _hear(entry, member, round, now, steady)
     if member.established:
         forget(entry)
     member.number = round.number
@@ -66,12 +66,12 @@ def _told(entry: Entry, member: Member) -> Reply:
     return member.reply._replace(roster=frozenset(entry.members))
 
 
-def _hear(entry: Entry, member: Member, round: Round, now: int) -> None:
+def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> None:
     # The time that is certain may be older than this round, and one that isn't may be anything.
     member.seen = min(now, entry.last + LAPSE)
     member.left_at = member.seen if round.leaves else None
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
-    know(entry, round)
+    know(entry, round, steady=steady)
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster

@@ -222,16 +222,18 @@ def test_a_log_is_the_same_whatever_the_order_of_reports() -> None:
 # -- a store that forgets ------------------------------------------------------------------------
 
 
-def test_a_store_that_is_behind_what_was_acknowledged_freezes() -> None:
-    """Though its run_id says nothing: it lost the round whose reply the replica has."""
-    store = Store()
+@pytest.mark.parametrize(("steady", "lag"), [(False, FAILOVER_LAG), (True, 0)])
+def test_a_store_that_is_behind_what_was_acknowledged_freezes(steady: bool, lag: int) -> None:
+    """Though its run_id says nothing: it lost the round whose reply the replica has. A file has no other memory that
+    may have gone on telling replicas meanwhile."""
+    store = Store(steady=steady)
     first = store.says(FIRST, want=Amounts(1))
     reply = store.says(store.after(first, held=(Held(1, NOTHING, NOTHING),)))
-    behind = Store()
+    behind = Store(steady=steady)
     behind.says(FIRST, want=Amounts(1))
     frozen = behind.says(store.after(reply, want=Amounts(1), held=(Held(1, NOTHING, NOTHING),)))
     assert frozen.granted.calls == 0
-    assert frozen.opens == at_most(MINUTE + LIFE + FIRST.jitter + FAILOVER_LAG)
+    assert frozen.opens == at_most(MINUTE + LIFE + FIRST.jitter + lag)
 
 
 def test_an_empty_store_that_somebody_has_a_ledger_for_freezes() -> None:
