@@ -13,9 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.units import SECOND, format_address
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apiflux_grpc.settings import Settings
+    from apiflux_grpc.settings.types import StateSettings
     from apiflux_grpc.workers.supervision import Action
 
 _log = logging.getLogger("apiflux.supervisor")
@@ -67,8 +70,6 @@ def supervise(
     HOST:PORT once all serve. Raises CantServe."""
     if sys.platform != "linux":  # others have SO_REUSEPORT too, but one socket gets all connections
         raise CantServe(2, "workers need Linux, which shares connections out; serve without --workers")
-    if any(one.pool.groups or any(key.limits for key in one.pool.keys) for one in settings.pools):
-        raise CantServe(2, "workers can't share the limits of keys yet; serve without --workers")
     bounds = bounds or Bounds(drain=settings.grace + AFTER_GRACE)
     with ExitStack() as held:
         heard = held.enter_context(_signals())
@@ -79,7 +80,7 @@ def supervise(
             raise CantServe(2, f"can't listen on {address}; is another program using it?") from error
         for warning in settings.warnings:
             _log.warning(warning)
-        settings = replace(settings, port=port)
+        settings = replace(settings, port=port, state=_shared(settings.state, held))
 
         def task(number: int) -> words.Task:
             return words.Task(number, settings.workers, settings, log_level, log_format)
@@ -89,6 +90,18 @@ def supervise(
         )
         with supervisor:
             return supervisor.run(heard)
+
+
+def _shared(state: StateSettings, held: ExitStack) -> StateSettings:
+    """Where the workers' budgets are: a file that all have, or each would take every limit for its own."""
+    directory = state.directory
+    if directory is None:
+        try:
+            directory = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="apiflux-")))
+        except OSError as error:
+            why = f"workers share budgets in a file, and can't make one ({error}); set server.state_dir"
+            raise CantServe(2, why) from error
+    return replace(state, directory=directory, asked_at=state.asked_at or "server.state_dir")
 
 
 class _Process:

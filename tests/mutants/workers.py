@@ -64,6 +64,20 @@ WORKERS: Final = (
         DECISIONS,
     ),
     Variant(
+        "workers: one that can't share goes on alone",
+        PACKAGE + "supervisor.py",
+        'asked_at=state.asked_at or "server.state_dir")',
+        "asked_at=state.asked_at)",
+        PROCESSES,
+    ),
+    Variant(
+        "workers: each has the whole of every limit",
+        PACKAGE + "supervisor.py",
+        "state=_shared(settings.state, held))",
+        "state=replace(settings.state, directory=None))",
+        SERVED,
+    ),
+    Variant(
         "workers: SIGTERM for one that is silent",
         PACKAGE + "supervisor.py",
         "                self._processes[number].popen.kill()\n",

@@ -10,15 +10,21 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
 
+from apiflux_grpc import bootstrap
+from apiflux_grpc.adapters import mounts
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import Settings, load
-from apiflux_grpc.workers import supervisor
+from apiflux_grpc.settings.types import StateSettings
+from apiflux_grpc.workers import supervisor, words
 from apiflux_grpc.workers.supervision import Bounds
 from apiflux_grpc.workers.supervisor import CantServe, supervise
 
@@ -124,6 +130,52 @@ def test_a_worker_that_dies_at_its_start_is_told(
     with pytest.raises(CantServe, match="worker 1 ended with exit code 3 before all served") as failed:
         run(settings)
     assert failed.value.code == 1
+
+
+def settings_given(monkeypatch: pytest.MonkeyPatch, notes: Path, settings: Settings) -> Settings:
+    """What the workers are told to serve."""
+    tasks: list[words.Task] = []
+    monkeypatch.setattr(words, "give", lambda connection, task: tasks.append(task))
+    planned(monkeypatch, notes, "serves ends_all@1.1")
+    run(settings)
+    first, second = (task.settings for task in tasks)
+    assert first == second
+    return first
+
+
+def test_workers_share_a_directory_that_ends_with_them(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """If there is none else, for without it each would have the whole of every limit; on one port, too."""
+    given = settings_given(monkeypatch, notes, settings)
+    state = given.state
+    assert (settings.state.directory, settings.port) == (None, 0)
+    assert state.directory is not None
+    assert state.asked_at  # so that no pool does without it, and no worker
+    assert not state.directory.exists()
+    assert given.port != 0
+
+
+async def test_workers_do_not_do_without_a_directory(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path, tmp_path: Path
+) -> None:
+    """One server goes on in memory if its default can't be used; workers refuse one on a network file system."""
+    table = tmp_path / "mounts"
+    table.write_text(f"22 21 0:5 / {tmp_path} rw,relatime - nfs4 server:/export rw\n")
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+    default = replace(settings, state=StateSettings(tmp_path / "state"))
+    assert await bootstrap.open_store(default) is None
+    given = settings_given(monkeypatch, notes, default)
+    with pytest.raises(bootstrap.StateUnusable, match=r"^server\.state_dir: .* network file system \(nfs4\)"):
+        await bootstrap.open_store(given)
+
+
+def test_workers_need_a_directory(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """A container may have none that can be written: exit code 2, and what to set."""
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", mock.Mock(side_effect=FileNotFoundError("no usable one")))
+    with pytest.raises(CantServe, match=r"can't make one \(no usable one\); set server\.state_dir") as failed:
+        run(settings)
+    assert failed.value.code == 2
 
 
 def test_a_process_that_cannot_be_started_is_a_worker_that_cannot(
