@@ -23,7 +23,7 @@ from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
 from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming import Resuming
-from apiflux_grpc.client.same_pool import SamePool
+from apiflux_grpc.client.same_pool import SamePool, part_of
 from apiflux_grpc.client.servers import Servers, of_all
 from apiflux_grpc.client.several import Several
 from apiflux_grpc.client.spreading import Spreading
@@ -236,7 +236,7 @@ class Client:
                 on_target=on_target,
             )
             same = SamePool(pool)
-            spread = Spreading(self._open_at, lambda at: self._admit(at, same), several, source, before_send)
+            spread = Spreading(self._open_at, lambda at: self._admit(at, same, several), several, source, before_send)
             return Stream(spread, hook)
         batch = resumption_of(
             header,
@@ -276,13 +276,15 @@ class Client:
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError.
 
-        Of several servers each is asked for an equal part, and the slowest of those that answer tells.
+        Of several servers each is asked for an equal part, or for all if they share their limits through a store; the
+        slowest of those that answer tells.
         """
         servers = self._servers.all
         if len(servers) < 2:
             request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
             return Estimate.of(await self._ask(self._stub.Estimate, request, timeout))
-        request = pb.EstimateRequest(pool=pool, calls=-(-calls // len(servers)), cost_per_call=cost)
+        infos = await self.raw_infos(timeout=timeout)
+        request = pb.EstimateRequest(pool=pool, calls=part_of(calls, pool, infos.values()), cost_per_call=cost)
         answers = await of_all(servers, lambda one: self._ask(one.stub.Estimate, request, timeout))
         return slowest(answers.values())
 
@@ -332,7 +334,7 @@ class Client:
         stub = self._servers.all[at].stub
         return stub.ProcessStream(None, timeout=timeout, metadata=self._servers.metadata)
 
-    async def _admit(self, at: int, same: SamePool) -> None:
+    async def _admit(self, at: int, same: SamePool, batch: Several) -> None:
         """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
         server = self._servers.all[at]
         try:
@@ -340,6 +342,7 @@ class Client:
         except DeadlineExceeded:
             raise silent() from None
         same.check(server.target, info)
+        batch.is_shared = same.is_shared
 
     def _open(self, timeout: float | None, requests: AsyncIterator[pb.ProcessStreamRequest] | None = None) -> Any:
         """A connection for a stream of calls; without `requests` they are written to it."""

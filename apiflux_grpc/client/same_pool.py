@@ -13,6 +13,8 @@ import grpc
 from apiflux_grpc.client.errors import ApifluxError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
 
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -33,6 +35,7 @@ _FIELDS: Final = (
     ("cost_json", "cost_from"),
     ("unmasked", "mask_secrets"),
     ("groups", "groups"),
+    ("budget_store", "having a store of budgets"),
 )
 
 
@@ -56,10 +59,22 @@ def difference(one: pb.PoolInfo, other: pb.PoolInfo) -> str:
     return ""
 
 
+def has_store(pool: pb.PoolInfo) -> bool:
+    """Whether its limits are those of all servers at the same store."""
+    return pool.HasField("budget_store")
+
+
 def pool_named(info: pb.GetInfoResponse, name: str) -> pb.PoolInfo | None:
     """The pool of this name; "": the server's default. None: it has none."""
     asked = name or info.default_pool
     return next((pool for pool in info.pools if pool.name == asked), None)
+
+
+def part_of(calls: int, name: str, infos: Iterable[pb.GetInfoResponse | ApifluxError]) -> int:
+    """How many of these calls one server is to be asked about: it reckons with its limits as if it were alone."""
+    there = [info for info in infos if not isinstance(info, ApifluxError)]
+    pools = filter(None, (pool_named(info, name) for info in there))
+    return calls if any(map(has_store, pools)) else -(-calls // max(1, len(there)))
 
 
 class SamePool:
@@ -69,6 +84,11 @@ class SamePool:
         self._name = name
         self._first = ""  # target
         self._pool: pb.PoolInfo | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the servers share limits through a store."""
+        return self._pool is not None and has_store(self._pool)
 
     def check(self, target: str, info: pb.GetInfoResponse) -> None:
         """Raises OtherPool, saying what differs."""
@@ -89,5 +109,7 @@ def _other(message: str) -> OtherPool:
 
 def _value(message: Message, field: str) -> object:
     """A field's value as something that can be compared."""
+    if field == "budget_store":  # how it is, is another at every moment
+        return message.HasField(field)
     value = getattr(message, field)
     return list(value) if isinstance(value, list) or hasattr(value, "add") or hasattr(value, "extend") else value
