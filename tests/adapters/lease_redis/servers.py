@@ -51,9 +51,10 @@ def program() -> str:
 
 
 class RedisServer:
-    """A server in a process of its own, for as long as the `with` block lasts. `options` are added to its command."""
+    """A server in a process of its own, for as long as the `with` block lasts. `options` are added to its command;
+    `password` is the one that they set."""
 
-    def __init__(self, path: str, *options: str, port: int | None = None) -> None:
+    def __init__(self, path: str, *options: str, port: int | None = None, password: str | None = None) -> None:
         self.port = port or low_port()
         self._path = path
         self._options = options
@@ -61,7 +62,7 @@ class RedisServer:
         self._log = (Path(self._folder.name) / "log").open("w+")
         self._process: subprocess.Popen[bytes] | None = None
         # Commands of the test itself. The server may be gone, so nothing is repeated.
-        self.client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=ENOUGH)
+        self.client = redis.Redis(port=self.port, password=password, retry=Retry(NoBackoff(), 0), socket_timeout=ENOUGH)
 
     @property
     def url(self) -> str:
