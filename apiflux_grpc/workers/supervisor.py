@@ -94,6 +94,8 @@ def supervise(
 
 def _shared(state: StateSettings, held: ExitStack) -> StateSettings:
     """Where the workers' budgets are: a file that all have, or each would take every limit for its own."""
+    if state.redis is not None:
+        return state  # which shares them with other hosts too
     directory = state.directory
     if directory is None:
         try:

@@ -31,6 +31,7 @@ def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "apiflux.toml"
     file.write_text(completed(block.text, tmp_path))
     environ = {name: f"secret-of-{name}" for name in re.findall(r'secret_env = "(\w+)"', block.text)}
+    environ |= dict.fromkeys(re.findall(r'redis_env = "(\w+)"', block.text), "redis://h")
     settings = load(file, environ=environ)
     assert [warning for warning in settings.warnings if LISTENS not in warning] == []
 

@@ -21,6 +21,7 @@ import pytest
 
 from apiflux_grpc import bootstrap
 from apiflux_grpc.adapters import mounts
+from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import Settings, load
 from apiflux_grpc.settings.types import StateSettings
@@ -154,6 +155,15 @@ def test_workers_share_a_directory_that_ends_with_them(
     assert state.asked_at  # so that no pool does without it, and no worker
     assert not state.directory.exists()
     assert given.port != 0
+
+
+def test_workers_with_a_redis_need_no_directory(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+) -> None:
+    """It keeps their budgets, and those of other hosts."""
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", mock.Mock(side_effect=FileNotFoundError))
+    state = StateSettings(redis=parse_redis_url("redis://h"), asked_at="c.toml: budget.redis")
+    assert settings_given(monkeypatch, notes, replace(settings, state=state)).state == state
 
 
 async def test_workers_do_not_do_without_a_directory(
