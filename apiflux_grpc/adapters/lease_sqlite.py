@@ -59,6 +59,8 @@ class SqliteLeaseStore:
         self._base = 0  # of the file's time, over the clock
         self._is_full: bool | None = None  # whether commits are synced now
         self._lasting: set[str] = set()  # the budgets that are known to be synced
+        self._entries: dict[str, Entry] = {}  # as they are in the file, while its version is this
+        self._version: object = None
         self._late: set[asyncio.Future[list[Reply]]] = set()  # those that nobody waits for any more
 
     async def open(self) -> None:
@@ -125,39 +127,46 @@ class SqliteLeaseStore:
             self._is_full = lasting
         connection.execute("BEGIN IMMEDIATE")
         try:
-            entries = self._read(connection, rounds)
+            self._read(connection, rounds)
             if not lasting and any(map(self._must_last, rounds)):
                 connection.execute("ROLLBACK")
                 return None
             now = self._clock() + self._base
-            replies = [serve(entries, round, now, self._id, steady=True) for round in rounds]
-            self._lasting |= {round.budget for round in rounds if lasting and self._must_last(round)}
+            replies = [serve(self._entries, round, now, self._id, steady=True) for round in rounds]
+            synced = self._lasting | {round.budget for round in rounds if lasting and self._must_last(round)}
             wall = self._wall()
             connection.executemany(
                 _WRITE,
                 [
-                    (name, self._boot, int(name in self._lasting), now, wall, json.dumps(plain(entry)))
-                    for name, entry in entries.items()
+                    (name, self._boot, int(name in synced), now, wall, json.dumps(plain(self._entries[name])))
+                    for name in dict.fromkeys(round.budget for round in rounds)
                 ],
             )
             connection.execute("COMMIT")
         except BaseException:
+            self._entries.clear()  # they are ahead of the file
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._lasting = synced
         return replies
 
-    def _read(self, connection: apsw.Connection, rounds: Sequence[Round]) -> dict[str, Entry]:
-        entries = {}
+    def _read(self, connection: apsw.Connection, rounds: Sequence[Round]) -> None:
+        """Have the entries as the file has them: what is here from before is, unless another process wrote since."""
+        version = connection.execute("PRAGMA data_version").get
+        if version != self._version:
+            self._entries.clear()
+            self._version = version
         for round in rounds:
+            if round.budget in self._entries:
+                continue
             for boot, synced, text in connection.execute(_READ, (round.budget,)):
                 entry = _entry(str(text))
                 if synced:
                     self._lasting.add(round.budget)
                 elif boot != self._boot:
                     entry.run_id = ""  # its last moments may be lost
-                entries[round.budget] = entry
-        return entries
+                self._entries[round.budget] = entry
 
     def _opened(self) -> apsw.Connection:
         if self._connection is not None:
@@ -175,8 +184,9 @@ class SqliteLeaseStore:
         connection = open_file(self.path)
         found = os.stat(self.path)
         self._connection, self._file = connection, (found.st_dev, found.st_ino)
-        self._is_full = None
+        self._is_full = self._version = None
         self._lasting = set()
+        self._entries.clear()
         try:
             self._go_on(connection)
         except apsw.Error as error:
@@ -206,8 +216,12 @@ class SqliteLeaseStore:
 
 
 def _entry(text: str) -> Entry:
-    """The entry as it was written; by an older version: one that was lost. Raises StateFileError."""
-    told = json.loads(text)
-    if told[0] > LAYOUT:
-        raise StateFileError(NEWER)  # while this had it open
-    return entry_of(told) if told[0] == LAYOUT else Entry("", "", 0)
+    """The entry as it was written; by an older version: one that was lost. Raises StateFileError, and CorruptError of
+    what was written by none."""
+    try:
+        told = json.loads(text)
+        if told[0] > LAYOUT:
+            raise StateFileError(NEWER)  # while this had it open
+        return entry_of(told) if told[0] == LAYOUT else Entry("", "", 0)
+    except (ValueError, TypeError, LookupError) as error:
+        raise apsw.CorruptError(str(error)) from error

@@ -127,13 +127,31 @@ async def test_a_budget_is_synced_for_all_who_share_it(tmp_path: Path, disk: Dis
     await other.close()
 
 
-async def test_a_file_that_was_taken_away_is_not_written_any_more(tmp_path: Path) -> None:
+async def test_who_shares_a_file_sees_what_another_wrote(tmp_path: Path) -> None:
+    """However they take turns: none goes by what it read before."""
+    machine = Machine(tmp_path, "boot")
+    one, other = machine.store(), machine.store()
+    granted = [
+        (await ask(store, first(name, 10, want=Amounts(3))))[0].granted.calls
+        for store, name in ((one, "a"), (other, "b"), (one, "c"), (other, "d"))
+    ]
+    assert granted == [3, 3, 3, 1]
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_taken_away_is_not_written_any_more(tmp_path: Path, replaced: bool) -> None:
     """Others would open another: so it is the new one that counts, and it is frozen, for it knows less."""
     machine = Machine(tmp_path, "boot")
     store, round = machine.store(), first("a", 10, want=Amounts(6))
     (reply,) = await ask(store, round)
     for end in ("", "-wal", "-shm"):
         os.unlink(f"{machine.path}{end}")
+    if replaced:
+        another = machine.store()
+        await another.open()
+        await another.close()
     (reply,) = await ask(store, after(round, reply, want=Amounts(1)))
     assert (reply.granted.calls, reply.opens) == (0, frozen(round))
     (reply,) = await ask(store, first("b", 10, trust=True))

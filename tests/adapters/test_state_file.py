@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from apiflux_grpc.adapters.state_file import APPLICATION, FORMAT, StateFileError, open_file
+from apiflux_grpc.core.lease.codec import LAYOUT
 from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_files import Disk, Machine, ask, first, frozen
 
@@ -99,6 +100,18 @@ async def test_a_newer_version_that_takes_the_file_over_is_left_alone(tmp_path: 
     for _ in range(2):
         with pytest.raises(ConnectionError, match="newer version"):
             await ask(store, first("b", 10))
+    await store.close()
+
+
+@pytest.mark.parametrize("entry", [f"[{LAYOUT}, 2]", "[", "7", "{}"])
+async def test_an_entry_that_is_damaged_is_said_to_be(tmp_path: Path, entry: str) -> None:
+    """What nobody can have written is no fault of ours that ends the server."""
+    machine = Machine(tmp_path, "boot")
+    store = machine.store()
+    await ask(store, first("a", 10))
+    changed(machine.path, f"UPDATE budget SET entry = '{entry}'")
+    with pytest.raises(ConnectionError, match="is damaged; move it"):
+        await ask(store, first("b", 10))
     await store.close()
 
 

@@ -16,6 +16,7 @@ from tests.mutants.jobs import JOBS
 from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
+from tests.mutants.state import STATE
 from tests.mutants.turns import TURNS
 from tests.mutants.variant import Variant
 from tests.mutants.workers import WORKERS
@@ -32,4 +33,5 @@ VARIANTS: Final = (
     *COMMANDS,
     *WORKERS,
     *(Variant(*one) for one in LEASES),
+    *(Variant(*one) for one in STATE),
 )
