@@ -118,7 +118,7 @@ class LeasesRefused:
 
 @dataclass(frozen=True, slots=True)
 class SentLate:
-    """A call went out after its lease had ended; `calls` did so in all."""
+    """So many calls went out after their leases had ended."""
 
     key: str
     calls: int

@@ -47,7 +47,7 @@ class StoreSnapshot:
 class StoreHealth:
     """The store as one pool sees it."""
 
-    __slots__ = ("_events", "_frozen", "_new", "_refused", "sent_late", "silent_since", "why")
+    __slots__ = ("_events", "_frozen", "_late", "_new", "_refused", "sent_late", "silent_since", "why")
 
     def __init__(self) -> None:
         self.silent_since: int | None = None  # None: it answers
@@ -56,6 +56,7 @@ class StoreHealth:
         self._frozen: dict[KeyState | GroupState, tuple[int, int]] = {}  # since when, until when
         self._refused: dict[KeyState | GroupState, tuple[int, str]] = {}  # since when, why
         self._new: list[KeyState | GroupState] = []  # those that were frozen or refused since events were taken
+        self._late: dict[str, int] = {}  # calls that were sent late since then, by the label of their key
         self._events: list[Event] = []
 
     @property
@@ -97,7 +98,7 @@ class StoreHealth:
     def late(self, label: str) -> None:
         """A call went out after its lease had ended, as a process may send it that was stopped right before."""
         self.sent_late += 1
-        self._events.append(SentLate(label, self.sent_late))
+        self._late[label] = self._late.get(label, 0) + 1
 
     # -- what is told -------------------------------------------------------------------------
 
@@ -105,6 +106,8 @@ class StoreHealth:
         """What happened since this was last asked."""
         new, self._new = dict.fromkeys(self._new), []
         events, self._events = self._events, []
+        late, self._late = self._late, {}
+        events += [SentLate(label, calls) for label, calls in late.items()]
         if frozen := [owner for owner in new if owner in self._frozen]:
             wait = max(until - since for since, until in map(self._frozen.__getitem__, frozen))
             events.append(BudgetsFrozen(*_labels(frozen), wait))

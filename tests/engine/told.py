@@ -69,4 +69,4 @@ def in_words(event: Event) -> str:
         case LeasesRefused(keys, count, why):
             return f"{count} refused: {','.join(keys)}: {why}"
         case SentLate(key, calls):
-            return f"{key} sent late, {calls} in all"
+            return f"{key} sent {calls} late"
