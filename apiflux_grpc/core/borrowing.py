@@ -1,8 +1,9 @@
 """How much the keys of a pool borrow of their budgets, and when they ask for it.
 
-Rule: a ledger asks for what its calls can use within the life of a lease, not for one call at a time: for as much as it
-has spent of late, and for its part of what waits. Calls that no lease is left for are shared out among those who lack
-one, the key with the most headroom first, until all are asked for; so one call isn't asked for with every key.
+Rule: a ledger asks for what its calls can use within `reach`, a part of a lease's life, not for one call at a time: for
+as much as it has spent of late, and for its part of what waits. What is asked for and not sent is lost to all for a
+while if the process is killed, so that it isn't more. Calls that no lease is left for are shared out among those who
+lack one, the key with the most headroom first, until all are asked for; so one call isn't asked for with every key.
 
 Nothing is looked at that is neither short of a lease nor due. Between two looks at least LOOKS-th of a lease's life
 passes, unless a call waits for it.
@@ -19,7 +20,9 @@ from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.words import NOTHING, Amounts
 from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.room import back_by
 from apiflux_grpc.core.store_health import StoreHealth
+from apiflux_grpc.core.units import MILLISECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Limit
 
 LOOKS: Final = 16
+REACH: Final = 4  # so often in the life of a lease something is asked for at least; ledgers may twice as often
+LEAST_SHARE: Final = 0.05  # that is hoped for of what others use alone
 MOST: Final = 100  # budgets in one exchange: all of its rounds take as long as the last
 
 
@@ -47,7 +52,7 @@ class Demand(Protocol):
 
 
 class Spending:
-    """What was taken of late: in this slice of a lease's life, and in the one before."""
+    """What was taken of late: in this slice of time, and in the one before."""
 
     __slots__ = ("_before", "_now", "_slice", "length")
 
@@ -80,26 +85,42 @@ class Spending:
 class Borrower:
     """One budget that is shared through a store: whose it is, its ledger, and what was spent of it of late."""
 
-    __slots__ = ("asked", "by_cost", "chunk", "lacks", "ledger", "most", "owner", "spending", "tier", "wake")
+    __slots__ = (
+        "_used",
+        "asked",
+        "by_cost",
+        "chunk",
+        "lacks",
+        "ledger",
+        "most",
+        "owner",
+        "reach",
+        "short_at",
+        "spending",
+        "tier",
+        "wake",
+    )
 
     def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier) -> None:
         self.owner = owner
         self.ledger = ledger
         self.tier = tier
         self.wake = FAR  # for Alarms
+        limits = owner.budget.limits
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
         self.asked = 0  # calls that wait for what it has asked for
-        self.spending = Spending(ledger.life)
-        limits = owner.budget.limits
+        self.short_at = -FAR  # when it was last granted less than it wanted
+        self._used = Spending(max(limit.per for limit in limits))
+        self.reach = min(ledger.life, max(ledger.life // REACH, 50 * MILLISECOND))
+        self.spending = Spending(self.reach)
         self.by_cost = any(limit.counts is Counts.COST for limit in limits)
-        # Within the life of a lease: the most that can be sent, and as much as the limits let through at an even pace.
+        # Within its reach: the most that can be sent, and as much as the limits let through at an even pace.
         self.most = self._least(limits, lambda limit, flow: min(limit.max, limit.depth + flow))
         self.chunk = self._least(limits, lambda limit, flow: max(1, flow))
 
     def _least(self, limits: Sequence[Limit], amount: Callable[[Limit, int], int]) -> Amounts:
-        life = self.ledger.life
         calls, cost = (
-            min((amount(one, one.max * life // one.per) for one in limits if one.counts is counts), default=FAR)
+            min((amount(one, one.max * self.reach // one.per) for one in limits if one.counts is counts), default=FAR)
             for counts in (Counts.CALLS, Counts.COST)
         )
         return Amounts(calls, cost)
@@ -112,6 +133,23 @@ class Borrower:
         chunk = min(self.chunk.calls, max(1, int(self.chunk.cost / each)))
         calls = min(self.most.calls, max(1, int(self.most.cost / each)), max(chunk, -(-waiting // self.tier.lacking)))
         return Amounts(calls, max(self.lacks, math.ceil(calls * mean)) if self.by_cost else 0)
+
+    def spent(self, cost: int, now: int) -> None:
+        """A call was taken."""
+        self.spending.add(cost, now)
+        self._used.add(cost, now)
+
+    def share(self, now: int) -> float:
+        """The part of its limits that is ours, 0 to 1: 1 as long as it gets all that it wants."""
+        if now - self.short_at >= self._used.length:
+            return 1.0
+        used = self._used.lately(now)
+        parts = (
+            (used.calls if limit.counts is Counts.CALLS else used.cost) * limit.per / (limit.max * self._used.length)
+            for limit in self.owner.budget.limits
+        )
+        # What others use can be seen where all is used: of the limit that binds.
+        return min(1.0, max(LEAST_SHARE, *parts))
 
     def __repr__(self) -> str:
         return f"<Borrower {self.ledger!r}>"
@@ -159,9 +197,19 @@ class Borrowing:
                 borrower.tier.short[borrower] = None
         borrower.lacks = max(borrower.lacks, cost, 1)
 
+    def full(self, borrower: Borrower, cost: int, until: int) -> None:
+        """A call of this cost finds no room here `until` then. It's asked for a little earlier, or all that comes back
+        would be lent to those who ask."""
+        if not borrower.lacks:
+            borrower.tier.lacking += 1
+        borrower.lacks = max(borrower.lacks, cost, 1)
+        if borrower.ledger.under_way is None and until - borrower.reach < borrower.wake:
+            borrower.tier.short.pop(borrower, None)
+            self._alarms.set(borrower, until - borrower.reach)
+
     def spent(self, borrower: Borrower, cost: int, now: int) -> None:
         """A call was taken."""
-        borrower.spending.add(cost, now)
+        borrower.spent(cost, now)
         self.changed(borrower, now)
 
     def changed(self, borrower: Borrower, now: int) -> None:
@@ -194,24 +242,30 @@ class Borrowing:
         missing = demand.waiting_for(tier.paths) - tier.asked
         while missing > 0 and tier.short and len(found) < MOST:
             borrower = next(iter(tier.short))
-            missing -= self._part(borrower, demand).calls
+            part = self._part(borrower, demand).calls
+            if not part:
+                break  # all that can be in flight is
+            missing -= part
             self._look(borrower, now, demand, found)
 
     def _part(self, borrower: Borrower, demand: Demand) -> Amounts:
         """What it asks for calls that wait."""
-        waiting = min(demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.ledger.life))
+        waiting = min(demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.reach))
         return borrower.part(waiting, demand.mean_cost() if borrower.by_cost else 1.0)
 
     def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
         ledger, tier = borrower.ledger, borrower.tier
         if ledger.under_way is not None:
             return  # its reply sets the alarm
-        part, want = NOTHING, borrower.spending.lately(now)
+        part, want, full_until = NOTHING, borrower.spending.lately(now), FAR
         if borrower.lacks:
             part = self._part(borrower, demand)
             tier.short.pop(borrower, None)
             if not part.calls:
                 tier.short[borrower] = None  # nothing waits just now
+            else:
+                part = Amounts(*map(min, part, back_by(borrower.owner.budget, now + borrower.reach)))
+                full_until = borrower.owner.budget.next_change()
         else:
             room = ledger.room(now)
             if 2 * room.calls >= want.calls and 2 * room.cost >= want.cost * borrower.by_cost:
@@ -224,12 +278,15 @@ class Borrowing:
             tier.asked += part.calls
             found.append(borrower)
             return
-        wake_at = min(ledger.wake_at(now, calls, cost), borrower.spending.less_at(now))
+        wake_at = min(ledger.wake_at(now, calls, cost), borrower.spending.less_at(now), full_until - borrower.reach)
         self._alarms.set(borrower, max(now + 1, wake_at))
 
     def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
+        asked = borrower.ledger.under_way
         borrower.ledger.heard(reply, now)
+        if asked is not None and reply.granted.calls < asked.want.calls:
+            borrower.short_at = now
         self.store.heard(borrower.owner, borrower.ledger, now)
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")

@@ -343,6 +343,10 @@ class Budget:
         """It has room of its own, and the store that it is shared through has lent nothing of it."""
         return False
 
+    def share(self, now: int) -> float:
+        """The part of it that is ours, 0 to 1, as far as can be told: that store lends others the rest."""
+        return 1.0
+
     @property
     def opens_at(self) -> int:
         """When that store lends of it at all; FAR: nobody knows."""

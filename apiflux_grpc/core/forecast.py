@@ -316,7 +316,8 @@ def _supply(
     first = budgets[0]
     columns = [(Counts.CALLS, row) for row in zip(*(budget.windows for budget in budgets), strict=True)]
     columns += [(Counts.COST, row) for row in zip(*(budget.cost_windows for budget in budgets), strict=True)]
-    windows = [_merge(row, counts, now, latency, first.jitter, most_ends, at_best) for counts, row in columns]
+    shares = [1.0 if at_best else budget.share(now) for budget in budgets]
+    windows = [_merge(row, shares, counts, now, latency, first.jitter, most_ends, at_best) for counts, row in columns]
     windows.sort(key=lambda window: window.period)
     flows = []
     for place, bucket in enumerate(first.buckets):
@@ -330,15 +331,23 @@ def _supply(
 
 
 def _merge(
-    row: Sequence[Window], counts: Counts, now: int, latency: int, jitter: int, most_ends: int, at_best: bool
+    row: Sequence[Window],
+    shares: Sequence[float],
+    counts: Counts,
+    now: int,
+    latency: int,
+    jitter: int,
+    most_ends: int,
+    at_best: bool,
 ) -> _Slots:
-    """The same window of several owners as one. At best others take nothing any more, and no cut is left."""
+    """The same window of several owners as one, each with its share. At best others take nothing any more, and no cut
+    is left."""
     period = row[0].kept + min(latency, jitter)
     ends, room = [], 0
-    for window in row:
+    for window, share in zip(row, shares, strict=True):
         own = [*window.ends()]
         free = window.nominal - window.used + window.others if at_best else window.free
-        room += max(0, free)
+        room += max(0, free - int((1 - share) * window.max))
         # What is taken and has no end yet: sent, or about to be. It ends a period from now at the latest.
         pending = window.used - window.others - sum(amount for _, amount in own)
         if pending > 0:

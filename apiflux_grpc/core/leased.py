@@ -95,6 +95,8 @@ class LeasedBudget(Budget):
     def fits(self, cost: int, now: int) -> int:
         wait = super().fits(cost, now)
         if wait:
+            if wait >= FAR and cost <= self.most_cost:
+                self._borrowing.full(self.borrower, cost, self.next_change())
             return wait
         self._now = now
         if not self.borrower.ledger.fits(cost, now):
@@ -111,6 +113,9 @@ class LeasedBudget(Budget):
     def is_unleased(self) -> bool:
         return self.borrower.lacks > 0
 
+    def share(self, now: int) -> float:
+        return self.borrower.share(now)
+
     @property
     def opens_at(self) -> int:
         ledger = self.borrower.ledger
@@ -118,6 +123,7 @@ class LeasedBudget(Budget):
 
     def rank(self, now: int = 0) -> tuple[float, int]:
         share, calls = super().rank(now)
+        share += self.borrower.share(now) - 1  # what others have isn't free
         # Without any lease it is asked again when its borrower is told of one, not for every call.
         return share, 0 if self.borrower.lacks and not any(self.borrower.ledger.room(now)) else calls
 

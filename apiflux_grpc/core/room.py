@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.lease.words import Amounts
 from apiflux_grpc.core.model import Counts
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ def window_room_at(budget: Budget, window: Window, counts: Counts, amount: int, 
         if missing <= 0:
             return flight.last + budget.jitter + window.kept
     return now + budget.jitter + window.kept  # not sent yet
+
+
+def back_by(budget: Budget, at: int) -> Amounts:
+    """What the windows have free by then, if nothing more is taken; FAR: nothing is counted."""
+    calls, cost = (
+        min(
+            (max(0, window.free) + sum(amount for end, amount in window.ends() if end <= at) for window in windows),
+            default=FAR,
+        )
+        for windows in (budget.windows, budget.cost_windows)
+    )
+    return Amounts(calls, cost)
 
 
 def spare_at(budget: Budget, at: int, cost: int, now: int) -> tuple[int, int]:

@@ -34,8 +34,8 @@ POLICY: Final = RetryPolicy(max_attempts=3, initial_backoff=SECOND, max_backoff=
 class Store(FakeLeaseStore):
     """A store at the end of a network: a reply takes `delay` seconds there and back. `exchanges` counts them."""
 
-    def __init__(self, delay: float = 0.0004) -> None:
-        super().__init__(loop_clock, steady=True)
+    def __init__(self, delay: float = 0.0004, *, steady: bool = True) -> None:
+        super().__init__(loop_clock, steady=steady)
         self.delay = delay
         self.exchanges = 0
         self.asked = 0  # exchanges, those that found it gone included

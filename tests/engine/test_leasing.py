@@ -9,7 +9,7 @@ import pytest
 
 from apiflux_grpc.core.model import Counts, Group, Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
-from tests.engine.sharing import J, Shared
+from tests.engine.sharing import J, Process, Shared
 
 pytestmark = pytest.mark.looptime
 
@@ -106,4 +106,42 @@ async def test_a_call_is_not_written_after_its_lease_has_ended() -> None:
     assert await reading == 1
     assert len(process.api.begun) == 2
     assert shared.arrived() == 1
+    await shared.stop()
+
+
+async def test_a_forecast_counts_what_others_have_of_a_limit() -> None:
+    """Of two that want all of it each is told the time of its share; alone it has all."""
+    shared = Shared(Limit(100, SECOND))
+    processes = await shared.start(2)
+    for process in processes:
+        process.submit(2000)
+    await asyncio.sleep(4)
+    rates = [await rate_of(process) for process in processes]
+    assert sum(rates) == pytest.approx(100, rel=0.2)
+    assert max(rates) <= 75
+    await processes[1].stop()
+    await asyncio.sleep(3)
+    assert await rate_of(processes[0]) == pytest.approx(100, rel=0.1)
+    await processes[0].stop()
+
+
+async def rate_of(process: Process) -> float:
+    """Calls a second, by how long all that waits will take."""
+    state = await process.engine.look()
+    assert state is not None
+    pool = state.pools["default"]
+    assert pool.drain_time is not None
+    return pool.waiting / pool.drain_time * SECOND
+
+
+async def test_what_comes_back_at_one_instant_is_shared() -> None:
+    """Whoever sent nothing of late doesn't wait for those who did: rule 5's fair shares."""
+    shared = Shared(Limit(100, SECOND))
+    processes = await shared.start(2)
+    for process in processes:
+        process.submit(2000)
+    await asyncio.sleep(8.5)
+    counts = [len(process.api.begun) for process in processes]
+    assert min(counts) >= 0.4 * max(counts)
+    shared.check()
     await shared.stop()

@@ -94,9 +94,11 @@ local function grant(entry, round, me)
   if not place_of(queue, name) then
     queue[#queue + 1] = name
   end
+  local soon = now + floor(round.life / PACE)
+  local place = place_of(queue, name)
   local want_calls, want_cost = {}, {}
-  for _, one in ipairs(queue) do
-    if one == name or members[one].due <= now then
+  for number, one in ipairs(queue) do
+    if one == name or members[one].due <= (number < place and soon or now) then
       want_calls[#want_calls + 1] = members[one].want_calls
       want_cost[#want_cost + 1] = members[one].want_cost
     end
@@ -109,7 +111,7 @@ local function grant(entry, round, me)
     end
     local member = members[one]
     least = least + member.least
-    if member.due <= now then
+    if member.due <= soon then
       local calls, cost = part(member, share_calls, share_cost)
       free[1] = free[1] - calls
       free[2] = free[2] - cost

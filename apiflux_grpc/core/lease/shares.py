@@ -55,13 +55,19 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
         return NOTHING, BEAT if round.want.calls else 0
     if name not in queue:
         queue.append(name)
-    # Among those whose turn it is; the others' comes with what comes back then.
-    present = [members[one] for one in queue if one == name or members[one].due <= now]
+    # Among those whose turn it is; the others' comes with what comes back then. Who came before waits until it may ask
+    # again: what comes back at one instant isn't all for whoever asks first then.
+    soon, place = now + whole(round.life // PACE), queue.index(name)
+    present = [
+        members[one]
+        for number, one in enumerate(queue)
+        if one == name or members[one].due <= (soon if number < place else now)
+    ]
     share = Amounts(
         fair((one.want.calls for one in present), free[CALLS]), fair((one.want.cost for one in present), free[COST])
     )
     least = 0  # of those who come first
-    for one in (members[other] for other in queue[: queue.index(name)]):
+    for one in (members[other] for other in queue[:place]):
         least += one.least
         if one in present:
             part = _part(one, share)
