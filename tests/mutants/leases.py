@@ -11,20 +11,21 @@ OF_FLEET: Final = ("tests/core/lease/test_fleet.py",)
 OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, "tests/core/lease/test_lease_machine.py::TestLeases")
 
 OF_COST: Final = ("tests/core/lease/test_cost.py",)
+OF_BUCKET: Final = ("tests/core/lease/test_bucket.py",)
 
 LEASES: Final = (
     # Rule 1: whose budget, and the limits of several configurations.
     (
         "leases: of like limits the higher holds",
         LEASE + "entry.py",
-        "min(most, caps.get((per, counts), most))",
-        "max(most, caps.get((per, counts), most))",
+        "cap._replace(max=min(cap.max, held.max), depth",
+        "cap._replace(max=max(cap.max, held.max), depth",
         OF_LEASES,
     ),
     (
         "leases: a limit ends when its side has left",
         LEASE + "entry.py",
-        "if now < member.gone_at() + at_most(per):",
+        "if now < member.gone_at() + at_most(cap.span):",
         "if now < member.gone_at():",
         OF_LEASES,
     ),
@@ -225,7 +226,7 @@ LEASES: Final = (
     (
         "leases: a call that never fits is waited for",
         LEASE + "shares.py",
-        "if counts == COST and me.least > most:",
+        "if cap.counts == COST and me.least > most_of(cap, me.late):",
         "if False:",
         OF_COST,
     ),
@@ -280,9 +281,9 @@ LEASES: Final = (
     ),
     (
         "leases: what is leased isn't charged",
-        LEASE + "shares.py",
-        "_sum(entry.logs[per].used, entry.leased(entry.logs[per], now))",
-        "entry.logs[per].used",
+        LEASE + "entry.py",
+        " - self.leased(log, now)[cap.counts]",
+        "",
         OF_LEASES,
     ),
     # Rule 6: until when a lease is spent.
@@ -302,9 +303,9 @@ LEASES: Final = (
     ),
     (
         "leases: what a lease has left counts until its end alone",
-        LEASE + "serve.py",
-        "arrived = entry.last + round.life + at_most(round.jitter)",
-        "arrived = entry.last + round.life",
+        LEASE + "entry.py",
+        "return self.life + at_most(self.jitter)",
+        "return self.life",
         OF_SERVE,
     ),
     (
@@ -389,8 +390,8 @@ LEASES: Final = (
     (
         "leases: a budget is frozen for its window alone",
         LEASE + "hours.py",
-        "whole = at_most(per + round.life + round.jitter + lag)",
-        "whole = at_most(per)",
+        "arrived = round.life + round.jitter + lag",
+        "arrived = 0",
         OF_SERVE,
     ),
     (
@@ -442,6 +443,49 @@ LEASES: Final = (
         "self._spent.record(arrived, *lent.left)",
         "pass",
         OF_FLEET,
+    ),
+    # Rule 10: buckets.
+    (
+        "leases: a bucket is as deep as the upstream's",
+        LEASE + "level.py",
+        "unit, flow = unit_of(cap.per), cap.max * _up(late)",
+        "unit, flow = unit_of(cap.per), 0",
+        OF_BUCKET,
+    ),
+    (
+        "leases: a shallow bucket fills as fast as the upstream's",
+        LEASE + "level.py",
+        "return unit, -(-(DRIFT + 1) * (unit + flow) // (cap.depth * unit))",
+        "return unit, DRIFT + 1",
+        OF_BUCKET,
+    ),
+    (
+        "leases: a bucket gets back all that wasn't sent",
+        LEASE + "level.py",
+        "amounts[self.counts] * unit_of(self.per) - cap.max * _up(since)",
+        "amounts[self.counts] * unit_of(self.per)",
+        OF_BUCKET,
+    ),
+    (
+        "leases: a grant fills no bucket",
+        LEASE + "serve.py",
+        "        entry.fill(granted)\n",
+        "",
+        OF_BUCKET,
+    ),
+    (
+        "leases: what is sent late fills no bucket",
+        LEASE + "serve.py",
+        "entry.fill(Amounts(held.late.calls - lease.late.calls, more))",
+        "entry.fill(Amounts(0, more))",
+        OF_BUCKET,
+    ),
+    (
+        "leases: a bucket that nothing is known of is empty",
+        LEASE + "hours.py",
+        "empty if trusted else full(cap, since + at_most(arrived))",
+        "empty",
+        OF_BUCKET,
     ),
     # Rule 11: fail closed.
     (

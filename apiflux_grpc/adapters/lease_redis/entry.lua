@@ -44,19 +44,20 @@ local function is_other(entry, member, name)
   return member.name ~= name and member.refusal == '' and entry.last < gone_at(member)
 end
 
--- A list of { per, most, counts }.
+-- A list of { per, most, counts, depth }.
 local function caps_of(entry, now)
   local caps, known = {}, {}
   for _, member in ipairs(entry.members) do
     for _, told in ipairs(member.caps) do
-      local per, most, counts = told[1], told[2], told[3]
-      if now < gone_at(member) + at_most(per) then
-        local name = per * 2 + counts
+      local per, most, counts, depth = told[1], told[2], told[3], told[4]
+      if now < gone_at(member) + at_most(span_of(told)) then
+        local name = per * 4 + counts * 2 + min(depth, 1)
         local cap = known[name]
         if cap then
           cap[2] = min(cap[2], most)
+          cap[4] = min(cap[4], depth)
         else
-          cap = { per, most, counts }
+          cap = { per, most, counts, depth }
           known[name] = cap
           caps[#caps + 1] = cap
         end
@@ -77,6 +78,47 @@ local function leased(entry, log, now)
     end
   end
   return calls, cost
+end
+
+local function late_of(member)
+  return member.life + at_most(member.jitter)
+end
+
+local function level_of(entry, cap)
+  for _, level in ipairs(entry.levels) do
+    if level.per == cap[1] and level.counts == cap[3] then
+      return level
+    end
+  end
+end
+
+local function drain(entry, late)
+  if #entry.levels > 0 then
+    for _, cap in ipairs(caps_of(entry, entry.last)) do
+      if cap[4] > 0 then
+        free_of(level_of(entry, cap), cap, late, entry.last)
+      end
+    end
+  end
+end
+
+local function fill(entry, calls, cost)
+  for _, level in ipairs(entry.levels) do
+    level.filled = level.filled + (level.counts == 0 and calls or cost) * level.per
+  end
+end
+
+local function give_back(entry, calls, cost, since)
+  if #entry.levels == 0 or (calls == 0 and cost == 0) then
+    return
+  end
+  for _, cap in ipairs(caps_of(entry, entry.last)) do
+    if cap[4] > 0 then
+      local level = level_of(entry, cap)
+      local back = (cap[3] == 0 and calls or cost) * cap[1] - cap[2] * since
+      level.filled = max(0, level.filled - max(0, back))
+    end
+  end
 end
 
 local function record_all(entry, instant, calls, cost)

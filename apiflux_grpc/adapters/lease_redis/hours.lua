@@ -3,7 +3,7 @@
 local function remembered(caps)
   local longest = 0
   for _, cap in ipairs(caps) do
-    longest = max(longest, at_most(cap[1]))
+    longest = max(longest, at_most(span_of(cap)))
   end
   return longest + LAPSE
 end
@@ -49,15 +49,19 @@ end
 
 local function forget(entry)
   local now = entry.last
-  local held = {}
+  local windows, buckets, longest = {}, {}, 0
   for _, cap in ipairs(caps_of(entry, now)) do
-    held[cap[1]] = true
+    if cap[4] == 0 then
+      windows[cap[1]] = true
+    else
+      buckets[cap[1] * 2 + cap[3]] = true
+    end
+    longest = max(longest, at_most(span_of(cap)))
   end
-  keep(entry.logs, function(log) return held[log.per] end)
-  local longest = 0
+  keep(entry.logs, function(log) return windows[log.per] end)
+  keep(entry.levels, function(level) return buckets[level.per * 2 + level.counts] end)
   for _, log in ipairs(entry.logs) do
     expire(log, now)
-    longest = max(longest, kept(log))
   end
   keep(entry.members, function(member)
     keep(member.leases, function(lease) return lease.arrived + longest > now end)
@@ -80,6 +84,7 @@ local function begin(round, clock, run_id, trusted)
     trusted = trusted,
     began = clock,
     logs = {},
+    levels = {},
     members = {},
     queue = {},
     registered = {},
@@ -88,25 +93,30 @@ local function begin(round, clock, run_id, trusted)
 end
 
 local function know(entry, round)
-  local pers = {}
-  for _, cap in ipairs(round.caps) do
-    pers[#pers + 1] = cap[1]
+  local known
+  for _, log in ipairs(entry.logs) do
+    if not known or log.per > known.per then
+      known = log
+    end
   end
-  table.sort(pers)
-  for _, per in ipairs(pers) do
-    if not find(entry.logs, 'per', per) then
-      local longest
-      for _, log in ipairs(entry.logs) do
-        if not longest or log.per > longest.per then
-          longest = log
+  local is_new = not known and #entry.levels == 0
+  local trusted, since = is_new and entry.trusted, is_new and entry.began or entry.last
+  local arrived = round.life + round.jitter + (is_new and FAILOVER_LAG or 0)
+  for _, cap in ipairs(round.caps) do
+    if cap[4] > 0 then
+      if not level_of(entry, cap) then
+        local level = full(cap, since + at_most(arrived))
+        if trusted then
+          level.filled, level.at = 0, entry.last
         end
+        entry.levels[#entry.levels + 1] = level
       end
+    elseif not find(entry.logs, 'per', cap[1]) then
       local log
-      if longest then
-        log = heir(longest, per, entry.last)
+      if known then
+        log = heir(known, cap[1], entry.last)
       else
-        local whole = at_most(per + round.life + round.jitter + FAILOVER_LAG)
-        log = new_log(per, entry.trusted and 0 or entry.began + whole)
+        log = new_log(cap[1], trusted and 0 or since + at_most(cap[1] + arrived))
       end
       entry.logs[#entry.logs + 1] = log
     end
@@ -124,6 +134,11 @@ local function opens_at(entry, round)
       opens = max(opens, min(log.opens, entry.began + at_most(FAILOVER_LAG + round.life + round.jitter)))
     else
       opens = max(opens, log.opens)
+    end
+  end
+  for _, level in ipairs(entry.levels) do
+    if level.at > entry.last then
+      opens = max(opens, level.at)
     end
   end
   if entry.trusted then

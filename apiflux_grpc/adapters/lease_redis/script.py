@@ -19,7 +19,7 @@ from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.core.window import GROUPS
 
-_PARTS: Final = ("terms", "entry", "hours", "shares", "serve", "main")
+_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "serve", "main")
 _SPANS: Final = ("OFF", "BEAT", "PROBATION", "LAPSE", "FAILOVER_LAG", "LONG", "TURN")
 
 

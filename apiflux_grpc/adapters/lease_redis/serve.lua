@@ -1,19 +1,24 @@
 -- core/lease/serve.py.
 
-local function commit(entry, lease, held)
-  local groups, new_calls, new_cost = held[7], 0, 0
+local function commit(entry, lease, held, late)
+  local groups, new_calls, new_cost = held[9], 0, 0
   if lease then
     new_calls = held[2] - lease.landed_calls
     new_cost = held[3] - lease.landed_cost
     lease.calls = lease.calls - (new_calls + held[4] - lease.returned_calls)
     lease.cost = lease.cost - (new_cost + held[5] - lease.returned_cost - (held[6] - lease.over))
+    local back_calls, back_cost = held[4] - lease.returned_calls, held[5] - lease.returned_cost
+    give_back(entry, back_calls, back_cost, entry.last - lease.arrived + late)
+    fill(entry, held[7] - lease.late_calls, held[6] - lease.over + held[8] - lease.late_cost)
     lease.landed_calls, lease.landed_cost = held[2], held[3]
     lease.returned_calls, lease.returned_cost, lease.over = held[4], held[5], held[6]
+    lease.late_calls, lease.late_cost = held[7], held[8]
   else
     for _, group in ipairs(groups) do
       new_calls = new_calls + group[1]
       new_cost = new_cost + group[2]
     end
+    fill(entry, new_calls, new_cost)
   end
   for i = #groups, 1, -1 do
     local group = groups[i]
@@ -47,16 +52,18 @@ local function hear(entry, member, round, now)
   if round.epoch ~= entry.epoch then
     return
   end
+  drain(entry, late_of(member))
   keep(member.leases, function(lease)
     for _, held in ipairs(round.held) do
       if held[1] == lease.number then
         return true
       end
     end
+    give_back(entry, lease.calls, lease.cost, entry.last - lease.arrived + late_of(member))
     return false
   end)
   for _, held in ipairs(round.held) do
-    commit(entry, find(member.leases, 'number', held[1]), held)
+    commit(entry, find(member.leases, 'number', held[1]), held, late_of(member))
   end
 end
 
@@ -95,16 +102,19 @@ local function decide(entry, member, round, now)
     calls, cost, again = grant(entry, round, member)
   end
   if calls > 0 then
+    fill(entry, calls, cost)
     member.leases[#member.leases + 1] = {
       number = round.number,
       calls = calls,
       cost = cost,
-      arrived = entry.last + round.life + at_most(round.jitter),
+      arrived = entry.last + late_of(member),
       landed_calls = 0,
       landed_cost = 0,
       returned_calls = 0,
       returned_cost = 0,
       over = 0,
+      late_calls = 0,
+      late_cost = 0,
     }
   end
   return { now = now, calls = calls, cost = cost, again = again, opens = opens, paused = entry.paused }

@@ -36,15 +36,17 @@ local function even(member, calls, cost, free_calls, free_cost)
   end
   if member.want_cost > 0 then
     calls = min(calls, part_of(member.want_calls, cost, member.want_cost))
-    cost = min(cost, max(member.least, part_of(member.want_cost, calls, member.want_calls)))
+    local first = member.least > 0 and member.least or ceil(member.want_cost / member.want_calls)
+    cost = min(cost, first + part_of(member.want_cost - first, calls - 1, max(1, member.want_calls - 1)))
   end
   return calls, cost
 end
 
-local function room_at(entry, log, counts, missing, now)
+local function room_at(entry, cap, missing, now)
   if missing <= 0 then
     return now
   end
+  local log, counts = find(entry.logs, 'per', cap[1]), cap[3]
   local ends, amounts = {}, counts == 0 and log.n or log.c
   for i = 1, #log.at do
     ends[i] = { log.at[i] + kept(log), amounts[i] }
@@ -72,13 +74,16 @@ local function grant(entry, round, me)
   me.turn = max(TURN, 2 * round.round_trip)
   local caps, free = caps_of(entry, now), { FAR, FAR }
   for _, cap in ipairs(caps) do
-    local per, most, counts = cap[1], cap[2], cap[3]
-    local log = find(entry.logs, 'per', per)
-    local calls, cost = leased(entry, log, now)
-    cap.log = log
-    cap.used = counts == 0 and log.calls + calls or log.cost + cost
-    free[counts + 1] = min(free[counts + 1], most - cap.used)
-    if counts == 1 and me.least > most then
+    local counts = cap[3]
+    if cap[4] > 0 then
+      cap.free = free_of(level_of(entry, cap), cap, late_of(me), now)
+    else
+      local log = find(entry.logs, 'per', cap[1])
+      local calls, cost = leased(entry, log, now)
+      cap.free = cap[2] - (counts == 0 and log.calls + calls or log.cost + cost)
+    end
+    free[counts + 1] = min(free[counts + 1], cap.free)
+    if counts == 1 and me.least > most_of(cap, late_of(me)) then
       me.want_calls, me.want_cost = 0, 0
     end
   end
@@ -134,7 +139,12 @@ local function grant(entry, round, me)
   local ahead = { place_of(queue, name) + calls, least + me.least + cost }
   local latest, shortest = now, FAR
   for _, cap in ipairs(caps) do
-    latest = max(latest, room_at(entry, cap.log, cap[3], cap.used + ahead[cap[3] + 1] - cap[2], now))
+    local amount = ahead[cap[3] + 1]
+    if cap[4] > 0 then
+      latest = max(latest, now + free_after(level_of(entry, cap), amount, cap, late_of(me)))
+    else
+      latest = max(latest, room_at(entry, cap, amount - cap.free, now))
+    end
     shortest = min(shortest, cap[1])
   end
   local again = min(max(latest - now, floor(round.life / PACE)), lag_of(shortest))

@@ -1,6 +1,6 @@
 -- core/lease/terms.py and log.py. Every span and instant is a whole number of microseconds.
 
-local floor, max, min = math.floor, math.max, math.min
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 local function at_most(span)
   return span + floor(span / DRIFT) + 1

@@ -45,7 +45,8 @@ def told(round: Round) -> str:
             "least": min(round.least, MOST),
             "round_trip": _up(round.round_trip),
             "held": [
-                [held.lease, *held.landed, *held.returned, held.over, _groups(held.groups)] for held in round.held
+                [held.lease, *held.landed, *held.returned, held.over, *held.late, _groups(held.groups)]
+                for held in round.held
             ],
             "memory": round.memory is not None and _memory(round.memory),
             "leaves": round.leaves,

@@ -6,6 +6,7 @@ Pure on both sides: instants and names are handed in.
     words.py    what a replica and the store say to each other
     terms.py    the spans that both reckon with
     log.py      what is certainly spent, within one length of time
+    level.py    how full a bucket is
     entry.py    one budget as the store has it
     hours.py    the store's time, and whether it has lost what it knew
     shares.py   who is granted how much

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.core.lease.entry import Entry, Lease, Member
+from apiflux_grpc.core.lease.level import Level
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
 
@@ -37,6 +38,7 @@ def plain(entry: Entry) -> Plain:
         int(entry.trusted),
         entry.began,
         [_plain_log(log) for log in entry.logs.values()],
+        [[level.per, level.counts, level.filled, level.at] for level in entry.levels.values()],
         [[name, *_plain_member(member)] for name, member in entry.members.items()],
         entry.queue,
         sorted(entry.registered),
@@ -49,7 +51,7 @@ def entry_of(told: Sequence[Any]) -> Entry:
     layout, *fields = told
     if layout != LAYOUT:
         raise ValueError(f"has layout {layout} of its budgets, and this version of APIFlux reads {LAYOUT}")
-    epoch, run_id, last, offset, paused, trusted, began, logs, members, queue, registered, roster = fields
+    epoch, run_id, last, offset, paused, trusted, began, logs, levels, members, queue, registered, roster = fields
     return Entry(
         epoch,
         run_id,
@@ -59,6 +61,7 @@ def entry_of(told: Sequence[Any]) -> Entry:
         bool(trusted),
         began,
         {log[0]: _log_of(*log) for log in logs},
+        {(level[0], level[1]): Level(*level) for level in levels},
         {name: _member_of(*member) for name, *member in members},
         list(queue),
         set(registered),
@@ -95,7 +98,16 @@ def _plain_member(member: Member) -> Plain:
         member.due,
         member.turn,
         [
-            [number, lease.calls, lease.cost, lease.arrived, [*lease.landed], [*lease.returned], lease.over]
+            [
+                number,
+                lease.calls,
+                lease.cost,
+                lease.arrived,
+                [*lease.landed],
+                [*lease.returned],
+                lease.over,
+                [*lease.late],
+            ]
             for number, lease in member.leases.items()
         ],
     ]
@@ -137,8 +149,16 @@ def _member_of(
     )
 
 
-def _lease_of(calls: int, cost: int, arrived: int, landed: Sequence[int], returned: Sequence[int], over: int) -> Lease:
-    return Lease(calls, cost, arrived, Amounts(*landed), Amounts(*returned), over)
+def _lease_of(
+    calls: int,
+    cost: int,
+    arrived: int,
+    landed: Sequence[int],
+    returned: Sequence[int],
+    over: int,
+    late: Sequence[int],
+) -> Lease:
+    return Lease(calls, cost, arrived, Amounts(*landed), Amounts(*returned), over, Amounts(*late))
 
 
 def _plain_reply(reply: Reply) -> Plain:

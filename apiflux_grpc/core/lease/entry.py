@@ -4,7 +4,7 @@ Rule: `last` is the newest time that some replica's own clock has confirmed; not
 field is written by `serve` and its parts alone, in one transaction.
 
 A lease is charged whole from its grant. Its calls leave it for the log as they land, or come back as they are returned;
-what nobody reports has arrived by `arrived`, and counts until `per` after that.
+what nobody reports has arrived by `arrived`, and counts until `per` after that. A bucket is filled by the grant itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from apiflux_grpc.core.lease.words import NOTHING, Amounts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from apiflux_grpc.core.lease.level import Level
     from apiflux_grpc.core.lease.log import Log
-    from apiflux_grpc.core.lease.words import Cap, Reply
+    from apiflux_grpc.core.lease.words import Cap, Like, Reply
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Lease:
     landed: Amounts = NOTHING
     returned: Amounts = NOTHING
     over: int = 0
+    late: Amounts = NOTHING
 
 
 @dataclass(slots=True)
@@ -54,6 +56,11 @@ class Member:
     turn: int = 0  # how long it's kept for it then
     leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
 
+    @property
+    def late(self) -> int:
+        """By how long after its grant what it is granted has arrived."""
+        return self.life + at_most(self.jitter)
+
     def gone_at(self) -> int:
         """When it has left, as far as is known now."""
         return self.seen + LAPSE if self.left_at is None else self.left_at
@@ -61,7 +68,8 @@ class Member:
 
 @dataclass(slots=True)
 class Entry:
-    """Logs by the length of their windows; members in the order of their turns."""
+    """Logs by the length of their windows, levels by that of their buckets and what they count; members in the order of
+    their turns."""
 
     epoch: str
     run_id: str
@@ -71,6 +79,7 @@ class Entry:
     trusted: bool = False  # it began empty, and that was taken to mean that nothing was spent
     began: int = 0
     logs: dict[int, Log] = field(default_factory=dict)
+    levels: dict[tuple[int, int], Level] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)  # those who want more than they got, in turn
     registered: set[str] = field(default_factory=set)  # who has told what it remembers of the time before this epoch
@@ -83,15 +92,22 @@ class Entry:
             if other != name and not member.refusal and self.last < member.gone_at():
                 yield member
 
-    def caps(self, now: int) -> dict[tuple[int, int], int]:
-        """The limits that hold now, by length and what they count: of like ones the lower; one that has gone with its
-        members, for its length more."""
-        caps: dict[tuple[int, int], int] = {}
+    def caps(self, now: int) -> dict[Like, Cap]:
+        """The limits that hold now: of like ones the lower; one that has gone with its members, for its length more."""
+        caps: dict[Like, Cap] = {}
         for member in self.members.values():
-            for per, most, counts, _ in member.caps:
-                if now < member.gone_at() + at_most(per):
-                    caps[per, counts] = min(most, caps.get((per, counts), most))
+            for cap in member.caps:
+                if now < member.gone_at() + at_most(cap.span):
+                    held = caps.get(cap.like, cap)
+                    caps[cap.like] = cap._replace(max=min(cap.max, held.max), depth=min(cap.depth, held.depth))
         return caps
+
+    def free(self, cap: Cap, late: int, now: int) -> int:
+        """What may be granted of this limit; below 0 while more is owed. Grants arrive up to `late` after."""
+        if cap.depth:
+            return self.levels[cap.per, cap.counts].free(cap, late, now)
+        log = self.logs[cap.per]
+        return cap.max - log.used[cap.counts] - self.leased(log, now)[cap.counts]
 
     def leased(self, log: Log, now: int) -> Amounts:
         """What may still be sent, or arrive, or did so that nobody told within this log's length."""
@@ -107,3 +123,22 @@ class Entry:
         """So much arrived by this instant."""
         for log in self.logs.values():
             log.record(instant, calls, cost)
+
+    def drain(self, late: int) -> None:
+        """Buckets are as they are now; before they are filled."""
+        if self.levels:
+            for cap in self.caps(self.last).values():
+                if cap.depth:
+                    self.free(cap, late, self.last)
+
+    def fill(self, amounts: Amounts) -> None:
+        """So much was granted, or was spent beside what was granted."""
+        for level in self.levels.values():
+            level.take(amounts)
+
+    def give_back(self, amounts: Amounts, since: int) -> None:
+        """So much of what was granted `since` ago isn't sent."""
+        if self.levels and any(amounts):
+            for cap in self.caps(self.last).values():
+                if cap.depth:
+                    self.levels[cap.per, cap.counts].give_back(amounts, cap, since)

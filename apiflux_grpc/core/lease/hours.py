@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.level import Level, full
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.terms import DRIFT, FAILOVER_LAG, LAPSE, LONG, OFF, PROBATION, at_most
 
@@ -69,13 +70,16 @@ def is_forgotten(entry: Entry, round: Round) -> bool:
 def forget(entry: Entry) -> None:
     """Drop what has ended, and who has left for so long that nothing of it counts."""
     now = entry.last
-    held = {per for per, _ in entry.caps(now)}
+    caps = entry.caps(now).values()
+    windows, buckets = {cap.per for cap in caps if not cap.depth}, {cap.like[:2] for cap in caps if cap.depth}
     for per in [*entry.logs]:
-        if per in held:
+        if per in windows:
             entry.logs[per].expire(now)
         else:
             del entry.logs[per]
-    longest = max((log.kept for log in entry.logs.values()), default=0)
+    for like in [like for like in entry.levels if like not in buckets]:
+        del entry.levels[like]
+    longest = max((at_most(cap.span) for cap in caps), default=0)
     for name, member in [*entry.members.items()]:
         for number in [number for number, lease in member.leases.items() if lease.arrived + longest <= now]:
             del member.leases[number]
@@ -87,7 +91,7 @@ def forget(entry: Entry) -> None:
 
 
 def _remembered(caps: tuple[Cap, ...]) -> int:
-    return max(at_most(cap.per) for cap in caps) + LAPSE
+    return max(at_most(cap.span) for cap in caps) + LAPSE
 
 
 def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
@@ -97,17 +101,24 @@ def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
 
 
 def know(entry: Entry, round: Round, *, steady: bool) -> None:
-    """Have a log of each limit of this round. What isn't known of the past counts as spent."""
-    lag = 0 if steady else FAILOVER_LAG  # nobody else has been told anything by an older memory of it
-    for per in sorted({cap.per for cap in round.caps}):
-        if per in entry.logs:
-            continue
-        if entry.logs:
-            entry.logs[per] = entry.logs[max(entry.logs)].heir(per, entry.last)
-        else:
-            # Leases of before live on, their calls arrive, and what arrived last ends then.
-            whole = at_most(per + round.life + round.jitter + lag)
-            entry.logs[per] = Log(per, 0 if entry.trusted else entry.began + whole)
+    """Have a log or a level of each limit of this round. What isn't known of the past counts as spent."""
+    known = max(entry.logs, default=0)
+    is_new = not entry.logs and not entry.levels
+    trusted, since = is_new and entry.trusted, entry.began if is_new else entry.last
+    # Leases of before live on, and their calls arrive. Nobody else has been told anything by a steady store's older
+    # memory.
+    lag = FAILOVER_LAG if is_new and not steady else 0
+    arrived = round.life + round.jitter + lag
+    for cap in round.caps:
+        if cap.depth and cap.like[:2] not in entry.levels:
+            empty = Level(cap.per, cap.counts, 0, entry.last)
+            entry.levels[cap.like[:2]] = empty if trusted else full(cap, since + at_most(arrived))
+        elif not cap.depth and cap.per not in entry.logs:
+            if known:
+                entry.logs[cap.per] = entry.logs[known].heir(cap.per, entry.last)
+            else:
+                # What arrived last ends then.
+                entry.logs[cap.per] = Log(cap.per, 0 if trusted else since + at_most(cap.per + arrived))
 
 
 def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
@@ -121,6 +132,7 @@ def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
             opens = max(opens, min(log.opens, entry.began + at_most(lag + round.life + round.jitter)))
         else:
             opens = max(opens, log.opens)
+    opens = max(opens, *(level.at for level in entry.levels.values() if level.at > entry.last), 0)
     if entry.trusted and not steady:
         opens = max(opens, entry.began + PROBATION)  # whoever has spent of it is heard by then
     return opens

@@ -47,22 +47,23 @@ class Ledger:
         trust: bool = False,
     ) -> None:
         """`life` None: as follows from the shortest limit. Raises ValueError without limits."""
-        self.caps = tuple(sorted(caps))
+        self.caps = tuple(sorted(caps, key=lambda cap: (cap.span, cap)))
         self.budget = budget
         self.jitter = jitter
-        self.life = life_of(self.caps[0].per) if life is None and self.caps else life or 0
+        self.life = life_of(self.caps[0].span) if life is None and self.caps else life or 0
         if not self.caps:
             raise ValueError("a budget without limits needs no leases")
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
-        if any(cap.depth for cap in self.caps):
-            raise ValueError("buckets can't be shared yet")
         self.by_cost = any(cap.counts == COST for cap in self.caps)
-        self._span = self.caps[0].per // GROUPS
-        self._kept = at_most(self.caps[-1].per)
+        self._leaks = any(cap.depth and cap.counts == COST for cap in self.caps)
+        self._span = self.caps[0].span // GROUPS
+        self._lag = lag_of(min(cap.per for cap in self.caps))
+        self._kept = at_most(self.caps[-1].span)
         self._last_spent = -FAR
         # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
-        self._spent = Log(self.caps[-1].per) if self.caps[-1].per > LONG else None
+        longest = max((cap.per for cap in self.caps if not cap.depth), default=0)
+        self._spent = Log(longest) if longest > LONG else None
         self.begin(incarnation)
 
     def begin(self, incarnation: str) -> None:
@@ -188,14 +189,16 @@ class Ledger:
         if self._registers:
             at = paced
         elif calls > room.calls or (self.by_cost and (cost > room.cost or (calls and self._dear))):
-            # What it brings back itself may be enough for the call that waits: then it needn't wait for others'.
-            brings = self._dear and self._dear <= sum(lent.spare for lent in self.leases)
+            # What it brings back itself may be enough for the call that waits: then it needn't wait for others'. And a
+            # bucket gets the less of it the later it comes.
+            spare = sum(lent.spare for lent in self.leases) if self._dear else 0
+            brings = spare >= self._dear > 0 or (spare > 0 and self._leaks)
             at = paced if brings else max(paced, self._ask_at)
         elif not calls and any(room):
             at = paced  # an idle replica holds nothing
         # Heard while anything of it counts: others' clocks are checked by it, and it remembers what a store may lose.
         if any(lent.landings for lent in self.leases):
-            at = min(at, max(paced, self._began + lag_of(self.caps[0].per)))
+            at = min(at, max(paced, self._began + self._lag))
         if self.leases or calls or now < self._last_spent + self._kept + at_most(self.jitter + BEAT):
             at = min(at, beat)
         return at

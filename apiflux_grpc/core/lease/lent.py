@@ -54,6 +54,7 @@ class Lent:
 
     __slots__ = (
         "_landed",
+        "_late",
         "_over",
         "_returned",
         "_told",
@@ -81,6 +82,7 @@ class Lent:
         self._landed = [0, 0]
         self._returned = [0, 0]
         self._over = 0
+        self._late = [0, 0]
         self.landings: deque[Landing] = deque()  # those that no reply has acknowledged
         self._told = 0  # of them, those that the round under way has told
         self._told_returned = 0  # cost
@@ -135,8 +137,11 @@ class Lent:
         flying = self.flying[-1]
         flying.last = max(flying.last, at)
         flying.calls += 1
-        if self.by_cost:
-            flying.cost += cost
+        cost = cost if self.by_cost else 0
+        flying.cost += cost
+        if at >= self.until:
+            self._late[0] += 1
+            self._late[1] += cost
         return flying
 
     def answered(self, flying: Flying, cost: int, at: int, actual: int, jitter: int, span: int) -> int:
@@ -214,7 +219,8 @@ class Lent:
         self._told_returned = self._returned[1]
         self._unknown = False
         groups = tuple(ages(self.landings, now))
-        return Held(self.number, Amounts(*self._landed), Amounts(*self._returned), groups, self._over)
+        landed, returned, late = (Amounts(*amounts) for amounts in (self._landed, self._returned, self._late))
+        return Held(self.number, landed, returned, groups, self._over, late)
 
     def acknowledged(self) -> list[Landing]:
         """The round that told of it got its reply. Returns the landings that the store knows now."""

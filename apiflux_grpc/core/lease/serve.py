@@ -15,7 +15,7 @@ from apiflux_grpc.core.lease.entry import Lease, Member
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import NOTHING, Reply
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Reply
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -80,14 +80,16 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
         entry.record(entry.last + at_most(round.life + round.jitter), *round.memory.open)
     if round.epoch != entry.epoch:
         return  # of leases that this epoch doesn't know: it opened, or opens, when all of that has ended
+    entry.drain(member.late)
     listed = {held.lease for held in round.held}
     for number in [number for number in member.leases if number not in listed]:
-        del member.leases[number]
+        lease = member.leases.pop(number)
+        entry.give_back(Amounts(lease.calls, lease.cost), entry.last - lease.arrived + member.late)
     for held in round.held:
-        _commit(entry, member.leases.get(held.lease), held)
+        _commit(entry, member.leases.get(held.lease), held, member.late)
 
 
-def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
+def _commit(entry: Entry, lease: Lease | None, held: Held, late: int) -> None:
     # A lease that isn't there has ended, and what it had left counted until then: only what was sent after its end, or
     # cost more than was known, is new, and all else too old to count.
     new_calls = sum(group.calls for group in held.groups)
@@ -97,7 +99,13 @@ def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
         new_cost = held.landed.cost - lease.landed.cost
         lease.calls -= new_calls + held.returned.calls - lease.returned.calls
         lease.cost -= new_cost + held.returned.cost - lease.returned.cost - (held.over - lease.over)
-        lease.landed, lease.returned, lease.over = held.landed, held.returned, held.over
+        back = Amounts(held.returned.calls - lease.returned.calls, held.returned.cost - lease.returned.cost)
+        entry.give_back(back, entry.last - lease.arrived + late)
+        more = held.over - lease.over + held.late.cost - lease.late.cost
+        entry.fill(Amounts(held.late.calls - lease.late.calls, more))
+        lease.landed, lease.returned, lease.over, lease.late = held.landed, held.returned, held.over, held.late
+    else:
+        entry.fill(Amounts(new_calls, new_cost))
     # Of what is told again the latest is new.
     for group in reversed(held.groups):
         calls, cost = min(group.calls, new_calls), min(group.cost, new_cost)
@@ -118,8 +126,8 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
     else:
         granted, again = grant(entry, round)
     if granted.calls:
-        arrived = entry.last + round.life + at_most(round.jitter)
-        member.leases[round.number] = Lease(*granted, arrived)
+        entry.fill(granted)
+        member.leases[round.number] = Lease(*granted, entry.last + member.late)
     return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, paused=entry.paused)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.lease.level import most_of
 from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of, whole
 from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apiflux_grpc.core.lease.entry import Entry, Member
-    from apiflux_grpc.core.lease.log import Log
-    from apiflux_grpc.core.lease.words import Round
+    from apiflux_grpc.core.lease.words import Cap, Round
 
 PACE: Final = 8  # no replica asks more often than so many times in a lease's life
 
@@ -41,12 +41,12 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
     me = members[name]
     me.want, me.least = round.want, min(round.least, round.want.cost)
     me.turn = max(TURN, 2 * round.round_trip)
-    caps = entry.caps(now)
-    used = {per: _sum(entry.logs[per].used, entry.leased(entry.logs[per], now)) for per, _ in caps}
+    caps = entry.caps(now).values()
+    free_of = {cap: entry.free(cap, me.late, now) for cap in caps}
     free = [FAR, FAR]
-    for (per, counts), most in caps.items():
-        free[counts] = min(free[counts], most - used[per][counts])
-        if counts == COST and me.least > most:
+    for cap in caps:
+        free[cap.counts] = min(free[cap.counts], free_of[cap])
+        if cap.counts == COST and me.least > most_of(cap, me.late):
             me.want = NOTHING  # others have a lower limit, that its call never fits
     queue[:] = [one for one in queue if one == name or now <= members[one].due + members[one].turn]
     if not me.want.calls:
@@ -85,17 +85,15 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
         return granted, 0
     ahead = Amounts(queue.index(name) + 1 + granted.calls, least + me.least + granted.cost)
     room_at = max(
-        _room_at(entry, entry.logs[per], counts, used[per][counts] + ahead[counts] - most, now)
-        for (per, counts), most in caps.items()
+        now + entry.levels[cap.per, cap.counts].free_after(ahead[cap.counts], cap, me.late)
+        if cap.depth
+        else _room_at(entry, cap, ahead[cap.counts] - free_of[cap], now)
+        for cap in caps
     )
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(per for per, _ in caps)))
+    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.per for cap in caps)))
     me.due = now + again
     return granted, again
-
-
-def _sum(one: Amounts, other: Amounts) -> Amounts:
-    return Amounts(one.calls + other.calls, one.cost + other.cost)
 
 
 def _part(member: Member, share: Amounts) -> Amounts:
@@ -110,14 +108,16 @@ def _even(member: Member, part: Amounts, free: list[int]) -> Amounts:
         return NOTHING
     if want.cost:
         calls = min(calls, -(-want.calls * cost // want.cost))
-        cost = min(cost, max(member.least, -(-want.cost * calls // want.calls)))
+        first = member.least or -(-want.cost // want.calls)
+        cost = min(cost, first + -(-(want.cost - first) * (calls - 1) // max(1, want.calls - 1)))
     return Amounts(calls, cost)
 
 
-def _room_at(entry: Entry, log: Log, counts: int, missing: int, now: int) -> int:
-    """When so much more has come back."""
+def _room_at(entry: Entry, cap: Cap, missing: int, now: int) -> int:
+    """When so much more of this window has come back."""
     if missing <= 0:
         return now
+    log, counts = entry.logs[cap.per], cap.counts
     ends = [(end, amounts[counts]) for end, amounts in log.ends()]
     ends += [
         (lease.arrived + log.kept, (lease.calls, lease.cost)[counts])

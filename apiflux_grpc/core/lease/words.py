@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from apiflux_grpc.core.units import MICROSECOND
+
 CALLS: Final = 0  # what a limit counts: places in Amounts
 COST: Final = 1
 
@@ -22,6 +24,9 @@ class Amounts(NamedTuple):
 NOTHING: Final = Amounts()
 
 
+Like = tuple[int, int, bool]  # a limit's length, what it counts, whether it is a bucket
+
+
 class Cap(NamedTuple):
     """At most `max` calls (or `max` of cost) in any `per` (ns).
 
@@ -32,6 +37,16 @@ class Cap(NamedTuple):
     max: int
     counts: int = CALLS
     depth: int = 0
+
+    @property
+    def like(self) -> Like:
+        """Limits that are alike in this differ in their amounts alone: the lower holds."""
+        return self.per, self.counts, self.depth > 0
+
+    @property
+    def span(self) -> int:
+        """After how long (ns) nothing that was spent counts any more: a full bucket has run empty."""
+        return self.per if not self.depth else -(-self.depth * self.per // self.max // MICROSECOND) * MICROSECOND
 
 
 class Group(NamedTuple):
@@ -45,7 +60,8 @@ class Group(NamedTuple):
 class Held(NamedTuple):
     """What became of one lease so far, in totals; what has neither landed nor been returned may be sent, or arrive.
 
-    `over`: the cost that landed above what was taken for it, and so above what was granted. `groups` are the landed
+    `over`: the cost that landed above what was taken for it, and so above what was granted. `late`: what was sent after
+    the lease's end, as a stopped process may. `groups` are the landed
     that no reply has acknowledged, in the order in which they became known.
     """
 
@@ -54,6 +70,7 @@ class Held(NamedTuple):
     returned: Amounts
     groups: tuple[Group, ...] = ()
     over: int = 0
+    late: Amounts = NOTHING
 
 
 class Memory(NamedTuple):

@@ -94,6 +94,10 @@ def rounded(text: str, budget: str) -> Round:
     def instant(us: int) -> int:
         return us if us < 0 else us * MICROSECOND
 
+    def held(lease: int, *amounts: Any) -> Held:
+        *totals, rows = amounts
+        return Held(lease, Amounts(*totals[:2]), Amounts(*totals[2:4]), groups(rows), totals[4], Amounts(*totals[5:]))
+
     memory = told["memory"] and Memory(
         groups(told["memory"]["landed"]), Amounts(*told["memory"]["open"]), frozenset(told["memory"]["roster"])
     )
@@ -111,7 +115,7 @@ def rounded(text: str, budget: str) -> Round:
         Amounts(*told["want"]),
         told["least"],
         told["round_trip"] * MICROSECOND,
-        tuple(Held(row[0], Amounts(*row[1:3]), Amounts(*row[3:5]), groups(row[6]), row[5]) for row in told["held"]),
+        tuple(held(*row) for row in told["held"]),
         memory or None,
         told["leaves"],
         told["trust"],
@@ -169,6 +173,7 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
                     [lease["landed_calls"], lease["landed_cost"]],
                     [lease["returned_calls"], lease["returned_cost"]],
                     lease["over"],
+                    [lease["late_calls"], lease["late_cost"]],
                 ]
                 for lease in member["leases"]
             ],
@@ -184,6 +189,7 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
         int(entry["trusted"]),
         ns(entry["began"]),
         [log_of(log) for log in entry["logs"]],
+        [[ns(level["per"]), level["counts"], level["filled"], ns(level["at"])] for level in entry["levels"]],
         [member_of(member) for member in entry["members"]],
         entry["queue"],
         sorted(entry["registered"]),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Cap, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Group, Held, Memory, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 LIFE: Final = 100 * MILLISECOND
 
-Steps = list[tuple[int, str, dict[str, object]]]
+Steps = list[tuple[int, str, dict[str, Any]]]
 
 names = st.sampled_from("abc")
 small = st.integers(0, 5)
@@ -25,7 +25,16 @@ def steps(draw: st.DrawFn) -> Steps:
         {
             "want": st.builds(Amounts, small, small),
             "least": st.integers(0, 2),
-            "caps": st.sampled_from([(Cap(SECOND, 9),), (Cap(SECOND, 7), Cap(SECOND, 7, COST), Cap(700 * SECOND, 90))]),
+            "caps": st.sampled_from(
+                [
+                    (Cap(SECOND, 9),),
+                    (Cap(SECOND, 7), Cap(SECOND, 7, COST), Cap(700 * SECOND, 90)),
+                    (Cap(SECOND, 7, CALLS, 5), Cap(SECOND, 9, COST, 3), Cap(5 * SECOND, 20)),
+                    (Cap(SECOND, 10, CALLS, 1),),
+                ]
+            ),
+            "over": small,
+            "late": st.builds(Amounts, small, small),
             "jitter": st.sampled_from([0, 0, 0, MILLISECOND]),
             "leaves": st.sampled_from([False, False, False, True]),
             "landed": st.builds(Amounts, small, small),
@@ -46,15 +55,16 @@ def converse(steps: Steps, serve: Callable[[Round, int, str], Reply]) -> None:
     for pause, name, said in steps:
         clock += pause
         run += bool(said.pop("is_lost"))
-        landed, age = said.pop("landed"), said.pop("age")
+        landed, age, over, late = (said.pop(name) for name in ("landed", "age", "over", "late"))
         if said.pop("again") and name in asked:
             round = asked[name]
         elif name in last:
             before = last[name]
-            held = (Held(before.number, landed, NOTHING, (Group(*landed, age),)),) if any(before.granted) else ()  # type: ignore[arg-type, call-arg, misc]
+            told = Held(before.number, landed, NOTHING, (Group(landed.calls, landed.cost, age),), over, late)
+            held = (told,) if any(before.granted) else ()
             terms = {"epoch": before.epoch, "told": before.now, "floor": before.now, "paused": before.paused}
-            round = asked[name]._replace(**{**said, **terms}, number=before.number + 1, held=held)  # type: ignore[arg-type]
+            round = asked[name]._replace(**{**said, **terms}, number=before.number + 1, held=held)
         else:
-            round = Round("key", name, 1, (), LIFE, 0, trust=True)._replace(**said)  # type: ignore[arg-type]
+            round = Round("key", name, 1, (), LIFE, 0, trust=True)._replace(**said)
         reply = serve(round, clock, f"run-{run}")
         asked[name], last[name] = round, reply

@@ -313,10 +313,14 @@ class Fleet:
         """No window over its limit, ever."""
         for promise in self.promises:
             arrivals = self.arrivals.get(promise.key, [])
-            for per, most, counts, _ in promise.caps:
-                amounts = self.taken.get(promise.key, []) if counts == COST else None
-                worst = worst_window(arrivals, per, promise.since, promise.until + per, amounts)
-                assert worst <= most, f"{worst} in a window of {per / 1e9:g} s, limit {most}"
+            for cap in promise.caps:
+                amounts = self.taken.get(promise.key, []) if cap.counts == COST else None
+                if cap.depth:
+                    fullest = fullest_bucket(arrivals, cap, promise.since, promise.until + cap.span, amounts)
+                    assert fullest <= cap.depth + 1e-6, f"{fullest} in {cap}"
+                    continue
+                worst = worst_window(arrivals, cap.per, promise.since, promise.until + cap.per, amounts)
+                assert worst <= cap.max, f"{worst} in a window of {cap.per / 1e9:g} s, limit {cap.max}"
 
 
 @dataclass
@@ -327,6 +331,20 @@ class Promise:
     caps: tuple[Cap, ...]
     since: int
     until: int
+
+
+def fullest_bucket(
+    arrivals: Sequence[int], cap: Cap, since: int, until: int, amounts: Sequence[int] | None = None
+) -> float:
+    """The most that was ever in this bucket, if it was empty at `since`."""
+    each = zip(arrivals, amounts or [1] * len(arrivals), strict=True)
+    level = fullest = 0.0
+    last = since
+    for at, amount in sorted(each):
+        if since < at <= until:
+            level = max(0.0, level - (at - last) * cap.max / cap.per) + amount
+            fullest, last = max(fullest, level), at
+    return fullest
 
 
 def worst_window(

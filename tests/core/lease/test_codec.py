@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from apiflux_grpc.core.lease.codec import entry_of, plain
 from apiflux_grpc.core.lease.entry import Entry, Lease, Member
+from apiflux_grpc.core.lease.level import Level
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.words import COST, Amounts, Cap, Reply, Round
@@ -46,20 +47,25 @@ def test_every_field_is_written() -> None:
     """One that a change adds and the layout forgets is noticed here, whether or not a round reads it."""
     log = Log(SECOND, 5)
     log.record(SECOND, 4, 5)
+    level = Level(SECOND, COST, 6, 7)
     reply = Reply(3, "epoch", 4, Amounts(5, 6), 6, 7, "refused", frozenset("xy"), 8, forgotten=True)
-    lease = Lease(9, 8, 7, Amounts(6, 5), Amounts(4, 3), 2)
+    lease = Lease(9, 8, 7, Amounts(6, 5), Amounts(4, 3), 2, Amounts(1, 2))
     member = Member(1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease})
-    entry = Entry("epoch", "run", 1, 2, 3, True, 4, {SECOND: log}, {"a": member}, ["a"], {"b"}, {"c"})
+    logs, levels = {SECOND: log}, {(SECOND, COST): level}
+    entry = Entry("epoch", "run", 1, 2, 3, True, 4, logs, levels, {"a": member}, ["a"], {"b"}, {"c"})
     for one in (lease, member, entry):
         for field in fields(one):
             assert getattr(one, field.name) != field.default, f"{field.name} needs a value here that isn't its default"
     read = entry_of(json.loads(written(entry)))
     assert (read.members, written(read)) == (entry.members, written(entry))
     for field in fields(Entry):
-        if field.name != "logs":
+        if field.name not in ("logs", "levels"):
             assert getattr(read, field.name) == getattr(entry, field.name), field.name
     assert [getattr(read.logs[SECOND], name) for name in Log.__slots__] == [
         getattr(log, name) for name in Log.__slots__
+    ]
+    assert [getattr(read.levels[SECOND, COST], name) for name in Level.__slots__] == [
+        getattr(level, name) for name in Level.__slots__
     ]
 
 

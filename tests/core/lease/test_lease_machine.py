@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, OFF
-from apiflux_grpc.core.lease.words import COST, Cap
+from apiflux_grpc.core.lease.words import CALLS, COST, Cap, Like
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakeLeaseStore
 from tests.core.lease.fleet import Calls, Fleet, Network, Replica
@@ -41,12 +42,23 @@ caps = st.lists(
         [
             *(Cap(SECOND, 1), Cap(SECOND, 4), Cap(2 * SECOND, 5), Cap(5 * SECOND, 7)),
             *(Cap(SECOND, 20, COST), Cap(5 * SECOND, 40, COST)),
+            *(Cap(SECOND, 10, CALLS, 9), Cap(SECOND, 4, CALLS, 1), Cap(2 * SECOND, 30, COST, 20)),
         ]
     ),
     min_size=1,
     max_size=3,
-    unique_by=lambda cap: (cap.per, cap.counts),
+    unique_by=lambda cap: cap.like,
 )
+
+
+def lowest_use(cap: Cap, length: int, ledger: Ledger) -> float:
+    """What this limit lets through in so long, of calls that cost 1."""
+    late = ledger.jitter + ledger.life
+    if not cap.depth:
+        return length * cap.max / (cap.per + late) - cap.max
+    flow = cap.max * late / cap.per
+    # A shallow bucket's calls are spaced, so that however they bunch it holds them.
+    return length * cap.max / cap.per / (1.0 if cap.depth - flow >= 1 else (1 + flow) / cap.depth) - cap.depth
 
 
 class LeaseMachine(RuleBasedStateMachine):
@@ -279,13 +291,13 @@ class LeaseMachine(RuleBasedStateMachine):
                 fleet.demand(replica, 10_000, key)
         longest = 5 * SECOND
         fleet.run(2 * longest + FAILOVER_LAG + LAPSE + 5 * SECOND)
-        lowest: dict[tuple[int, int], int] = {}
+        lowest: dict[Like, Cap] = {}
         for cap in (cap for one in fleet.living() for cap in one.ledgers["key"].caps):
-            lowest[cap.per, cap.counts] = min(cap.max, lowest.get((cap.per, cap.counts), cap.max))
+            lowest[cap.like] = cap._replace(max=min(cap.max, lowest.get(cap.like, cap).max))
         before = {key: len(fleet.arrivals.get(key, ())) for key in self.keys}
         fleet.run(4 * longest)
         ledger = fleet.living()[0].ledgers["key"]
-        most = min(4 * longest * most / (per + ledger.jitter + ledger.life) - most for (per, _), most in lowest.items())
+        most = min(lowest_use(cap, 4 * longest, ledger) for cap in lowest.values())
         for key in self.keys:
             used = len(fleet.arrivals.get(key, ())) - before[key]
             assert used >= 0.97 * most, f"{used} of {most:.0f}"

@@ -1,0 +1,151 @@
+"""Buckets that many share: what arrives never overfills the upstream's, and what flows in is used."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from apiflux_grpc.core.lease.entry import Entry
+from apiflux_grpc.core.lease.ledger import Ledger
+from apiflux_grpc.core.lease.level import most_of
+from apiflux_grpc.core.lease.serve import serve
+from apiflux_grpc.core.lease.terms import FAILOVER_LAG, at_most
+from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Group, Held, Reply, Round
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from tests.core.lease.fleet import Calls, Fleet
+
+J: Final = 250 * MILLISECOND
+LIFE: Final = 50 * MILLISECOND
+CAP: Final = Cap(SECOND, 10, CALLS, 20)
+FIRST: Final = Round("key", "a", 1, (CAP,), LIFE, 0, trust=True)
+ALL: Final = Amounts(100)
+START: Final = 1_000_000 * SECOND
+
+
+class Store:
+    """A steady store whose clock the test sets."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.at = START
+
+    def says(self, round: Round, *, steady: bool = True, **other: Any) -> Reply:
+        return serve(self.entries, round._replace(**other), self.at, "run", steady=steady)
+
+    def after(self, reply: Reply, **other: Any) -> Round:
+        return FIRST._replace(number=reply.number + 1, epoch=reply.epoch, told=reply.now, floor=-1, **other)
+
+    def free(self, who: str) -> int:
+        """What another is granted now."""
+        return self.says(FIRST, incarnation=who, want=ALL).granted.calls
+
+
+def test_a_bucket_is_shallower_by_what_flows_in_while_grants_are_on_their_way() -> None:
+    """J and L, by which calls may bunch: 20, and 10 a second, are 19.5 at once if those are 50 ms, and then 10."""
+    for after, free in ((50, 0), (51, 1), (10_000, 19)):  # 50 ms: no clock is that exact
+        store = Store()
+        assert store.says(FIRST, want=Amounts(19)).granted == Amounts(19)
+        store.at += after * MILLISECOND
+        assert store.free("b") == free
+
+
+@pytest.mark.parametrize(("after", "back"), [(0, 8), (200, 6), (900, 0)])
+def test_what_comes_back_unsent_has_been_leaking(after: int, back: int) -> None:
+    """Others may have used that: of eight calls that come back after 200 ms six do."""
+    store = Store()
+    reply = store.says(FIRST, want=Amounts(19))
+    store.at += after * MILLISECOND
+    store.says(store.after(reply, held=(Held(1, Amounts(11), Amounts(8), (Group(11, 0, 0),)),)))
+    flowed_in = after / 100.1
+    assert store.free("b") == int(0.49999 + flowed_in + back)
+
+
+def test_a_lease_that_is_not_listed_comes_back_too() -> None:
+    """Nobody will spend it."""
+    store = Store()
+    reply = store.says(FIRST, want=ALL)
+    store.says(store.after(reply))
+    assert store.free("b") == 19
+
+
+@pytest.mark.parametrize("held", [Held(1, Amounts(3), NOTHING, (Group(3, 0, 0),), late=Amounts(3)), None])
+def test_what_is_sent_after_its_lease_has_ended_fills_the_bucket_again(held: Held | None) -> None:
+    """It arrives when the bucket has long been granted to others; whether or not the store still knows the lease."""
+    store = Store()
+    reply = store.says(FIRST, want=Amounts(3))
+    if held is None:
+        reply = store.says(store.after(reply))
+        held = Held(1, Amounts(3), NOTHING, (Group(3, 0, 0),))
+    elif held.late:
+        store.at += SECOND
+    store.says(store.after(reply, held=(held,)))
+    assert store.free("b") == 16
+
+
+def test_a_bucket_of_cost_is_filled_by_what_a_call_costs_more() -> None:
+    """Nobody was granted that."""
+    caps = (Cap(SECOND, 100, COST, 200),)
+    store = Store()
+    reply = store.says(FIRST, caps=caps, want=Amounts(1, 100), least=100)
+    more = Held(1, Amounts(1, 150), NOTHING, (Group(1, 150, 0),), over=50)
+    store.says(store.after(reply, caps=caps, held=(more,)))
+    granted = store.says(FIRST, caps=caps, incarnation="b", want=Amounts(100, 200), least=2).granted
+    assert granted.cost == 44
+
+
+def test_a_bucket_that_nothing_is_known_of_is_full() -> None:
+    """When a limit is new here what others have on its way comes first, and when a store has forgotten its lag too."""
+    store = Store()
+    store.says(FIRST, caps=(Cap(SECOND, 10),))
+    new = store.says(FIRST, incarnation="b", want=ALL, caps=(CAP,))
+    assert (new.granted, new.opens) == (NOTHING, at_most(LIFE))
+    assert Store().says(FIRST, steady=False, trust=False).opens == at_most(LIFE + FAILOVER_LAG)
+
+
+def test_of_like_buckets_the_lower_rate_and_the_lower_depth_hold() -> None:
+    """Whichever side has them."""
+    store = Store()
+    store.says(FIRST, incarnation="slow", caps=(CAP._replace(max=5),))
+    store.says(FIRST, incarnation="shallow", caps=(CAP._replace(depth=10),))
+    assert store.free("b") == 9
+
+
+def test_several_limits_of_an_empty_store_open_at_once() -> None:
+    """None of them is heir to another: nothing was spent of any."""
+    caps = (CAP, Cap(SECOND, 20), Cap(60 * SECOND, 100))
+    assert Store().says(FIRST, caps=caps, want=ALL).granted == Amounts(19)
+
+
+def test_a_lease_lives_for_a_hundredth_of_the_time_in_which_a_bucket_runs_empty() -> None:
+    """Else its depth would be gone by that alone."""
+    assert Ledger("key", "a", [Cap(60 * SECOND, 600, CALLS, 20)], J).life == LIFE
+    assert Ledger("key", "a", [Cap(60 * SECOND, 600, CALLS, 600)], J).life == 600 * MILLISECOND
+    assert [most_of(cap, LIFE + J) for cap in (CAP, CAP._replace(depth=2), Cap(SECOND, 10))] == [17, 1, 10]
+
+
+@pytest.mark.parametrize("replicas", [1, 6])
+@pytest.mark.parametrize(
+    ("cap", "cost"),
+    [
+        (CAP, (1, 1)),
+        (Cap(SECOND, 10, CALLS, 1), (1, 1)),
+        (Cap(60 * SECOND, 600, CALLS, 5), (1, 1)),
+        (Cap(SECOND, 100, COST, 200), (1, 20)),
+    ],
+)
+def test_all_that_flows_in_is_used_and_nothing_overflows(replicas: int, cap: Cap, cost: tuple[int, int]) -> None:
+    """97 % of the rate; in a bucket that is too shallow for J and L, of calls spaced so that it holds them."""
+    fleet = Fleet(1)
+    fleet.promise([cap])
+    fleet.calls = Calls(cost=cost)
+    for number in range(replicas):
+        fleet.add([cap], jitter=J, want=1 << 40, ppm=(number % 3 - 1) * 500)
+    fleet.run(6 * SECOND)
+    before = len(fleet.arrivals["key"])
+    fleet.run(20 * SECOND)
+    sent = (len(fleet.arrivals["key"]) - before, sum(fleet.taken["key"][before:]))[cap.counts]
+    flow = cap.max * (J + fleet.replicas[0].ledgers["key"].life) / cap.per
+    spaced = 1 if cap.depth - flow >= 1 else (1 + flow) / cap.depth
+    assert sent >= 0.97 * 20 * SECOND * cap.max / cap.per / spaced - 1
+    fleet.check()
