@@ -10,7 +10,8 @@ local function lag_of(shortest)
   return min(BEAT, floor(shortest / 8))
 end
 
--- A log's groups are three arrays side by side, for that is quicker to read and write than a table of each.
+-- A log's groups are three arrays side by side, in the order of time: quicker to write down than a table of each, and
+-- what ends next comes first.
 local function new_log(per, opens)
   return { per = per, opens = opens, calls = 0, cost = 0, at = {}, n = {}, c = {} }
 end
@@ -23,33 +24,34 @@ local function record(log, instant, calls, cost)
   log.calls = log.calls + calls
   log.cost = log.cost + cost
   local span = max(1, floor(log.per / GROUPS))
-  local place = floor(instant / span)
-  for i = #log.at, 1, -1 do -- the newest are last, more or less
-    if floor(log.at[i] / span) == place then
-      log.at[i] = max(log.at[i], instant)
-      log.n[i] = log.n[i] + calls
-      log.c[i] = log.c[i] + cost
-      return
-    end
+  local at, place = log.at, floor(instant / span)
+  local i = #at
+  while i > 0 and floor(at[i] / span) > place do
+    i = i - 1
   end
-  local last = #log.at + 1
-  log.at[last], log.n[last], log.c[last] = instant, calls, cost
+  if i > 0 and floor(at[i] / span) == place then
+    at[i] = max(at[i], instant)
+    log.n[i] = log.n[i] + calls
+    log.c[i] = log.c[i] + cost
+  else
+    table.insert(at, i + 1, instant)
+    table.insert(log.n, i + 1, calls)
+    table.insert(log.c, i + 1, cost)
+  end
 end
 
 local function expire(log, now)
-  local left, length = 0, #log.at
-  local ended = now - kept(log)
-  for i = 1, length do
-    if log.at[i] <= ended then
-      log.calls = log.calls - log.n[i]
-      log.cost = log.cost - log.c[i]
-    else
-      left = left + 1
-      log.at[left], log.n[left], log.c[left] = log.at[i], log.n[i], log.c[i]
-    end
+  local at, length, ended, over = log.at, #log.at, now - kept(log), 0
+  while over < length and at[over + 1] <= ended do
+    over = over + 1
+    log.calls = log.calls - log.n[over]
+    log.cost = log.cost - log.c[over]
   end
-  for i = left + 1, length do
-    log.at[i], log.n[i], log.c[i] = nil, nil, nil
+  if over == 0 then
+    return
+  end
+  for i = 1, length do
+    at[i], log.n[i], log.c[i] = at[i + over], log.n[i + over], log.c[i + over]
   end
 end
 
