@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.serve import serve
+from apiflux_grpc.core.lease.terms import LEAST_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 class MemoryLeaseStore:
     """`clock` is the engine's, in ns."""
+
+    least_life = LEAST_LIFE
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

@@ -26,7 +26,7 @@ from apiflux_grpc.adapters.state_file import BUSY, NEWER, StateFileError, open_f
 from apiflux_grpc.core.lease.codec import LAYOUT, entry_of, plain
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.serve import serve
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 SYNCED: Final = 60 * SECOND  # budgets with a window of this length are worth waiting for the disk
 BOUND: Final = 2 * BUSY  # seconds until an exchange has failed
+# Some disks need 30 ms and more to sync, and a busy one longer: a quarter of a lease's life must do for it.
+LIFE: Final = 400 * MILLISECOND
 
 _READ: Final = "SELECT boot, synced, entry FROM budget WHERE name = ?"
 _WRITE: Final = "INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?, ?, ?)"
@@ -46,6 +48,8 @@ class SqliteLeaseStore:
 
     `boot` "": nobody knows, so everything is synced.
     """
+
+    least_life = LIFE
 
     def __init__(self, path: Path, clock: Callable[[], int], wall: Callable[[], int], boot: str) -> None:
         self.path = path

@@ -19,6 +19,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lease.ledger import Ledger
+from apiflux_grpc.core.lease.terms import LEAST_LIFE
 from apiflux_grpc.core.lease.words import CALLS, COST, Cap
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.permit import Permit
@@ -37,12 +38,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Leasing:
     """How a pool borrows. `incarnation` names this process and pool, and is drawn after any fork; `life` is that of a
-    lease (ns), None: as follows from each budget's shortest limit. `trust`: an empty store means that nothing was spent
-    before."""
+    lease (ns), None: as follows from each budget's shortest limit, `least_life` at the least. `trust`: an empty store
+    means that nothing was spent before."""
 
     incarnation: str
     life: int | None = None
     trust: bool = True
+    least_life: int = LEAST_LIFE
 
 
 class Loan:
@@ -148,7 +150,15 @@ class LeasedKeyring(Keyring):
             number = len(self.borrowing.borrowers)
             caps = [cap_of(limit) for limit in limits]
             incarnation = f"{leasing.incarnation}-{number}"
-            ledger = Ledger(name, incarnation, caps, pool.arrival_jitter, leasing.life, trust=leasing.trust)
+            ledger = Ledger(
+                name,
+                incarnation,
+                caps,
+                pool.arrival_jitter,
+                leasing.life,
+                least_life=leasing.least_life,
+                trust=leasing.trust,
+            )
             borrower = Borrower(owner, ledger, tier)
             owner.budget = LeasedBudget(limits, pool.arrival_jitter, make_pacer, borrower, self.borrowing)
             self.borrowing.add(borrower, now)

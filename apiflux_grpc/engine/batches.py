@@ -55,8 +55,8 @@ STANDING_EVERY: Final = SECOND
 class PoolParts:
     """What a pool is made of. The factories are called on the engine's loop, and so is the store.
 
-    `life` is that of its leases (ns), None: as follows from each budget's shortest limit. `trust`: an empty store means
-    that nothing was spent before.
+    `life` is that of its leases (ns), None: as follows from each budget's shortest limit and the store. `trust`: an
+    empty store means that nothing was spent before.
     """
 
     pool: Pool
@@ -234,4 +234,6 @@ class Batches:
 
 
 def _leasing(part: PoolParts) -> Leasing | None:
-    return None if part.store is None else Leasing(secrets.token_hex(16), part.life, part.trust)
+    if part.store is None:
+        return None
+    return Leasing(secrets.token_hex(16), part.life, part.trust, part.store.least_life)

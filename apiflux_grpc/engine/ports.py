@@ -82,7 +82,11 @@ class LeaseStore(Protocol):
     Each round is served once and whole, or not at all; in which order those of several processes are is the store's. A
     round whose reply was lost may be asked again. Nothing is asked again by the store's own client, and what is on its
     way is never cancelled: then nobody could tell whether it was served.
+
+    `least_life` (ns): how long a lease must live at the least, unless configured, for what an exchange takes there.
     """
+
+    least_life: int
 
     async def exchange(self, rounds: Sequence[Round]) -> Sequence[Reply | None]:
         """The replies to these rounds, of budgets that all differ, in their order; None: a part of the store is gone,

@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.serve import serve
+from apiflux_grpc.core.lease.terms import LEAST_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class FakeLeaseStore:
     """`clock` gives the server's time in ns. `step` is added to it; `rounds` counts those that were served."""
+
+    least_life = LEAST_LIFE
 
     def __init__(self, clock: Callable[[], int], *, steady: bool = False) -> None:
         self.entries: dict[str, Entry] = {}

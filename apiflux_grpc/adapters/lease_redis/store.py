@@ -16,6 +16,7 @@ from apiflux_grpc.adapters.lease_redis.client import RedisStoreError, client_of,
 from apiflux_grpc.adapters.lease_redis.script import script
 from apiflux_grpc.adapters.lease_redis.words import reply_of, told
 from apiflux_grpc.core.lease.codec import LAYOUT
+from apiflux_grpc.core.lease.terms import LEAST_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ return redis.call('GET', KEYS[1])
 
 class RedisLeaseStore:
     """`place` is of the server. Raises RedisStoreError without redis-py."""
+
+    least_life = LEAST_LIFE
 
     def __init__(self, place: RedisUrl, serve: Script | None = None) -> None:
         """`serve`: another script than ours, for tests."""

@@ -20,7 +20,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.lent import Lent
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.shares import PACE
-from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LONG, at_least, at_most, lag_of, life_of
+from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LEAST_LIFE, LONG, at_least, at_most, lag_of, life_of
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Group, Memory, Round
 from apiflux_grpc.core.window import GROUPS
 
@@ -44,15 +44,18 @@ class Ledger:
         jitter: int,
         life: int | None = None,
         *,
+        least_life: int = LEAST_LIFE,
         trust: bool = False,
     ) -> None:
-        """`life` None: as follows from the shortest limit. Raises ValueError without limits."""
+        """`life` None: as follows from the shortest limit, and `least_life`. Raises ValueError without limits."""
         self.caps = tuple(sorted(caps, key=lambda cap: (cap.span, cap)))
         self.budget = budget
         self.jitter = jitter
         self.life = life_of(self.caps[0].span) if life is None and self.caps else life or 0
         if not self.caps:
             raise ValueError("a budget without limits needs no leases")
+        if life is None:
+            self.life = max(self.life, least_life)
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
         self.by_cost = any(cap.counts == COST for cap in self.caps)
