@@ -34,7 +34,7 @@ secret = "bench-a"
 label = "b"
 secret = "bench-b"
 """
-CASES = {"no limits": ""}
+CASES = {"no limits": "", "a shared budget": '{ max = 100000000, per = "60s" }'}
 
 
 async def figures() -> list[Figure]:

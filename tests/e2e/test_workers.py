@@ -11,11 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from apiflux_grpc.client import Client, Result, Unavailable
 from apiflux_grpc.judge.limits import Limit
+from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess
-from tests.e2e.pairs import OWN_CONNECTION, Pair, ask, gets, judging, name_of, posts, read, toml, until
+from tests.e2e.pairs import OWN_CONNECTION, Pair, ask, ask_of, gets, judging, name_of, posts, read, toml, until
 from tests.e2e.programs import line_of, program
 
 SECOND = 1_000_000_000
@@ -63,11 +65,15 @@ async def one_for_each(target: str) -> AsyncIterator[dict[int, Client]]:
 
 @contextmanager
 def two_workers() -> Iterator[Pair]:
-    """A judge, and a server with two workers in front of it, whose leases bear a busy machine."""
-    with judging(["default"], [LIMIT], 2, latency=(10, 30)) as judge:
-        head = '[server]\nworkers = 2\n[budget]\nlease = "2s"\n'
-        with ServedProcess(head + toml(judge.url, {"default": "max_in_flight = 10"}, [LIMIT], 2), {}) as served:
-            yield Pair(judge, served)
+    """A judge, and a server with two workers in front of it."""
+    with judging(["default"], [LIMIT], 2, latency=(10, 30)) as judge, ServedProcess(config(judge), {}) as served:
+        yield Pair(judge, served)
+
+
+def config(judge: JudgeProcess) -> str:
+    """Two workers, whose leases bear a busy machine."""
+    head = '[server]\nworkers = 2\n[budget]\nlease = "500ms"\n'
+    return head + toml(judge.url, {"default": "max_in_flight = 10"}, [LIMIT], 2)
 
 
 async def test_a_killed_worker_ends_its_own_connections_only() -> None:
@@ -104,7 +110,7 @@ async def test_a_killed_worker_ends_its_own_connections_only() -> None:
             after = workers_of(supervisor)
             assert after[1] == before[1]
             assert after[2] != before[2]
-            batches = {number: gets(f"second-{number}", 400) for number in WORKERS}
+            batches = {number: gets(f"second-{number}", 2000) for number in WORKERS}
             results = {number: [] for number in WORKERS}
             reading = [
                 asyncio.create_task(read(clients[number].process(batches[number]), results[number]))
@@ -117,38 +123,51 @@ async def test_a_killed_worker_ends_its_own_connections_only() -> None:
                 assert error.reason == "DRAINING"
         assert not any(process.is_running() for process in after.values())
         named = {name_of(batches[number][result.index]): result for number in WORKERS for result in results[number]}
-        assert len(named) == 800
+        assert len(named) == 4000
         drained = {name for name, result in named.items() if result.error is not None}
         assert {(named[name].failure, named[name].attempts) for name in drained} == {("DRAINING", 0)}
         assert ask(pair).seen_twice == 0
         assert named.keys() - drained == {name for name in pair.judge.calls() if "/second-" in name}
 
 
+@pytest.mark.slow
 async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(tmp_path: Path) -> None:
-    """SIGSTOP is silence: it is killed after the bound. SIGKILL of the supervisor ends all, a stopped worker too."""
-    config = tmp_path / "c.toml"
-    config.write_text('[server]\nworkers = 2\n[pools.default]\nlimits = []\nkeys = [{ label = "a", secret = "x" }]\n')
-    with program(SUPERVISOR, str(config), str(4 * SECOND)) as supervisor:
-        target = (await line_of(supervisor)).strip()
-        stopped = workers_of(supervisor.pid)[2]
-        stopped.suspend()
+    """SIGSTOP is silence, wherever it met the worker: it is killed after the bound, and the other one's calls go on.
 
-        async def is_gone() -> bool:
-            return not stopped.is_running()
+    SIGKILL of the supervisor ends all, a stopped worker too.
+    """
+    with judging(["default"], [LIMIT], 2, latency=(10, 30)) as judge:
+        (tmp_path / "c.toml").write_text(config(judge))
+        with program(SUPERVISOR, str(tmp_path / "c.toml"), str(4 * SECOND)) as supervisor:
+            target = (await line_of(supervisor)).strip()
+            stopped = workers_of(supervisor.pid)[2]
+            results: dict[int, list[Result]] = {number: [] for number in WORKERS}
 
-        await until(is_gone)
-        async with one_for_each(target):
-            pass
-        workers = list(workers_of(supervisor.pid).values())
-        workers[0].suspend()
-        supervisor.kill()
+            async def is_under_way() -> bool:
+                return bool(results[2])
 
-        async def are_gone() -> bool:
-            return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in workers)
+            async with one_for_each(target) as clients:
+                reading = [
+                    asyncio.create_task(read(clients[number].process(gets(str(number), 400)), results[number]))
+                    for number in WORKERS
+                ]
+                await until(is_under_way)
+                stopped.suspend()
+                assert isinstance(await reading[1], Unavailable)
+                assert await reading[0] is None
+            assert [result.ok for result in results[1]] == [True] * 400
+            async with one_for_each(target):
+                workers = list(workers_of(supervisor.pid).values())
+            workers[0].suspend()
+            supervisor.kill()
 
-        try:
-            await until(are_gone)
-        finally:
-            for one in workers:
-                if one.is_running():
-                    one.kill()
+            async def are_gone() -> bool:
+                return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in workers)
+
+            try:
+                await until(are_gone)
+            finally:
+                for one in workers:
+                    if one.is_running():
+                        one.kill()
+        ask_of(judge)
