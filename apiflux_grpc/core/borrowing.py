@@ -125,13 +125,14 @@ class Borrower:
         )
         return Amounts(calls, cost)
 
-    def part(self, waiting: int, mean: float) -> Amounts:
-        """Its part of so many calls that wait, of this mean cost."""
-        if not waiting:
+    def part(self, waiting: int, most: int, mean: float) -> Amounts:
+        """Its part of so many calls that wait, of which so many at the most can be sent; of this mean cost."""
+        if not waiting or not most:
             return NOTHING
         each = max(mean, 1e-3)  # a cost may be 0
         chunk = min(self.chunk.calls, max(1, int(self.chunk.cost / each)))
-        calls = min(self.most.calls, max(1, int(self.most.cost / each)), max(chunk, -(-waiting // self.tier.lacking)))
+        share = max(chunk, -(-min(waiting, most) // self.tier.lacking))
+        calls = min(self.most.calls, max(1, int(self.most.cost / each)), most, share)
         return Amounts(calls, max(self.lacks, math.ceil(calls * mean)) if self.by_cost else 0)
 
     def spent(self, cost: int, now: int) -> None:
@@ -250,8 +251,8 @@ class Borrowing:
 
     def _part(self, borrower: Borrower, demand: Demand) -> Amounts:
         """What it asks for calls that wait."""
-        waiting = min(demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.reach))
-        return borrower.part(waiting, demand.mean_cost() if borrower.by_cost else 1.0)
+        waiting, most = demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.reach)
+        return borrower.part(waiting, most, demand.mean_cost() if borrower.by_cost else 1.0)
 
     def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
         ledger, tier = borrower.ledger, borrower.tier

@@ -111,6 +111,10 @@ class LeasedBudget(Budget):
         self.loan = Loan(self.borrower, self.borrower.ledger.take(cost), cost)
         self._borrowing.spent(self.borrower, cost, self._now)
 
+    def changed(self, limits: Sequence[Limit], now: int) -> Budget:
+        # A budget without leases would take its place, and spend what others have.
+        raise ValueError("limits that are shared through a store can't be changed while the server runs; restart it")
+
     @property
     def is_unleased(self) -> bool:
         return self.borrower.lacks > 0

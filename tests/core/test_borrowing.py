@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from apiflux_grpc.core.batch import Batch
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
+from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.leased import Leasing
 from apiflux_grpc.core.model import Key, Limit, Pool
+from apiflux_grpc.core.outcome import Answer, Cause, NotSent
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakeLeaseStore
-from tests.core.desk import batch_of
+from tests.core.desk import WALL, batch_of
 
 if TYPE_CHECKING:
-    import pytest
-
     from apiflux_grpc.core.lease.words import Round
     from apiflux_grpc.core.permit import Permit
 
@@ -23,9 +27,10 @@ if TYPE_CHECKING:
 class Desk:
     """A dispatcher that borrows, its store and time."""
 
-    def __init__(self, *limits: Limit, keys: int = 1) -> None:
+    def __init__(self, *limits: Limit, keys: int = 1, max_connections: int = 1000) -> None:
         self.now = 10 * SECOND
-        pool = Pool("pool", tuple(Key(f"key-{number}", "secret", limits) for number in range(keys)))
+        made = tuple(Key(f"key-{number}", "secret", limits) for number in range(keys))
+        pool = Pool("pool", made, max_connections=max_connections)
         self.dispatcher = Dispatcher(pool, None, self.now, Leasing("process"))
         self.store = FakeLeaseStore(lambda: self.now, steady=True)
 
@@ -74,3 +79,59 @@ def test_what_waits_is_shared_out_among_the_keys_that_lack_a_lease() -> None:
     assert desk.assign() == []
     assert [round.want.calls for round in desk.exchange()] == [100] * 4
     assert len(desk.assign()) == 400
+
+
+def test_shared_limits_are_not_changed_under_way() -> None:
+    """A budget that knows of no store would spend what others have."""
+    desk = Desk(Limit(100, SECOND))
+    with pytest.raises(ValueError, match="restart it"):
+        desk.dispatcher.change_limits(0, (Limit(200, SECOND),), desk.now)
+
+
+def test_a_limit_with_paths_is_borrowed_for_calls_that_meet_it_alone() -> None:
+    """Its budget has an entry of its own, and calls of other paths ask nothing of it."""
+    desk = Desk(Limit(100, SECOND), Limit(10, SECOND, paths=("/search/",)))
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.submit(batch_of(5), desk.now)
+    assert desk.assign() == []
+    assert {round.budget: round.want.calls for round in desk.exchange()} == {"pool/key-0": 5}
+    assert len(desk.assign()) == 5
+    search = Batch(2, "caller", 5, admitted_at=0, calls=[Call(path="/search/x")] * 5)
+    desk.dispatcher.submit(search, desk.now)
+    desk.now += SECOND // 10
+    desk.assign()
+    assert {round.budget for round in desk.exchange()} == {"pool/key-0", "pool/key-0?/search/"}
+    assert len(desk.assign()) == 5
+
+
+def test_a_call_that_is_never_sent_gives_its_lease_back() -> None:
+    """To the next call, as its budget does, and nothing is asked for again."""
+    desk = Desk(Limit(10, SECOND))
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.submit(batch_of(20), desk.now)
+    desk.assign()
+    desk.exchange()
+    permits = desk.assign()
+    assert len(permits) == 10
+    desk.dispatcher.settle(permits[0], NotSent(Cause.LATE, "late"), desk.now, WALL, 0.0)
+    assert len(desk.assign()) == 1
+
+
+def test_no_more_is_asked_for_than_can_be_in_flight() -> None:
+    """What could not be sent is not borrowed: of a key that answers in ten seconds one call."""
+    desk = Desk(Limit(1000, SECOND), max_connections=1)
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.submit(batch_of(50), desk.now)
+    desk.assign()
+    desk.exchange()
+    (permit,) = desk.assign()
+    desk.dispatcher.sent(permit, desk.now)
+    desk.now += 10 * SECOND
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.settle(permit, Answer(200, NO_HEADERS, b"", desk.now), desk.now, WALL, 0.0)
+    desk.assign()
+    assert [round.want.calls for round in desk.exchange()] == [1]
