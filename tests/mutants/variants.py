@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.mutants.adapters import ADAPTERS
 from tests.mutants.answers import ANSWERS
+from tests.mutants.borrowing import BORROWED
 from tests.mutants.commands import COMMANDS
 from tests.mutants.contract import CONTRACT
 from tests.mutants.engine import ENGINE
@@ -27,6 +28,7 @@ VARIANTS: Final = (
     *ANSWERS,
     *OUTLOOK,
     *ENGINE,
+    *BORROWED,
     *CONTRACT,
     *ADAPTERS,
     *JOBS,

@@ -219,7 +219,7 @@ class Ledger:
         self._dear = 0
         self._number += 1
         self._began = self._sent_at = now
-        trip = min(self._trips, default=0)
+        trip = min(self._trips) if len(self._trips) == ROUND_TRIPS else 0
         self._under_way = Round(
             self.budget,
             self.incarnation,

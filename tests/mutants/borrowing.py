@@ -1,0 +1,144 @@
+"""Broken variants of how the engine borrows its budgets; as in variants.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.variant import Variant
+
+BORROWING: Final = "apiflux_grpc/core/borrowing.py"
+LEASED: Final = "apiflux_grpc/core/leased.py"
+LESSEE: Final = "apiflux_grpc/engine/leasing.py"
+STORE_HEALTH: Final = "apiflux_grpc/core/store_health.py"
+OF_BORROWING: Final = ("tests/core/test_borrowing.py",)
+OF_LEASING: Final = ("tests/engine/test_leasing.py",)
+OF_GONE: Final = ("tests/engine/test_store_gone.py",)
+
+BORROWED: Final = (
+    Variant(
+        "a call is sent without a lease",
+        LEASED,
+        "        if not self.borrower.ledger.fits(cost, now):\n            return 0",
+        "        if True:\n            return 0",
+        OF_BORROWING,
+    ),
+    Variant(
+        "a call may be written after its lease",
+        LEASED,
+        "            within = left if within is None else min(within, left)",
+        "            pass",
+        OF_LEASING,
+    ),
+    Variant(
+        "a call that is never sent keeps its lease",
+        LEASED,
+        "                loan.borrower.ledger.give_back(loan.lent, loan.cost, now)\n",
+        "",
+        OF_BORROWING,
+    ),
+    Variant(
+        "limits that are shared change into their own",
+        LEASED,
+        '        raise ValueError("limits that',
+        '        return super().changed(limits, now)\n        raise ValueError("limits that',
+        OF_BORROWING,
+    ),
+    Variant(
+        "every key is asked for one call",
+        BORROWING,
+        "            missing -= part\n",
+        "",
+        OF_LEASING,
+    ),
+    Variant(
+        "more is borrowed than can be in flight",
+        BORROWING,
+        "max(1, int(self.most.cost / each)), most, share)",
+        "max(1, int(self.most.cost / each)), share)",
+        OF_BORROWING,
+    ),
+    Variant(
+        "who has no room of its own doesn't ask in time",
+        BORROWING,
+        "            self._alarms.set(borrower, until - borrower.reach)",
+        "            pass",
+        OF_LEASING,
+    ),
+    Variant(
+        "a dear call is asked for at the mean cost",
+        BORROWING,
+        "max(self.lacks, math.ceil(calls * mean))",
+        "math.ceil(calls * mean / 2)",
+        OF_LEASING,
+    ),
+    Variant(
+        "nobody is woken by a reply",
+        BORROWING,
+        "            self._woken(borrower.owner, now)",
+        "            pass",
+        OF_BORROWING,
+    ),
+    Variant(
+        "a round without a reply is never asked again",
+        LESSEE,
+        "        self._unanswered += silent\n",
+        "",
+        OF_GONE,
+    ),
+    Variant(
+        "a store that is gone is asked all the time",
+        LESSEE,
+        "            wait = min(longest, first << min(self._failures, 10))",
+        "            wait = first",
+        OF_GONE,
+    ),
+    Variant(
+        "an end waits for its store",
+        LESSEE,
+        "        await asyncio.wait([last], timeout=LEAVE / 1e9)",
+        "        await asyncio.wait([last])",
+        OF_GONE,
+    ),
+    Variant(
+        "an end returns nothing",
+        LESSEE,
+        "        if rounds:\n            with",
+        "        if not rounds:\n            with",
+        OF_LEASING,
+    ),
+    Variant(
+        "a silent store is never unhealthy",
+        STORE_HEALTH,
+        "self.silent_for is None or self.silent_for < SILENCE",
+        "True",
+        OF_GONE,
+    ),
+    Variant(
+        "a store's silence is told each time",
+        STORE_HEALTH,
+        "            self._events.append(StoreSilent(why))\n",
+        "            pass\n        self._events.append(StoreSilent(why))\n",
+        OF_GONE,
+    ),
+    Variant(
+        "what is sent late isn't told",
+        LEASED,
+        "            self._borrowing.store.late(permit.key.key.label)",
+        "            pass",
+        OF_GONE,
+    ),
+    Variant(
+        "a forecast takes all for its own",
+        "apiflux_grpc/core/forecast.py",
+        "[1.0 if at_best else budget.share(now) for budget in budgets]",
+        "[1.0 for budget in budgets]",
+        OF_LEASING,
+    ),
+    Variant(
+        "whoever asks first gets all that comes back",
+        "apiflux_grpc/core/lease/shares.py",
+        "(soon if number < place else now)",
+        "now",
+        OF_LEASING,
+    ),
+)
