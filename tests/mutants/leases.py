@@ -43,6 +43,27 @@ LEASES: Final = (
         "new = Log(per)",
         OF_SERVE,
     ),
+    (
+        "leases: nobody is told whose limits hold",
+        LEASE + "entry.py",
+        "            found.append(Lower(cap, whose))\n",
+        "",
+        OF_SERVE,
+    ),
+    (
+        "leases: cost is counted of those alone who tell it",
+        LEASE + "serve.py",
+        "if other.counts_cost and not any(cap.counts == COST for cap in round.caps):",
+        "if False:",
+        OF_SERVE,
+    ),
+    (
+        "leases: what was spent before cost was counted cost nothing",
+        LEASE + "serve.py",
+        "            unknown_cost(entry, round)\n",
+        "            pass\n",
+        OF_SERVE,
+    ),
     # Rule 2: incarnations and rounds.
     (
         "leases: a round that is asked again is served again",

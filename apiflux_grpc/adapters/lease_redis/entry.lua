@@ -67,6 +67,64 @@ local function caps_of(entry, now)
   return caps
 end
 
+local function same_caps(one, other)
+  if #one ~= #other then
+    return false
+  end
+  for i = 1, #one do
+    for field = 1, 4 do
+      if one[i][field] ~= other[i][field] then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+local function alike(one, other)
+  return one[1] == other[1] and one[3] == other[3] and (one[4] > 0) == (other[4] > 0)
+end
+
+-- The member by whose word this limit holds; nil: it is the own.
+local function whose(entry, member, cap)
+  local ours
+  for _, own in ipairs(member.caps) do
+    if alike(own, cap) then
+      ours = own
+    end
+  end
+  if ours and ours[2] == cap[2] and ours[4] == cap[4] then
+    return nil
+  end
+  for _, other in ipairs(entry.members) do
+    for _, one in ipairs(other.caps) do
+      if alike(one, cap) and entry.last < gone_at(other) + at_most(span_of(one))
+          and (not ours or (one[2] < ours[2] and one[2] == cap[2]) or (one[4] == cap[4] and one[4] < ours[4])) then
+        return other.name
+      end
+    end
+  end
+end
+
+-- As JSON, of { per, most, counts, depth, whose }; '' without any.
+local function lower_of(entry, member)
+  local are_same = true
+  for _, other in ipairs(entry.members) do
+    are_same = are_same and (other == member or same_caps(other.caps, member.caps))
+  end
+  if are_same then
+    return ''
+  end
+  local found = {}
+  for _, cap in ipairs(caps_of(entry, entry.last)) do
+    local name = whose(entry, member, cap)
+    if name then
+      found[#found + 1] = { cap[1], cap[2], cap[3], cap[4], name }
+    end
+  end
+  return #found > 0 and cjson.encode(found) or ''
+end
+
 local function leased(entry, log, now)
   local calls, cost = 0, 0
   for _, member in ipairs(entry.members) do

@@ -123,6 +123,24 @@ local function know(entry, round)
   end
 end
 
+local function counts_cost(caps)
+  for _, cap in ipairs(caps) do
+    if cap[3] == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+local function unknown_cost(entry, round)
+  for _, cap in ipairs(round.caps) do
+    if cap[3] == 1 and cap[4] == 0 then
+      local log = find(entry.logs, 'per', cap[1])
+      log.opens = max(log.opens, entry.last + at_most(cap[1] + round.life + round.jitter))
+    end
+  end
+end
+
 local function opens_at(entry, round)
   local opens = 0
   local known = #entry.registered > 0

@@ -35,7 +35,17 @@ local function hear(entry, member, round, now)
   member.seen = min(now, entry.last + LAPSE)
   member.left_at = round.leaves and member.seen or nil
   member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
+  local is_new = #entry.logs == 0 and #entry.levels == 0
   know(entry, round)
+  if member.number == 0 and counts_cost(member.caps) and not is_new then
+    local is_known = false
+    for _, other in ipairs(entry.members) do
+      is_known = is_known or (other ~= member and counts_cost(other.caps))
+    end
+    if not is_known then
+      unknown_cost(entry, round)
+    end
+  end
   local memory = round.memory
   if memory and not place_of(entry.registered, round.incarnation) then
     entry.registered[#entry.registered + 1] = round.incarnation
@@ -81,6 +91,9 @@ local function refusal_of(entry, round)
         return 'arrival_jitter is ' .. ms(round.jitter) .. ' here, and ' .. ms(other.jitter)
           .. ' for others: make them the same'
       end
+      if counts_cost(other.caps) and not counts_cost(round.caps) then
+        return "others have limits of cost, which can't be kept for calls of a server without any: give it the same"
+      end
     end
   end
   if 4 * round.round_trip > round.life then
@@ -121,7 +134,7 @@ local function decide(entry, member, round, now)
 end
 
 local function told(entry, number, now)
-  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0 }
+  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '' }
 end
 
 local function words_of(entry, member)
@@ -130,6 +143,7 @@ local function words_of(entry, member)
     member.number, entry.epoch, reply.now, reply.calls, reply.cost, reply.again, reply.opens, member.refusal,
     reply.paused, 0,
   }
+  words[#words + 1] = lower_of(entry, member)
   for _, one in ipairs(entry.members) do
     words[#words + 1] = one.name
   end

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from apiflux_grpc.core.lease.words import Amounts, Reply
+from apiflux_grpc.core.lease.words import Amounts, Cap, Lower, Reply
 from apiflux_grpc.core.units import MICROSECOND, MOST
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.lease.words import Group, Memory, Round
 
-_FIELDS: Final = 10  # of a reply, before the roster
+_FIELDS: Final = 11  # of a reply, before the roster
 
 
 def _up(span: int) -> int:
@@ -66,7 +66,7 @@ def _groups(groups: Iterable[Group]) -> list[list[int]]:
 
 def reply_of(words: Sequence[Any]) -> Reply:
     """The reply that the script's words mean."""
-    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten = words[:_FIELDS]
+    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower = words[:_FIELDS]
     return Reply(
         number,
         epoch.decode(),
@@ -78,4 +78,8 @@ def reply_of(words: Sequence[Any]) -> Reply:
         frozenset(name.decode() for name in words[_FIELDS:]),
         paused * MICROSECOND,
         bool(forgotten),
+        tuple(
+            Lower(Cap(int(per) * MICROSECOND, int(most), int(counts), int(depth)), whose)
+            for per, most, counts, depth, whose in json.loads(lower or b"[]")
+        ),
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LAYOUT: Final = 1
 GRANTED: Final = Reply._fields.index("granted")
 ROSTER: Final = Reply._fields.index("roster")
+LOWER: Final = Reply._fields.index("lower")
 
 Plain = list[Any]
 
@@ -162,7 +163,7 @@ def _lease_of(
 
 
 def _plain_reply(reply: Reply) -> Plain:
-    told = list(reply)
+    told = list(reply)[:LOWER]  # that is reckoned anew whenever it is told
     told[GRANTED] = [*reply.granted]
     told[ROSTER] = sorted(reply.roster)
     return told

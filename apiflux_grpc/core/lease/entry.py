@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.terms import LAPSE, at_most
-from apiflux_grpc.core.lease.words import NOTHING, Amounts
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Lower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,11 @@ class Member:
     due: int = 0  # when its turn comes
     turn: int = 0  # how long it's kept for it then
     leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
+
+    @property
+    def counts_cost(self) -> bool:
+        """Whether it tells what its calls cost."""
+        return any(cap.counts == COST for cap in self.caps)
 
     @property
     def late(self) -> int:
@@ -102,6 +107,26 @@ class Entry:
                     caps[cap.like] = cap._replace(max=min(cap.max, held.max), depth=min(cap.depth, held.depth))
         return caps
 
+    def lower(self, name: str) -> tuple[Lower, ...]:
+        """The limits that hold for this member by others' word."""
+        mine = self.members[name].caps
+        if all(member.caps == mine for member in self.members.values()):
+            return ()
+        own = {cap.like: cap for cap in mine}
+        found = []
+        for like, cap in self.caps(self.last).items():
+            ours = own.get(like)
+            if ours is not None and (cap.max, cap.depth) == (ours.max, ours.depth):
+                continue
+            whose = next(
+                other
+                for other, member in self.members.items()
+                for one in member.caps
+                if one.like == like and self.last < member.gone_at() + at_most(one.span) and _sets(one, cap, ours)
+            )
+            found.append(Lower(cap, whose))
+        return tuple(found)
+
     def free(self, cap: Cap, late: int, now: int) -> int:
         """What may be granted of this limit; below 0 while more is owed. Grants arrive up to `late` after."""
         if cap.depth:
@@ -142,3 +167,10 @@ class Entry:
             for cap in self.caps(self.last).values():
                 if cap.depth:
                     self.levels[cap.per, cap.counts].give_back(amounts, cap, since)
+
+
+def _sets(one: Cap, held: Cap, ours: Cap | None) -> bool:
+    """Whether it is by this limit that one holds which isn't ours."""
+    if ours is None:
+        return True
+    return one.max == held.max < ours.max or one.depth == held.depth < ours.depth

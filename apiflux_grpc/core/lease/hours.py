@@ -21,6 +21,7 @@ from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.level import Level, full
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.terms import DRIFT, FAILOVER_LAG, LAPSE, LONG, OFF, PROBATION, at_most
+from apiflux_grpc.core.lease.words import COST
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.lease.entry import Member
@@ -119,6 +120,14 @@ def know(entry: Entry, round: Round, *, steady: bool) -> None:
             else:
                 # What arrived last ends then.
                 entry.logs[cap.per] = Log(cap.per, 0 if trusted else since + at_most(cap.per + arrived))
+
+
+def unknown_cost(entry: Entry, round: Round) -> None:
+    """Cost is counted from now on: what was spent until now, or is on its way, isn't known."""
+    for cap in round.caps:
+        if cap.counts == COST and not cap.depth:
+            log = entry.logs[cap.per]
+            log.opens = max(log.opens, entry.last + at_most(cap.per + round.life + round.jitter))
 
 
 def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.lease.lent import Flying, Landing
-    from apiflux_grpc.core.lease.words import Cap, Reply
+    from apiflux_grpc.core.lease.words import Cap, Lower, Reply
 
 ROUND_TRIPS: Final = 4  # the shortest of so many is what a round trip takes: one slow reply refuses nobody
 
@@ -74,6 +74,7 @@ class Ledger:
         self.incarnation = incarnation
         self.leases: list[Lent] = []  # the one that ends first at the head
         self.refusal = ""
+        self.lower: tuple[Lower, ...] = ()  # limits of others that hold here too
         self.forgotten = False
         self.opens_at = -FAR  # the budget is frozen until then
         self.epoch = ""  # of the store, as it was last told
@@ -274,6 +275,7 @@ class Ledger:
             self._roster = reply.roster
         self.epoch = reply.epoch
         self.refusal = reply.refusal
+        self.lower = reply.lower
         self.opens_at = now + reply.opens if reply.opens else -FAR
         for lent in self.leases:
             self._keep(lent.acknowledged())

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.entry import Lease, Member
-from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of
+from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of, unknown_cost
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import NOTHING, Amounts, Reply
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Reply
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -38,7 +38,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         entry = entries[round.budget] = begin(round, clock, run_id, trusted=False)
     member = entry.members.get(round.incarnation)
     if member is not None and round.number == member.number:
-        return _told(entry, member)
+        return _told(entry, round.incarnation)
     if member is not None and round.number < member.number:
         return Reply(round.number, entry.epoch, entry.last)
     if is_forgotten(entry, round):
@@ -58,20 +58,26 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         forget(entry)
     member.number = round.number
     member.reply = _reply(entry, member, round, now, steady)
-    return _told(entry, member)
+    return _told(entry, round.incarnation)
 
 
-def _told(entry: Entry, member: Member) -> Reply:
+def _told(entry: Entry, name: str) -> Reply:
+    member = entry.members[name]
     # Who the members are isn't kept with each of them: of a hundred it would be the most of the entry.
-    return member.reply._replace(roster=frozenset(entry.members))
+    return member.reply._replace(roster=frozenset(entry.members), lower=entry.lower(name))
 
 
 def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> None:
     # The time that is certain may be older than this round, and one that isn't may be anything.
     member.seen = min(now, entry.last + LAPSE)
     member.left_at = member.seen if round.leaves else None
+    is_new = not entry.logs and not entry.levels
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
     know(entry, round, steady=steady)
+    if member.number == 0 and member.counts_cost and not is_new:
+        others = (other for other in entry.members.values() if other is not member)
+        if not any(other.counts_cost for other in others):
+            unknown_cost(entry, round)
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster
@@ -142,6 +148,8 @@ def _refusal(entry: Entry, round: Round, steady: bool) -> str:
                 f"arrival_jitter is {round.jitter / 1e6:g} ms here, and {other.jitter / 1e6:g} ms for others: "
                 "make them the same"
             )
+        if other.counts_cost and not any(cap.counts == COST for cap in round.caps):
+            return "others have limits of cost, which can't be kept for calls of a server without any: give it the same"
     # On one host a busy disk is everybody's: only what is hopeless is refused.
     share, most = ("half", 2) if steady else ("a quarter", 4)
     if most * round.round_trip > round.life:

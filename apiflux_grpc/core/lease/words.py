@@ -49,6 +49,14 @@ class Cap(NamedTuple):
         return self.per if not self.depth else -(-self.depth * self.per // self.max // MICROSECOND) * MICROSECOND
 
 
+class Lower(NamedTuple):
+    """A limit that holds here, and is lower than the replica's own or isn't among those: with its amounts as they hold,
+    and by which incarnation."""
+
+    cap: Cap
+    whose: str
+
+
 class Group(NamedTuple):
     """What landed together, `age` (ns) before this was said, or longer."""
 
@@ -125,3 +133,4 @@ class Reply(NamedTuple):
     roster: frozenset[str] = frozenset()
     paused: int = 0  # for how long the store's time was held back in all, which its clock wasn't
     forgotten: bool = False  # it was silent for so long that nothing of it counts: it must begin as another
+    lower: tuple[Lower, ...] = ()  # limits of other replicas that hold for this one too

@@ -11,7 +11,7 @@ from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.shares import fair
 from apiflux_grpc.core.lease.terms import BEAT, FAILOVER_LAG, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Group, Held, Reply, Round
+from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Group, Held, Lower, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MINUTE: Final = 60 * SECOND
@@ -199,6 +199,38 @@ def test_of_like_limits_the_lower_holds_until_its_length_after_its_side_has_left
     assert reply.granted.calls == 3
     store.at += 1
     assert store.says(store.after(reply, want=Amounts(10), held=(Held(2, NOTHING, NOTHING),))).granted.calls == 7
+
+
+def test_a_reply_says_which_limits_of_others_hold_and_whose() -> None:
+    """Those that are lower, and those that this side doesn't have; until they have gone. Rule 1."""
+    store = Store()
+    reply = store.says(FIRST)
+    assert reply.lower == ()
+    low, more, bucket = Cap(MINUTE, 3), Cap(SECOND, 2), Cap(SECOND, 5, CALLS, 7)
+    store.says(FIRST, incarnation="low", caps=(low, bucket))
+    assert store.says(FIRST, incarnation="more", caps=(Cap(MINUTE, 20), more)).lower == (
+        Lower(low, "low"),
+        Lower(bucket, "low"),
+    )
+    reply = store.says(store.after(reply))
+    assert set(reply.lower) == {Lower(low, "low"), Lower(bucket, "low"), Lower(more, "more")}
+    shallow = store.says(FIRST, incarnation="deep", caps=(bucket._replace(max=4, depth=9),)).lower
+    assert Lower(bucket._replace(max=4), "low") in shallow
+    store.at += LAPSE + 3 * SECOND
+    assert store.says(store.after(reply)).lower == (Lower(low, "low"),)
+
+
+def test_a_server_that_counts_no_cost_is_refused_while_others_have_limits_of_cost() -> None:
+    """Nobody could tell what its calls cost. Who begins to count it knows nothing of the time before."""
+    store = Store()
+    reply = store.says(FIRST)
+    caps = (*FIRST.caps, Cap(MINUTE, 50, COST))
+    new = store.says(FIRST, incarnation="new", caps=caps, want=Amounts(1, 1))
+    assert (new.granted, new.opens) == (NOTHING, at_most(MINUTE + LIFE + FIRST.jitter))
+    reply = store.says(store.after(reply, want=Amounts(1)))
+    assert "others have limits of cost" in reply.refusal
+    another = store.says(FIRST, incarnation="another", caps=caps)
+    assert (another.refusal, another.opens) == ("", new.opens)
 
 
 def test_a_longer_limit_counts_what_it_cannot_know_as_spent() -> None:
