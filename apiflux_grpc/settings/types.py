@@ -72,8 +72,9 @@ class StateSettings:
 class Settings:
     """What a server and the stress test need to know.
 
-    `host` has no brackets. `grace` and `request_timeout` are ns; the latter and `concurrent_requests` are for the
-    stress test. `repeat_count` is that of the mode; `batch_size` is results per message. `warnings` are for people.
+    `host` has no brackets. `workers` is how many processes there are; 1: no supervisor. `grace` and `request_timeout`
+    are ns; the latter and `concurrent_requests` are for the stress test. `repeat_count` is that of the mode;
+    `batch_size` is results per message. `warnings` are for people.
     """
 
     pools: tuple[PoolSettings, ...]

@@ -73,6 +73,8 @@ def test_bad_usage_is_exit_2_and_says_what_is_wrong(tmp_path: Path) -> None:
         ("the target '' has no port", ["process", "-", "--target", ""]),
         ("'http://127.0.0.1:1' is a URL", ["stress", "--quick", "--target", "http://127.0.0.1:1"]),
         ("--bind: has no port; write HOST:PORT", ["serve", "--bind", "nowhere"]),
+        ("'--workers'", ["serve", "--workers", "0"]),
+        ("'--workers'", ["serve", "--workers", "257"]),
     ]
     for message, args in cases:
         done = run(*args, cwd=tmp_path)

@@ -70,6 +70,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     [server]
     grace = "2s"
     reflection = false
+    workers = 3
     cold_start = "trust"
     [pools.p]
     base_url = "http://127.0.0.1:9000/api/"
@@ -99,7 +100,7 @@ def test_everything_that_a_pool_can_say(tmp_path: Path) -> None:
     settings = loaded(tmp_path, text, KEY_ONE="from-env")
     by_name = {pool.pool.name: pool for pool in settings.pools}
     one, pool = by_name["p"], by_name["p"].pool
-    assert (settings.grace, settings.reflection) == (2 * SECOND, False)
+    assert (settings.grace, settings.reflection, settings.workers) == (2 * SECOND, False, 3)
     assert (one.base_url, pool.key_in) == ("http://127.0.0.1:9000/api", HeaderKey("Authorization", "Bearer "))
     assert (one.mask_secrets, one.body_cap, one.idle_timeout) == (False, 77, 1_800 * MILLISECOND)
     assert one.egress_proxy == f"http://me:{CANARY}@127.0.0.1:3128"
