@@ -236,7 +236,7 @@ class Client:
                 on_target=on_target,
             )
             same = SamePool(pool)
-            spread = Spreading(self._open_at, lambda at: self._admit(at, same, several), several, source, before_send)
+            spread = Spreading(self._open_at, lambda at: self._admit(at, same), several, source, before_send)
             return Stream(spread, hook)
         batch = resumption_of(
             header,
@@ -334,7 +334,7 @@ class Client:
         stub = self._servers.all[at].stub
         return stub.ProcessStream(None, timeout=timeout, metadata=self._servers.metadata)
 
-    async def _admit(self, at: int, same: SamePool, batch: Several) -> None:
+    async def _admit(self, at: int, same: SamePool) -> None:
         """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
         server = self._servers.all[at]
         try:
@@ -342,7 +342,6 @@ class Client:
         except DeadlineExceeded:
             raise silent() from None
         same.check(server.target, info)
-        batch.is_shared = same.is_shared
 
     def _open(self, timeout: float | None, requests: AsyncIterator[pb.ProcessStreamRequest] | None = None) -> Any:
         """A connection for a stream of calls; without `requests` they are written to it."""

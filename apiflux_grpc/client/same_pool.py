@@ -71,7 +71,7 @@ def pool_named(info: pb.GetInfoResponse, name: str) -> pb.PoolInfo | None:
 
 
 def part_of(calls: int, name: str, infos: Iterable[pb.GetInfoResponse | ApifluxError]) -> int:
-    """How many of these calls one server is to be asked about: it reckons with its limits as if it were alone."""
+    """How many of these calls one server is to be asked about: as long as it has none it reckons with whole limits."""
     there = [info for info in infos if not isinstance(info, ApifluxError)]
     pools = filter(None, (pool_named(info, name) for info in there))
     return calls if any(map(has_store, pools)) else -(-calls // max(1, len(there)))
@@ -84,11 +84,6 @@ class SamePool:
         self._name = name
         self._first = ""  # target
         self._pool: pb.PoolInfo | None = None
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the servers share limits through a store."""
-        return self._pool is not None and has_store(self._pool)
 
     def check(self, target: str, info: pb.GetInfoResponse) -> None:
         """Raises OtherPool, saying what differs."""

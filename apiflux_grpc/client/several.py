@@ -81,7 +81,6 @@ class Several(Whole):
         )
         header.correlation_id = header.correlation_id or uuid.uuid4().hex  # the same in the logs of all
         self.failure: ApifluxError | None = None  # ends the whole
-        self.is_shared = False  # the servers have limits in common, by a store
         self._servers = [_Server(name, self) for name in names]
         self._on_target: Hook[tuple[str, ApifluxError | None]] = Hook(
             None if on_target is None else lambda news: on_target(*news), "on_target"
@@ -185,7 +184,7 @@ class Several(Whole):
             if now - self._told_at >= _TOLD_EVERY:
                 self._told_at = now
                 told = [other.told for other in self._servers if other.told is not None]
-                response.progress.CopyFrom(combined(told, self.books, self.to_take, shared=self.is_shared))
+                response.progress.CopyFrom(combined(told, self.books, self.to_take))
         return response if response.results or response.HasField("progress") else None
 
     def _balance(self, server: _Server, told: pb.Progress) -> None:

@@ -3,8 +3,8 @@
 Rules:
 - What can be counted is added up. Calls that no server has yet are counted too.
 - The calls that are left are done by all servers together: each does its own at the rate that its `eta` tells, and
-  whoever is done takes from the others. A server whose `eta` isn't known does none of them. Each reckons with whole
-  limits: if the servers share them through a store, all together go as fast as one of them could alone.
+  whoever is done takes from the others. A server whose `eta` isn't known does none of them. Of limits that the
+  servers share through a store each reckons with its share.
 - Of what calls wait for, each cause is told once; of limits the one that is over first.
 """
 
@@ -16,23 +16,22 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from apiflux_grpc.client.books import Books
 
 
-def combined(told: Sequence[pb.Progress], books: Books, to_come: int, *, shared: bool) -> pb.Progress:
-    """The progress of the whole; `to_come` calls are still expected of the producer. `shared`: so are the limits."""
-    together: Callable[[Iterable[float]], float] = max if shared else sum
+def combined(told: Sequence[pb.Progress], books: Books, to_come: int) -> pb.Progress:
+    """The progress of the whole; `to_come` calls are still expected of the producer."""
     whole = pb.Progress(
         done=books.delivered, total=books.taken, in_flight=sum(one.in_flight for one in told), to_come=to_come
     )
     left = to_come + books.taken - books.delivered
-    rate = together([_pace(one) for one in told])
+    rate = sum(map(_pace, told))
     if rate or not left:
         whole.eta.FromNanoseconds(round(left / rate * 1e9) if left else 0)
     if told and all(one.HasField("rate") for one in told):
-        whole.rate = together([one.rate for one in told])
+        whole.rate = sum(one.rate for one in told)
     for held in sorted((held for one in told for held in one.held_by), key=lambda held: -held.key_count):
         if all(held.cause != other.cause for other in whole.held_by):
             whole.held_by.append(held)

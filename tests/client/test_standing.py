@@ -22,10 +22,10 @@ def told(done: int, total: int, eta: float | None, **fields: Any) -> pb.Progress
     return progress
 
 
-def whole(*parts: pb.Progress, taken: int = 100, to_come: int = 0, shared: bool = False) -> pb.Progress:
+def whole(*parts: pb.Progress, taken: int = 100, to_come: int = 0) -> pb.Progress:
     books = Books()
     books.take(call(number) for number in range(taken))
-    return combined(parts, books, to_come, shared=shared)
+    return combined(parts, books, to_come)
 
 
 def eta_of(progress: pb.Progress) -> float | None:
@@ -44,13 +44,7 @@ def test_all_servers_do_what_is_left() -> None:
     assert eta_of(whole(slow, fast)) == pytest.approx(10.0)
     assert eta_of(whole(slow, fast, to_come=100)) == pytest.approx(20.0)
     assert eta_of(whole(slow)) == pytest.approx(100.0)
-
-
-def test_servers_that_share_limits_are_no_faster_together() -> None:
-    """Each reckons as if it were alone with them."""
-    one, other = told(0, 50, 10.0, rate=5.0), told(0, 50, 10.0, rate=5.0)
-    assert (eta_of(whole(one, other)), whole(one, other).rate) == (10.0, 10.0)
-    assert (eta_of(whole(one, other, shared=True)), whole(one, other, shared=True).rate) == (20.0, 5.0)
+    assert whole(told(0, 1, 1.0, rate=1.0), told(0, 1, 1.0, rate=9.0)).rate == 10.0
 
 
 def test_a_server_that_does_not_know_does_nothing() -> None:

@@ -18,6 +18,7 @@ from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
 from tests.mutants.state import STATE
+from tests.mutants.targets import TARGETS
 from tests.mutants.turns import TURNS
 from tests.mutants.variant import Variant
 from tests.mutants.workers import WORKERS
@@ -34,6 +35,7 @@ VARIANTS: Final = (
     *JOBS,
     *COMMANDS,
     *WORKERS,
+    *TARGETS,
     *(Variant(*one) for one in LEASES),
     *(Variant(*one) for one in STATE),
 )
