@@ -21,6 +21,7 @@ class MemoryLeaseStore:
     """`clock` is the engine's, in ns."""
 
     least_life = LEAST_LIFE
+    is_near = False  # nobody is killed but all
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

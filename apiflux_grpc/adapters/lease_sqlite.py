@@ -50,6 +50,7 @@ class SqliteLeaseStore:
     """
 
     least_life = LIFE
+    is_near = True
 
     def __init__(self, path: Path, clock: Callable[[], int], wall: Callable[[], int], boot: str) -> None:
         self.path = path

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LOOKS: Final = 16
 REACH: Final = 4  # so often in the life of a lease something is asked for at least; ledgers may twice as often
 LEAST_SHARE: Final = 0.05  # that is hoped for of what others use alone
+NEAR_PORTION: Final = 50  # a process that is killed loses at most one of so many of each limit
+NEAR_PACE: Final = 5 * MILLISECOND  # and asks so often for another
 MOST: Final = 100  # budgets in one exchange: all of its rounds take as long as the last
 
 
@@ -101,7 +103,8 @@ class Borrower:
         "wake",
     )
 
-    def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier) -> None:
+    def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier, portion: int = 1) -> None:
+        """No more than one of so many portions of a limit is borrowed at a time, or what flows within its reach."""
         self.owner = owner
         self.ledger = ledger
         self.tier = tier
@@ -115,7 +118,9 @@ class Borrower:
         self.spending = Spending(self.reach)
         self.by_cost = any(limit.counts is Counts.COST for limit in limits)
         # Within its reach: the most that can be sent, and as much as the limits let through at an even pace.
-        self.most = self._least(limits, lambda limit, flow: min(limit.max, limit.depth + flow))
+        self.most = self._least(
+            limits, lambda limit, flow: min(limit.max, limit.depth + flow, max(1, flow, limit.max // portion))
+        )
         self.chunk = self._least(limits, lambda limit, flow: max(1, flow))
 
     def _least(self, limits: Sequence[Limit], amount: Callable[[Limit, int], int]) -> Amounts:
@@ -272,7 +277,8 @@ class Borrowing:
             if 2 * room.calls >= want.calls and 2 * room.cost >= want.cost * borrower.by_cost:
                 want = min(want, room)  # a round for each call that was sent would be many
         calls = min(want.calls + part.calls, borrower.most.calls)
-        cost = min(want.cost + part.cost, borrower.most.cost) if borrower.by_cost else 0
+        # A call that costs more than a portion needs it whole.
+        cost = min(want.cost + part.cost, max(borrower.most.cost, borrower.lacks)) if borrower.by_cost else 0
         if ledger.next_round(now, calls, cost) is not None:
             # Only what is on its way: if the store has nothing for it until later, another is to ask.
             borrower.asked = part.calls

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from apiflux_grpc.core.borrowing import Borrower, Borrowing, Tier
+from apiflux_grpc.core.borrowing import NEAR_PACE, NEAR_PORTION, Borrower, Borrowing, Tier
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keyring import Keyring
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 class Leasing:
     """How a pool borrows. `incarnation` names this process and pool, and is drawn after any fork; `life` is that of a
     lease (ns), None: as follows from each budget's shortest limit, `least_life` at the least. `trust`: an empty store
-    means that nothing was spent before."""
+    means that nothing was spent before. `is_near`: see LeaseStore."""
 
     incarnation: str
     life: int | None = None
     trust: bool = True
     least_life: int = LEAST_LIFE
+    is_near: bool = False
 
 
 class Loan:
@@ -162,8 +163,9 @@ class LeasedKeyring(Keyring):
                 leasing.life,
                 least_life=leasing.least_life,
                 trust=leasing.trust,
+                pace=NEAR_PACE if leasing.is_near else None,
             )
-            borrower = Borrower(owner, ledger, tier)
+            borrower = Borrower(owner, ledger, tier, NEAR_PORTION if leasing.is_near else 1)
             owner.budget = LeasedBudget(limits, pool.arrival_jitter, make_pacer, borrower, self.borrowing)
             self.borrowing.add(borrower, now)
 

@@ -236,4 +236,4 @@ class Batches:
 def _leasing(part: PoolParts) -> Leasing | None:
     if part.store is None:
         return None
-    return Leasing(secrets.token_hex(16), part.life, part.trust, part.store.least_life)
+    return Leasing(secrets.token_hex(16), part.life, part.trust, part.store.least_life, part.store.is_near)

@@ -84,9 +84,11 @@ class LeaseStore(Protocol):
     way is never cancelled: then nobody could tell whether it was served.
 
     `least_life` (ns): how long a lease must live at the least, unless configured, for what an exchange takes there.
+    `is_near`: asking costs little, so little is borrowed at a time, and a process that is killed loses little.
     """
 
     least_life: int
+    is_near: bool
 
     async def exchange(self, rounds: Sequence[Round]) -> Sequence[Reply | None]:
         """The replies to these rounds, of budgets that all differ, in their order; None: a part of the store is gone,

@@ -23,6 +23,7 @@ class FakeLeaseStore:
     """`clock` gives the server's time in ns. `step` is added to it; `rounds` counts those that were served."""
 
     least_life = LEAST_LIFE
+    is_near = False
 
     def __init__(self, clock: Callable[[], int], *, steady: bool = False) -> None:
         self.entries: dict[str, Entry] = {}

@@ -13,7 +13,7 @@ from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.leased import Leasing
-from apiflux_grpc.core.model import Key, Limit, Pool
+from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakeLeaseStore
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Desk:
     """A dispatcher that borrows, its store and time."""
 
-    def __init__(self, *limits: Limit, keys: int = 1, max_connections: int = 1000) -> None:
+    def __init__(self, *limits: Limit, keys: int = 1, max_connections: int = 1000, is_near: bool = False) -> None:
         self.now = 10 * SECOND
         made = tuple(Key(f"key-{number}", "secret", limits) for number in range(keys))
         pool = Pool("pool", made, max_connections=max_connections)
-        self.dispatcher = Dispatcher(pool, None, self.now, Leasing("process"))
+        self.dispatcher = Dispatcher(pool, None, self.now, Leasing("process", is_near=is_near))
         self.store = FakeLeaseStore(lambda: self.now, steady=True)
 
     def exchange(self) -> list[Round]:
@@ -79,6 +79,32 @@ def test_what_waits_is_shared_out_among_the_keys_that_lack_a_lease() -> None:
     assert desk.assign() == []
     assert [round.want.calls for round in desk.exchange()] == [100] * 4
     assert len(desk.assign()) == 400
+
+
+def test_of_a_store_nearby_little_is_borrowed_at_a_time() -> None:
+    """Or a process that is killed would lose the key: a fiftieth of the limit, and often."""
+    desk = Desk(Limit(1000, 60 * SECOND), is_near=True)
+    desk.exchange()
+    desk.dispatcher.submit(batch_of(400), desk.now)
+    for _ in range(5):
+        desk.now += 5 * MILLISECOND
+        desk.assign()
+        desk.exchange()
+        assert len(desk.assign()) == 20
+
+
+def test_a_call_that_costs_more_than_a_portion_is_borrowed_for_whole() -> None:
+    """It would wait for ever, otherwise."""
+    desk = Desk(Limit(1000, 60 * SECOND, counts=Counts.COST), is_near=True)
+    desk.exchange()
+    desk.now += SECOND
+    desk.dispatcher.submit(Batch(1, "caller", 2, admitted_at=desk.now, calls=[Call()] * 2, costs=[400, 400]), desk.now)
+    went = 0
+    for _ in range(200):
+        went += len(desk.assign())
+        desk.exchange()
+        desk.now += 5 * MILLISECOND
+    assert went == 2
 
 
 def test_shared_limits_are_not_changed_under_way() -> None:

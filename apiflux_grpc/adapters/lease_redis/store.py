@@ -39,6 +39,7 @@ class RedisLeaseStore:
     """`place` is of the server. Raises RedisStoreError without redis-py."""
 
     least_life = LEAST_LIFE
+    is_near = False
 
     def __init__(self, place: RedisUrl, serve: Script | None = None) -> None:
         """`serve`: another script than ours, for tests."""

@@ -46,8 +46,10 @@ class Ledger:
         *,
         least_life: int = LEAST_LIFE,
         trust: bool = False,
+        pace: int | None = None,
     ) -> None:
-        """`life` None: as follows from the shortest limit, and `least_life`. Raises ValueError without limits."""
+        """`life` None: as follows from the shortest limit, and `least_life`. `pace` (ns) is from one round to the next
+        at the least; None: a part of a lease's life. Raises ValueError without limits."""
         self.caps = tuple(sorted(caps, key=lambda cap: (cap.span, cap)))
         self.budget = budget
         self.jitter = jitter
@@ -56,6 +58,7 @@ class Ledger:
             raise ValueError("a budget without limits needs no leases")
         if life is None:
             self.life = max(self.life, least_life)
+        self._pace = self.life // PACE if pace is None else min(pace, self.life // PACE)
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
         self.by_cost = any(cap.counts == COST for cap in self.caps)
@@ -186,7 +189,7 @@ class Ledger:
         return FAR if self._under_way is not None else self._round_at(now, calls, cost, self.room(now))
 
     def _round_at(self, now: int, calls: int, cost: int, room: Amounts) -> int:
-        paced = self._began + self.life // PACE
+        paced = self._began + self._pace
         beat = self._began + BEAT
         # Known before there is work, and never forgotten: or its first call would wait until all others are heard.
         at = self._began + LAPSE
