@@ -8,7 +8,8 @@ LEASE: Final = "apiflux_grpc/core/lease/"
 OF_SERVE: Final = ("tests/core/lease/test_serve.py",)
 OF_LEDGER: Final = ("tests/core/lease/test_ledger.py",)
 OF_FLEET: Final = ("tests/core/lease/test_fleet.py",)
-OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, "tests/core/lease/test_lease_machine.py::TestLeases")
+OF_MACHINE: Final = "tests/core/lease/test_lease_machine.py::TestLeases"
+OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, OF_MACHINE)
 
 OF_COST: Final = ("tests/core/lease/test_cost.py",)
 OF_BUCKET: Final = ("tests/core/lease/test_bucket.py",)
@@ -334,6 +335,13 @@ LEASES: Final = (
         LEASE + "ledger.py",
         "if at >= lent.until:",
         "if False:",
+        (*OF_LEDGER, OF_MACHINE),
+    ),
+    (
+        "leases: a debt is forgotten with the store",
+        LEASE + "ledger.py",
+        "self.leases = [lent for lent in self.leases if lent.is_late]",
+        "self.leases = []",
         OF_LEDGER,
     ),
     # Rule 7: the store's time.

@@ -33,6 +33,7 @@ reading, it asks the ledger. All of it gets the clock that goes on while a machi
 `cost` is always what was taken; where no limit counts cost it is ignored. After each pass the engine asks every ledger
 for `next_round(now, calls, cost)`, with what it could send within L, sends these rounds together, hands each reply to
 `heard` and assigns again; its one timer minds `wake_at`. A round without a reply is sent `again` after a while. Without
-the store nothing else changes: what is leased is spent, and then calls wait. `leave` gives the last round of an orderly
-end.
+the store nothing else changes: what is leased is spent, and then calls wait. `lower` tells whose limits hold here too,
+`refusal` why nothing is granted, `debt` how many calls a stopped process sent late. `leave` gives the last round of an
+orderly end.
 """

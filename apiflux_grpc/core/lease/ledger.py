@@ -313,7 +313,10 @@ class Ledger:
             self._keep(lent.landings)
             if self._spent is not None and any(lent.left):
                 self._spent.record(arrived, *lent.left)
-        self.leases = []
+        # The freeze is for what was sent in time. What went out after its lease's end counts from its own instant.
+        self.leases = [lent for lent in self.leases if lent.is_late]
+        for lent in self.leases:
+            lent.untold()
 
     def __repr__(self) -> str:
         return f"<Ledger {self.budget}: {len(self.leases)} leases>"

@@ -110,6 +110,11 @@ class Lent:
         """Whether all of it has landed or was returned, and the store knows."""
         return not self._unknown and not any(self.left)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether some of it was sent after its end."""
+        return self._late[0] > 0
+
     def withdraw(self) -> None:
         """No more of it is taken; what wasn't is returned."""
         if self.calls or self.cost:
@@ -221,6 +226,11 @@ class Lent:
         groups = tuple(ages(self.landings, now))
         landed, returned, late = (Amounts(*amounts) for amounts in (self._landed, self._returned, self._late))
         return Held(self.number, landed, returned, groups, self._over, late)
+
+    def untold(self) -> None:
+        """The store has forgotten what the round under way told it."""
+        self._told = 0
+        self._unknown = True
 
     def acknowledged(self) -> list[Landing]:
         """The round that told of it got its reply. Returns the landings that the store knows now."""

@@ -73,6 +73,8 @@ class Replica:
     alive: bool = True
     stopped: bool = False
     cut_off: bool = False
+    stops_writing: int = 0  # for so long it is stopped between its next look at the clock and the write
+    debts: int = 0  # calls that it sent late, for all that the upstream knows
     later: list[Callable[[], None]] = field(default_factory=list)  # what came while it was stopped
     woken: dict[str, int] = field(default_factory=dict)
     costs: dict[str, int] = field(default_factory=dict)  # of the calls that go next
@@ -243,10 +245,26 @@ class Fleet:
             replica.want[key] += 1
             self.step(replica, key)
             return
+        if replica.stops_writing and not replica.stopped:
+            length, replica.stops_writing = replica.stops_writing, 0
+            self.stop(replica)
+            self.at(self.now + length, lambda: self.go_on(replica))
+            # The first that it does when it goes on: it has looked at the clock.
+            replica.later.append(lambda: self._sent(replica, key, lent, cost))
+            return
+        self._sent(replica, key, lent, cost)
+
+    def _sent(self, replica: Replica, key: str, lent: Lent, cost: int) -> None:
+        if not replica.alive:
+            return
+        ledger, clock = replica.ledgers[key], replica.clock(self.now)
         flying = ledger.sent(lent, cost, clock)
+        is_late = clock >= lent.until
+        replica.debts += is_late
         arrival = self.now + min(self.luck.randint(*self.calls.arrive), ledger.jitter)
         actual = int(cost * self.luck.uniform(*self.calls.part))
-        self.at(arrival, lambda: self._arrive(key, actual))
+        if not is_late:  # nobody can prevent that it is sent; it is a debt
+            self.at(arrival, lambda: self._arrive(key, actual))
         if self.luck.random() >= self.calls.hang:
             answer = max(arrival, self.now + self.luck.randint(*self.calls.answer))
             self.at(answer, self.does(replica, lambda: self._answer(replica, key, flying, cost, actual)))
@@ -310,7 +328,9 @@ class Fleet:
         self.promises.append(Promise(key, tuple(caps), -1, 1 << 62))
 
     def check(self) -> None:
-        """No window over its limit, ever."""
+        """No window over its limit, ever, but by what was sent late; and each replica says how much that was."""
+        for replica in self.replicas:
+            assert sum(ledger.debt for ledger in replica.ledgers.values()) == replica.debts
         for promise in self.promises:
             arrivals = self.arrivals.get(promise.key, [])
             for cap in promise.caps:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from apiflux_grpc.core.lease import hours, ledger
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, LAPSE, OFF
@@ -164,6 +166,12 @@ class LeaseMachine(RuleBasedStateMachine):
         if not replica.stopped:
             self.fleet.stop(replica)
             self.fleet.at(self.fleet.now + length, lambda: self.fleet.go_on(replica))
+        self.go_on(pause)
+
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers, length=lengths, pause=pauses)
+    def stop_between_the_clock_and_the_write(self, which: int, length: int, pause: int) -> None:
+        self.one(which).stops_writing = length
         self.go_on(pause)
 
     @precondition(lambda self: self.fleet.living())
@@ -321,6 +329,26 @@ class LeaseMachine(RuleBasedStateMachine):
 TestLeases: Any = LeaseMachine.TestCase
 TestLeases.settings = settings(deadline=None, max_examples=25, stateful_step_count=20, print_blob=True)
 TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
+
+
+class LongMachine(LeaseMachine):
+    """The same, where each window is too long to be waited for: what a store forgets the replicas remember. Rule 9."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = [patch.object(module, "LONG", SECOND // 2) for module in (hours, ledger)]
+        for one in self.patches:
+            one.start()
+
+    def teardown(self) -> None:
+        super().teardown()
+        for one in self.patches:
+            one.stop()
+
+
+TestLongWindows: Any = LongMachine.TestCase
+TestLongWindows.settings = settings(deadline=None, max_examples=3, stateful_step_count=20, print_blob=True)
+TestLongWindows.pytestmark = [pytest.mark.timeout(300)]
 
 
 class ForLonger(LeaseMachine):

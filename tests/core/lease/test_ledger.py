@@ -121,6 +121,26 @@ def test_what_goes_out_after_the_end_of_its_lease_is_a_debt() -> None:
     assert round.held[0].landed == Amounts(1)
 
 
+def test_a_debt_is_told_again_when_the_store_has_forgotten() -> None:
+    """What a budget is frozen for is what was sent in time. Rules 6 and 8."""
+    ledger = lent(2)
+    late, given_up = ledger.take(), ledger.take()
+    ledger.sent(late, 0, 3 * BEAT)
+    ledger.room(4 * BEAT)
+    assert ledger.next_round(4 * BEAT, 0) is not None
+    ledger.heard(Reply(2, "another", MINUTE, opens=MINUTE), 4 * BEAT)
+    ledger.give_back(given_up, 0, 4 * BEAT)
+    round = ledger.next_round(5 * BEAT, 0)
+    assert round is not None
+    assert [(held.landed, held.late) for held in round.held] == [(Amounts(1), Amounts(1))]
+    assert [group.calls for held in round.held for group in held.groups] == [1]
+    ledger.heard(Reply(3, "another", MINUTE), 5 * BEAT)
+    ledger.room(6 * BEAT)
+    assert ledger.next_round(7 * BEAT, 0) is not None
+    ledger.heard(Reply(4, "another", MINUTE), 7 * BEAT)
+    assert ledger.leases == []
+
+
 def test_leases_of_an_epoch_that_is_over_are_not_taken_any_more() -> None:
     """The store doesn't know them, and another may be granted what they are of."""
     ledger = lent(5)
