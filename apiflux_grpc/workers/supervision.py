@@ -115,6 +115,11 @@ class Supervision:
     def __post_init__(self) -> None:
         self._workers = {number: _Worker(number) for number in range(1, self.count + 1)}
 
+    @property
+    def is_stopping(self) -> bool:
+        """Workers are meant to end."""
+        return self._stopping_since is not None
+
     # -- what happens -------------------------------------------------------------------------
 
     def at(self, now: int) -> None:

@@ -185,7 +185,8 @@ class _Supervisor:
                     case words.Fault() as fault:
                         supervision.failed(number, fault)
         for number, code in ended.items():
-            _log.info("worker ended", extra={"worker": number, "how": how_it_ended(code)})
+            level = logging.INFO if supervision.is_stopping else logging.WARNING
+            _log.log(level, "worker ended", extra={"worker": number, "how": how_it_ended(code)})
             process = self._processes.pop(number)
             self._selector.unregister(process.connection)
             process.connection.close()

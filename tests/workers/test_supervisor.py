@@ -6,6 +6,7 @@ announced, and a worker can signal its supervisor.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -101,11 +102,15 @@ def run(
 
 
 def test_the_address_is_announced_once_when_all_serve(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that ended is started again, which is announced to nobody; SIGTERM ends all."""
+    """One that ended is started again, which only the log tells; SIGTERM ends all, which is no warning."""
     planned(monkeypatch, notes, "serves ends_all@2.2")
-    code, announced = run(settings, None, psutil.Process.kill)
+    with caplog.at_level(logging.INFO):
+        code, announced = run(settings, None, psutil.Process.kill)
+    ends = [line for line in caplog.records if line.msg == "worker ended"]
+    assert [line.levelname for line in ends] == ["WARNING", "INFO", "INFO"]
+    assert vars(ends[0])["how"] == "was killed by SIGKILL"
     assert code == 0
     (address,) = announced
     assert address.startswith("127.0.0.1:")
