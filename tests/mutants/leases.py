@@ -297,7 +297,7 @@ LEASES: Final = (
     (
         "leases: nobody is refused for its round trip",
         LEASE + "serve.py",
-        "if 4 * round.round_trip > round.life:",
+        "if most * round.round_trip > round.life:",
         "if False:",
         OF_SERVE,
     ),
