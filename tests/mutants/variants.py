@@ -17,6 +17,7 @@ from tests.mutants.jobs import JOBS
 from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
+from tests.mutants.redis import REDIS
 from tests.mutants.state import STATE
 from tests.mutants.targets import TARGETS
 from tests.mutants.turns import TURNS
@@ -36,6 +37,7 @@ VARIANTS: Final = (
     *COMMANDS,
     *WORKERS,
     *TARGETS,
+    *REDIS,
     *(Variant(*one) for one in LEASES),
     *(Variant(*one) for one in STATE),
 )
