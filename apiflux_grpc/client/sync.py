@@ -20,6 +20,7 @@ from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming_sync import SyncResuming
 from apiflux_grpc.client.streaming_sync import SyncStreaming
+from apiflux_grpc.client.targets import targets_of
 from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -66,7 +67,7 @@ class SyncClient:
     """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`.
 
     `tls`, `credentials` and `token` as with Client; a file of `tls` that can't be read is an OSError here, and one that
-    isn't PEM a ValueError.
+    isn't PEM a ValueError. It takes one target; Client takes several.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class SyncClient:
         token: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
+        if len(targets_of(target)) > 1:
+            raise ValueError("the blocking client takes one target; use Client for several")
         self._route = route = Route(target, options, tls, credentials, token)
         secure = route.credentials()
         if secure is None:

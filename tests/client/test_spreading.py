@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
-from apiflux_grpc.client import ApifluxError, Call, Client, InternalError, Result, Unavailable
+from apiflux_grpc.client import ApifluxError, Call, Client, InternalError, Result, SyncClient, Unavailable
 from apiflux_grpc.client import spreading as in_spreading
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
@@ -31,9 +31,26 @@ async def both(one: Handler, other: Handler) -> AsyncIterator[tuple[Client, Any,
         yield client, first, second
 
 
+def answers_after(begun: Awaitable[Any]) -> Handler:
+    """All calls, from when the first has come and `begun` is over."""
+
+    async def handler(requests: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:
+        place = 0
+        async for request in requests:
+            if request.calls and not place:
+                await begun
+            for _ in request.calls:
+                yield pb.ProcessResponse(results=[result(place)])
+                place += 1
+        yield pb.ProcessResponse(summary=pb.Summary(total=place))
+
+    return handler
+
+
 async def test_each_server_takes_calls_and_every_call_has_one_result() -> None:
-    """The servers take from one source, and both work."""
-    async with both(answers_all, answers_all) as (client, first, second):
+    """The servers take from one source, and both work: each has calls before either answers."""
+    barrier = asyncio.Barrier(2)
+    async with both(answers_after(barrier.wait()), answers_after(barrier.wait())) as (client, first, second):
         stream = client.process_stream(gets(3_000), resume=True)
         seen = [item.index async for item in stream]
     assert sorted(seen) == list(range(3_000))
@@ -52,9 +69,10 @@ async def test_results_come_in_order_if_they_are_to() -> None:
 async def test_a_lost_server_costs_what_may_have_run_and_nothing_else() -> None:
     """Each call has one result; the others are done by who is left, and the lost one is used again."""
     told: list[tuple[str, bool]] = []
+    lost = asyncio.Event()
     async with (
         scripted(answers(7), answers_all) as (a, first),
-        scripted(answers_all) as (b, _),
+        scripted(answers_after(lost.wait())) as (b, _),
         Client([a, b]) as client,
     ):
         calls = [Call(f"/{number}", method="POST" if number % 2 else "GET") for number in range(500)]
@@ -65,9 +83,11 @@ async def test_a_lost_server_costs_what_may_have_run_and_nothing_else() -> None:
                     await first.connected(2)
                 yield one
 
-        stream = client.process_stream(
-            slowly(), resume=True, window=40, on_target=lambda target, error: told.append((target, error is None))
-        )
+        def tell(target: str, error: ApifluxError | None) -> None:
+            told.append((target, error is None))
+            lost.set()
+
+        stream = client.process_stream(slowly(), resume=True, window=40, on_target=tell)
         results = [item async for item in stream]
     assert sorted(item.index for item in results) == list(range(500))
     unknown = [item for item in results if not item.ok]
@@ -171,13 +191,16 @@ async def test_no_server_at_all_is_an_error_at_once() -> None:
 async def test_a_fault_at_one_server_comes_out_after_the_results_of_the_others() -> None:
     """Every call that was handed over has its result then."""
 
+    failed = asyncio.Event()
+
     async def fails(requests: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:
         async for request in requests:
             if request.calls:
+                failed.set()
                 await context.abort(grpc.StatusCode.INTERNAL, "broken")
         yield pb.ProcessResponse()
 
-    async with both(fails, answers_all) as (client, _, _):
+    async with both(fails, answers_after(failed.wait())) as (client, _, _):
         stream = client.process_stream(posts(1_000), resume=True, window=10)
         results: list[Result] = []
         with pytest.raises(InternalError):
@@ -315,13 +338,23 @@ async def test_progress_is_that_of_all_servers_together() -> None:
 async def test_a_server_with_another_pool_gets_no_calls() -> None:
     """Which one is the other, who was first decides; it is told what differs."""
     told: list[ApifluxError | None] = []
+    is_told = asyncio.Event()
+
+    def tell(_: str, error: ApifluxError | None) -> None:
+        told.append(error)
+        is_told.set()
+
+    async def calls() -> AsyncIterator[Call]:
+        for one in gets(50):
+            yield one
+        await is_told.wait()
+
     async with (
         serving(limits=(Limit(100, SECOND),)) as one,
         serving(limits=(Limit(200, SECOND),)) as other,
         Client([one.address, other.address]) as client,
     ):
-        stream = client.process_stream(gets(50), resume=True, on_target=lambda _, error: told.append(error))
-        assert len(await take_all(stream)) == 50
+        assert len(await take_all(client.process_stream(calls(), resume=True, on_target=tell))) == 50
     assert sum(server.engine.admission.calls for server in (one, other)) == 0
     (error,) = told
     assert error is not None
@@ -376,3 +409,10 @@ def test_targets_that_cannot_be_are_refused(targets: str | list[str], words: str
     """Before anything is connected."""
     with pytest.raises(ValueError, match=words):
         Client(targets)
+
+
+@pytest.mark.parametrize("targets", ["a:1,b:1", ["a:1", "b:1"]])
+def test_the_blocking_client_takes_one_target(targets: Any) -> None:
+    """And says which one takes several."""
+    with pytest.raises(ValueError, match="the blocking client takes one target; use Client for several"):
+        SyncClient(targets)
