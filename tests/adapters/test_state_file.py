@@ -103,6 +103,29 @@ async def test_a_newer_version_that_takes_the_file_over_is_left_alone(tmp_path: 
     await store.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(13, "Permission denied"), "give this user the right to, or choose another state_dir"),
+        (OSError(30, "Read-only file system"), "Read-only file system; choose another state_dir"),
+        (apsw.ReadOnlyError("attempt to write a readonly database"), "give this user the right to"),
+        (apsw.CantOpenError("unable to open database file"), "give this user the right to"),
+        (apsw.IOError("disk I/O error"), "can't be used: disk I/O error"),
+    ],
+)
+def test_what_can_not_be_written_says_why_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    """A directory of somebody else, a file system that is mounted to be read, a disk that fails."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(apsw, "Connection", refuse)
+    with pytest.raises(StateFileError, match=says):
+        open_file(tmp_path / "budgets.sqlite3")
+
+
 @pytest.mark.parametrize("entry", [f"[{LAYOUT}, 2]", "[", "7", "{}"])
 async def test_an_entry_that_is_damaged_is_said_to_be(tmp_path: Path, entry: str) -> None:
     """What nobody can have written is no fault of ours that ends the server."""
