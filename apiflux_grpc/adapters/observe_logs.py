@@ -17,6 +17,7 @@ from apiflux_grpc.core.events import (
     KeyAccepted,
     KeyBlocked,
     KeyRejected,
+    LeasesGranted,
     LeasesRefused,
     LimitCut,
     LimitLower,
@@ -77,6 +78,9 @@ class LogObserver:
                 _log.warning("budgets frozen", extra=extra)
             case LeasesRefused(keys, count, why):
                 _log.error("leases refused", extra={"pool": pool, **_keys(keys, count), "why": why})
+            case LeasesGranted(keys, count, after):
+                extra = {"pool": pool, **_keys(keys, count), **_seconds(after)}
+                _log.warning("leases granted again", extra=extra)
             case SentLate(key, calls):
                 _log.warning("sent after its lease ended", extra={"pool": pool, "key": key, "calls": calls})
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.words import NOTHING, Amounts
-from apiflux_grpc.core.model import Counts
+from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.room import back_by
 from apiflux_grpc.core.store_health import StoreHealth
 from apiflux_grpc.core.units import MILLISECOND
@@ -118,9 +118,7 @@ class Borrower:
         self.spending = Spending(self.reach)
         self.by_cost = any(limit.counts is Counts.COST for limit in limits)
         # Within its reach: the most that can be sent, and as much as the limits let through at an even pace.
-        self.most = self._least(
-            limits, lambda limit, flow: min(limit.max, limit.depth + flow, max(1, flow, limit.max // portion))
-        )
+        self.most = self._least(limits, lambda one, flow: min(_most(one, flow), max(1, flow, one.max // portion)))
         self.chunk = self._least(limits, lambda limit, flow: max(1, flow))
 
     def _least(self, limits: Sequence[Limit], amount: Callable[[Limit, int], int]) -> Amounts:
@@ -319,3 +317,8 @@ class Borrowing:
 
     def __repr__(self) -> str:
         return f"<Borrowing of {len(self.borrowers)} budgets>"
+
+
+def _most(limit: Limit, flow: int) -> int:
+    """What it lets through at once and in the time of `flow`."""
+    return limit.depth + flow if limit.kind is Kind.BUCKET else min(limit.max, limit.depth + flow)

@@ -117,6 +117,15 @@ class LeasesRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesGranted:
+    """It lends again for these keys, which were refused for so long at most."""
+
+    keys: tuple[str, ...]
+    count: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class SentLate:
     """So many calls went out after their leases had ended."""
 
@@ -138,5 +147,6 @@ Event = (
     | StoreBack
     | BudgetsFrozen
     | LeasesRefused
+    | LeasesGranted
     | SentLate
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core import held
-from apiflux_grpc.core.events import BudgetsFrozen, LeasesRefused, SentLate, StoreBack, StoreSilent
+from apiflux_grpc.core.events import BudgetsFrozen, LeasesGranted, LeasesRefused, SentLate, StoreBack, StoreSilent
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.lease.terms import PROBATION
 from apiflux_grpc.core.units import SECOND
@@ -47,7 +47,7 @@ class StoreSnapshot:
 class StoreHealth:
     """The store as one pool sees it."""
 
-    __slots__ = ("_events", "_frozen", "_late", "_new", "_refused", "sent_late", "silent_since", "why")
+    __slots__ = ("_events", "_frozen", "_late", "_lent", "_new", "_refused", "sent_late", "silent_since", "why")
 
     def __init__(self) -> None:
         self.silent_since: int | None = None  # None: it answers
@@ -56,6 +56,7 @@ class StoreHealth:
         self._frozen: dict[KeyState | GroupState, tuple[int, int]] = {}  # since when, until when
         self._refused: dict[KeyState | GroupState, tuple[int, str]] = {}  # since when, why
         self._new: list[KeyState | GroupState] = []  # those that were frozen or refused since events were taken
+        self._lent: dict[KeyState | GroupState, int] = {}  # that aren't refused any more, and for how long they were
         self._late: dict[str, int] = {}  # calls that were sent late since then, by the label of their key
         self._events: list[Event] = []
 
@@ -86,7 +87,8 @@ class StoreHealth:
                 self._refused[owner] = (now, ledger.refusal)
                 self._new.append(owner)
             else:
-                del self._refused[owner]
+                since, _ = self._refused.pop(owner)
+                self._lent[owner] = now - since
         # Whoever is new at a store waits a moment: that is no news.
         if ledger.opens_at - now > PROBATION and owner not in self._frozen:
             self._new.append(owner)
@@ -106,6 +108,9 @@ class StoreHealth:
         """What happened since this was last asked."""
         new, self._new = dict.fromkeys(self._new), []
         events, self._events = self._events, []
+        if self._lent:
+            events.append(LeasesGranted(*_labels(self._lent), max(self._lent.values())))
+            self._lent = {}
         late, self._late = self._late, {}
         events += [SentLate(label, calls) for label, calls in late.items()]
         if frozen := [owner for owner in new if owner in self._frozen]:

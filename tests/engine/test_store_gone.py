@@ -119,7 +119,7 @@ async def test_a_process_that_is_refused_says_why() -> None:
     await asyncio.sleep(0.5)
     shared.pool = replace(shared.pool, arrival_jitter=3 * J)
     (other,) = await shared.start()
-    other.submit(10)
+    reading = other.submit(10)
     await asyncio.sleep(1.5)
     assert shared.arrived() == 0
     why = "arrival_jitter is 60 ms here, and 20 ms for others: make them the same"
@@ -127,7 +127,10 @@ async def test_a_process_that_is_refused_says_why() -> None:
     pool = await pool_of(other)
     assert pool.keys[0].held_by[0].reason == f"the store of budgets lends nothing here: {why}"
     assert pool.drain_time is None
-    await shared.stop()
+    await shared.processes[0].stop()
+    assert await reading == 10
+    assert other.told.events[1].startswith("1 granted again after ")
+    await other.stop()
 
 
 async def test_what_was_sent_after_its_lease_had_ended_is_told() -> None:

@@ -9,6 +9,7 @@ from apiflux_grpc.core.events import (
     KeyAccepted,
     KeyBlocked,
     KeyRejected,
+    LeasesGranted,
     LeasesRefused,
     LimitCut,
     LimitLower,
@@ -68,5 +69,7 @@ def in_words(event: Event) -> str:
             return f"{count} frozen {wait / SECOND:g}: {','.join(keys)}"
         case LeasesRefused(keys, count, why):
             return f"{count} refused: {','.join(keys)}: {why}"
+        case LeasesGranted(keys, count, after):
+            return f"{count} granted again after {after / SECOND:g}: {','.join(keys)}"
         case SentLate(key, calls):
             return f"{key} sent {calls} late"

@@ -18,9 +18,9 @@ Pure on both sides: instants and names are handed in.
 A grant is so many calls and so much cost; each limit counts one of the two. One ledger and one entry have all limits of
 one owner: of a key, a group, or of the limits with certain paths. A call takes of all its owners' ledgers or of none.
 
-How a ledger is to be driven, once budgets use it. The keyring makes another Budget for the owners of a pool with a
-store, so that pools without one run what they run today. Beside its windows, which forecasts and reservations go on
-reading, it asks the ledger. All of it gets the clock that goes on while a machine sleeps (BOOTTIME):
+How a ledger is driven. The owners of a pool with a store have another Budget (leased.py). Beside its windows, which
+forecasts and reservations go on reading, it asks the ledger. All of it gets the clock that goes on while a machine
+sleeps (BOOTTIME):
 
     fits(cost, now)         0, or FAR: not before a reply. It notes what didn't fit, and the next round asks for it: so
                             each call that waits is asked about once after each reply
@@ -30,10 +30,10 @@ reading, it asks the ledger. All of it gets the clock that goes on while a machi
     unanswered(flying, cost)            the same for one that was sent, and gets no answer
     give_back(lent, cost, now)          it certainly wasn't sent
 
-`cost` is always what was taken; where no limit counts cost it is ignored. After each pass the engine asks every ledger
-for `next_round(now, calls, cost)`, with what it could send within L, sends these rounds together, hands each reply to
-`heard` and assigns again; its one timer minds `wake_at`. A round without a reply is sent `again` after a while. Without
-the store nothing else changes: what is leased is spent, and then calls wait. `lower` tells whose limits hold here too,
-`refusal` why nothing is granted, `debt` how many calls a stopped process sent late. `leave` gives the last round of an
-orderly end.
+`cost` is always what was taken; where no limit counts cost it is ignored. After each pass borrowing.py asks those
+ledgers for `next_round(now, calls, cost)` that are due, with what they could send, engine/leasing.py sends these rounds
+together, each reply goes to `heard`, and calls are assigned again; one timer minds `wake_at`. A round without a reply
+is sent `again` after a while. Without the store nothing else changes: what is leased is spent, and then calls wait.
+`lower` tells whose limits hold here too, `refusal` why nothing is granted, `debt` how many calls a stopped process sent
+late. `leave` gives the last round of an orderly end.
 """
