@@ -270,6 +270,8 @@ class Borrowing:
             else:
                 part = Amounts(*map(min, part, back_by(borrower.owner.budget, now + borrower.reach)))
                 full_until = borrower.owner.budget.next_change()
+                if borrower.by_cost:
+                    ledger.fits(borrower.lacks, now)  # it asks for what it knows to be missing, anew in each round
         else:
             room = ledger.room(now)
             if 2 * room.calls >= want.calls and 2 * room.cost >= want.cost * borrower.by_cost:
@@ -301,11 +303,14 @@ class Borrowing:
         self._alarms.set(borrower, now)
 
     def _satisfy(self, borrower: Borrower, now: int) -> None:
-        if borrower.lacks and any(borrower.ledger.room(now)):
+        if not borrower.lacks or not any(borrower.ledger.room(now)):
+            return
+        # What isn't enough for a dear call is for others, and the dear one goes on being asked for.
+        if not borrower.ledger.fits(borrower.lacks if borrower.by_cost else 0, now):
             borrower.tier.short.pop(borrower, None)
             borrower.tier.lacking -= 1
             borrower.lacks = 0
-            self._woken(borrower.owner, now)
+        self._woken(borrower.owner, now)
 
     def leave(self, now: int) -> list[Borrower]:
         """Those whose last round is to be sent: an orderly end."""

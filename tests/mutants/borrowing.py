@@ -59,9 +59,9 @@ BORROWED: Final = (
     ),
     Variant(
         "who has no room of its own doesn't ask in time",
-        BORROWING,
-        "            self._alarms.set(borrower, until - borrower.reach)",
-        "            pass",
+        LEASED,
+        "            if wait >= FAR and cost <= self.most_cost:",
+        "            if False:",
         OF_LEASING,
     ),
     Variant(
