@@ -125,11 +125,11 @@ local function lower_of(entry, member)
   return #found > 0 and cjson.encode(found) or ''
 end
 
-local function leased(entry, log, now)
+local function leased_since(entry, instant)
   local calls, cost = 0, 0
   for _, member in ipairs(entry.members) do
     for _, lease in ipairs(member.leases) do
-      if now < lease.arrived + kept(log) then
+      if lease.arrived > instant then
         calls = calls + lease.calls
         cost = cost + lease.cost
       end
@@ -150,31 +150,28 @@ local function level_of(entry, cap)
   end
 end
 
-local function drain(entry, late)
-  if #entry.levels > 0 then
-    for _, cap in ipairs(caps_of(entry, entry.last)) do
-      if cap[4] > 0 then
-        free_of(level_of(entry, cap), cap, late, entry.last)
-      end
-    end
-  end
-end
-
 local function fill(entry, calls, cost)
   for _, level in ipairs(entry.levels) do
     level.filled = level.filled + (level.counts == 0 and calls or cost) * level.per
   end
 end
 
-local function give_back(entry, calls, cost, since)
-  if #entry.levels == 0 or (calls == 0 and cost == 0) then
+local function move_on(entry, now)
+  local before = entry.last
+  entry.last = now
+  if #entry.levels == 0 then
     return
   end
-  for _, cap in ipairs(caps_of(entry, entry.last)) do
+  for _, cap in ipairs(caps_of(entry, now)) do
     if cap[4] > 0 then
-      local level = level_of(entry, cap)
-      local back = (cap[3] == 0 and calls or cost) * cap[1] - cap[2] * since
-      level.filled = max(0, level.filled - max(0, back))
+      leak(level_of(entry, cap), cap, now)
+    end
+  end
+  for _, member in ipairs(entry.members) do
+    for _, lease in ipairs(member.leases) do
+      if before < lease.arrived and lease.arrived <= now then
+        fill(entry, lease.calls, lease.cost)
+      end
     end
   end
 end

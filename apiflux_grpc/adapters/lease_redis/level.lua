@@ -8,36 +8,21 @@ local function full(cap, at)
   return { per = cap[1], counts = cap[3], filled = cap[4] * cap[1], at = at }
 end
 
-local function most_of(cap, late)
-  if cap[4] == 0 then
-    return cap[2]
-  end
-  return max(1, floor((cap[4] * cap[1] - cap[2] * late) / cap[1]))
-end
-
-local function shape(cap, late)
-  local unit, flow = cap[1], cap[2] * late
-  local depth = cap[4] * unit - flow
-  if depth >= unit then
-    return depth, DRIFT + 1
-  end
-  return unit, up((DRIFT + 1) * (unit + flow), cap[4] * unit)
-end
-
-local function free_of(level, cap, late, now)
-  local depth, slow = shape(cap, late)
+local function leak(level, cap, now)
   local passed = now - level.at
   if passed > 0 then
     level.at = now
-    passed = floor(passed * DRIFT / slow)
+    passed = floor(passed * DRIFT / (DRIFT + 1))
     level.filled = passed <= floor(level.filled / cap[2]) and level.filled - passed * cap[2] or 0
   end
-  return floor((depth - level.filled) / cap[1])
 end
 
-local function free_after(level, amount, cap, late)
-  local depth, slow = shape(cap, late)
-  return up(max(0, level.filled + amount * cap[1] - depth) * slow, cap[2] * DRIFT)
+local function free_of(level, cap, leased)
+  return floor((cap[4] * cap[1] - level.filled) / cap[1]) - leased
+end
+
+local function free_after(level, amount, cap, leased)
+  return up(max(0, level.filled + (amount + leased - cap[4]) * cap[1]) * (DRIFT + 1), cap[2] * DRIFT)
 end
 
 -- After how long nothing that was spent counts any more.

@@ -1,15 +1,17 @@
 -- core/lease/serve.py.
 
-local function commit(entry, lease, held, late)
+local function commit(entry, lease, held)
   local groups, new_calls, new_cost = held[9], 0, 0
   if lease then
     new_calls = held[2] - lease.landed_calls
     new_cost = held[3] - lease.landed_cost
     lease.calls = lease.calls - (new_calls + held[4] - lease.returned_calls)
     lease.cost = lease.cost - (new_cost + held[5] - lease.returned_cost - (held[6] - lease.over))
-    local back_calls, back_cost = held[4] - lease.returned_calls, held[5] - lease.returned_cost
-    give_back(entry, back_calls, back_cost, entry.last - lease.arrived + late)
-    fill(entry, held[7] - lease.late_calls, held[6] - lease.over + held[8] - lease.late_cost)
+    if lease.arrived > entry.last then
+      fill(entry, new_calls, new_cost)
+    else
+      fill(entry, held[7] - lease.late_calls, held[6] - lease.over + held[8] - lease.late_cost)
+    end
     lease.landed_calls, lease.landed_cost = held[2], held[3]
     lease.returned_calls, lease.returned_cost, lease.over = held[4], held[5], held[6]
     lease.late_calls, lease.late_cost = held[7], held[8]
@@ -62,18 +64,16 @@ local function hear(entry, member, round, now)
   if round.epoch ~= entry.epoch then
     return
   end
-  drain(entry, late_of(member))
   keep(member.leases, function(lease)
     for _, held in ipairs(round.held) do
       if held[1] == lease.number then
         return true
       end
     end
-    give_back(entry, lease.calls, lease.cost, entry.last - lease.arrived + late_of(member))
     return false
   end)
   for _, held in ipairs(round.held) do
-    commit(entry, find(member.leases, 'number', held[1]), held, late_of(member))
+    commit(entry, find(member.leases, 'number', held[1]), held)
   end
 end
 
@@ -115,7 +115,6 @@ local function decide(entry, member, round, now)
     calls, cost, again = grant(entry, round, member)
   end
   if calls > 0 then
-    fill(entry, calls, cost)
     member.leases[#member.leases + 1] = {
       number = round.number,
       calls = calls,
@@ -184,7 +183,7 @@ local function serve(entry, round, clock, run_id)
     member.established = true
   end
   if member.established then
-    entry.last = now
+    move_on(entry, now)
   end
   hear(entry, member, round, now)
   if member.established then

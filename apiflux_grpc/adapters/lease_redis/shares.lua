@@ -73,17 +73,18 @@ local function grant(entry, round, me)
   me.least = min(round.least, me.want_cost)
   me.turn = max(TURN, 2 * round.round_trip)
   local caps, free = caps_of(entry, now), { FAR, FAR }
+  local open = { leased_since(entry, now) }
   for _, cap in ipairs(caps) do
     local counts = cap[3]
     if cap[4] > 0 then
-      cap.free = free_of(level_of(entry, cap), cap, late_of(me), now)
+      cap.free = free_of(level_of(entry, cap), cap, open[counts + 1])
     else
       local log = find(entry.logs, 'per', cap[1])
-      local calls, cost = leased(entry, log, now)
+      local calls, cost = leased_since(entry, now - kept(log))
       cap.free = cap[2] - (counts == 0 and log.calls + calls or log.cost + cost)
     end
     free[counts + 1] = min(free[counts + 1], cap.free)
-    if counts == 1 and me.least > most_of(cap, late_of(me)) then
+    if counts == 1 and me.least > (cap[4] > 0 and cap[4] or cap[2]) then
       me.want_calls, me.want_cost = 0, 0
     end
   end
@@ -141,11 +142,11 @@ local function grant(entry, round, me)
   for _, cap in ipairs(caps) do
     local amount = ahead[cap[3] + 1]
     if cap[4] > 0 then
-      latest = max(latest, now + free_after(level_of(entry, cap), amount, cap, late_of(me)))
+      latest = max(latest, now + free_after(level_of(entry, cap), amount, cap, open[cap[3] + 1]))
     else
       latest = max(latest, room_at(entry, cap, amount - cap.free, now))
     end
-    shortest = min(shortest, cap[1])
+    shortest = min(shortest, span_of(cap))
   end
   local again = min(max(latest - now, floor(round.life / PACE)), lag_of(shortest))
   me.due = now + again

@@ -3,8 +3,9 @@
 Rule: `last` is the newest time that some replica's own clock has confirmed; nothing ends by a time that none has. Every
 field is written by `serve` and its parts alone, in one transaction.
 
-A lease is charged whole from its grant. Its calls leave it for the log as they land, or come back as they are returned;
-what nobody reports has arrived by `arrived`, and counts until `per` after that. A bucket is filled by the grant itself.
+A lease is charged whole from its grant. Its calls leave it for the logs and the levels as they land, or come back as
+they are returned; what nobody reports has arrived by `arrived`: then it fills the buckets, and it counts in windows
+until `per` after that.
 """
 
 from __future__ import annotations
@@ -127,46 +128,57 @@ class Entry:
             found.append(Lower(cap, whose))
         return tuple(found)
 
-    def free(self, cap: Cap, late: int, now: int) -> int:
-        """What may be granted of this limit; below 0 while more is owed. Grants arrive up to `late` after."""
+    def free(self, cap: Cap, now: int) -> int:
+        """What may be granted of this limit; below 0 while more is owed."""
         if cap.depth:
-            return self.levels[cap.per, cap.counts].free(cap, late, now)
+            return self.levels[cap.per, cap.counts].free(cap, self.open()[cap.counts])
         log = self.logs[cap.per]
         return cap.max - log.used[cap.counts] - self.leased(log, now)[cap.counts]
 
+    def free_after(self, cap: Cap, amount: int) -> int:
+        """How long until a bucket has room for so much, by what leaks alone."""
+        return self.levels[cap.per, cap.counts].free_after(amount, cap, self.open()[cap.counts])
+
+    def open(self) -> Amounts:
+        """What may still be sent, or arrive."""
+        return self.leased_since(self.last)
+
     def leased(self, log: Log, now: int) -> Amounts:
-        """What may still be sent, or arrive, or did so that nobody told within this log's length."""
+        """The same, and what may have arrived within this log's length that nobody told of."""
+        return self.leased_since(now - log.kept)
+
+    def leased_since(self, instant: int) -> Amounts:
+        """What is left of leases of which all has arrived only after this instant."""
         calls = cost = 0
         for member in self.members.values():
             for lease in member.leases.values():
-                if now < lease.arrived + log.kept:
+                if lease.arrived > instant:
                     calls += lease.calls
                     cost += lease.cost
         return Amounts(calls, cost)
+
+    def move_on(self, now: int) -> None:
+        """It is `now` for certain."""
+        before, self.last = self.last, now
+        if not self.levels:
+            return
+        for cap in self.caps(now).values():
+            if cap.depth:
+                self.levels[cap.per, cap.counts].leak(cap, now)
+        for member in self.members.values():
+            for lease in member.leases.values():
+                if before < lease.arrived <= now:
+                    self.fill(Amounts(lease.calls, lease.cost))
 
     def record(self, instant: int, calls: int, cost: int) -> None:
         """So much arrived by this instant."""
         for log in self.logs.values():
             log.record(instant, calls, cost)
 
-    def drain(self, late: int) -> None:
-        """Buckets are as they are now; before they are filled."""
-        if self.levels:
-            for cap in self.caps(self.last).values():
-                if cap.depth:
-                    self.free(cap, late, self.last)
-
     def fill(self, amounts: Amounts) -> None:
-        """So much was granted, or was spent beside what was granted."""
+        """So much arrived, for all that is known just now."""
         for level in self.levels.values():
-            level.take(amounts)
-
-    def give_back(self, amounts: Amounts, since: int) -> None:
-        """So much of what was granted `since` ago isn't sent."""
-        if self.levels and any(amounts):
-            for cap in self.caps(self.last).values():
-                if cap.depth:
-                    self.levels[cap.per, cap.counts].give_back(amounts, cap, since)
+            level.fill(amounts)
 
 
 def _sets(one: Cap, held: Cap, ours: Cap | None) -> bool:

@@ -62,9 +62,8 @@ class Ledger:
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
         self.by_cost = any(cap.counts == COST for cap in self.caps)
-        self._leaks = any(cap.depth and cap.counts == COST for cap in self.caps)
         self._span = self.caps[0].span // GROUPS
-        self._lag = lag_of(min(cap.per for cap in self.caps))
+        self._lag = lag_of(self.caps[0].span)
         self._kept = at_most(self.caps[-1].span)
         self._last_spent = -FAR
         # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
@@ -196,10 +195,8 @@ class Ledger:
         if self._registers:
             at = paced
         elif calls > room.calls or (self.by_cost and (cost > room.cost or (calls and self._dear))):
-            # What it brings back itself may be enough for the call that waits: then it needn't wait for others'. And a
-            # bucket gets the less of it the later it comes.
-            spare = sum(lent.spare for lent in self.leases) if self._dear else 0
-            brings = spare >= self._dear > 0 or (spare > 0 and self._leaks)
+            # What it brings back itself may be enough for the call that waits: then it needn't wait for others'.
+            brings = 0 < self._dear <= sum(lent.spare for lent in self.leases)
             at = paced if brings else max(paced, self._ask_at)
         elif not calls and any(room):
             at = paced  # an idle replica holds nothing

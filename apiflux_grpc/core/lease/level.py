@@ -1,11 +1,8 @@
 """How full a bucket is that many share.
 
-Rule: what is granted fills the bucket at once, and a grant arrives within L + J of that. The most that arrives in any
-time is what was granted in that and in L + J before it; so a depth that is lower by what flows in during L + J keeps
-the upstream's own. If that leaves less than one call, the bucket fills more slowly, so that however calls bunch the
-upstream's holds them (core/bucket.py).
-
-What comes back unsent has been leaking since its grant, and others may have used that: so much less comes back.
+Rule: what is leased counts whole and leaks nothing until it is told to have arrived; then it fills the bucket, as if it
+arrived that moment. A bucket into which the same amounts come later is never emptier, so the upstream's holds what this
+one does, however long leases live and however late anything is told.
 
 Everything is whole: levels are counted in parts of a call, as many as the bucket's `per` has microseconds, so that
 `max` of them flow in with each microsecond.
@@ -33,31 +30,26 @@ class Level:
         self.filled = filled
         self.at = at
 
-    def free(self, cap: Cap, late: int, now: int) -> int:
-        """What may be granted at `now`, below 0 while more is owed; grants arrive up to `late` after."""
-        unit = unit_of(cap.per)
-        depth, slow = _shape(cap, late)
+    def leak(self, cap: Cap, now: int) -> None:
+        """Be as full as at `now`."""
         passed = (now - self.at) // MICROSECOND
         if passed > 0:
             self.at += passed * MICROSECOND
-            passed = passed * DRIFT // slow
+            passed = passed * DRIFT // (DRIFT + 1)  # clocks differ, so less flows in than this one tells
             self.filled = self.filled - passed * cap.max if passed <= self.filled // cap.max else 0
-        return (depth - self.filled) // unit
 
-    def free_after(self, amount: int, cap: Cap, late: int) -> int:
-        """How long until so much is free, if nothing is taken."""
-        depth, slow = _shape(cap, late)
-        missing = max(0, self.filled + amount * unit_of(cap.per) - depth)
-        return -(-missing * slow // (cap.max * DRIFT)) * MICROSECOND
+    def free(self, cap: Cap, leased: int) -> int:
+        """What may be leased beside what is; below 0 while more is owed."""
+        return (cap.depth * unit_of(cap.per) - self.filled) // unit_of(cap.per) - leased
 
-    def take(self, amounts: Amounts) -> None:
-        """So much was granted, or was spent beside what was granted."""
+    def free_after(self, amount: int, cap: Cap, leased: int) -> int:
+        """How long until so much is free, if nothing arrives and what is leased stays so."""
+        missing = max(0, self.filled + (amount + leased - cap.depth) * unit_of(cap.per))
+        return -(-missing * (DRIFT + 1) // (cap.max * DRIFT)) * MICROSECOND
+
+    def fill(self, amounts: Amounts) -> None:
+        """So much arrived."""
         self.filled += amounts[self.counts] * unit_of(self.per)
-
-    def give_back(self, amounts: Amounts, cap: Cap, since: int) -> None:
-        """So much of what was granted `since` ago isn't sent."""
-        back = amounts[self.counts] * unit_of(self.per) - cap.max * _up(since)
-        self.filled = max(0, self.filled - max(0, back))
 
     def __repr__(self) -> str:
         return f"<Level {self.filled / unit_of(self.per):g} per {self.per / 1e9:g} s>"
@@ -68,27 +60,6 @@ def full(cap: Cap, at: int) -> Level:
     return Level(cap.per, cap.counts, cap.depth * unit_of(cap.per), at)
 
 
-def most_of(cap: Cap, late: int) -> int:
-    """The most that a single call may take of this limit."""
-    if not cap.depth:
-        return cap.max
-    unit = unit_of(cap.per)
-    return max(1, (cap.depth * unit - cap.max * _up(late)) // unit)
-
-
-def _shape(cap: Cap, late: int) -> tuple[int, int]:
-    """(depth in parts, how many of its own microseconds DRIFT of them are taken for)."""
-    unit, flow = unit_of(cap.per), cap.max * _up(late)
-    depth = cap.depth * unit - flow
-    if depth >= unit:
-        return depth, DRIFT + 1  # clocks differ, so less flows in than this one tells
-    return unit, -(-(DRIFT + 1) * (unit + flow) // (cap.depth * unit))
-
-
 def unit_of(per: int) -> int:
     """The parts that a bucket counts a call as."""
-    return max(1, _up(per))
-
-
-def _up(span: int) -> int:
-    return -(-span // MICROSECOND)
+    return max(1, -(-per // MICROSECOND))

@@ -52,7 +52,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
     if now - member.born >= PROBATION:
         member.established = True
     if member.established:
-        entry.last = now
+        entry.move_on(now)
     _hear(entry, member, round, now, steady)
     if member.established:
         forget(entry)
@@ -86,16 +86,14 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
         entry.record(entry.last + at_most(round.life + round.jitter), *round.memory.open)
     if round.epoch != entry.epoch:
         return  # of leases that this epoch doesn't know: it opened, or opens, when all of that has ended
-    entry.drain(member.late)
     listed = {held.lease for held in round.held}
     for number in [number for number in member.leases if number not in listed]:
-        lease = member.leases.pop(number)
-        entry.give_back(Amounts(lease.calls, lease.cost), entry.last - lease.arrived + member.late)
+        del member.leases[number]
     for held in round.held:
-        _commit(entry, member.leases.get(held.lease), held, member.late)
+        _commit(entry, member.leases.get(held.lease), held)
 
 
-def _commit(entry: Entry, lease: Lease | None, held: Held, late: int) -> None:
+def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
     # A lease that isn't there has ended, and what it had left counted until then: only what was sent after its end, or
     # cost more than was known, is new, and all else too old to count.
     new_calls = sum(group.calls for group in held.groups)
@@ -105,10 +103,11 @@ def _commit(entry: Entry, lease: Lease | None, held: Held, late: int) -> None:
         new_cost = held.landed.cost - lease.landed.cost
         lease.calls -= new_calls + held.returned.calls - lease.returned.calls
         lease.cost -= new_cost + held.returned.cost - lease.returned.cost - (held.over - lease.over)
-        back = Amounts(held.returned.calls - lease.returned.calls, held.returned.cost - lease.returned.cost)
-        entry.give_back(back, entry.last - lease.arrived + late)
-        more = held.over - lease.over + held.late.cost - lease.late.cost
-        entry.fill(Amounts(held.late.calls - lease.late.calls, more))
+        if lease.arrived > entry.last:
+            entry.fill(Amounts(new_calls, new_cost))
+        else:  # all that was granted has filled the buckets by now
+            more = held.over - lease.over + held.late.cost - lease.late.cost
+            entry.fill(Amounts(held.late.calls - lease.late.calls, more))
         lease.landed, lease.returned, lease.over, lease.late = held.landed, held.returned, held.over, held.late
     else:
         entry.fill(Amounts(new_calls, new_cost))
@@ -132,7 +131,6 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
     else:
         granted, again = grant(entry, round)
     if granted.calls:
-        entry.fill(granted)
         member.leases[round.number] = Lease(*granted, entry.last + member.late)
     return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, paused=entry.paused)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.lease.level import most_of
 from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of, whole
 from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts
 
@@ -42,11 +41,11 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
     me.want, me.least = round.want, min(round.least, round.want.cost)
     me.turn = max(TURN, 2 * round.round_trip)
     caps = entry.caps(now).values()
-    free_of = {cap: entry.free(cap, me.late, now) for cap in caps}
+    free_of = {cap: entry.free(cap, now) for cap in caps}
     free = [FAR, FAR]
     for cap in caps:
         free[cap.counts] = min(free[cap.counts], free_of[cap])
-        if cap.counts == COST and me.least > most_of(cap, me.late):
+        if cap.counts == COST and me.least > (cap.depth or cap.max):
             me.want = NOTHING  # others have a lower limit, that its call never fits
     queue[:] = [one for one in queue if one == name or now <= members[one].due + members[one].turn]
     if not me.want.calls:
@@ -85,13 +84,13 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
         return granted, 0
     ahead = Amounts(queue.index(name) + 1 + granted.calls, least + me.least + granted.cost)
     room_at = max(
-        now + entry.levels[cap.per, cap.counts].free_after(ahead[cap.counts], cap, me.late)
+        now + entry.free_after(cap, ahead[cap.counts])
         if cap.depth
         else _room_at(entry, cap, ahead[cap.counts] - free_of[cap], now)
         for cap in caps
     )
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.per for cap in caps)))
+    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.span for cap in caps)))
     me.due = now + again
     return granted, again
 
