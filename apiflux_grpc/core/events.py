@@ -48,7 +48,8 @@ class LimitCut:
 
 @dataclass(frozen=True, slots=True)
 class LimitLower:
-    """The upstream says that it allows less than is configured, which holds while it says so; told when it begins."""
+    """The upstream says that it allows less than is configured, or another server that shares the key has a lower
+    limit, which holds while they say so; told when it begins."""
 
     key: str
     why: str

@@ -95,6 +95,11 @@ def silent(why: str) -> str:
     return f"waiting for leases: the store of budgets doesn't answer ({why})"
 
 
+def elsewhere(theirs: str, ours: str) -> str:
+    """Another server has a lower limit for the same key, which holds for both."""
+    return f"another server that shares it has {theirs}, and this one {ours}: the lower holds for both"
+
+
 def unlent(why: str) -> str:
     """The store of budgets refuses this process."""
     return f"the store of budgets lends nothing here: {why}"

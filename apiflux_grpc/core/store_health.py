@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core import held
-from apiflux_grpc.core.events import BudgetsFrozen, LeasesGranted, LeasesRefused, SentLate, StoreBack, StoreSilent
+from apiflux_grpc.core.events import (
+    BudgetsFrozen,
+    LeasesGranted,
+    LeasesRefused,
+    LimitLower,
+    SentLate,
+    StoreBack,
+    StoreSilent,
+)
 from apiflux_grpc.core.held import Cause, Held
 from apiflux_grpc.core.lease.terms import PROBATION
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.lease.words import CALLS
+from apiflux_grpc.core.units import SECOND, format_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
+    from apiflux_grpc.core.lease.words import Lower
 
 SILENCE: Final = 30 * SECOND  # after so long without an answer the pool isn't healthy
 MOST_LABELS: Final = 3  # of the keys that something is told of; all are counted
@@ -47,7 +57,18 @@ class StoreSnapshot:
 class StoreHealth:
     """The store as one pool sees it."""
 
-    __slots__ = ("_events", "_frozen", "_late", "_lent", "_new", "_refused", "sent_late", "silent_since", "why")
+    __slots__ = (
+        "_events",
+        "_frozen",
+        "_late",
+        "_lent",
+        "_lower",
+        "_new",
+        "_refused",
+        "sent_late",
+        "silent_since",
+        "why",
+    )
 
     def __init__(self) -> None:
         self.silent_since: int | None = None  # None: it answers
@@ -55,6 +76,7 @@ class StoreHealth:
         self.sent_late = 0
         self._frozen: dict[KeyState | GroupState, tuple[int, int]] = {}  # since when, until when
         self._refused: dict[KeyState | GroupState, tuple[int, str]] = {}  # since when, why
+        self._lower: dict[KeyState | GroupState, tuple[int, list[str]]] = {}  # since when, others' limits in words
         self._new: list[KeyState | GroupState] = []  # those that were frozen or refused since events were taken
         self._lent: dict[KeyState | GroupState, int] = {}  # that aren't refused any more, and for how long they were
         self._late: dict[str, int] = {}  # calls that were sent late since then, by the label of their key
@@ -89,6 +111,12 @@ class StoreHealth:
             else:
                 since, _ = self._refused.pop(owner)
                 self._lent[owner] = now - since
+        if (lower := [_in_words(one, ledger) for one in ledger.lower]) != self._lower.get(owner, (0, []))[1]:
+            if lower:
+                self._lower[owner] = (now, lower)
+                self._events += [LimitLower(owner.labels[0], words) for words in lower]
+            else:
+                del self._lower[owner]
         # Whoever is new at a store waits a moment: that is no news.
         if ledger.opens_at - now > PROBATION and owner not in self._frozen:
             self._new.append(owner)
@@ -146,6 +174,9 @@ class StoreHealth:
             if owner in self._refused:
                 since, why = self._refused[owner]
                 found.append(Held(Cause.STORE, held.unlent(why), since, None))
+            if owner in self._lower:
+                since, lower = self._lower[owner]
+                found += [Held(Cause.LOWER_LIMIT, words, since, None) for words in lower]
         return tuple(found)
 
     def snapshot(self, now: int) -> StoreSnapshot:
@@ -155,6 +186,16 @@ class StoreHealth:
 
     def __repr__(self) -> str:
         return f"<StoreHealth: {'silent' if self.is_silent else 'answers'}>"
+
+
+def _in_words(lower: Lower, ledger: Ledger) -> str:
+    """A limit of another server that holds here, and ours that is like it."""
+    what = "calls" if lower.cap.counts == CALLS else "cost"
+    ours = next((cap for cap in ledger.caps if cap.like == lower.cap.like), None)
+    return held.elsewhere(
+        format_limit(lower.cap.max, lower.cap.per, what),
+        "none" if ours is None else format_limit(ours.max, ours.per, what),
+    )
 
 
 def _labels(owners: Iterable[KeyState | GroupState]) -> tuple[tuple[str, ...], int]:

@@ -156,3 +156,22 @@ async def test_without_its_store_an_end_is_bounded() -> None:
     before = asyncio.get_running_loop().time()
     await shared.stop()
     assert asyncio.get_running_loop().time() - before <= 3
+
+
+async def test_of_two_limits_for_a_key_the_lower_holds_and_both_are_named() -> None:
+    """In the log of the server with the higher one, and in what GetInfo tells of its key: rule 1."""
+    shared = Shared(Limit(100, SECOND))
+    await shared.start()
+    await asyncio.sleep(0.5)
+    keys = (replace(shared.pool.keys[0], limits=(Limit(200, SECOND),)),)
+    shared.pool = replace(shared.pool, keys=keys)
+    (other,) = await shared.start()
+    other.submit(1000)
+    await asyncio.sleep(3.5)
+    shared.check()
+    assert shared.arrived() >= 250
+    why = "another server that shares it has 100 calls per 1s, and this one 200 calls per 1s: the lower holds for both"
+    assert other.told.events == [f"key-0 lower: {why}"]
+    (held,) = (await pool_of(other)).keys[0].held_by
+    assert (held.cause, held.reason) == (Cause.LOWER_LIMIT, why)
+    await shared.stop()
