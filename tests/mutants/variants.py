@@ -14,6 +14,7 @@ from tests.mutants.commands import COMMANDS
 from tests.mutants.contract import CONTRACT
 from tests.mutants.engine import ENGINE
 from tests.mutants.jobs import JOBS
+from tests.mutants.lease_times import LEASE_TIMES
 from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
@@ -38,6 +39,6 @@ VARIANTS: Final = (
     *WORKERS,
     *TARGETS,
     *REDIS,
-    *(Variant(*one) for one in LEASES),
+    *(Variant(*one) for one in (*LEASES, *LEASE_TIMES)),
     *(Variant(*one) for one in STATE),
 )
