@@ -22,7 +22,7 @@ REDIS: Final = (
         "redis: the client repeats what failed",
         PACKAGE + "client.py",
         '"retry": Retry(NoBackoff(), 0),',
-        '"retry": Retry(NoBackoff(), 3),',
+        "",
         FAULTS,
     ),
     Variant(
@@ -100,13 +100,6 @@ REDIS: Final = (
         PACKAGE + "shares.lua",
         "  local quotient, rest = 0, 0\n",
         "  if c then\n    return math.ceil(a * b / c)\n  end\n  local quotient, rest = 0, 0\n",
-        SCRIPT,
-    ),
-    Variant(
-        "redis: the script grants what others wait for",
-        PACKAGE + "shares.lua",
-        "      free[1] = free[1] - calls\n",
-        "",
         SCRIPT,
     ),
     Variant(
