@@ -92,7 +92,7 @@ LEASE_TIMES: Final = (
         LEASE + "hours.py",
         "    if entry.run_id != run_id:\n        return True",
         "    if entry.run_id != run_id:\n        return False",
-        OF_FLEET,
+        (*OF_FLEET, OF_MACHINE),
     ),
     (
         "leases: an empty store was never spent of",

@@ -270,6 +270,19 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fleet.lost()
         self.go_on(pause)
 
+    @rule(lost=st.sampled_from([50 * MILLISECOND, 400 * MILLISECOND, 2 * SECOND]), pause=pauses)
+    def fail_over_in_the_midst(self, lost: int, pause: int) -> None:
+        """All are at work, and what was acknowledged last is lost."""
+        entries = self.fleet.store.saved()
+        for replica in self.fleet.living():
+            for key in self.keys:
+                self.fleet.demand(replica, 1000, key)
+        self.go_on(lost)
+        if not self.trust or self.has_all(entries):
+            self.fleet.store.fail_over(entries)
+            self.fleet.lost()
+        self.go_on(pause)
+
     @precondition(lambda self: not self.trust)
     @rule(pause=pauses)
     def flush(self, pause: int) -> None:
