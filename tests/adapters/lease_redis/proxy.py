@@ -16,7 +16,7 @@ class Proxy:
 
     `delay`: for how many seconds bytes are on their way, in each direction. `silent`: the link is half open: nothing
     passes, and nobody is told; `deaf`: so it is for what the server says. `refuses`: new connections end at once.
-    `taken` counts the connections so far.
+    `taken` counts the connections so far, `ended` those of them that are over.
     """
 
     def __init__(self, upstream: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -26,6 +26,7 @@ class Proxy:
         self.deaf = False
         self.refuses = False
         self.taken = 0
+        self.ended = 0
         self.passed = asyncio.Event()  # set by bytes of a client; a test clears it
         self._tls = tls
         self._ends: set[End] = set()
@@ -70,6 +71,7 @@ class Proxy:
 
     def lost(self, end: End) -> None:
         self._ends.discard(end)
+        self.ended += end.dialing is not None
         if end.other is not None and not self.silent:
             end.other.transport.close()
 
