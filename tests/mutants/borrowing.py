@@ -74,8 +74,8 @@ BORROWED: Final = (
     Variant(
         "nobody is woken by a reply",
         BORROWING,
-        "            self._woken(borrower.owner, now)",
-        "            pass",
+        "        self._woken(borrower.owner, now)",
+        "        pass",
         OF_BORROWING,
     ),
     Variant(

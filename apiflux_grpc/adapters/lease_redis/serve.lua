@@ -176,7 +176,6 @@ local function serve(entry, round, clock, run_id)
     for _, one in ipairs(entry.members) do
       member.established = member.established and not is_other(entry, one, round.incarnation)
     end
-    entry.members[#entry.members + 1] = member
   end
   member.born = min(member.born, now)
   if now - member.born >= PROBATION then
@@ -184,6 +183,9 @@ local function serve(entry, round, clock, run_id)
   end
   if member.established then
     move_on(entry, now)
+  end
+  if member.number == 0 then
+    entry.members[#entry.members + 1] = member
   end
   hear(entry, member, round, now)
   if member.established then

@@ -47,12 +47,12 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
     if member is None:
         member = Member(now, entry.last, Reply(0, "", 0), round.caps, round.life, round.jitter)
         member.established = steady or not any(entry.others(round.incarnation))
-        entry.members[round.incarnation] = member
     member.born = min(member.born, now)  # time was put right since
     if now - member.born >= PROBATION:
         member.established = True
     if member.established:
         entry.move_on(now)
+    entry.members[round.incarnation] = member  # only now: of its limits nothing may be known yet
     _hear(entry, member, round, now, steady)
     if member.established:
         forget(entry)

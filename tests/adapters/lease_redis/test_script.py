@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.adapters.lease_redis.script import script
-from apiflux_grpc.core.lease.words import COST, Cap, Reply, Round
+from apiflux_grpc.core.lease.words import CALLS, COST, Amounts, Cap, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.adapters.lease_redis.servers import RedisServer, program
 from tests.adapters.lease_redis.twin import TwinStore
@@ -19,6 +19,7 @@ from tests.core.lease.conversation import Steps, converse, steps
 from tests.core.lease.fleet import Calls, Fleet
 from tests.core.lease.test_lease_machine import LeaseMachine
 
+BUCKET: Final = Cap(SECOND, 10, CALLS, 5)
 BIG: Final = st.integers(0, 10**12)
 
 
@@ -70,6 +71,20 @@ def test_a_fleet_is_served_the_same() -> None:
     fleet.store.fail_over(fleet.store.saved())
     fleet.run(500 * MILLISECOND)
     assert fleet.store.rounds > 100
+
+
+@pytest.mark.parametrize("next_caps", [(BUCKET,), (Cap(2 * SECOND, 10, CALLS, 5), BUCKET)])
+def test_a_server_that_follows_one_that_left_is_served_the_same(next_caps: tuple[Cap, ...]) -> None:
+    """Its limits are those of a bucket that is known, and others besides."""
+    now = [1000 * SECOND]
+    twin = TwinStore(lambda: now[0], TwinMachine.client)
+    first = Round("key", "a", 1, (BUCKET,), 400 * MILLISECOND, 0, trust=True)
+    reply = twin.serve(first)
+    now[0] += 3 * SECOND
+    twin.serve(first._replace(number=2, epoch=reply.epoch, told=reply.now, floor=now[0], leaves=True))
+    now[0] += SECOND
+    second = twin.serve(first._replace(incarnation="b", caps=next_caps, want=Amounts(3)))
+    assert second.granted.calls == (3 if next_caps == (BUCKET,) else 0)
 
 
 @example(a=10**12 - 1, b=10**12 - 1, c=10**12)  # as a double it is a whole number, and 1 less

@@ -74,6 +74,16 @@ def test_a_lease_that_is_not_listed_comes_back_too() -> None:
     assert store.free("b") == 20
 
 
+def test_a_newcomer_s_other_bucket_is_unknown_and_fills_with_what_was_leased_before() -> None:
+    """A server that begins with other limits than those before it."""
+    store = Store()
+    store.says(FIRST, want=ALL)
+    other = Cap(2 * SECOND, 10, CALLS, 20)
+    reply = store.says(FIRST, incarnation="b", caps=(other,))
+    assert reply.opens == at_most(LIFE)
+    assert [lower.cap for lower in reply.lower] == [CAP]
+
+
 def test_what_nobody_tells_of_fills_the_bucket_when_it_must_have_arrived() -> None:
     """Once, whether it is told of afterwards or not."""
     store = Store()
