@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -53,8 +53,10 @@ for word in plan.split(" "):
         case "beats":
             while True: say("beat"); time.sleep(0.05)
         case "ignores": signal.signal(signal.SIGTERM, signal.SIG_IGN)
-signal.pause()
+while os.read(0, 1 << 16):  # a worker ends with its supervisor, which is pytest here
+    pass
 """
+OTHERS: set[psutil.Process] = set()  # children of this process that no test here has started
 WITHOUT_LIMITS = """
 [server]
 bind = "127.0.0.1:0"
@@ -83,22 +85,33 @@ def planned(monkeypatch: pytest.MonkeyPatch, notes: Path, plan: str) -> None:
     monkeypatch.setattr(supervisor, "COMMAND", (sys.executable, "-S", "-E", "-c", WORKER, str(notes), plan))
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    """Of those that this test has; servers that many tests share are children of this process too."""
+    OTHERS.clear()
+    OTHERS.update(psutil.Process().children())
+    yield
+    assert workers() == []
+
+
+def workers() -> list[psutil.Process]:
+    """Those that this test has now."""
+    return [one for one in psutil.Process().children() if one not in OTHERS]
+
+
 def run(
     settings: Settings, bounds: Bounds | None = None, when_all_serve: Callable[[psutil.Process], object] | None = None
 ) -> tuple[int, list[str]]:
-    """The exit code, and what was announced; then something is done to worker 2. No worker is left."""
+    """The exit code, and what was announced; then something is done to worker 2."""
     announced: list[str] = []
 
     def announce(address: str) -> None:
         announced.append(address)
         if when_all_serve is not None:
-            (second,) = (one for one in psutil.Process().children() if one.cmdline()[-1] == "2")
+            (second,) = (one for one in workers() if one.cmdline()[-1] == "2")
             when_all_serve(second)
 
-    try:
-        return supervise(settings, "info", "console", announce, bounds), announced
-    finally:
-        assert psutil.Process().children() == []
+    return supervise(settings, "info", "console", announce, bounds), announced
 
 
 def test_the_address_is_announced_once_when_all_serve(
@@ -234,7 +247,7 @@ def test_no_worker_is_left_when_the_supervisor_fails(
 
     with pytest.raises(BrokenPipeError):
         supervise(settings, "info", "console", announce)
-    assert psutil.Process().children() == []
+    assert workers() == []
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
