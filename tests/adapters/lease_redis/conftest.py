@@ -7,7 +7,20 @@ from contextlib import ExitStack
 
 import pytest
 
+from apiflux_grpc.adapters.lease_redis import client
 from tests.adapters.lease_redis.servers import RedisServer, program
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, a server that answers is there."""
+    monkeypatch.setattr(client, "TIMEOUT", 30)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch, _patient: None) -> None:
+    """One that doesn't answer is soon gone. So is one that is only slow: it is asked by `answered`."""
+    monkeypatch.setattr(client, "TIMEOUT", 0.2)
 
 
 @pytest.fixture(scope="session")

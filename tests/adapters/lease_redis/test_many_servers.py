@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from apiflux_grpc.adapters.lease_redis import client
 from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_redis.rounds import FIRST, answered, next_of, one, store_at
 from tests.adapters.lease_redis.servers import RedisServer, program
@@ -51,9 +50,9 @@ def cluster(begin: Begin) -> list[RedisServer]:
     return nodes
 
 
-async def test_budgets_are_spread_over_a_cluster(cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+async def test_budgets_are_spread_over_a_cluster(cluster: list[RedisServer]) -> None:
     """One exchange asks every node once; without one of them the budgets of the others go on, and its own are None."""
-    monkeypatch.setattr(client, "TIMEOUT", 0.5)
     rounds = [FIRST._replace(budget=f"budget {number}") for number in range(30)]
     async with store_at(f"redis+cluster://127.0.0.1:{cluster[0].port},127.0.0.1:{cluster[1].port}") as store:
         assert await store.check() == []
@@ -99,6 +98,7 @@ def sentinels(begin: Begin, tmp_path: Path) -> Iterator[list[RedisServer]]:
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)  # on a machine that stops for two seconds Sentinels wait for thirty
 async def test_a_failover_that_loses_what_was_acknowledged_freezes_the_budget(sentinels: list[RedisServer]) -> None:
     """Rule 8: the replica that takes over never heard of a grant, and nobody overspends for it: it has another run."""
