@@ -225,7 +225,7 @@ class _Supervisor:
 def _signals() -> Iterator[socket.socket]:
     """A socket with a byte for each signal that came."""
     ours, pythons = socket.socketpair()
-    with ExitStack() as after, ours, pythons:
+    with ours, pythons, ExitStack() as after:  # nobody writes to what is closed
         for one in (ours, pythons):
             one.setblocking(False)
         after.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False))

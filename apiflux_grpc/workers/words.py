@@ -22,6 +22,7 @@ _FAILED: Final = "failed"
 BEAT_EVERY: Final = 1.0
 # Seconds in which a worker takes its Task. It may be longer than the socket holds, and the supervisor waits.
 PATIENCE: Final = 5.0
+_LENGTH: Final = 8  # bytes that say how long a Task is
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,18 @@ class Fault:
 def give(connection: socket.socket, task: Task) -> None:
     """To the worker. Raises OSError: it doesn't take it."""
     connection.settimeout(PATIENCE)
-    connection.sendall(pickle.dumps(task))
+    text = pickle.dumps(task)
+    connection.sendall(len(text).to_bytes(_LENGTH) + text)
 
 
 def take(connection: socket.socket) -> Task:
     """From the supervisor. Raises EOFError: it is gone."""
     with connection.makefile("rb") as file:
-        task = pickle.load(file)
+        length = int.from_bytes(file.read(_LENGTH))
+        text = file.read(length)  # all of it first: what it names takes long to import, and the supervisor waits
+    if not text or len(text) < length:
+        raise EOFError
+    task = pickle.loads(text)
     assert isinstance(task, Task)
     return task
 

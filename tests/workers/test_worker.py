@@ -44,18 +44,34 @@ def worker(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], socket
 
 
 def test_it_serves_beats_and_ends_with_its_supervisor() -> None:
-    """Though nobody signals it: the end of the stream is enough. GetInfo tells its number."""
+    """Though nobody signals it: the end of the stream is enough, also of one that didn't hear all. GetInfo tells its
+    number."""
     with (
         Port("127.0.0.1", 0) as port,
         worker(replace(load(None, environ={}), port=port.number)) as (process, connection),
     ):
-        with connection.makefile("r", encoding="utf-8") as heard:
-            assert [words.read(heard.readline().strip()) for _ in range(2)] == [words.SERVES, words.BEAT]
+        assert words.read(connection.recv(100).decode().strip()) == words.SERVES
         with grpc.insecure_channel(f"127.0.0.1:{port.number}") as channel:
             info = apiflux_pb2_grpc.FluxServiceStub(channel).GetInfo(pb.GetInfoRequest())
         assert (info.worker, info.workers) == (NUMBER, 9)
-        connection.shutdown(socket.SHUT_RDWR)
+        assert words.read(connection.recv(100, socket.MSG_PEEK).decode().strip()) == words.BEAT
+        connection.close()
         assert process.wait() == -signal.SIGKILL
+
+
+def test_a_task_that_is_cut_short_is_none() -> None:
+    """The supervisor ended while it told it."""
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        words.give(ours, words.Task(NUMBER, 9, load(None, environ={}), "warning", "console"))
+        told = theirs.recv(1 << 20)
+    for length in (0, 3, 8, len(told) - 1):
+        ours, theirs = socket.socketpair()
+        with closing(theirs):
+            with closing(ours):
+                ours.sendall(told[:length])
+            with pytest.raises(EOFError):
+                words.take(theirs)
 
 
 @pytest.mark.looptime
