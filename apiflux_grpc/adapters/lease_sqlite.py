@@ -79,17 +79,17 @@ class SqliteLeaseStore:
         if self._late:
             raise ConnectionError(f"{self.path} hasn't answered for {BOUND:g} s and longer")
         served = asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, tuple(rounds))
+        served.add_done_callback(self._is_over)
         done, _ = await asyncio.wait([served], timeout=BOUND)
         if not done:
             self._late.add(served)
-            served.add_done_callback(self._late_is_over)
             raise ConnectionError(f"{self.path} hasn't answered for {BOUND:g} s")
         return served.result()
 
-    def _late_is_over(self, served: asyncio.Future[list[Reply]]) -> None:
+    def _is_over(self, served: asyncio.Future[list[Reply]]) -> None:
         self._late.discard(served)
         if not served.cancelled():
-            served.exception()  # nobody asks for it
+            served.exception()  # whoever asked may have been cancelled, or told that it failed
 
     async def close(self) -> None:
         """Close the file; what is being served is served first."""

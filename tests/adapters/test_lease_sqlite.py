@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -185,3 +186,19 @@ async def test_an_exchange_that_hangs_has_failed_and_holds_up_nobody(
             await asyncio.sleep(0)
     assert reply.granted.calls == 6
     await store.close()
+
+
+async def test_an_exchange_whose_asker_was_cancelled_fails_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that ends cancels who asked; the error has nobody to tell it to, and isn't one in the log."""
+    (tmp_path / "file").touch()
+    store = Machine(tmp_path / "file", "boot").store()
+    asked = asyncio.create_task(ask(store, first("a", 10)))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await store.close()
+    gc.collect()
+    assert caplog.text == ""
