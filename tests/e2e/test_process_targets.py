@@ -52,10 +52,12 @@ def test_a_job_outlives_one_of_its_servers(
     calls = mixed(100, ids=False)
     source, output = write_lines(tmp_path / "calls.jsonl", calls), tmp_path / "out.jsonl"
     own, url = upstream
-    own.hold(lambda name: number_of(name) >= 40)
+    own.hold()
     with replica(url) as one, replica(url) as other:
         targets = ("--target", one.target, "--target", other.target)
         with running("process", *targets, source, "--output", output, "--window", "20", cwd=tmp_path) as process:
+            own.wait_for(20)  # 10 at each, however late one connects: what one has done decides how many it gets
+            own.hold(lambda name: number_of(name) >= 40)
             wait_for_rows(output, 40)
             own.wait_for(60)
             if signum == signal.SIGKILL:
@@ -64,7 +66,7 @@ def test_a_job_outlives_one_of_its_servers(
                 os.kill(one.pid, signum)
                 wait_until_it_drains(int(one.target.rpartition(":")[2]))
             own.hold(lambda name: number_of(name) >= 60)  # the job isn't over before it knows that one is lost
-            err = read_until(process.stderr, "the others go on")
+            err = read_until(process.stderr, f"{one.target} is ")
             own.release()
             err += process.communicate(timeout=50)[1]
     doubtful = check_each_has_one_result(calls, rows_of(output), own)
