@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -57,15 +57,14 @@ async def test_a_restart_neither_forgets_nor_loses_what_is_left(tmp_path: Path) 
         assert ask_of(judge).arrivals == limit.max
     written = b"".join(path.read_bytes() for path in (tmp_path / "apiflux").iterdir())
     assert CANARY.encode() not in written
-    with sqlite3.connect(tmp_path / "apiflux" / "budgets.sqlite3") as file:
+    with closing(sqlite3.connect(tmp_path / "apiflux" / "budgets.sqlite3")) as file:
         assert file.execute("SELECT name FROM budget").fetchall() == [("default/default-1",)]
 
 
 def charged(state: Path) -> int:
     """Calls of the key that count as spent, by the file."""
-    with sqlite3.connect(state / "apiflux" / "budgets.sqlite3") as file:
+    with closing(sqlite3.connect(state / "apiflux" / "budgets.sqlite3")) as file:
         ((text,),) = file.execute("SELECT entry FROM budget").fetchall()
-    file.close()
     entry = entry_of(json.loads(text))
     (log,) = entry.logs.values()
     return log.used.calls + entry.leased(log, entry.last).calls
