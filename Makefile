@@ -161,8 +161,8 @@ docs: setup  ## the documentation as a site, in build/site
 
 deploy-check: $(DEPLOY_BIN)/.done  ## deploy/ by hadolint, the schema of compose files and kubernetes-validate
 	$(DEPLOY_BIN)/hadolint deploy/Dockerfile
-	$(DEPLOY_BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	$(DEPLOY_BIN)/kubernetes-validate --strict deploy/kubernetes.yaml deploy/kubernetes-job.yaml
+	$(DEPLOY_BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose-replicas.yaml
+	$(DEPLOY_BIN)/kubernetes-validate --strict deploy/kubernetes.yaml deploy/kubernetes-replicas.yaml deploy/kubernetes-job.yaml
 
 $(DEPLOY_BIN)/.done: Makefile
 	@$(PYTHON) -m venv --clear build/deploy-venv
