@@ -82,8 +82,8 @@ LEASE_TIMES: Final = (
     (
         "leases: who lives is told by a clock that nobody has confirmed",
         LEASE + "entry.py",
-        "if other != name and not member.refusal and self.last < member.gone_at():",
-        "if False:",
+        "return not member.refusal and self.last < member.gone_at()",
+        "return False",
         OF_LEASES,
     ),
     # Rule 8: a store that forgets.

@@ -12,6 +12,7 @@ OF_MACHINE: Final = "tests/core/lease/test_lease_machine.py::TestLeases"
 OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, OF_MACHINE)
 
 OF_COST: Final = ("tests/core/lease/test_cost.py",)
+OF_WHO_COUNTS: Final = ("tests/core/lease/test_who_counts_cost.py",)
 OF_BUCKET: Final = ("tests/core/lease/test_bucket.py",)
 
 LEASES: Final = (
@@ -56,14 +57,21 @@ LEASES: Final = (
         LEASE + "serve.py",
         "if other.counts_cost and not any(cap.counts == COST for cap in round.caps):",
         "if False:",
-        OF_SERVE,
+        OF_WHO_COUNTS,
     ),
     (
         "leases: what was spent before cost was counted cost nothing",
         LEASE + "serve.py",
-        "            unknown_cost(entry, round)\n",
-        "            pass\n",
-        OF_SERVE,
+        "        unknown_cost(entry, member)\n",
+        "        pass\n",
+        OF_WHO_COUNTS,
+    ),
+    (
+        "leases: who counted cost once knows what others have spent since",
+        LEASE + "serve.py",
+        "begins = member.number == 0 or not entry.lends_to(member)",
+        "begins = member.number == 0",
+        OF_WHO_COUNTS,
     ),
     # Rule 2: incarnations and rounds.
     (

@@ -40,8 +40,12 @@ local function gone_at(member)
   return member.left_at or member.seen + LAPSE
 end
 
+local function lends_to(entry, member)
+  return member.refusal == '' and entry.last < gone_at(member)
+end
+
 local function is_other(entry, member, name)
-  return member.name ~= name and member.refusal == '' and entry.last < gone_at(member)
+  return member.name ~= name and lends_to(entry, member)
 end
 
 -- A list of { per, most, counts, depth }.

@@ -132,11 +132,20 @@ local function counts_cost(caps)
   return false
 end
 
-local function unknown_cost(entry, round)
-  for _, cap in ipairs(round.caps) do
-    if cap[3] == 1 and cap[4] == 0 then
-      local log = find(entry.logs, 'per', cap[1])
-      log.opens = max(log.opens, entry.last + at_most(cap[1] + round.life + round.jitter))
+local function unknown_cost(entry, member)
+  for _, other in ipairs(entry.members) do
+    local arrived, is_unknown = other.life + other.jitter, not counts_cost(other.caps)
+    for _, cap in ipairs(member.caps) do
+      if is_unknown and cap[3] == 1 then
+        if cap[4] == 0 then
+          local log = find(entry.logs, 'per', cap[1])
+          log.opens = max(log.opens, other.seen + at_most(cap[1] + arrived))
+        elseif other.seen + at_most(span_of(cap) + arrived) > entry.last then
+          local level = level_of(entry, cap)
+          level.filled = cap[4] * cap[1]
+          level.at = max(level.at, other.seen + at_most(arrived))
+        end
+      end
     end
   end
 end

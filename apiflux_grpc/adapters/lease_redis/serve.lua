@@ -37,17 +37,7 @@ local function hear(entry, member, round, now)
   member.seen = min(now, entry.last + LAPSE)
   member.left_at = round.leaves and member.seen or nil
   member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
-  local is_new = #entry.logs == 0 and #entry.levels == 0
   know(entry, round)
-  if member.number == 0 and counts_cost(member.caps) and not is_new then
-    local is_known = false
-    for _, other in ipairs(entry.members) do
-      is_known = is_known or (other ~= member and counts_cost(other.caps))
-    end
-    if not is_known then
-      unknown_cost(entry, round)
-    end
-  end
   local memory = round.memory
   if memory and not place_of(entry.registered, round.incarnation) then
     entry.registered[#entry.registered + 1] = round.incarnation
@@ -105,7 +95,6 @@ end
 
 local function decide(entry, member, round, now)
   local calls, cost, again = 0, 0, 0
-  member.refusal = refusal_of(entry, round)
   local opens = max(0, opens_at(entry, round) - entry.last)
   if member.refusal ~= '' or round.leaves then
     again = BEAT
@@ -187,7 +176,18 @@ local function serve(entry, round, clock, run_id)
   if member.number == 0 then
     entry.members[#entry.members + 1] = member
   end
+  local begins = member.number == 0 or not lends_to(entry, member)
   hear(entry, member, round, now)
+  member.refusal = refusal_of(entry, round)
+  if begins and member.refusal == '' then
+    local is_counted = false
+    for _, other in ipairs(entry.members) do
+      is_counted = is_counted or (counts_cost(other.caps) and is_other(entry, other, member.name))
+    end
+    if not is_counted then
+      unknown_cost(entry, member)
+    end
+  end
   if member.established then
     forget(entry)
   end

@@ -95,8 +95,12 @@ class Entry:
         """The other members that haven't left, and aren't refused."""
         # By `last`, not by the clock: if that has jumped ahead, everybody would seem to have left.
         for other, member in self.members.items():
-            if other != name and not member.refusal and self.last < member.gone_at():
+            if other != name and self.lends_to(member):
                 yield member
+
+    def lends_to(self, member: Member) -> bool:
+        """Whether it hasn't left, and isn't refused, as far as was known when it was last heard."""
+        return not member.refusal and self.last < member.gone_at()
 
     def caps(self, now: int) -> dict[Like, Cap]:
         """The limits that hold now: of like ones the lower; one that has gone with its members, for its length more."""

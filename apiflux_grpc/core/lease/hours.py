@@ -122,12 +122,21 @@ def know(entry: Entry, round: Round, *, steady: bool) -> None:
                 entry.logs[cap.per] = Log(cap.per, 0 if trusted else since + at_most(cap.per + arrived))
 
 
-def unknown_cost(entry: Entry, round: Round) -> None:
-    """Cost is counted from now on: what was spent until now, or is on its way, isn't known."""
-    for cap in round.caps:
-        if cap.counts == COST and not cap.depth:
-            log = entry.logs[cap.per]
-            log.opens = max(log.opens, entry.last + at_most(cap.per + round.life + round.jitter))
+def unknown_cost(entry: Entry, member: Member) -> None:
+    """It counts cost from now on, and nobody did before: what those without such limits spent isn't known."""
+    for other in entry.members.values():
+        if other.counts_cost:
+            continue
+        arrived = other.life + other.jitter
+        for cap in member.caps:
+            if cap.counts != COST:
+                continue
+            if not cap.depth:
+                log = entry.logs[cap.per]
+                log.opens = max(log.opens, other.seen + at_most(cap.per + arrived))
+            elif other.seen + at_most(cap.span + arrived) > entry.last:
+                level = entry.levels[cap.like[:2]]
+                entry.levels[cap.like[:2]] = full(cap, max(level.at, other.seen + at_most(arrived)))
 
 
 def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:

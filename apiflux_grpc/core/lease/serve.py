@@ -53,7 +53,11 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
     if member.established:
         entry.move_on(now)
     entry.members[round.incarnation] = member  # only now: of its limits nothing may be known yet
+    begins = member.number == 0 or not entry.lends_to(member)
     _hear(entry, member, round, now, steady)
+    member.refusal = _refusal(entry, round, steady)
+    if begins and not member.refusal and not any(other.counts_cost for other in entry.others(round.incarnation)):
+        unknown_cost(entry, member)
     if member.established:
         forget(entry)
     member.number = round.number
@@ -71,13 +75,8 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
     # The time that is certain may be older than this round, and one that isn't may be anything.
     member.seen = min(now, entry.last + LAPSE)
     member.left_at = member.seen if round.leaves else None
-    is_new = not entry.logs and not entry.levels
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
     know(entry, round, steady=steady)
-    if member.number == 0 and member.counts_cost and not is_new:
-        others = (other for other in entry.members.values() if other is not member)
-        if not any(other.counts_cost for other in others):
-            unknown_cost(entry, round)
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster
@@ -122,9 +121,8 @@ def _commit(entry: Entry, lease: Lease | None, held: Held) -> None:
 
 def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> Reply:
     granted, again = NOTHING, 0
-    member.refusal = refusal = _refusal(entry, round, steady)
     opens = max(0, opens_at(entry, round, steady=steady) - entry.last)
-    if refusal or round.leaves:
+    if member.refusal or round.leaves:
         again = BEAT
     elif opens or not member.established:
         again = min(BEAT, max(opens, 0 if member.established else PROBATION - (now - member.born)))
@@ -132,7 +130,7 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
         granted, again = grant(entry, round)
     if granted.calls:
         member.leases[round.number] = Lease(*granted, entry.last + member.late)
-    return Reply(round.number, entry.epoch, now, granted, again, opens, refusal, paused=entry.paused)
+    return Reply(round.number, entry.epoch, now, granted, again, opens, member.refusal, paused=entry.paused)
 
 
 def _refusal(entry: Entry, round: Round, steady: bool) -> str:

@@ -44,7 +44,7 @@ TestTwin.settings = settings(deadline=None, max_examples=60, stateful_step_count
 TestTwin.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(steps())
 def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
     """Each reply is equal, and so is the entry after it."""

@@ -11,7 +11,7 @@ from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.shares import fair
 from apiflux_grpc.core.lease.terms import BEAT, FAILOVER_LAG, LAPSE, PROBATION, at_most
-from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Group, Held, Lower, Reply, Round
+from apiflux_grpc.core.lease.words import CALLS, NOTHING, Amounts, Cap, Group, Held, Lower, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 MINUTE: Final = 60 * SECOND
@@ -218,19 +218,6 @@ def test_a_reply_says_which_limits_of_others_hold_and_whose() -> None:
     assert Lower(bucket._replace(max=4), "low") in shallow
     store.at += LAPSE + 3 * SECOND
     assert store.says(store.after(reply)).lower == (Lower(low, "low"),)
-
-
-def test_a_server_that_counts_no_cost_is_refused_while_others_have_limits_of_cost() -> None:
-    """Nobody could tell what its calls cost. Who begins to count it knows nothing of the time before."""
-    store = Store()
-    reply = store.says(FIRST)
-    caps = (*FIRST.caps, Cap(MINUTE, 50, COST))
-    new = store.says(FIRST, incarnation="new", caps=caps, want=Amounts(1, 1))
-    assert (new.granted, new.opens) == (NOTHING, at_most(MINUTE + LIFE + FIRST.jitter))
-    reply = store.says(store.after(reply, want=Amounts(1)))
-    assert "others have limits of cost" in reply.refusal
-    another = store.says(FIRST, incarnation="another", caps=caps)
-    assert (another.refusal, another.opens) == ("", new.opens)
 
 
 def test_a_longer_limit_counts_what_it_cannot_know_as_spent() -> None:
