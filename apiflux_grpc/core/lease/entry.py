@@ -121,8 +121,8 @@ class Entry:
         found = []
         for like, cap in self.caps(self.last).items():
             ours = own.get(like)
-            if ours is not None and (cap.max, cap.depth) == (ours.max, ours.depth):
-                continue
+            if ours is not None and cap.max >= ours.max and cap.depth >= ours.depth:
+                continue  # it may be higher: our own has gone with us, until we are heard again
             whose = next(
                 other
                 for other, member in self.members.items()

@@ -220,6 +220,17 @@ def test_a_reply_says_which_limits_of_others_hold_and_whose() -> None:
     assert store.says(store.after(reply)).lower == (Lower(low, "low"),)
 
 
+def test_who_was_silent_until_its_own_limit_had_gone_is_told_of_none_that_is_higher() -> None:
+    """It asks again for a reply that was lost, when another's limit is all that holds."""
+    store = Store()
+    low = store.says(FIRST, incarnation="low", caps=(Cap(SECOND, 3),))
+    reply = store.says(FIRST, caps=(Cap(SECOND, 10),))
+    store.at += LAPSE + 2 * SECOND
+    store.says(store.after(reply, caps=(Cap(SECOND, 10),)))
+    again = store.says(FIRST, incarnation="low", caps=(Cap(SECOND, 3),))
+    assert again == low._replace(roster=frozenset(("a", "low")))
+
+
 def test_a_longer_limit_counts_what_it_cannot_know_as_spent() -> None:
     """The log of a shorter one reaches back only so far."""
     log = Log(SECOND)
