@@ -43,7 +43,7 @@ def check_each_has_one_result(calls: Rows, rows: Rows, own: Upstream) -> list[in
     return doubtful
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_job_outlives_one_of_its_servers(
     tmp_path: Path, upstream: tuple[Upstream, str], signum: signal.Signals
 ) -> None:

@@ -153,14 +153,20 @@ def test_a_lease_lives_for_a_hundredth_of_the_time_in_which_a_bucket_runs_empty(
     assert Ledger("key", "a", [Cap(60 * SECOND, 600, CALLS, 600)], J).life == 600 * MILLISECOND
 
 
-@pytest.mark.parametrize("replicas", [1, 6])
+ONE_DEEP: Final = Cap(SECOND, 10, CALLS, 1)
+
+
 @pytest.mark.parametrize(
-    ("cap", "cost", "use"),
+    ("replicas", "cap", "cost", "use"),
     [
-        (CAP, (1, 1), 0.97),
-        (Cap(SECOND, 10, CALLS, 1), (1, 1), 0.8),
-        (Cap(60 * SECOND, 600, CALLS, 5), (1, 1), 0.97),
-        (Cap(SECOND, 100, COST, 200), (1, 20), 0.97),
+        (1, CAP, (1, 1), 0.97),
+        (6, CAP, (1, 1), 0.97),
+        (1, ONE_DEEP, (1, 1), 0.8),
+        pytest.param(6, ONE_DEEP, (1, 1), 0.8, marks=pytest.mark.slow),
+        (1, Cap(60 * SECOND, 600, CALLS, 5), (1, 1), 0.97),
+        (6, Cap(60 * SECOND, 600, CALLS, 5), (1, 1), 0.97),
+        (1, Cap(SECOND, 100, COST, 200), (1, 20), 0.97),
+        (6, Cap(SECOND, 100, COST, 200), (1, 20), 0.97),
     ],
 )
 def test_all_that_flows_in_is_used_and_nothing_overflows(
