@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,14 +31,14 @@ async def both(one: Handler, other: Handler) -> AsyncIterator[tuple[Client, Any,
         yield client, first, second
 
 
-def answers_after(begun: Awaitable[Any]) -> Handler:
-    """All calls, from when the first has come and `begun` is over."""
+def answers_after(begun: Callable[[], Awaitable[object]]) -> Handler:
+    """All calls, from when the first has come, and then `begun` is over."""
 
     async def handler(requests: Any, context: Any) -> AsyncIterator[pb.ProcessResponse]:
         place = 0
         async for request in requests:
             if request.calls and not place:
-                await begun
+                await begun()
             for _ in request.calls:
                 yield pb.ProcessResponse(results=[result(place)])
                 place += 1
@@ -50,7 +50,7 @@ def answers_after(begun: Awaitable[Any]) -> Handler:
 async def test_each_server_takes_calls_and_every_call_has_one_result() -> None:
     """The servers take from one source, and both work: each has calls before either answers."""
     barrier = asyncio.Barrier(2)
-    async with both(answers_after(barrier.wait()), answers_after(barrier.wait())) as (client, first, second):
+    async with both(answers_after(barrier.wait), answers_after(barrier.wait)) as (client, first, second):
         stream = client.process_stream(gets(3_000), resume=True)
         seen = [item.index async for item in stream]
     assert sorted(seen) == list(range(3_000))
@@ -72,7 +72,7 @@ async def test_a_lost_server_costs_what_may_have_run_and_nothing_else() -> None:
     lost = asyncio.Event()
     async with (
         scripted(answers(7), answers_all) as (a, first),
-        scripted(answers_after(lost.wait())) as (b, _),
+        scripted(answers_after(lost.wait)) as (b, _),
         Client([a, b]) as client,
     ):
         calls = [Call(f"/{number}", method="POST" if number % 2 else "GET") for number in range(500)]
@@ -200,7 +200,7 @@ async def test_a_fault_at_one_server_comes_out_after_the_results_of_the_others()
                 await context.abort(grpc.StatusCode.INTERNAL, "broken")
         yield pb.ProcessResponse()
 
-    async with both(fails, answers_after(failed.wait())) as (client, _, _):
+    async with both(fails, answers_after(failed.wait)) as (client, _, _):
         stream = client.process_stream(posts(1_000), resume=True, window=10)
         results: list[Result] = []
         with pytest.raises(InternalError):
