@@ -92,6 +92,7 @@ class Borrower:
         "asked",
         "by_cost",
         "chunk",
+        "kept_until",
         "lacks",
         "ledger",
         "most",
@@ -112,6 +113,7 @@ class Borrower:
         limits = owner.budget.limits
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
         self.asked = 0  # calls that wait for what it has asked for
+        self.kept_until = -FAR  # what it has is returned no sooner
         self.short_at = -FAR  # when it was last granted less than it wanted
         self._used = Spending(max(limit.per for limit in limits))
         self.reach = min(ledger.life, max(ledger.life // REACH, 50 * MILLISECOND))
@@ -211,6 +213,11 @@ class Borrowing:
             borrower.tier.short.pop(borrower, None)
             self._alarms.set(borrower, until - borrower.reach)
 
+    def keep(self, borrower: Borrower, now: int) -> None:
+        """A call that it has a lease for waits for one of another budget: or each would go back in the very exchange
+        that asks for the other, and none would ever meet."""
+        borrower.kept_until = now + borrower.ledger.life // LOOKS
+
     def spent(self, borrower: Borrower, cost: int, now: int) -> None:
         """A call was taken."""
         borrower.spent(cost, now)
@@ -279,6 +286,8 @@ class Borrowing:
         calls = min(want.calls + part.calls, borrower.most.calls)
         # A call that costs more than a portion needs it whole.
         cost = min(want.cost + part.cost, max(borrower.most.cost, borrower.lacks)) if borrower.by_cost else 0
+        if not calls and now < borrower.kept_until and ledger.room(now).calls:
+            calls, full_until = 1, borrower.kept_until + borrower.reach
         if ledger.next_round(now, calls, cost) is not None:
             # Only what is on its way: if the store has nothing for it until later, another is to ask.
             borrower.asked = part.calls

@@ -191,12 +191,13 @@ class LeasedKeyring(Keyring):
     # -- the way of a call --------------------------------------------------------------------
 
     def _another_waits(self, seat: Seat, cost: int, now: int, entry: Entry) -> bool:
-        if not super()._another_waits(seat, cost, now, entry):
-            return False
-        # All that the call would pay from are asked in one round, not one after the other.
-        for owner in (seat.key, *seat.others):
-            owner.budget.fits(cost, now)
-        return True
+        waits = super()._another_waits(seat, cost, now, entry)
+        if waits or seat.key.budget.fits(cost, now):
+            # All that the call would pay from are asked in one round, and who has a lease keeps it until the others do.
+            for owner in (seat.key, *seat.others):
+                if not owner.budget.fits(cost, now) and isinstance(owner.budget, LeasedBudget):
+                    self._borrowing.keep(owner.budget.borrower, now)
+        return waits
 
     def paid(self, permit: Permit, seat: Seat, now: int) -> None:
         super().paid(permit, seat, now)

@@ -46,6 +46,20 @@ async def test_a_limit_of_a_group_is_shared_beside_those_of_its_keys() -> None:
     await shared.stop()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_leases_of_a_key_and_its_group_meet_however_slow_the_store(count: int) -> None:
+    """A disk that takes longer to sync than a ledger waits between two rounds: one isn't returned for the other."""
+    group = Group(("key-0", "key-1"), (Limit(30, SECOND),))
+    shared = Shared(Limit(20, SECOND), keys=2, groups=[group])
+    shared.store.is_near, shared.store.least_life, shared.store.delay = True, 400 * MILLISECOND, 0.02
+    for process in await shared.start(count):
+        process.submit(1000)
+    await asyncio.sleep(5)
+    shared.check()
+    assert shared.arrived() >= 0.97 * 30 * 5 * SECOND // (SECOND + J + 400 * MILLISECOND)
+    await shared.stop()
+
+
 async def test_a_limit_of_cost_is_shared_and_a_dear_call_gets_its_turn() -> None:
     """Calls of different costs: all of the limit is used, and one that costs half of it isn't starved by small ones."""
     shared = Shared(Limit(1000, SECOND, Counts.COST), Limit(100, SECOND))

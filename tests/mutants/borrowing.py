@@ -79,6 +79,13 @@ BORROWED: Final = (
         OF_BORROWING,
     ),
     Variant(
+        "the lease of a key goes back while that of its group is asked for",
+        BORROWING,
+        "if not calls and now < borrower.kept_until and ledger.room(now).calls:",
+        "if False:",
+        OF_LEASING,
+    ),
+    Variant(
         "a round without a reply is never asked again",
         LESSEE,
         "        self._unanswered += silent\n",
