@@ -179,13 +179,14 @@ class Tier:
 class Borrowing:
     """The ledgers of a pool. `woken` is told whose calls may have a lease again."""
 
-    __slots__ = ("_alarms", "_woken", "borrowers", "store", "tiers")
+    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "store", "tiers")
 
     def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
         self.store = StoreHealth()
         self.borrowers: list[Borrower] = []
         self.tiers: dict[object, Tier] = {}
         self._alarms: Alarms[Borrower] = Alarms()
+        self._mean = 0.0  # cost of the calls that wait, while it's asked who has a round to send; 0: not known yet
         self._woken = woken
 
     def add(self, borrower: Borrower, now: int) -> None:
@@ -239,6 +240,7 @@ class Borrowing:
     def ask(self, now: int, demand: Demand) -> list[Borrower]:
         """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
         found: list[Borrower] = []
+        self._mean = 0.0
         for tier in self.tiers.values():
             if tier.short and len(found) < MOST:
                 self._share_out(tier, now, demand, found)
@@ -262,7 +264,9 @@ class Borrowing:
     def _part(self, borrower: Borrower, demand: Demand) -> Amounts:
         """What it asks for calls that wait."""
         waiting, most = demand.waiting_for(borrower.tier.paths), demand.begun_within(borrower.reach)
-        return borrower.part(waiting, most, demand.mean_cost() if borrower.by_cost else 1.0)
+        if borrower.by_cost:
+            self._mean = self._mean or demand.mean_cost()  # that looks at all open batches: once for all keys
+        return borrower.part(waiting, most, self._mean if borrower.by_cost else 1.0)
 
     def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
         ledger, tier = borrower.ledger, borrower.tier

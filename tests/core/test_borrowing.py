@@ -20,6 +20,8 @@ from apiflux_grpc.testing import FakeLeaseStore
 from tests.core.desk import WALL, batch_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from apiflux_grpc.core.lease.words import Round
     from apiflux_grpc.core.permit import Permit
 
@@ -105,6 +107,24 @@ def test_a_call_that_costs_more_than_a_portion_is_borrowed_for_whole() -> None:
         desk.exchange()
         desk.now += 5 * MILLISECOND
     assert went == 2
+
+
+def test_what_calls_cost_is_looked_up_once_for_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a look at every open batch."""
+    desk = Desk(Limit(1000, SECOND, counts=Counts.COST), keys=50)
+    desk.exchange()
+    desk.now += SECOND
+    desk.dispatcher.submit(batch_of(400), desk.now)
+    desk.assign()
+    looks = []
+
+    def counted(batches: Iterable[Batch]) -> float:
+        looks.append(batches)
+        return 1.0
+
+    monkeypatch.setattr("apiflux_grpc.core.demand.mean_cost", counted)
+    assert len(desk.dispatcher.ask(desk.now)) > 1
+    assert len(looks) == 1
 
 
 def test_shared_limits_are_not_changed_under_way() -> None:
