@@ -86,6 +86,13 @@ LEASE_TIMES: Final = (
         "return False",
         OF_LEASES,
     ),
+    (
+        "leases: who is idle hears of nobody who spends of a long window",
+        LEASE + "ledger.py",
+        "if self.leases or calls or self._spent is not None or now < counts_until:",
+        "if self.leases or calls or now < counts_until:",
+        OF_FLEET,
+    ),
     # Rule 8: a store that forgets.
     (
         "leases: another run of the server goes on with what it has",

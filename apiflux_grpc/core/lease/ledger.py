@@ -201,9 +201,11 @@ class Ledger:
         elif not calls and any(room):
             at = paced  # an idle replica holds nothing
         # Heard while anything of it counts: others' clocks are checked by it, and it remembers what a store may lose.
+        # Of a long window always: it is told who may have spent of it, which nobody else may know.
         if any(lent.landings for lent in self.leases):
             at = min(at, max(paced, self._began + self._lag))
-        if self.leases or calls or now < self._last_spent + self._kept + at_most(self.jitter + BEAT):
+        counts_until = self._last_spent + self._kept + at_most(self.jitter + BEAT)
+        if self.leases or calls or self._spent is not None or now < counts_until:
             at = min(at, beat)
         return at
 

@@ -172,3 +172,21 @@ def test_a_long_window_waits_for_its_length_if_one_is_missing(crashed: bool) -> 
     fleet.run(60 * SECOND)
     assert len(fleet.arrivals["key"]) > 30
     fleet.check()
+
+
+def test_an_idle_replica_knows_who_may_have_spent_of_a_long_window() -> None:
+    """It vouches for all when the store has forgotten: one that came, spent and died meanwhile is missing. Rule 9."""
+    fleet = Fleet(1)
+    cap = Cap(700 * SECOND, 20)
+    fleet.promise([cap])
+    idle = fleet.add([cap], jitter=0)
+    fleet.run(31 * SECOND)
+    spends = fleet.add([cap], jitter=0, want=20)
+    fleet.run(4 * SECOND)
+    fleet.crash(spends)
+    fleet.store.flush()
+    fleet.lost()
+    fleet.demand(idle, 20)
+    fleet.run(60 * SECOND)
+    fleet.check()
+    assert len(fleet.arrivals["key"]) == 20
