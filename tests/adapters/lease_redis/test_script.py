@@ -44,10 +44,23 @@ TestTwin.settings = settings(deadline=None, max_examples=60, stateful_step_count
 TestTwin.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps())
 def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
     """Each reply is equal, and so is the entry after it."""
+    check_both(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@settings(max_examples=600, deadline=None)
+@given(steps())
+def test_whatever_is_said_both_serve_it_the_same_for_longer(steps: Steps) -> None:
+    """The same of more."""
+    check_both(steps)
+
+
+def check_both(steps: Steps) -> None:
     now = [0]
     twin = TwinStore(lambda: now[0], TwinMachine.client)
 
