@@ -67,8 +67,8 @@ BORROWED: Final = (
     Variant(
         "a dear call is asked for at the mean cost",
         BORROWING,
-        "max(self.lacks, math.ceil(calls * mean))",
-        "math.ceil(calls * mean / 2)",
+        "                    ledger.fits(borrower.lacks, now)  # it asks",
+        "                    pass  # it asks",
         OF_LEASING,
     ),
     Variant(
