@@ -18,7 +18,7 @@ from apiflux_grpc.client.channel import check_timeout
 from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, error_from, never_ready, silent
 from apiflux_grpc.client.feed import source_of
 from apiflux_grpc.client.hook import check_hook
-from apiflux_grpc.client.info import Estimate, Info, slowest
+from apiflux_grpc.client.info import Estimate, Info, together
 from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
 from apiflux_grpc.client.resume import resumption_of
@@ -276,17 +276,19 @@ class Client:
     async def estimate(self, calls: int, *, pool: str = "", cost: int = 0, timeout: float = 10.0) -> Estimate:
         """How long a batch of so many calls would take now with its fair share. Raises ApifluxError.
 
-        Of several servers each is asked for an equal part, or for all if they share their limits through a store; the
-        slowest of those that answer tells.
+        Of several servers each is asked for an equal part, and the slowest of those that answer tells. If they share
+        their limits through a store, each is asked for all, and the fastest tells: one that was busy until now counts
+        with the share that it had.
         """
         servers = self._servers.all
         if len(servers) < 2:
             request = pb.EstimateRequest(pool=pool, calls=calls, cost_per_call=cost)
             return Estimate.of(await self._ask(self._stub.Estimate, request, timeout))
         infos = await self.raw_infos(timeout=timeout)
-        request = pb.EstimateRequest(pool=pool, calls=part_of(calls, pool, infos.values()), cost_per_call=cost)
+        part, shared = part_of(calls, pool, infos.values())
+        request = pb.EstimateRequest(pool=pool, calls=part, cost_per_call=cost)
         answers = await of_all(servers, lambda one: self._ask(one.stub.Estimate, request, timeout))
-        return slowest(answers.values())
+        return together(answers.values(), shared=shared)
 
     async def info(self, *, timeout: float = 10.0) -> Info:
         """What the server is: mode, pools, keys, limits. Raises ApifluxError."""

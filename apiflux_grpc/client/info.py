@@ -81,13 +81,15 @@ class Estimate:
         return cls(makespan, message.binding_limit)
 
 
-def slowest(answers: Iterable[pb.EstimateResponse | ApifluxError]) -> Estimate:
-    """Of several servers that work at the same batch. Raises ApifluxError if none answered."""
+def together(answers: Iterable[pb.EstimateResponse | ApifluxError], *, shared: bool) -> Estimate:
+    """Of several servers that work at the same batch: of parts of it the slowest, of the whole of it the fastest, which
+    would do it alone. Raises ApifluxError if none answered."""
     answers = list(answers)
     estimates = [Estimate.of(answer) for answer in answers if not isinstance(answer, ApifluxError)]
     if not estimates:
         raise next(answer for answer in answers if isinstance(answer, ApifluxError))
-    return max(estimates, key=lambda one: math.inf if one.makespan is None else one.makespan)
+    one_of = min if shared else max
+    return one_of(estimates, key=lambda one: math.inf if one.makespan is None else one.makespan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,11 +70,13 @@ def pool_named(info: pb.GetInfoResponse, name: str) -> pb.PoolInfo | None:
     return next((pool for pool in info.pools if pool.name == asked), None)
 
 
-def part_of(calls: int, name: str, infos: Iterable[pb.GetInfoResponse | ApifluxError]) -> int:
-    """How many of these calls one server is to be asked about: as long as it has none it reckons with whole limits."""
+def part_of(calls: int, name: str, infos: Iterable[pb.GetInfoResponse | ApifluxError]) -> tuple[int, bool]:
+    """How many of these calls one server is to be asked about, and whether that is all of them because limits are
+    shared: as long as a server has none it reckons with whole limits."""
     there = [info for info in infos if not isinstance(info, ApifluxError)]
     pools = filter(None, (pool_named(info, name) for info in there))
-    return calls if any(map(has_store, pools)) else -(-calls // max(1, len(there)))
+    shared = any(map(has_store, pools))
+    return calls if shared else -(-calls // max(1, len(there))), shared
 
 
 class SamePool:

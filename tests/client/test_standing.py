@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 
 from apiflux_grpc.client import ApifluxError
 from apiflux_grpc.client.books import Books
+from apiflux_grpc.client.info import together
 from apiflux_grpc.client.same_pool import OtherPool, SamePool, difference, part_of
 from apiflux_grpc.client.standing import combined
 from apiflux_grpc.core.units import SECOND
@@ -139,6 +141,21 @@ def test_a_server_is_asked_for_its_part_of_the_calls() -> None:
     plain = pb.GetInfoResponse(pools=[pool()], default_pool="p")
     shared = pb.GetInfoResponse(pools=[pool(budget_store=pb.BudgetStore())], default_pool="p")
     absent = ApifluxError("gone", code=None)  # type: ignore[arg-type]
-    assert part_of(10, "", [plain, plain, absent, plain]) == 4
-    assert part_of(10, "p", [shared, shared]) == 10
-    assert part_of(10, "", [absent]) == 10
+    assert part_of(10, "", [plain, plain, absent, plain]) == (4, False)
+    assert part_of(10, "p", [shared, shared]) == (10, True)
+    assert part_of(10, "", [absent]) == (10, False)
+
+
+def test_of_parts_the_slowest_tells_and_of_the_whole_the_fastest() -> None:
+    """A server whose share was small while others were busy doesn't tell how long all of them take together."""
+    gone = ApifluxError("gone", code=grpc.StatusCode.UNAVAILABLE)
+    never, short, long = (pb.EstimateResponse() for _ in range(3))
+    short.makespan.FromSeconds(12)
+    long.makespan.FromSeconds(250)
+    for shared, makespan in ((False, 250), (True, 12)):
+        assert together([long, gone, short], shared=shared).makespan == makespan
+    assert together([never, short], shared=True).makespan == 12
+    assert together([never, short], shared=False).makespan is None
+    assert together([never, never], shared=True).makespan is None
+    with pytest.raises(ApifluxError, match="gone"):
+        together([gone, gone], shared=True)

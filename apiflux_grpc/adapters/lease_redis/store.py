@@ -171,7 +171,7 @@ class RedisLeaseStore:
                 await self._client.connection_pool.disconnect(inuse_connections=False)
 
     def _gone(self, error: BaseException) -> ConnectionError:
-        said = str(error)
+        said = str(error).removesuffix(".")
         if said.startswith("APIFLUX_LAYOUT "):
             return ConnectionError(f"{self.place} {_layout_fault(said.split()[1])}")
         # A server without TLS may leave a greeting in it unanswered.
