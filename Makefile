@@ -1,5 +1,6 @@
 # Everything lives in .venv and build/; nothing needs root. `make help` lists the targets.
 PYTHON ?= python3
+FRESH ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO_BIN := build/proto-venv/bin
@@ -65,7 +66,7 @@ build/uv/bin/uv: Makefile
 	@touch $@
 
 fresh:  ## what a user gets who installs without our pins: everything imports, the core holds
-	@$(PYTHON) -m venv --clear build/fresh
+	@$(FRESH) -m venv --clear build/fresh
 	@build/fresh/bin/$(INSTALL) -e '.[dev,fast]'
 	build/fresh/bin/python -W error -c 'import pkgutil, apiflux_grpc as p; [__import__(m.name) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".") if not m.name.endswith("__main__")]'
 	build/fresh/bin/pytest -n $(WORKERS) tests/core tests/contract tests/settings

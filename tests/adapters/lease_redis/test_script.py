@@ -40,7 +40,7 @@ def _redis() -> Iterator[None]:
 
 
 TestTwin: Any = TwinMachine.TestCase
-TestTwin.settings = settings(deadline=None, max_examples=60, stateful_step_count=30, print_blob=True)
+TestTwin.settings = settings(deadline=None, max_examples=12, stateful_step_count=30, print_blob=True)
 TestTwin.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
@@ -53,7 +53,7 @@ def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(steps())
 def test_whatever_is_said_both_serve_it_the_same_for_longer(steps: Steps) -> None:
     """The same of more."""

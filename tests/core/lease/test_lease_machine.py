@@ -369,5 +369,5 @@ class ForLonger(LeaseMachine):
 
 
 TestForLonger: Any = ForLonger.TestCase
-TestForLonger.settings = settings(deadline=None, max_examples=400, stateful_step_count=50, print_blob=True)
+TestForLonger.settings = settings(deadline=None, max_examples=60, stateful_step_count=50, print_blob=True)
 TestForLonger.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
