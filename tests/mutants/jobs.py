@@ -61,11 +61,11 @@ JOBS: Final = (
         ("tests/jobs/test_state.py",),
     ),
     Variant(
-        "a dry run counts the calls of a job that is done",
+        "a selection of a job that is done has counted no calls",
         "apiflux_grpc/jobs/selection.py",
         "            self.calls = checks.done\n",
         "            pass\n",
-        ("tests/e2e/test_process_at_random.py",),
+        ("tests/jobs/test_selection.py",),
     ),
     Variant(
         "--limit leaves what is behind its last call to another run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import select
+import selectors
 import socket
 from contextlib import AbstractContextManager, ExitStack
 
@@ -41,9 +41,12 @@ def test_workers_share_it_and_connections_reach_only_who_listens() -> None:
         workers = [all_of_them.enter_context(bound(port.number, shared=True)) for _ in range(2)]
         for _ in range(20):
             all_of_them.enter_context(socket.create_connection(("127.0.0.1", port.number)))
+        selector = all_of_them.enter_context(selectors.DefaultSelector())
+        for worker in workers:
+            selector.register(worker, selectors.EVENT_READ)
         for _ in range(20):
-            ready, _, _ = select.select(workers, [], [])
-            all_of_them.enter_context(ready[0].accept()[0])
+            ready = next(worker for worker in workers if worker is selector.select()[0][0].fileobj)
+            all_of_them.enter_context(ready.accept()[0])
 
 
 @pytest.mark.parametrize("shared", [True, False])

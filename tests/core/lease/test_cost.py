@@ -233,6 +233,14 @@ def test_calls_and_cost_are_granted_to_match() -> None:
     assert store.says(FIRST, budget="other", want=Amounts(40, 80), least=2).granted == Amounts(10, 20)
 
 
+def test_small_calls_leave_what_a_dear_one_waits_for() -> None:
+    """Its turn comes when enough has come back together: what is there until then isn't enough for both."""
+    store = Store()
+    assert store.says(FIRST, want=Amounts(1, 60), least=60).granted == Amounts(1, 60)
+    assert store.says(FIRST, incarnation="dear", want=Amounts(1, 50), least=50).granted == NOTHING
+    assert store.says(FIRST, incarnation="small", want=Amounts(5, 40), least=1).granted == NOTHING
+
+
 def test_a_call_that_costs_more_than_its_share_gets_it_in_its_turn() -> None:
     """What comes back is kept for it until there is enough; the rest is the others'."""
     store = Store()

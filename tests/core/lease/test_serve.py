@@ -56,6 +56,33 @@ def test_a_round_asked_again_gets_the_reply_that_it_got() -> None:
     assert (reply.granted.calls, store.used) == (4, 4)
 
 
+@pytest.mark.parametrize("groups", [(), (Group(3, 0, 0),)])
+def test_what_landed_is_told_in_totals(groups: tuple[Group, ...]) -> None:
+    """Told once more, with its groups or without, it changes nothing."""
+    store = Store()
+    reply = store.says(FIRST, want=Amounts(10))
+    held = Held(1, Amounts(3), NOTHING, (Group(3, 0, 0),))
+    reply = store.says(store.after(reply, held=(held,)))
+    store.says(store.after(reply, held=(held._replace(groups=groups),)))
+    assert store.entries["key"].members["a"].leases[1].calls == 7
+    assert store.used == 10
+
+
+def test_a_newcomer_is_granted_nothing_until_all_others_must_have_been_heard() -> None:
+    """They may know that the store's time has jumped, which it can't tell."""
+    store = Store(steady=False)
+    reply = store.says(FIRST)
+    store.at += 3 * SECOND
+    reply = store.says(store.after(reply, want=Amounts(4)))
+    assert reply.granted.calls == 4
+    new = store.says(FIRST, incarnation="b", want=Amounts(4))
+    assert (new.granted.calls, new.again) == (0, BEAT)
+    store.at += SECOND
+    reply = store.says(store.after(reply, held=(Held(2, NOTHING, NOTHING),)))
+    store.at += SECOND
+    assert store.says(store.after(new, incarnation="b", want=Amounts(4))).granted.calls == 4
+
+
 def test_an_old_round_changes_nothing() -> None:
     """It would return what was leased since, and be granted more."""
     store = Store()
