@@ -13,6 +13,8 @@ SOURCES := apiflux_grpc tests bench docs deploy clients/python
 SHORT := apiflux_grpc bench docs deploy clients/python
 # One more than cores, since tests also wait for processes and sockets; each costs memory and four seconds of imports.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
+# A worker without tests takes some of another's: else the last ones wait behind each other while a core has nothing to do.
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup anew pins pins-check fresh proto proto-check fmt lint types test test-slow explore test-all demo run load bench pairs clients client-check docs deploy-check wheel mutants ci clean
@@ -69,7 +71,7 @@ fresh:  ## what a user gets who installs without our pins: everything imports, t
 	@$(FRESH) -m venv --clear build/fresh
 	@build/fresh/bin/$(INSTALL) -e '.[dev,fast]'
 	build/fresh/bin/python -W error -c 'import pkgutil, apiflux_grpc as p; [__import__(m.name) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".") if not m.name.endswith("__main__")]'
-	build/fresh/bin/pytest -n $(WORKERS) tests/core tests/contract tests/settings
+	build/fresh/bin/pytest $(PARALLEL) tests/core tests/contract tests/settings
 
 # The contract is registered as apiflux/v1/apiflux.proto, as everybody's stubs have it; only our modules are elsewhere,
 # and protoc knows no other way to say so.
@@ -109,16 +111,16 @@ types: setup  ## mypy --strict
 	$(BIN)/mypy $(SOURCES)
 
 test: setup  ## the tests: two minutes on two cores
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: setup  ## the tests that `make test` leaves out
-	$(BIN)/pytest -n $(WORKERS) -m slow
+	$(BIN)/pytest $(PARALLEL) -m slow
 
 explore: setup  ## the property tests on examples that nobody has seen yet
-	$(BIN)/pytest -n $(WORKERS) -m '' --hypothesis-profile explore tests/core tests/adapters tests/settings tests/judge
+	$(BIN)/pytest $(PARALLEL) -m '' --hypothesis-profile explore tests/core tests/adapters tests/settings tests/judge
 
 test-all: setup  ## all tests, the slow ones too
-	$(BIN)/pytest -n $(WORKERS) -m ''
+	$(BIN)/pytest $(PARALLEL) -m ''
 
 demo: setup  ## the main job: a judge, a server, 100 requests of 50 calls, a verdict
 	@mkdir -p build
