@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
-    from apiflux_grpc.core.lease.words import Reply
+    from apiflux_grpc.core.lease.words import Fact, Reply
     from apiflux_grpc.core.model import Limit
 
 LOOKS: Final = 16
@@ -177,13 +177,15 @@ class Tier:
 
 
 class Borrowing:
-    """The ledgers of a pool. `woken` is told whose calls may have a lease again."""
+    """The ledgers of a pool. `woken` is told whose calls may have a lease again; `listeners` of what others have told
+    of a budget, each fact as it changed."""
 
-    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "store", "tiers")
+    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "store", "tiers")
 
     def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
         self.store = StoreHealth()
         self.borrowers: list[Borrower] = []
+        self.listeners: list[Callable[[Borrower, Fact, int], None]] = []
         self.tiers: dict[object, Tier] = {}
         self._alarms: Alarms[Borrower] = Alarms()
         self._mean = 0.0  # cost of the calls that wait, while it's asked who has a round to send; 0: not known yet
@@ -304,7 +306,7 @@ class Borrowing:
     def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
         asked = borrower.ledger.under_way
-        borrower.ledger.heard(reply, now)
+        told = borrower.ledger.heard(reply, now)
         if asked is not None and reply.granted.calls < asked.want.calls:
             borrower.short_at = now
         self.store.heard(borrower.owner, borrower.ledger, now)
@@ -312,7 +314,15 @@ class Borrowing:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         borrower.tier.asked -= borrower.asked
         borrower.asked = 0
+        for fact in told:
+            for listener in self.listeners:
+                listener(borrower, fact, now)
         self._satisfy(borrower, now)
+        self._alarms.set(borrower, now)
+
+    def tell(self, borrower: Borrower, name: str, amount: int, until: int, now: int) -> None:
+        """Tell all others as soon as the pace allows: until then, of equal ends the larger amount."""
+        borrower.ledger.news.tell(name, amount, until)
         self._alarms.set(borrower, now)
 
     def _satisfy(self, borrower: Borrower, now: int) -> None:

@@ -13,7 +13,7 @@ from redis import Redis
 
 from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
-from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Held, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Fact, Held, Reply, Round
 from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
@@ -96,6 +96,31 @@ async def test_what_one_returns_another_gets(make: Make) -> None:
     await one(store, after._replace(held=(Held(1, NOTHING, Amounts(9)),)))
     after = after._replace(incarnation="b", want=Amounts(9))
     assert (await one(store, after)).granted.calls == 9
+
+
+async def test_what_one_tells_all_hear(make: Make) -> None:
+    """Each with its reply, as long as it lives; of one name what ends later holds, and of equal ends the larger."""
+    store = make()
+    told = (Fact("x", 3, 60 * SECOND), Fact("z", 0, 70 * SECOND))
+    await one(store, FIRST._replace(facts=told))
+    more = (Fact("x", 9, 50 * SECOND), Fact("y", 10**12, 366 * 24 * 3600 * SECOND), Fact("z", 2, 90 * SECOND))
+    reply = await one(store, FIRST._replace(incarnation="b", facts=more))
+    heard = {fact.name: fact for fact in reply.facts}
+    assert {name: fact.amount for name, fact in heard.items()} == {"x": 3, "y": 10**12, "z": 2}
+    assert 50 * SECOND < heard["x"].left <= 60 * SECOND
+    assert heard["y"] in more
+
+
+async def test_a_claim_is_one_replicas_until_it_stops_listing_it(make: Make) -> None:
+    """The first that asks has it, and hears so each time; then the next."""
+    store = make()
+    first = await one(store, FIRST._replace(claims=("p",)))
+    second = await one(store, FIRST._replace(incarnation="b", claims=("p", "q")))
+    assert (first.claims, second.claims) == (("p",), ("q",))
+    again = FIRST._replace(number=2, epoch=first.epoch, told=first.now, floor=first.now)
+    assert (await one(store, again._replace(claims=("p",)))).claims == ("p",)
+    assert (await one(store, again._replace(number=3))).claims == ()
+    assert set((await one(store, again._replace(incarnation="b", claims=("p", "q")))).claims) == {"p", "q"}
 
 
 async def test_a_store_that_is_gone_says_so() -> None:

@@ -89,6 +89,8 @@ local function begin(round, clock, run_id, trusted)
     queue = {},
     registered = {},
     roster = {},
+    facts = {},
+    claims = {},
   }
 end
 

@@ -38,6 +38,7 @@ local function hear(entry, member, round, now)
   member.left_at = round.leaves and member.seen or nil
   member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
   know(entry, round)
+  learn(entry, round)
   local memory = round.memory
   if memory and not place_of(entry.registered, round.incarnation) then
     entry.registered[#entry.registered + 1] = round.incarnation
@@ -122,7 +123,7 @@ local function decide(entry, member, round, now)
 end
 
 local function told(entry, number, now)
-  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '' }
+  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '', '' }
 end
 
 local function words_of(entry, member)
@@ -132,6 +133,7 @@ local function words_of(entry, member)
     reply.paused, 0,
   }
   words[#words + 1] = lower_of(entry, member)
+  words[#words + 1] = words_told(entry, member)
   for _, one in ipairs(entry.members) do
     words[#words + 1] = one.name
   end
@@ -190,6 +192,7 @@ local function serve(entry, round, clock, run_id)
   end
   if member.established then
     forget(entry)
+    forget_facts(entry)
   end
   member.number = round.number
   member.reply = decide(entry, member, round, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from apiflux_grpc.core.lease.words import Amounts, Cap, Lower, Reply
+from apiflux_grpc.core.lease.words import Amounts, Cap, Fact, Lower, Reply
 from apiflux_grpc.core.units import MICROSECOND, MOST
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.lease.words import Group, Memory, Round
 
-_FIELDS: Final = 11  # of a reply, before the roster
+_FIELDS: Final = 12  # of a reply, before the roster
 
 
 def _up(span: int) -> int:
@@ -51,6 +51,8 @@ def told(round: Round) -> str:
             "memory": round.memory is not None and _memory(round.memory),
             "leaves": round.leaves,
             "trust": round.trust,
+            "facts": [[name, min(amount, MOST), _up(left)] for name, amount, left in round.facts],
+            "claims": round.claims,
         },
         separators=(",", ":"),
     )
@@ -66,7 +68,8 @@ def _groups(groups: Iterable[Group]) -> list[list[int]]:
 
 def reply_of(words: Sequence[Any]) -> Reply:
     """The reply that the script's words mean."""
-    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower = words[:_FIELDS]
+    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower, told = words[:_FIELDS]
+    facts, claims = json.loads(told) if told else ((), ())
     return Reply(
         number,
         epoch.decode(),
@@ -82,4 +85,6 @@ def reply_of(words: Sequence[Any]) -> Reply:
             Lower(Cap(int(per) * MICROSECOND, int(most), int(counts), int(depth)), whose)
             for per, most, counts, depth, whose in json.loads(lower or b"[]")
         ),
+        tuple(Fact(name, int(amount), int(left) * MICROSECOND) for name, amount, left in facts),
+        tuple(claims),
     )

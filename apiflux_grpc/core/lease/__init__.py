@@ -10,9 +10,11 @@ Pure on both sides: instants and names are handed in.
     entry.py    one budget as the store has it
     hours.py    the store's time, and whether it has lost what it knew
     shares.py   who is granted how much
+    facts.py    what its members tell each other, and claim
     serve.py    one round, the store's side: what SQLite runs, and what Lua translates
     codec.py    an entry as plain lists: what a store writes down
     lent.py     one lease, the replica's side
+    news.py     what it tells the others and is told by them, the replica's side
     ledger.py   one budget, the replica's side
 
 A grant is so many calls and so much cost; each limit counts one of the two. One ledger and one entry have all limits of

@@ -19,7 +19,7 @@ from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 GRANTED: Final = Reply._fields.index("granted")
 ROSTER: Final = Reply._fields.index("roster")
 LOWER: Final = Reply._fields.index("lower")
@@ -44,6 +44,8 @@ def plain(entry: Entry) -> Plain:
         entry.queue,
         sorted(entry.registered),
         sorted(entry.roster),
+        [[name, *fact] for name, fact in entry.facts.items()],
+        [[name, *claim] for name, claim in entry.claims.items()],
     ]
 
 
@@ -52,7 +54,8 @@ def entry_of(told: Sequence[Any]) -> Entry:
     layout, *fields = told
     if layout != LAYOUT:
         raise ValueError(f"has layout {layout} of its budgets, and this version of APIFlux reads {LAYOUT}")
-    epoch, run_id, last, offset, paused, trusted, began, logs, levels, members, queue, registered, roster = fields
+    epoch, run_id, last, offset, paused, trusted, began, logs, levels, members, *rest = fields
+    queue, registered, roster, facts, claims = rest
     return Entry(
         epoch,
         run_id,
@@ -67,6 +70,8 @@ def entry_of(told: Sequence[Any]) -> Entry:
         list(queue),
         set(registered),
         set(roster),
+        {name: (until, amount) for name, until, amount in facts},
+        {name: (until, whose) for name, until, whose in claims},
     )
 
 

@@ -90,6 +90,8 @@ class Entry:
     queue: list[str] = field(default_factory=list)  # those who want more than they got, in turn
     registered: set[str] = field(default_factory=set)  # who has told what it remembers of the time before this epoch
     roster: set[str] = field(default_factory=set)  # and who must, for all that those know
+    facts: dict[str, tuple[int, int]] = field(default_factory=dict)  # until when, and the amount
+    claims: dict[str, tuple[int, str]] = field(default_factory=dict)  # until when, and whose
 
     def others(self, name: str) -> Iterator[Member]:
         """The other members that haven't left, and aren't refused."""

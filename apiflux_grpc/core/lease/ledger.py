@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.lent import Lent
 from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.news import News, later
 from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LEAST_LIFE, LONG, at_least, at_most, lag_of, life_of
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Group, Memory, Round
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.lease.lent import Flying, Landing
-    from apiflux_grpc.core.lease.words import Cap, Lower, Reply
+    from apiflux_grpc.core.lease.words import Cap, Fact, Lower, Reply
 
 ROUND_TRIPS: Final = 4  # the shortest of so many is what a round trip takes: one slow reply refuses nobody
 
@@ -69,6 +70,7 @@ class Ledger:
         # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
         longest = max((cap.per for cap in self.caps if not cap.depth), default=0)
         self._spent = Log(longest) if longest > LONG else None
+        self.news = News()
         self.begin(incarnation)
 
     def begin(self, incarnation: str) -> None:
@@ -91,6 +93,7 @@ class Ledger:
         self._dear = 0  # the most that a call costs which found no room since the last round
         self._registers = False  # the store has forgotten, and is to be told
         self._trips: deque[int] = deque(maxlen=ROUND_TRIPS)
+        self.news.begin()
 
     # -- the way of a call --------------------------------------------------------------------
 
@@ -205,8 +208,10 @@ class Ledger:
         if any(lent.landings for lent in self.leases):
             at = min(at, max(paced, self._began + self._lag))
         counts_until = self._last_spent + self._kept + at_most(self.jitter + BEAT)
-        if self.leases or calls or self._spent is not None or now < counts_until:
+        if self.leases or calls or self._spent is not None or now < counts_until or self.news.claims:
             at = min(at, beat)
+        if self.news.is_due:
+            at = min(at, paced)
         return at
 
     def _begin_round(self, now: int, want: Amounts, *, withdraw: bool, leaves: bool = False) -> Round:
@@ -241,6 +246,8 @@ class Ledger:
             self._memory(now),
             leaves,
             self.trust,
+            self.news.facts(now),
+            () if leaves else self.news.claims,
         )
         return self._under_way
 
@@ -249,21 +256,22 @@ class Ledger:
         assert self._under_way is not None
         self._sent_at = now
         self._trips.clear()  # nobody knows which of the requests a reply answers
-        return self._under_way._replace(floor=self._floor(now))
+        facts = later(self._under_way.facts, now - self._began)
+        return self._under_way._replace(floor=self._floor(now), facts=facts)
 
     def _floor(self, now: int) -> int:
         return -1 if self._told < 0 else self._told + at_least(now - self._told_at)
 
-    def heard(self, reply: Reply, now: int) -> None:
-        """A reply came. One to an earlier round changes nothing."""
+    def heard(self, reply: Reply, now: int) -> Sequence[Fact]:
+        """A reply came. One to an earlier round changes nothing. Returns what others have told since the last."""
         under_way = self._under_way
         if under_way is None or reply.number != under_way.number:
-            return
+            return ()
         self._under_way = None
         self.forgotten = reply.forgotten
         if reply.forgotten:
             self._void(now)  # all of it ended long ago
-            return
+            return ()
         if self._sent_at == self._began:
             self._trips.append(now - self._began)
         self.heard_at = self._told_at = now
@@ -273,6 +281,7 @@ class Ledger:
         if self.epoch and reply.epoch != self.epoch:
             self._void(now)
             self._registers = self._spent is not None
+            self.news.again()
         if not self._registers:
             self._roster = reply.roster
         self.epoch = reply.epoch
@@ -287,6 +296,7 @@ class Ledger:
             self.leases.append(Lent(reply.number, reply.granted, until, by_cost=self.by_cost))
         # A ms later than it may be rather than too early: asked in vain it would have to ask twice.
         self._ask_at = now + reply.again + reply.again // DRIFT
+        return self.news.heard(under_way, reply, self._began)
 
     # -- what it remembers for a store that forgets ---------------------------------------------
 

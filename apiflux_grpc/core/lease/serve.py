@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.entry import Lease, Member
+from apiflux_grpc.core.lease.facts import claims_of, forget_facts, learn, live_facts
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of, unknown_cost
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
@@ -60,6 +61,7 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
         unknown_cost(entry, member)
     if member.established:
         forget(entry)
+        forget_facts(entry)
     member.number = round.number
     member.reply = _reply(entry, member, round, now, steady)
     return _told(entry, round.incarnation)
@@ -68,7 +70,12 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
 def _told(entry: Entry, name: str) -> Reply:
     member = entry.members[name]
     # Who the members are isn't kept with each of them: of a hundred it would be the most of the entry.
-    return member.reply._replace(roster=frozenset(entry.members), lower=entry.lower(name))
+    return member.reply._replace(
+        roster=frozenset(entry.members),
+        lower=entry.lower(name),
+        facts=live_facts(entry, member.reply.now) if entry.facts else (),
+        claims=claims_of(entry, name) if entry.claims else (),
+    )
 
 
 def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) -> None:
@@ -77,6 +84,7 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
     member.left_at = member.seen if round.leaves else None
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
     know(entry, round, steady=steady)
+    learn(entry, round)
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster

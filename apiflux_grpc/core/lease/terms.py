@@ -22,6 +22,7 @@ FAILOVER_LAG: Final = 15 * SECOND  # the most that a store forgets of its last m
 LONG: Final = 600 * SECOND  # windows above this open by what the replicas remember, if all of them are there
 LEAST_LIFE: Final = 50 * MILLISECOND  # of a lease; a quarter of it must do for a round trip
 LONGEST_LIFE: Final = 60 * SECOND  # what a process had that died is spent for that much longer
+CLAIM: Final = 3 * BEAT  # how long what one claims for itself is kept for it: it is heard each BEAT meanwhile
 TURN: Final = 5 * MILLISECOND  # how long a turn is kept at least
 
 

@@ -89,12 +89,21 @@ class Memory(NamedTuple):
     roster: frozenset[str]  # the incarnations that may have spent of it
 
 
+class Fact(NamedTuple):
+    """What one replica tells the others, `left` (ns) before it ends: what `name` means is for them to know."""
+
+    name: str
+    amount: int
+    left: int
+
+
 class Round(NamedTuple):
     """What a replica asks and reports. `number` is 1 for its first; a round that got no reply is asked again as it was.
 
     `epoch`, `told` (the store's time) and `paused` are those of the last reply; `floor` is `told` and what passed
     since, at least; -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
-    is returned. `least`: the cost of a call that waits; a grant of less would not let it go.
+    is returned. `least`: the cost of a call that waits; a grant of less would not let it go. `claims` are the names of
+    all that it claims for itself alone; what else it had is free again.
     """
 
     budget: str
@@ -114,6 +123,8 @@ class Round(NamedTuple):
     memory: Memory | None = None
     leaves: bool = False
     trust: bool = False  # an empty store means that nothing was spent
+    facts: tuple[Fact, ...] = ()  # that no reply has acknowledged
+    claims: tuple[str, ...] = ()
 
 
 class Reply(NamedTuple):
@@ -134,3 +145,5 @@ class Reply(NamedTuple):
     paused: int = 0  # for how long the store's time was held back in all, which its clock wasn't
     forgotten: bool = False  # it was silent for so long that nothing of it counts: it must begin as another
     lower: tuple[Lower, ...] = ()  # limits of other replicas that hold for this one too
+    facts: tuple[Fact, ...] = ()  # all that live: `left` is counted from `now`
+    claims: tuple[str, ...] = ()  # which of its claims this replica has

@@ -19,7 +19,7 @@ from apiflux_grpc.core.lease.codec import plain
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
-from apiflux_grpc.core.lease.words import Amounts, Cap, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import Amounts, Cap, Fact, Group, Held, Memory, Reply, Round
 from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.testing import FakeLeaseStore
 
@@ -127,6 +127,8 @@ def rounded(text: str, budget: str) -> Round:
         memory or None,
         told["leaves"],
         told["trust"],
+        tuple(Fact(name, amount, left * MICROSECOND) for name, amount, left in told["facts"]),
+        tuple(told["claims"]),
     )
 
 
@@ -202,4 +204,6 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
         entry["queue"],
         sorted(entry["registered"]),
         sorted(entry["roster"]),
+        [[name, ns(until), amount] for name, until, amount in entry["facts"]],
+        [[name, ns(until), whose] for name, until, whose in entry["claims"]],
     ]

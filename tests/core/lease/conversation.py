@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Fact, Group, Held, Memory, Reply, Round
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 LIFE: Final = 100 * MILLISECOND
@@ -41,6 +41,11 @@ def steps(draw: st.DrawFn) -> Steps:
             "age": st.integers(0, SECOND),
             "memory": st.sampled_from([None, None, Memory((Group(2, 3, SECOND),), Amounts(1), frozenset("ab"))]),
             "again": st.booleans(),
+            "facts": st.lists(
+                st.builds(Fact, st.sampled_from("xyz"), small, st.sampled_from([MILLISECOND, SECOND, 7 * SECOND])),
+                max_size=2,
+            ).map(tuple),
+            "claims": st.sampled_from([(), (), ("p",), ("p", "q")]),
             "is_lost": st.sampled_from([False, False, False, True]),
         }
     )

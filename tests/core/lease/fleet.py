@@ -79,6 +79,7 @@ class Replica:
     woken: dict[str, int] = field(default_factory=dict)
     costs: dict[str, int] = field(default_factory=dict)  # of the calls that go next
     done: int = 0
+    told: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # by others: amount, end by its clock
 
     def clock(self, now: int) -> int:
         return self.base + now + now * self.ppm // 1_000_000
@@ -308,7 +309,9 @@ class Fleet:
             self.at(self.now + passage, self.does(replica, lambda: self._hear(replica, key, reply)))
 
     def _hear(self, replica: Replica, key: str, reply: Reply) -> None:
-        replica.ledgers[key].heard(reply, replica.clock(self.now))
+        clock = replica.clock(self.now)
+        for fact in replica.ledgers[key].heard(reply, clock):
+            replica.told[key, fact.name] = (fact.amount, clock + fact.left)
         self.step(replica, key)
 
     # -- the judge ----------------------------------------------------------------------------

@@ -53,6 +53,7 @@ def test_every_field_is_written() -> None:
     member = Member(1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease})
     logs, levels = {SECOND: log}, {(SECOND, COST): level}
     entry = Entry("epoch", "run", 1, 2, 3, True, 4, logs, levels, {"a": member}, ["a"], {"b"}, {"c"})
+    entry.facts, entry.claims = {"x": (1, 2)}, {"y": (3, "a")}
     for one in (lease, member, entry):
         for field in fields(one):
             assert getattr(one, field.name) != field.default, f"{field.name} needs a value here that isn't its default"

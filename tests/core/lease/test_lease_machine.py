@@ -183,6 +183,15 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fleet.at(self.fleet.now + length, lambda: setattr(replica, "cut_off", False))
         self.go_on(pause)
 
+    @precondition(lambda self: self.fleet.living())
+    @rule(which=numbers, amount=st.integers(0, 3), length=lengths, pause=pauses)
+    def tell(self, which: int, amount: int, length: int, pause: int) -> None:
+        replica = self.one(which)
+        news = replica.ledgers["key"].news
+        news.tell("word", amount, replica.clock(self.fleet.now) + length)
+        news.release("part") if "part" in news.claims else news.claim("part")
+        self.go_on(pause)
+
     # -- the network, the calls, time ---------------------------------------------------------
 
     @rule(network=st.sampled_from(NETWORKS), pause=pauses)
@@ -310,11 +319,20 @@ class LeaseMachine(RuleBasedStateMachine):
         for key in self.keys:
             for replica in fleet.living():
                 fleet.demand(replica, 10_000, key)
+        word_until = fleet.now + 3600 * SECOND
+        teller = fleet.living()[0]
+        teller.ledgers["key"].news.tell("last word", 5, teller.clock(word_until))
+        for replica in fleet.living():
+            replica.ledgers["key"].news.claim("part")
         longest = 5 * SECOND
         fleet.run(2 * longest + FAILOVER_LAG + LAPSE + 5 * SECOND)
         lowest: dict[Like, Cap] = {}
         for cap in (cap for one in fleet.living() for cap in one.ledgers["key"].caps):
             lowest[cap.like] = cap._replace(max=min(cap.max, lowest.get(cap.like, cap).max))
+        for replica in fleet.living()[1:]:
+            amount, end = replica.told["key", "last word"]
+            assert (amount, end >= replica.clock(word_until) - 4 * SECOND) == (5, True)  # by clocks that drift
+        assert sum("part" in replica.ledgers["key"].news.claimed for replica in fleet.living()) == 1
         before = {key: len(fleet.arrivals.get(key, ())) for key in self.keys}
         fleet.run(4 * longest)
         ledger = fleet.living()[0].ledgers["key"]
