@@ -404,9 +404,19 @@ def test_a_call_shows_three_keys_at_most_and_each_once() -> None:
 def test_a_forbidden_path_takes_no_key_from_others() -> None:
     """A hundred forbidden calls among others: each ends as soon as a key that rejected it has worked for another, and
     no breaker opens."""
-    done = run(pool_of(4, Limit(5, SECOND)), lambda one: says(one, 403) if one.place % 2 else ok(one), 200)
+    # Five keys: of four, two would be given forbidden calls alone.
+    done = run(pool_of(5, Limit(5, SECOND)), lambda one: says(one, 403) if one.place % 2 else ok(one), 200)
     assert Counter(result.failure for result in done.results) == {None: 100, Reason.KEY_REJECTED: 100}
     assert max(result.attempts for result in done.results) <= 3
+    assert not any(isinstance(event, KeyRejected) for event in done.events)
+
+
+def test_a_key_that_was_given_forbidden_calls_alone_is_rejected_and_no_call_is_lost() -> None:
+    """Every second call of four keys in turn: two are blamed, and each call ends by its third at most."""
+    done = run(pool_of(4, Limit(5, SECOND)), lambda one: says(one, 403) if one.place % 2 else ok(one), 40)
+    assert Counter(result.failure for result in done.results) == {None: 20, Reason.KEY_REJECTED: 20}
+    assert max(result.attempts for result in done.results) <= 3
+    assert {"key-1", "key-3"} <= {event.key for event in done.events if isinstance(event, KeyRejected)}
 
 
 def test_a_rejected_call_waits_for_a_key_that_it_has_not_tried() -> None:
