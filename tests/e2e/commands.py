@@ -105,7 +105,7 @@ def _interpreter(args: Iterable[str], environ: dict[str, str], cwd: Path) -> Ite
             root.setLevel(level)
 
 
-def _environ(cwd: Path, environ: Mapping[str, str] | None) -> dict[str, str]:
+def environ_of(cwd: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """State is kept in the command's own folder: no test knows what another has spent."""
     return {**ENVIRON, "XDG_STATE_HOME": str(cwd / "state"), **(environ or {})}
 
@@ -142,7 +142,7 @@ def run(
         os.dup2(stdout, out.descriptor)
     with (
         _descriptors(given, out.descriptor, err.descriptor),
-        _interpreter(texts, _environ(cwd, environ), cwd),
+        _interpreter(texts, environ_of(cwd, environ), cwd),
         no_larger_files(most),
     ):
         code = start.run()
@@ -161,7 +161,7 @@ def running(
     pipe = subprocess.PIPE
     line = [*command, *map(str, args)]
     with subprocess.Popen(
-        line, stdin=stdin, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=_environ(cwd, environ)
+        line, stdin=stdin, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=environ_of(cwd, environ)
     ) as process:
         try:
             yield process

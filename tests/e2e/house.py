@@ -21,6 +21,7 @@ from typing import Any
 from apiflux_grpc.client import SyncClient
 from apiflux_grpc.testing.served import ServedProcess, secrets_for
 from tests.e2e.commands import Done, run, running
+from tests.e2e.forked import Forked, forked
 
 SECRET = "canary-2b7e"
 KEYS = {"key-1": SECRET, "key-2": f"{SECRET}-two"}
@@ -228,6 +229,10 @@ class House:
     ) -> contextlib.AbstractContextManager[Popen[str]]:
         """The same in a process of its own."""
         return running("process", "--target", self.target, *args, cwd=cwd, stdin=stdin)
+
+    def forking(self, *args: str | Path, cwd: Path, stdin: str) -> contextlib.AbstractContextManager[Forked]:
+        """The same without the start of an interpreter."""
+        return forked("process", "--target", self.target, *args, cwd=cwd, stdin=stdin)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -173,17 +172,14 @@ class Job:
 
         upstream = self.house.upstream
         upstream.hold(holds)
-        with self.house.processing(*arguments, cwd=self.folder, stdin=subprocess.PIPE) as process:
-            assert process.stdin is not None
-            process.stdin.write(text)
-            process.stdin.close()
-            process.stdin = None
+        with self.house.forking(*arguments, cwd=self.folder, stdin=text) as process:
             upstream.wait_for(self.came.total() + most)
-            process.send_signal(how)
-            err = read_until(process.stderr, "waiting up to") if how is signal.SIGINT else ""
+            process.send(how)
+            err = read_until(process.err, "waiting up to") if how is signal.SIGINT else ""
             upstream.release()
-            err += process.communicate()[1]
-        assert process.returncode == (4 if how is signal.SIGINT else -signal.SIGKILL), err
+            code, rest = process.rest()
+            err += rest
+        assert code == (4 if how is signal.SIGINT else -signal.SIGKILL), err
         self.house.rest()
         came = self.sent()
         assert came <= Counter(call.name for call in to_send), err

@@ -34,7 +34,7 @@ LEASE_TIMES: Final = (
         LEASE + "ledger.py",
         "if at >= lent.until:",
         "if False:",
-        (*OF_LEDGER, OF_MACHINE),
+        (*OF_LEDGER, *OF_MACHINE),
     ),
     (
         "leases: a debt is forgotten with the store",
@@ -99,7 +99,7 @@ LEASE_TIMES: Final = (
         LEASE + "hours.py",
         "    if entry.run_id != run_id:\n        return True",
         "    if entry.run_id != run_id:\n        return False",
-        (*OF_FLEET, OF_MACHINE),
+        (*OF_FLEET, *OF_MACHINE),
     ),
     (
         "leases: an empty store was never spent of",

@@ -8,8 +8,11 @@ LEASE: Final = "apiflux_grpc/core/lease/"
 OF_SERVE: Final = ("tests/core/lease/test_serve.py",)
 OF_LEDGER: Final = ("tests/core/lease/test_ledger.py",)
 OF_FLEET: Final = ("tests/core/lease/test_fleet.py",)
-OF_MACHINE: Final = "tests/core/lease/test_lease_machine.py::TestLeases"
-OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, OF_MACHINE)
+OF_MACHINE: Final = (
+    "tests/core/lease/test_lease_machine.py::TestLeases",
+    "tests/core/lease/test_lease_machine.py::TestCautiousLeases",
+)
+OF_LEASES: Final = (*OF_SERVE, *OF_LEDGER, *OF_FLEET, *OF_MACHINE)
 
 OF_COST: Final = ("tests/core/lease/test_cost.py",)
 OF_WHO_COUNTS: Final = ("tests/core/lease/test_who_counts_cost.py",)

@@ -66,6 +66,8 @@ def lowest_use(cap: Cap, length: int, ledger: Ledger) -> float:
 class LeaseMachine(RuleBasedStateMachine):
     """A fleet, and what may happen to it."""
 
+    trusts: bool | None = None  # what is taken of an empty store; None: as it is drawn
+
     def __init__(self) -> None:
         super().__init__()
         self.fleet: Fleet
@@ -86,6 +88,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self, seed: int, caps: list[Cap], jitter: int, life: int | None, ppm: int, keys: tuple[str, ...], trust: bool
     ) -> None:
         self.fleet = Fleet(seed, store_ppm=ppm, make_store=self.make_store)
+        trust = trust if self.trusts is None else self.trusts
         self.caps, self.jitter, self.life, self.keys, self.trust = tuple(caps), jitter, life, keys, trust
         for key in keys:
             self.fleet.promise(caps, key)
@@ -357,9 +360,25 @@ class LeaseMachine(RuleBasedStateMachine):
             self.fleet.check()
 
 
-TestLeases: Any = LeaseMachine.TestCase
-TestLeases.settings = settings(deadline=None, max_examples=25, stateful_step_count=20, print_blob=True)
+class TrustingMachine(LeaseMachine):
+    """The same, where nothing was spent before: two tests, so that two processes share them."""
+
+    trusts = True
+
+
+class CautiousMachine(LeaseMachine):
+    """The same, where all may have been spent before."""
+
+    trusts = False
+
+
+TestLeases: Any = TrustingMachine.TestCase
+TestLeases.settings = settings(deadline=None, max_examples=12, stateful_step_count=20, print_blob=True)
 TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
+
+TestCautiousLeases: Any = CautiousMachine.TestCase
+TestCautiousLeases.settings = settings(deadline=None, max_examples=13, stateful_step_count=20, print_blob=True)
+TestCautiousLeases.pytestmark = [pytest.mark.timeout(300)]
 
 
 class LongMachine(LeaseMachine):
