@@ -89,8 +89,8 @@ LEASE_TIMES: Final = (
     (
         "leases: who is idle hears of nobody who spends of a long window",
         LEASE + "ledger.py",
-        "if self.leases or calls or self._spent is not None or now < counts_until:",
-        "if self.leases or calls or now < counts_until:",
+        "if self.leases or calls or self._spent is not None or now < counts_until or self.news.claims:",
+        "if self.leases or calls or now < counts_until or self.news.claims:",
         OF_FLEET,
     ),
     # Rule 8: a store that forgets.
@@ -233,7 +233,7 @@ LEASE_TIMES: Final = (
     (
         "leases: a round without a reply is never asked again",
         LEASE + "ledger.py",
-        "return self._under_way._replace(floor=self._floor(now))",
+        "return self._under_way._replace(floor=self._floor(now), facts=facts)",
         "return self._under_way._replace(number=0)",
         OF_LEASES,
     ),
