@@ -57,7 +57,7 @@ class ServedProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env=os.environ | home | self._environ,
+            env=os.environ | self._environ | home,
             cwd=self._folder.name,  # no .env of somebody else's
             start_new_session=True,  # Ctrl-C is for the parent
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_a_recipe_gives_results(tmp_path: Path, api: str) -> None:
     with JudgeProcess(JudgeOptions(secrets, limits, speak=api)) as judge:
         served = text.replace(f'preset = "{api}"\n', f'preset = "{api}"\nbase_url = "{judge.url}"\n', 1)
         assert served != text
-        with ServedProcess(served, os.environ | secrets) as server:
+        with ServedProcess(served, secrets) as server:
             done = run("process", calls, "--target", server.target, cwd=tmp_path)
             assert CANARY not in server.stderr + done.stderr + done.stdout
         assert done.returncode == 0, done.stderr
