@@ -24,6 +24,7 @@ from apiflux_grpc.bootstrap import loop_factory
 from bench import cpu, hot_path, latency, limits, memory, nginx, openai, sender, upstreams, waiting, workers
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
+from bench.shared import fleet, replicas, restarts, store, stress
 
 SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "cpu": cpu.figures,
@@ -31,6 +32,11 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "sender": sender.figures,
     "load": latency.figures,
     "workers": workers.figures,
+    "replicas": replicas.figures,
+    "store": store.figures,
+    "fleet": fleet.figures,
+    "stress": stress.figures,
+    "restarts": restarts.figures,
     "memory": memory.figures,
     "limits": limits.figures,
     "nginx": nginx.figures,

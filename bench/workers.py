@@ -1,7 +1,8 @@
 """Section workers: calls per second of two workers, against one process.
 
 Rule: both are up all the time and are asked turn by turn, by the same client on as many connections, which each worker
-has the same number of. The client takes messages as bytes: it has to share the machine's cores with what it measures.
+has the same number of. The client takes messages as bytes: it has to share the machine's cores with what it measures,
+and its part of them is told.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import grpc
 import psutil
@@ -19,11 +21,12 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from bench.figures import Figure
 
-PAIRS, CONNECTIONS, CALLS = 7, 4, 20_000
+PAIRS, CONNECTIONS, CALLS = 5, 4, 20_000
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
 POOL = """
 [server]
 workers = {workers}
+{state}
 [pools.default]
 limits = [{limits}]
 simulator = {{ latency = ["0ms", "0ms"] }}
@@ -34,17 +37,33 @@ secret = "bench-a"
 label = "b"
 secret = "bench-b"
 """
-CASES = {"no limits": "", "a shared budget": '{ max = 100000000, per = "60s" }'}
+LIMIT = '{ max = 100000000, per = "60s" }'
+# Limits, and whether a single process keeps its budgets in a file too, as workers always do.
+CASES = {
+    "no limits": ("", False),
+    "budgets in a file, of one process in memory": (LIMIT, False),
+    "budgets in a file": (LIMIT, True),
+}
+
+
+class Run(NamedTuple):
+    """Calls per second, the server's CPU seconds per call, and the client's part of one core meanwhile."""
+
+    rate: float
+    spent: float
+    client: float
 
 
 async def figures() -> list[Figure]:
     found = []
-    for case, limits in CASES.items():
-        runs: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for case, (limits, kept) in CASES.items():
+        runs: dict[int, list[Run]] = {1: [], 2: []}
         async with AsyncExitStack() as stack:
             sides = {}
             for workers in runs:
-                served = stack.enter_context(ServedProcess(POOL.format(workers=workers, limits=limits), {}))
+                state = f'state_dir = "{stack.enter_context(TemporaryDirectory())}"' if kept else ""
+                text = POOL.format(workers=workers, limits=limits, state=state)
+                served = stack.enter_context(ServedProcess(text, {}))
                 sides[workers] = served, await evenly(stack, served.target, workers)
                 await measured(*sides[workers])
             for turn in range(PAIRS):
@@ -52,10 +71,11 @@ async def figures() -> list[Figure]:
                     runs[workers].append(await measured(*sides[workers]))
         pairs = list(zip(runs[1], runs[2], strict=True))
         found += [
-            Figure("one process", [rate for rate, _ in runs[1]], "calls/s", case=case),
-            Figure("two workers", [rate for rate, _ in runs[2]], "calls/s", case=case),
-            Figure("two workers / one process", [two[0] / one[0] for one, two in pairs], case=case),
-            Figure("CPU per call, two workers / one process", [two[1] / one[1] for one, two in pairs], case=case),
+            Figure("one process", [one.rate for one in runs[1]], "calls/s", case=case),
+            Figure("two workers", [two.rate for two in runs[2]], "calls/s", case=case),
+            Figure("two workers / one process", [two.rate / one.rate for one, two in pairs], case=case),
+            Figure("CPU per call, two workers / one process", [two.spent / one.spent for one, two in pairs], case=case),
+            Figure("the client beside two workers, of one core", [100 * two.client for two in runs[2]], "%", case=case),
         ]
     return found
 
@@ -71,11 +91,12 @@ async def evenly(stack: AsyncExitStack, target: str, workers: int) -> list[grpc.
     return [channel for channels in found.values() for channel in channels[:each]]
 
 
-async def measured(served: ServedProcess, channels: list[grpc.aio.Channel]) -> tuple[float, float]:
-    """Calls per second of one batch on each connection, and the server's CPU seconds per call."""
-    start, before = time.perf_counter(), cpu_of(served)
+async def measured(served: ServedProcess, channels: list[grpc.aio.Channel]) -> Run:
+    """One batch on each connection."""
+    start, before, own = time.perf_counter(), cpu_of(served), time.process_time()
     done = sum(await asyncio.gather(*map(through, channels)))
-    return done / (time.perf_counter() - start), (cpu_of(served) - before) / done
+    seconds = time.perf_counter() - start
+    return Run(done / seconds, (cpu_of(served) - before) / done, (time.process_time() - own) / seconds)
 
 
 def cpu_of(served: ServedProcess) -> float:
