@@ -14,7 +14,7 @@ Owner: the scheduler, on the engine's loop.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.units import SECOND
@@ -27,12 +27,36 @@ FIRST_GUESS: Final = SECOND
 LONGEST_GUESS: Final = 60 * SECOND
 
 
+class Gate(Protocol):
+    """Who says whether a probe may go, if processes share the limit."""
+
+    def lets(self, now: int) -> bool:
+        """Whether this process may send it."""
+
+
+class Sharing(Gate, Protocol):
+    """Who tells other processes that share the limits."""
+
+    def blocked(self, now: int) -> None:
+        """A call was refused, and the owner is blocked."""
+
+    def passed(self, now: int) -> None:
+        """A call has ended its block."""
+
+    def rejected(self, status: int, until: int, now: int) -> None:
+        """The key is rejected with this status, and left alone until then."""
+
+    def accepted(self, now: int) -> None:
+        """The key works again."""
+
+
 class Block:
     """From `since` until `until` (ns) because of `cause`, in words; `told`: the upstream said until when."""
 
-    __slots__ = ("_known", "_probe", "cause", "guesses", "renewed", "since", "told", "until")
+    __slots__ = ("_gate", "_known", "_probe", "cause", "guesses", "renewed", "since", "told", "until")
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, gate: Gate | None = None) -> None:
+        self._gate = gate
         self.since = now  # the first refusal without a success since
         self.until = now
         self.told = False
@@ -44,7 +68,10 @@ class Block:
 
     def ready_at(self, now: int) -> int:
         """`now` or earlier: calls may go. Else a later instant at which one may; FAR: not before the probe ends."""
-        return FAR if self.probing and self.until <= now else self.until
+        if self.until > now or not self.ends_by_probe:
+            return self.until
+        waits = self._probe is not None or (self._gate is not None and not self._gate.lets(now))
+        return FAR if waits else self.until
 
     @property
     def probing(self) -> bool:
@@ -66,7 +93,7 @@ class Block:
         return taken_at <= self.renewed
 
     def extend(self, now: int, until: int, cause: str) -> None:
-        """We were told to wait until `until`: a later end holds, an earlier one says nothing new."""
+        """Somebody was told to wait until `until`: a later end holds, an earlier one says nothing new."""
         if until > self.until:
             # A call that was on its way now, its time being over, can't end it by a success either.
             self.renewed, self.until, self.told, self.cause = now, until, True, cause
@@ -86,6 +113,15 @@ class Block:
             until = now + min(FIRST_GUESS << min(self.guesses, 40), longest)
             self.guesses += 1
         self.until = until
+
+    def guessed(self, now: int, until: int, guesses: int, cause: str) -> None:
+        """Another process was refused, its guess in a row is the end of so many: what is on its way here is none."""
+        self.guesses = max(self.guesses, guesses)
+        if self.told and self.until > now:
+            return
+        self.told = self._known = False
+        self.renewed, self._probe, self.cause = now, None, cause
+        self.until = max(self.until, until)
 
     def began(self, permit: Part) -> None:
         """A call got its permit though there is a block: its time is over."""
@@ -107,10 +143,11 @@ class Block:
 class Owner:
     """Who has limits: a key, or a group of keys."""
 
-    __slots__ = ("_passed_at", "block", "budget", "wake")
+    __slots__ = ("_passed_at", "block", "budget", "shared", "wake")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        self.shared: Sharing | None = None  # None: the limits are this process's own
         self.block: Block | None = None  # None also once a call has succeeded after it
         self._passed_at = -1  # the permit of the call whose success ended the last block
         self.wake = FAR  # the earliest instant in the heap of wake-ups that is meant for it
@@ -129,20 +166,31 @@ class Owner:
         if block is None:
             if until is None and taken_at < self._passed_at:
                 return False  # later ones were let pass meanwhile
-            block = self.block = Block(now)
+            block = self.block = Block(now, self.shared)
         elif block.is_old(taken_at):
             if until is not None:
                 block.extend(now, until, cause)
+                if self.shared is not None:
+                    self.shared.blocked(now)
             return False
         block.renew(now, until, cause, self.longest_guess, known=known)
+        if self.shared is not None:
+            self.shared.blocked(now)
         return True
 
-    def worked(self, permit: Part) -> bool:
+    def worked(self, permit: Part, now: int) -> bool:
         """The limits let the permit's call pass. True: this ended the block."""
         if self.block is None or self.block.is_old(permit.taken_at):
             return False
         self.block, self._passed_at = None, permit.taken_at
+        if self.shared is not None:
+            self.shared.passed(now)
         return True
+
+    def passed(self, now: int) -> None:
+        """The limits let a call of another process pass: what was told is kept all the same."""
+        if self.block is not None and not (self.block.told and self.block.until > now):
+            self.block, self._passed_at = None, now  # what is on its way is from before
 
     def over(self, part: Part, *, answered: bool) -> bool:
         """A call has ended. True: by what the upstream told, another had to wait for it."""

@@ -14,6 +14,7 @@ Not known here: the store, and who waits. Owner: the pool's keyring.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.alarms import Alarms
@@ -21,6 +22,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.words import NOTHING, Amounts
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.room import back_by
+from apiflux_grpc.core.shared_blocks import Probes, SharedBlocks
 from apiflux_grpc.core.store_health import StoreHealth
 from apiflux_grpc.core.units import MILLISECOND
 
@@ -90,6 +92,7 @@ class Borrower:
     __slots__ = (
         "_used",
         "asked",
+        "blocks",
         "by_cost",
         "chunk",
         "kept_until",
@@ -110,6 +113,7 @@ class Borrower:
         self.ledger = ledger
         self.tier = tier
         self.wake = FAR  # for Alarms
+        self.blocks: SharedBlocks
         limits = owner.budget.limits
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
         self.asked = 0  # calls that wait for what it has asked for
@@ -180,7 +184,7 @@ class Borrowing:
     """The ledgers of a pool. `woken` is told whose calls may have a lease again; `listeners` of what others have told
     of a budget, each fact as it changed."""
 
-    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "store", "tiers")
+    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "probes", "store", "tiers")
 
     def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
         self.store = StoreHealth()
@@ -190,10 +194,13 @@ class Borrowing:
         self._alarms: Alarms[Borrower] = Alarms()
         self._mean = 0.0  # cost of the calls that wait, while it's asked who has a round to send; 0: not known yet
         self._woken = woken
+        self.probes = Probes(self.store, woken)
 
     def add(self, borrower: Borrower, now: int) -> None:
         """Its store is to know it before there is work."""
         self.borrowers.append(borrower)
+        say = partial(self._by, borrower)
+        borrower.blocks = SharedBlocks(borrower.owner, borrower.ledger.news, self.probes, say)
         self._alarms.set(borrower, now)
 
     # -- what happens to a budget -------------------------------------------------------------
@@ -243,6 +250,8 @@ class Borrowing:
         """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
         found: list[Borrower] = []
         self._mean = 0.0
+        if self.probes.waiting:
+            self.probes.look(now, demand.waiting_for)
         for tier in self.tiers.values():
             if tier.short and len(found) < MOST:
                 self._share_out(tier, now, demand, found)
@@ -314,16 +323,27 @@ class Borrowing:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         borrower.tier.asked -= borrower.asked
         borrower.asked = 0
+        self.probes.heard(borrower.blocks, told, now)
         for fact in told:
             for listener in self.listeners:
                 listener(borrower, fact, now)
         self._satisfy(borrower, now)
         self._alarms.set(borrower, now)
 
+    def silent(self, now: int, why: str) -> None:
+        """The store didn't answer."""
+        self.store.silent(now, why)
+        self.probes.alone(now)
+
+    def _by(self, borrower: Borrower, at: int) -> None:
+        """Look at it then, or before."""
+        if at < borrower.wake:
+            self._alarms.set(borrower, at)
+
     def tell(self, borrower: Borrower, name: str, amount: int, until: int, now: int) -> None:
         """Tell all others as soon as the pace allows: until then, of equal ends the larger amount."""
         borrower.ledger.news.tell(name, amount, until)
-        self._alarms.set(borrower, now)
+        self._by(borrower, now)
 
     def _satisfy(self, borrower: Borrower, now: int) -> None:
         if not borrower.lacks or not any(borrower.ledger.room(now)):

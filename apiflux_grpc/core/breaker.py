@@ -18,9 +18,12 @@ Source of the states: Nygard, "Release It!" (2007), chapter 5.2, "Circuit Breake
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.bucket import FAR
+
+if TYPE_CHECKING:
+    from apiflux_grpc.core.block import Gate
 
 STALE: Final = 0  # the era of a call that went though none may: its result says nothing
 
@@ -38,14 +41,15 @@ class Breaker:
         "_cool_down",
         "_first",
         "_longest",
-        "_probing",
         "_run",
         "_state",
         "_threshold",
-        "_until",
         "calm",
         "era",
+        "gate",
+        "probing",
         "since",
+        "until",
     )
 
     def __init__(self, threshold: int, first: int, longest: int) -> None:
@@ -60,8 +64,9 @@ class Breaker:
         self.since = 0  # when calls stopped going as they like
         self._run = 0  # failures in a row while closed
         self._cool_down = first  # of the next opening
-        self._until = 0  # the end of the cool-down
-        self._probing = False
+        self.until = 0  # the end of the cool-down
+        self.probing = False
+        self.gate: Gate | None = None  # None: this process alone finds out
 
     @property
     def state(self) -> State:
@@ -71,22 +76,24 @@ class Breaker:
         """`now` or earlier: a call may go. Else a later instant at which one may; FAR: not before the probe ends."""
         if self._state is State.CLOSED:
             return now
-        return FAR if self._probing else self._until
+        if self.until > now and not self.probing:
+            return self.until
+        return FAR if self.probing or (self.gate is not None and not self.gate.lets(now)) else self.until
 
     def began(self, now: int) -> int:
         """A call got its permit. Returns its era, for its result; `is_probe` tells what it is."""
         if self._state is State.CLOSED:
             return self.era
-        if self._probing or self._until > now:
+        if self.probing or self.until > now:
             return STALE
         self._state = State.HALF_OPEN
-        self._probing = True
+        self.probing = True
         self.era += 1
         return self.era
 
     def is_probe(self, era: int) -> bool:
         """Whether the call of this era is the probe that is out."""
-        return self._probing and era == self.era
+        return self.probing and era == self.era
 
     def succeeded(self, now: int, era: int) -> bool:
         """The call shows health. True: this closed the breaker, calls may go again."""
@@ -97,7 +104,7 @@ class Breaker:
         if self._state is State.CLOSED:
             return False
         self._state = State.CLOSED
-        self._probing = False
+        self.probing = False
         self.era += 1
         self._cool_down = self._first
         return True
@@ -114,20 +121,38 @@ class Breaker:
             self.since = now
         self._run = 0
         self._state = State.OPEN
-        self._probing = False
+        self.probing = False
         self.era += 1
-        self._until = now + self._cool_down
-        self._cool_down = min(2 * self._cool_down, self._longest)
+        self.until = now + self._cool_down
+        self._double()
         return True
+
+    def _double(self) -> None:
+        self._cool_down = min(2 * self._cool_down, self._longest)
+
+    def opened(self, now: int, until: int) -> None:
+        """Another process found it open, until then: once for each cool-down, however many find it."""
+        if self._state is State.CLOSED:
+            self.since = now
+        if self._state is State.CLOSED or self.until <= now:
+            self.until = until
+            self._double()
+        self.calm, self._run, self._state, self.probing = False, 0, State.OPEN, False
+        self.era += 1
+        self.until = max(self.until, until)
+
+    def closed(self, now: int) -> bool:
+        """Another process has closed it. True: it was open here."""
+        return self._state is not State.CLOSED and self.succeeded(now, self.era)
 
     def abandoned(self, now: int, era: int) -> bool:
         """The call ended without a word on health: cancelled, never sent. True: it was the probe, another may go."""
         if not self.is_probe(era):
             return False
-        self._probing = False
+        self.probing = False
         self.era += 1
         return True
 
     def __repr__(self) -> str:
-        probe = ", a probe out" if self._probing else ""
+        probe = ", a probe out" if self.probing else ""
         return f"<Breaker {self._state.value}{probe}: {self._run} of {self._threshold} failures>"

@@ -235,7 +235,7 @@ class Health:
     def _tell_breakers(self, permit: Permit, verdict: Verdict, now: int, status: int = 0) -> None:
         key, label, changed = permit.key, permit.key.key.label, False
         for one in permit.owners if key.block or permit.shares else ():
-            worked = verdict.key is KeyVerdict.WORKS and one.worked(permit)
+            worked = verdict.key is KeyVerdict.WORKS and one.worked(permit, now)
             if worked or (one.block is not None and one.block.ended(permit)):
                 self._scheduler.judged(one, now)
         match verdict.key:
@@ -243,10 +243,14 @@ class Health:
                 changed = key.breaker.abandoned(now, permit.key_era)
             case KeyVerdict.WORKS:
                 if changed := key.breaker.succeeded(now, permit.key_era):
+                    if key.shared is not None:
+                        key.shared.accepted(now)
                     self.tell(KeyAccepted(label))
             case KeyVerdict.REJECTED:
                 key.rejected_with = status
                 if changed := key.breaker.failed(now, permit.key_era):
+                    if key.shared is not None:
+                        key.shared.rejected(status, key.breaker.until, now)
                     self.tell(KeyRejected(label, key.breaker.ready_at(now) - now, status))
         if changed:  # it can pay again, or no more: its place in the heaps is another
             self._scheduler.judged(key, now)

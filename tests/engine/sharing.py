@@ -21,7 +21,7 @@ from apiflux_grpc.testing import FakeLeaseStore, FakeUpstream, loop_clock
 from tests.engine.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.lease.words import Reply, Round
     from apiflux_grpc.engine.ports import Attempt
@@ -54,13 +54,17 @@ class Store(FakeLeaseStore):
 
 
 class Api(FakeUpstream):
-    """Writes each call after `write` seconds, unless its lease has ended by then, and answers it in `latency`."""
+    """Writes each call after `write` seconds, unless its lease has ended by then, and answers it in `latency`.
+
+    `says` tells what to a call with a key; None: nothing, ever.
+    """
 
     def __init__(self, arrivals: dict[str, list[tuple[int, int]]], luck: Random, latency: float) -> None:
         super().__init__(loop_clock)
         self.write = 0.001
         self.was_stopped = False  # between its look at the clock and the write
         self.latency = latency
+        self.says: Callable[[str], Answer | None] = success
         self._arrivals = arrivals
         self._luck = luck
 
@@ -84,8 +88,13 @@ class Api(FakeUpstream):
         self._arrivals.setdefault(label, []).append((loop_clock(), cost))
 
     def _answer(self, attempt: Attempt) -> None:
-        if attempt in self.open:
-            self._end(attempt, Answer(200, Headers.of({}), b"", loop_clock()))
+        if attempt in self.open and (answer := self.says(attempt.key.label)) is not None:
+            self._end(attempt, answer)
+
+
+def success(_: str) -> Answer:
+    """What an upstream says of a call with any key."""
+    return Answer(200, Headers.of({}), b"", loop_clock())
 
 
 class Process:

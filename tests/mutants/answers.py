@@ -75,8 +75,8 @@ ANSWERS: Final = (
     Variant(
         "any number of probes",
         BREAKER,
-        "return FAR if self._probing else self._until",
-        "return self._until",
+        "return FAR if self.probing or (",
+        "return self.until if True else (",
         OF_BREAKER,
     ),
     Variant(
@@ -106,8 +106,8 @@ ANSWERS: Final = (
     Variant(
         "all calls come back after a guess",
         BLOCK,
-        "FAR if self.probing and self.until",
-        "FAR if False and self.until",
+        "FAR if waits else self.until",
+        "self.until",
         OF_REFUSALS,
     ),
     Variant(

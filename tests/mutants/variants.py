@@ -19,6 +19,7 @@ from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
 from tests.mutants.redis import REDIS
+from tests.mutants.shared import SHARED
 from tests.mutants.state import STATE
 from tests.mutants.targets import TARGETS
 from tests.mutants.turns import TURNS
@@ -39,6 +40,7 @@ VARIANTS: Final = (
     *WORKERS,
     *TARGETS,
     *REDIS,
+    *SHARED,
     *(Variant(*one) for one in (*LEASES, *LEASE_TIMES)),
     *(Variant(*one) for one in STATE),
 )

@@ -262,7 +262,7 @@ class Ledger:
     def _floor(self, now: int) -> int:
         return -1 if self._told < 0 else self._told + at_least(now - self._told_at)
 
-    def heard(self, reply: Reply, now: int) -> Sequence[Fact]:
+    def heard(self, reply: Reply, now: int) -> tuple[Fact, ...]:
         """A reply came. One to an earlier round changes nothing. Returns what others have told since the last."""
         under_way = self._under_way
         if under_way is None or reply.number != under_way.number:

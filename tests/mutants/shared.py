@@ -1,0 +1,169 @@
+"""Broken variants of what processes tell each other of a budget: facts, claims, and what they do with blocks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.variant import Variant
+
+LEASE: Final = "apiflux_grpc/core/lease/"
+BORROWING: Final = "apiflux_grpc/core/borrowing.py"
+BLOCKS: Final = "apiflux_grpc/core/shared_blocks.py"
+BLOCK: Final = "apiflux_grpc/core/block.py"
+BREAKER: Final = "apiflux_grpc/core/breaker.py"
+OF_FACTS: Final = ("tests/core/lease/test_facts.py",)
+OF_BLOCKS: Final = ("tests/engine/test_shared_blocks.py",)
+OF_ONE: Final = ("tests/core/test_shared_blocks.py",)
+
+SHARED: Final = tuple(
+    Variant(f"shared: {name}", file, old, new, tests)
+    for name, file, old, new, tests in (
+        (
+            "the fact that was told last holds",
+            LEASE + "facts.py",
+            "max(facts.get(name, (0, 0)), (entry.last + left, amount))",
+            "(entry.last + left, amount)",
+            OF_FACTS,
+        ),
+        (
+            "facts are told for ever",
+            LEASE + "facts.py",
+            "entry.facts.items() if until > now)",
+            "entry.facts.items())",
+            OF_FACTS,
+        ),
+        ("an entry keeps all facts", LEASE + "facts.py", "while len(facts) > MOST_FACTS:", "while False:", OF_FACTS),
+        (
+            "the claim of another is taken",
+            LEASE + "facts.py",
+            "(whose == mine or until <= entry.last) and",
+            "",
+            OF_FACTS,
+        ),
+        (
+            "a claim is never let go",
+            LEASE + "facts.py",
+            "if whose == mine and name not in round.claims]",
+            "if False]",
+            OF_FACTS,
+        ),
+        ("what has ended is kept", LEASE + "facts.py", "if until <= entry.last]", "if False]", OF_FACTS),
+        (
+            "a fact is told once, heard or not",
+            LEASE + "news.py",
+            "if self._told.get(name) == (began + left, amount):",
+            "if True:",
+            OF_FACTS,
+        ),
+        (
+            "what a store forgot isn't told again",
+            LEASE + "news.py",
+            "self._untold |= self._told.keys()",
+            "pass",
+            OF_FACTS,
+        ),
+        (
+            "one's own word comes back as another's",
+            LEASE + "news.py",
+            " and not _is_own(fact, ours.get(fact.name))",
+            "",
+            OF_FACTS,
+        ),
+        ("news wait for the beat", LEASE + "ledger.py", "if self.news.is_due:", "if False:", OF_FACTS),
+        (
+            "who has a claim isn't heard",
+            LEASE + "ledger.py",
+            " or now < counts_until or self.news.claims:",
+            " or now < counts_until:",
+            OF_FACTS,
+        ),
+        (
+            "facts don't age while a round is asked again",
+            LEASE + "ledger.py",
+            "later(self._under_way.facts, now - self._began)",
+            "self._under_way.facts",
+            OF_FACTS,
+        ),
+        ("a wait is one process's alone", BLOCKS, "self._tell(WAIT, 0, block.until, now)", "pass", OF_BLOCKS),
+        (
+            "a guess is one process's alone",
+            BLOCKS,
+            "self._tell(GUESS, block.guesses, block.until + KEPT, now)",
+            "pass",
+            OF_BLOCKS,
+        ),
+        (
+            "a rejection is one process's alone",
+            BLOCKS,
+            "self._tell(REJECTED, status, until + KEPT, now)",
+            "pass",
+            OF_BLOCKS,
+        ),
+        ("a success ends only its own block", BLOCKS, "self._tell(GUESS, 0, now + PASSED, now)", "pass", OF_BLOCKS),
+        (
+            "a key that works works for one process",
+            BLOCKS,
+            "self._tell(REJECTED, 0, now + PASSED, now)",
+            "pass",
+            OF_BLOCKS,
+        ),
+        (
+            "each process probes",
+            BLOCKS,
+            "if self._probes.store.is_silent or PROBE in",
+            "if True or PROBE in",
+            OF_BLOCKS,
+        ),
+        (
+            "without its store none probes",
+            BLOCKS,
+            "if self._probes.store.is_silent or PROBE in",
+            "if PROBE in",
+            OF_BLOCKS,
+        ),
+        ("who waits isn't told that the store is gone", BORROWING, "self.probes.alone(now)", "pass", OF_BLOCKS),
+        (
+            "an idle process claims the probe",
+            BLOCKS,
+            "elif not waits or now < self._pauses_until:",
+            "elif now < self._pauses_until:",
+            OF_BLOCKS,
+        ),
+        (
+            "a claim that can't be used is kept",
+            BLOCKS,
+            "elif now >= self._claimed_at + UNUSED:",
+            "elif False:",
+            OF_BLOCKS,
+        ),
+        (
+            "who starts believes that a key is rejected",
+            BLOCKS,
+            "if amount and not self.is_new:",
+            "if amount:",
+            OF_BLOCKS,
+        ),
+        ("guesses of others aren't counted", BLOCK, "self.guesses = max(self.guesses, guesses)", "pass", OF_BLOCKS),
+        (
+            "what was told ends by another's success",
+            BLOCK,
+            "if self.block is not None and not (self.block.told and self.block.until > now):",
+            "if self.block is not None:",
+            OF_ONE,
+        ),
+        (
+            "what was told ends by another's guess",
+            BLOCK,
+            "        if self.told and self.until > now:\n            return\n        self.told = self._known",
+            "        self.told = self._known",
+            OF_ONE,
+        ),
+        (
+            "a cool-down doubles for each that finds it",
+            BREAKER,
+            "if self._state is State.CLOSED or self.until <= now:",
+            "if True:",
+            OF_ONE,
+        ),
+    )
+)
