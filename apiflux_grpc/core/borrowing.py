@@ -330,11 +330,6 @@ class Borrowing:
         self._satisfy(borrower, now)
         self._alarms.set(borrower, now)
 
-    def silent(self, now: int, why: str) -> None:
-        """The store didn't answer."""
-        self.store.silent(now, why)
-        self.probes.alone(now)
-
     def _by(self, borrower: Borrower, at: int) -> None:
         """Look at it then, or before."""
         if at < borrower.wake:

@@ -68,11 +68,6 @@ class Probes:
         if facts or blocks in self.waiting:
             self.woken(blocks.owner, now)
 
-    def alone(self, now: int) -> None:
-        """The store is gone."""
-        for blocks in self.waiting:
-            self.woken(blocks.owner, now)
-
 
 class SharedBlocks:
     """What is shared of one owner."""

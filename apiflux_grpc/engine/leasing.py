@@ -88,7 +88,7 @@ class Lessee:
         try:
             replies: Sequence[Reply | None] = task.result()
         except ConnectionError as error:
-            self._borrowing.silent(now, str(error))
+            self._borrowing.store.silent(now, str(error))
             replies = [None] * len(asked)
         else:
             self._borrowing.store.answered(now)

@@ -9,6 +9,10 @@ from apiflux_grpc.core.block import Block, Owner
 from apiflux_grpc.core.breaker import Breaker, State
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.keys import GroupState, Share
+from apiflux_grpc.core.lease.news import News
+from apiflux_grpc.core.shared_blocks import PROBE, UNUSED, Probes, SharedBlocks
+from apiflux_grpc.core.store_health import StoreHealth
 from apiflux_grpc.core.units import SECOND
 
 FIRST: Final = 10 * SECOND
@@ -105,3 +109,64 @@ def test_who_has_not_the_claim_sends_no_probe() -> None:
         assert one.ready_at(FIRST) == FIRST
         gate.opens = False
         asked.clear()
+
+
+class Waiting:
+    """An owner whose guess is over, and its share of the claims."""
+
+    def __init__(self) -> None:
+        self.owner = GroupState(Budget((), 0, None))
+        self.news = News()
+        self.looked_at_by: list[int] = []
+        self.probes = Probes(StoreHealth(), lambda owner, now: None)
+        self.blocks = SharedBlocks(self.owner, self.news, self.probes, self.looked_at_by.append)
+        self.owner.block = Block(0, self.blocks)
+        self.owner.block.guessed(0, SECOND, 1, "")
+        assert self.owner.block.ready_at(SECOND) == FAR
+
+    def look(self, now: int, waiting: int) -> bool:
+        """Whether it claims the probe."""
+        self.probes.look(now, lambda paths: waiting)
+        return PROBE in self.news.claims
+
+    def has_it(self) -> None:
+        """By the last reply."""
+        self.news.claimed = (PROBE,)
+
+
+def test_the_probe_is_claimed_only_while_calls_wait() -> None:
+    """An idle process leaves it to another."""
+    one = Waiting()
+    assert not one.look(SECOND, 0)
+    assert one.look(SECOND, 1)
+    assert one.looked_at_by == [SECOND]
+    assert not one.look(SECOND, 0)
+
+
+def test_a_claim_that_can_not_be_used_is_let_go_for_a_while() -> None:
+    """The call that waits has met that key, or waits for another probe, that somebody else has claimed."""
+    one = Waiting()
+    assert one.look(SECOND, 1)
+    one.has_it()
+    assert one.look(2 * SECOND, 1)
+    assert one.look(2 * SECOND + UNUSED - 1, 1)
+    assert not one.look(2 * SECOND + UNUSED, 1)
+    again = one.looked_at_by[-1]
+    assert again == 2 * SECOND + 3 * UNUSED
+    assert not one.look(again - 1, 1)
+    assert one.look(again, 1)
+
+
+def test_a_claim_is_kept_while_its_probe_is_out_and_let_go_after_it() -> None:
+    """However long the call takes."""
+    one = Waiting()
+    assert one.look(SECOND, 1)
+    one.has_it()
+    assert one.look(2 * SECOND, 1)
+    probe = Share(one.owner, 0, 2 * SECOND)
+    assert one.owner.block is not None
+    one.owner.block.began(probe)
+    assert one.look(100 * SECOND, 0)
+    assert one.owner.worked(probe, 101 * SECOND)
+    assert not one.look(101 * SECOND, 5)
+    assert not one.probes.waiting

@@ -110,7 +110,7 @@ class Process:
         parts = PoolParts(pool, lambda: self.api, None, Random(1).random, store)
         self.engine = Engine([parts], self.told, clock=loop_clock, on_pool=self.pools.__setitem__)
 
-    def submit(self, calls: int, costs: Sequence[int] | None = None) -> asyncio.Task[int]:
+    def submit(self, calls: int, costs: Sequence[int] | None = None, policy: RetryPolicy = POLICY) -> asyncio.Task[int]:
         """A batch, and a reader that takes all its results; the task returns how many succeeded."""
         spec = BatchSpec(self.engine.default_pool, "caller", [Call()] * calls, POLICY, costs=costs)
         task = asyncio.get_running_loop().create_task(read(self.engine.submit(spec)))

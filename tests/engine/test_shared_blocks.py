@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from apiflux_grpc.core.headers import Headers
+from apiflux_grpc.core.held import Cause
 from apiflux_grpc.core.lease.terms import BEAT, CLAIM
 from apiflux_grpc.core.lease.words import Reply, Round
 from apiflux_grpc.core.model import Group, Limit
@@ -213,15 +214,23 @@ async def test_a_key_that_was_mended_works_at_once_in_who_starts() -> None:
     await shared.stop()
 
 
-async def test_an_idle_process_claims_no_probe() -> None:
-    """Whoever has calls probes, at once."""
-    shared = Shared(Limit(50, SECOND))
-    upstream, processes = await at_work(shared, 2, 30)
-    upstream.refuse(429, 1)
-    await asyncio.sleep(0.5)
+async def test_a_key_that_works_for_one_works_for_all() -> None:
+    """An idle process hears it, too: it sends no probe of its own."""
+    shared = Shared(Limit(50, SECOND), Limit(100_000, 3600 * SECOND))
+    shared.pool = replace(shared.pool, patience=600 * SECOND)
+    upstream, _ = await at_work(shared, 1)
+    (idle,) = await shared.start()
+    await asyncio.sleep(1)
+    upstream.refuse(401)
+    await asyncio.sleep(3)
+    state = await idle.engine.look()
+    assert state is not None
+    assert [held.cause for held in state.pools["default"].keys[0].held_by] == [Cause.KEY_REJECTED]
     upstream.refuse(200)
-    reading = [process.submit(20) for process in processes[1:]]
-    assert await reading[0] == 20
+    await asyncio.sleep(10)
+    state = await idle.engine.look()
+    assert state is not None
+    assert state.pools["default"].keys[0].held_by == ()
     await shared.stop()
 
 

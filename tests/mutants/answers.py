@@ -75,8 +75,8 @@ ANSWERS: Final = (
     Variant(
         "any number of probes",
         BREAKER,
-        "return FAR if self.probing or (",
-        "return self.until if True else (",
+        "FAR if self.probing or (",
+        "FAR if (",
         OF_BREAKER,
     ),
     Variant(

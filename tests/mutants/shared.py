@@ -7,7 +7,6 @@ from typing import Final
 from tests.mutants.variant import Variant
 
 LEASE: Final = "apiflux_grpc/core/lease/"
-BORROWING: Final = "apiflux_grpc/core/borrowing.py"
 BLOCKS: Final = "apiflux_grpc/core/shared_blocks.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
@@ -121,20 +120,19 @@ SHARED: Final = tuple(
             "if PROBE in",
             OF_BLOCKS,
         ),
-        ("who waits isn't told that the store is gone", BORROWING, "self.probes.alone(now)", "pass", OF_BLOCKS),
         (
             "an idle process claims the probe",
             BLOCKS,
             "elif not waits or now < self._pauses_until:",
             "elif now < self._pauses_until:",
-            OF_BLOCKS,
+            OF_ONE,
         ),
         (
             "a claim that can't be used is kept",
             BLOCKS,
             "elif now >= self._claimed_at + UNUSED:",
             "elif False:",
-            OF_BLOCKS,
+            OF_ONE,
         ),
         (
             "who starts believes that a key is rejected",

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from apiflux_grpc.core.lease.entry import Entry
-from apiflux_grpc.core.lease.facts import MOST_FACTS
+from apiflux_grpc.core.lease.facts import MOST_FACTS, live_facts
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.terms import BEAT, CLAIM
@@ -52,6 +52,7 @@ def test_what_has_ended_is_forgotten() -> None:
     store.says("a", facts=(Fact("x", 1, SECOND),), claims=("p",))
     store.now += SECOND - 1
     assert store.says("b").facts == (Fact("x", 1, 1),)
+    assert live_facts(store.entries["key"], store.now + 1) == ()  # by a clock that isn't certain yet
     store.now += CLAIM
     assert store.says("b").facts == ()
     assert (store.entries["key"].facts, store.entries["key"].claims) == ({}, {})
@@ -78,6 +79,8 @@ def test_a_claim_of_one_that_is_heard_no_more_ends_by_itself() -> None:
     store.now += 1
     assert store.says("b", claims=("p",)).claims == ("p",)
     assert store.says("a", claims=("p",)).claims == ()
+    assert store.says("b").claims == ()  # it lets go
+    assert store.says("a", claims=("p",)).claims == ("p",)
 
 
 # -- the replica's side -------------------------------------------------------------------------
