@@ -142,6 +142,11 @@ local function leased_since(entry, instant)
   return calls, cost
 end
 
+-- What a member may have in flight: Slots.charge.
+local function charge_of(slots, now)
+  return now < slots.valid + at_most(slots.timeout) and max(slots.allotted, slots.holds) or 0
+end
+
 local function late_of(member)
   return member.life + at_most(member.jitter)
 end

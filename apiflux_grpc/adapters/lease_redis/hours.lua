@@ -65,6 +65,9 @@ local function forget(entry)
   end
   keep(entry.members, function(member)
     keep(member.leases, function(lease) return lease.arrived + longest > now end)
+    if member.slots and charge_of(member.slots, now) > 0 then
+      return true
+    end
     if #member.leases > 0 or gone_at(member) + max(longest, remembered(member.caps)) + LAPSE > now then
       return true
     end
@@ -169,6 +172,10 @@ local function opens_at(entry, round)
     if level.at > entry.last then
       opens = max(opens, level.at)
     end
+  end
+  if round.slots and not entry.trusted then
+    local timeout = known and 0 or round.slots[2]
+    opens = max(opens, entry.began + at_most(FAILOVER_LAG + round.life + timeout))
   end
   if entry.trusted then
     opens = max(opens, entry.began + PROBATION)

@@ -20,8 +20,8 @@ from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.core.window import GROUPS
 
-_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "facts", "serve", "main")
-_SPANS: Final = ("OFF", "BEAT", "PROBATION", "LAPSE", "FAILOVER_LAG", "LONG", "CLAIM", "TURN")
+_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "facts", "slots", "serve", "main")
+_SPANS: Final = ("OFF", "BEAT", "PROBATION", "LAPSE", "FAILOVER_LAG", "LONG", "CLAIM", "SLOT_PACE", "TURN")
 
 
 class Script(NamedTuple):

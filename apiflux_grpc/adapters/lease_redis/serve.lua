@@ -39,6 +39,7 @@ local function hear(entry, member, round, now)
   member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
   know(entry, round)
   learn(entry, round)
+  hear_slots(entry, member, round)
   local memory = round.memory
   if memory and not place_of(entry.registered, round.incarnation) then
     entry.registered[#entry.registered + 1] = round.incarnation
@@ -101,6 +102,8 @@ local function decide(entry, member, round, now)
     again = BEAT
   elseif opens > 0 or not member.established then
     again = min(BEAT, max(opens, member.established and 0 or PROBATION - (now - member.born)))
+  elseif round.slots then
+    again = allot(entry, round, member)
   else
     calls, cost, again = grant(entry, round, member)
   end
@@ -123,7 +126,7 @@ local function decide(entry, member, round, now)
 end
 
 local function told(entry, number, now)
-  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '', '' }
+  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '', '', '' }
 end
 
 local function words_of(entry, member)
@@ -134,6 +137,7 @@ local function words_of(entry, member)
   }
   words[#words + 1] = lower_of(entry, member)
   words[#words + 1] = words_told(entry, member)
+  words[#words + 1] = words_allotted(entry, member)
   for _, one in ipairs(entry.members) do
     words[#words + 1] = one.name
   end

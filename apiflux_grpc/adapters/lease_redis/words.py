@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from apiflux_grpc.core.lease.words import Amounts, Cap, Fact, Lower, Reply
+from apiflux_grpc.core.lease.words import Allotted, Amounts, Cap, Fact, Lower, Reply
 from apiflux_grpc.core.units import MICROSECOND, MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from apiflux_grpc.core.lease.words import Group, Memory, Round
+    from apiflux_grpc.core.lease.words import Asked, Group, Memory, Round
 
-_FIELDS: Final = 12  # of a reply, before the roster
+_FIELDS: Final = 13  # of a reply, before the roster
 
 
 def _up(span: int) -> int:
@@ -53,9 +53,14 @@ def told(round: Round) -> str:
             "trust": round.trust,
             "facts": [[name, min(amount, MOST), _up(left)] for name, amount, left in round.facts],
             "claims": round.claims,
+            "slots": round.slots is not None and _slots(round.slots),
         },
         separators=(",", ":"),
     )
+
+
+def _slots(asked: Asked) -> list[int]:
+    return [min(asked.most, MOST), _up(asked.timeout), asked.holds, min(asked.wants, MOST)]
 
 
 def _memory(memory: Memory) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def _groups(groups: Iterable[Group]) -> list[list[int]]:
 
 def reply_of(words: Sequence[Any]) -> Reply:
     """The reply that the script's words mean."""
-    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower, told = words[:_FIELDS]
+    number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower, told, slots = words[:_FIELDS]
     facts, claims = json.loads(told) if told else ((), ())
     return Reply(
         number,
@@ -87,4 +92,5 @@ def reply_of(words: Sequence[Any]) -> Reply:
         ),
         tuple(Fact(name, int(amount), int(left) * MICROSECOND) for name, amount, left in facts),
         tuple(claims),
+        Allotted(*json.loads(slots)) if slots else None,
     )

@@ -9,9 +9,10 @@ Sets are sorted, so that one entry has one text. Not known here: how a store wri
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final
 
-from apiflux_grpc.core.lease.entry import Entry, Lease, Member
+from apiflux_grpc.core.lease.entry import Entry, Lease, Member, Slots
 from apiflux_grpc.core.lease.level import Level
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
@@ -19,7 +20,7 @@ from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 GRANTED: Final = Reply._fields.index("granted")
 ROSTER: Final = Reply._fields.index("roster")
 LOWER: Final = Reply._fields.index("lower")
@@ -116,6 +117,7 @@ def _plain_member(member: Member) -> Plain:
             ]
             for number, lease in member.leases.items()
         ],
+        None if member.slots is None else [*astuple(member.slots)],
     ]
 
 
@@ -135,6 +137,7 @@ def _member_of(
     due: int,
     turn: int,
     leases: Sequence[Sequence[Any]],
+    slots: Sequence[int] | None,
 ) -> Member:
     return Member(
         born,
@@ -152,6 +155,7 @@ def _member_of(
         due,
         turn,
         {granted_by: _lease_of(*lease) for granted_by, *lease in leases},
+        None if slots is None else Slots(*slots),
     )
 
 

@@ -38,6 +38,24 @@ class Lease:
 
 
 @dataclass(slots=True)
+class Slots:
+    """What one member has of the calls in flight that are allowed at once: see slots.py. Instants are the store's."""
+
+    most: int
+    timeout: int
+    holds: int
+    wants: int
+    allotted: int = 0
+    until: int = 0  # it begins calls until then, as far as is known now
+    since: int = 0  # when it last had none
+    next_since: int = -1  # since when it is next to get one; -1: it isn't
+
+    def charge(self, now: int) -> int:
+        """The most that it may have in flight."""
+        return max(self.allotted, self.holds) if now < self.until + at_most(self.timeout) else 0
+
+
+@dataclass(slots=True)
 class Member:
     """One incarnation that uses the budget. Instants are the store's."""
 
@@ -56,6 +74,7 @@ class Member:
     due: int = 0  # when its turn comes
     turn: int = 0  # how long it's kept for it then
     leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
+    slots: Slots | None = None
 
     @property
     def counts_cost(self) -> bool:

@@ -85,6 +85,8 @@ def forget(entry: Entry) -> None:
         for number in [number for number, lease in member.leases.items() if lease.arrived + longest <= now]:
             del member.leases[number]
         # A lapse more than `is_forgotten` says: what it was told may be a little later than when it was seen.
+        if member.slots is not None and member.slots.charge(now):
+            continue
         if member.gone_at() + max(longest, _remembered(member.caps)) + LAPSE <= now and not member.leases:
             del entry.members[name]
             if name in entry.queue:
@@ -92,7 +94,7 @@ def forget(entry: Entry) -> None:
 
 
 def _remembered(caps: tuple[Cap, ...]) -> int:
-    return max(at_most(cap.span) for cap in caps) + LAPSE
+    return max((at_most(cap.span) for cap in caps), default=0) + LAPSE
 
 
 def begin(round: Round, clock: int, run_id: str, *, trusted: bool) -> Entry:
@@ -151,6 +153,10 @@ def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
         else:
             opens = max(opens, log.opens)
     opens = max(opens, *(level.at for level in entry.levels.values() if level.at > entry.last), 0)
+    if round.slots is not None and not entry.trusted:
+        # Calls are in flight that only those know of who began them; and if they have all told, nobody else's are.
+        timeout = 0 if known else round.slots.timeout
+        opens = max(opens, entry.began + at_most(lag + round.life + timeout))
     if entry.trusted and not steady:
         opens = max(opens, entry.began + PROBATION)  # whoever has spent of it is heard by then
     return opens

@@ -15,6 +15,7 @@ from apiflux_grpc.core.lease.entry import Lease, Member
 from apiflux_grpc.core.lease.facts import claims_of, forget_facts, learn, live_facts
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of, unknown_cost
 from apiflux_grpc.core.lease.shares import grant
+from apiflux_grpc.core.lease.slots import allot, allotted, hear_slots
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Reply
 
@@ -75,6 +76,7 @@ def _told(entry: Entry, name: str) -> Reply:
         lower=entry.lower(name),
         facts=live_facts(entry, member.reply.now) if entry.facts else (),
         claims=claims_of(entry, name) if entry.claims else (),
+        slots=None if member.slots is None else allotted(entry, name),
     )
 
 
@@ -85,6 +87,7 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
     know(entry, round, steady=steady)
     learn(entry, round)
+    hear_slots(entry, member, round)
     if round.memory is not None and round.incarnation not in entry.registered:
         entry.registered.add(round.incarnation)
         entry.roster |= round.memory.roster
@@ -134,6 +137,8 @@ def _reply(entry: Entry, member: Member, round: Round, now: int, steady: bool) -
         again = BEAT
     elif opens or not member.established:
         again = min(BEAT, max(opens, 0 if member.established else PROBATION - (now - member.born)))
+    elif round.slots is not None:
+        again = allot(entry, round)
     else:
         granted, again = grant(entry, round)
     if granted.calls:

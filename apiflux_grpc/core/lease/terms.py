@@ -23,6 +23,8 @@ LONG: Final = 600 * SECOND  # windows above this open by what the replicas remem
 LEAST_LIFE: Final = 50 * MILLISECOND  # of a lease; a quarter of it must do for a round trip
 LONGEST_LIFE: Final = 60 * SECOND  # what a process had that died is spent for that much longer
 CLAIM: Final = 3 * BEAT  # how long what one claims for itself is kept for it: it is heard each BEAT meanwhile
+SLOT_LIFE: Final = SECOND  # for so long what is allotted of the calls in flight may be used, unless it is renewed
+SLOT_PACE: Final = 25 * MILLISECOND  # and so often it is asked for at most
 TURN: Final = 5 * MILLISECOND  # how long a turn is kept at least
 
 

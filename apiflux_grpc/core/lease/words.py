@@ -97,6 +97,24 @@ class Fact(NamedTuple):
     left: int
 
 
+class Asked(NamedTuple):
+    """Of calls in flight at once: this replica's settings allow `most`, and each has ended `timeout` (ns) after its
+    sending. Until the reply comes no more than `holds` are in flight; `wants`: so many could be."""
+
+    most: int
+    timeout: int
+    holds: int
+    wants: int
+
+
+class Allotted(NamedTuple):
+    """So many `slots` for calls in flight, of `most` that all have together. `scarce`: others wait for more."""
+
+    slots: int
+    most: int
+    scarce: bool
+
+
 class Round(NamedTuple):
     """What a replica asks and reports. `number` is 1 for its first; a round that got no reply is asked again as it was.
 
@@ -125,6 +143,7 @@ class Round(NamedTuple):
     trust: bool = False  # an empty store means that nothing was spent
     facts: tuple[Fact, ...] = ()  # that no reply has acknowledged
     claims: tuple[str, ...] = ()
+    slots: Asked | None = None  # then it has no limits: see slots.py
 
 
 class Reply(NamedTuple):
@@ -147,3 +166,4 @@ class Reply(NamedTuple):
     lower: tuple[Lower, ...] = ()  # limits of other replicas that hold for this one too
     facts: tuple[Fact, ...] = ()  # all that live: `left` is counted from `now`
     claims: tuple[str, ...] = ()  # which of its claims this replica has
+    slots: Allotted | None = None  # for the calls that it begins within the life of a lease

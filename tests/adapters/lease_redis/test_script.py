@@ -15,7 +15,7 @@ from apiflux_grpc.core.lease.words import CALLS, COST, Amounts, Cap, Reply, Roun
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.adapters.lease_redis.servers import RedisServer, program
 from tests.adapters.lease_redis.twin import TwinStore
-from tests.core.lease.conversation import Steps, converse, steps
+from tests.core.lease.conversation import Steps, converse, slot_steps, steps
 from tests.core.lease.fleet import Calls, Fleet
 from tests.core.lease.test_lease_machine import LeaseMachine
 
@@ -45,7 +45,7 @@ TestTwin.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps())
+@given(st.one_of(steps(), slot_steps()))
 def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
     """Each reply is equal, and so is the entry after it."""
     check_both(steps)
@@ -54,7 +54,7 @@ def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @settings(max_examples=300, deadline=None)
-@given(steps())
+@given(st.one_of(steps(), slot_steps()))
 def test_whatever_is_said_both_serve_it_the_same_for_longer(steps: Steps) -> None:
     """The same of more."""
     check_both(steps)

@@ -19,7 +19,7 @@ from apiflux_grpc.core.lease.codec import plain
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
-from apiflux_grpc.core.lease.words import Amounts, Cap, Fact, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import Amounts, Asked, Cap, Fact, Group, Held, Memory, Reply, Round
 from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.testing import FakeLeaseStore
 
@@ -129,7 +129,12 @@ def rounded(text: str, budget: str) -> Round:
         told["trust"],
         tuple(Fact(name, amount, left * MICROSECOND) for name, amount, left in told["facts"]),
         tuple(told["claims"]),
+        _asked(*told["slots"]) if told["slots"] else None,
     )
+
+
+def _asked(most: int, timeout: int, holds: int, wants: int) -> Asked:
+    return Asked(most, timeout * MICROSECOND, holds, wants)
 
 
 def plain_of(entry: dict[str, Any]) -> list[Any]:
@@ -144,6 +149,19 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
         span = Log(ns(log["per"])).span
         cells = zip(map(ns, log["at"]), log["n"], log["c"], strict=True)
         return [ns(log["per"]), ns(log["opens"]), [[at // span, at, calls, cost] for at, calls, cost in cells]]
+
+    def slots_of(slots: dict[str, Any]) -> list[Any]:
+        front = slots["next_since"]
+        return [
+            slots["most"],
+            ns(slots["timeout"]),
+            slots["holds"],
+            slots["wants"],
+            slots["allotted"],
+            ns(slots["valid"]),
+            ns(slots["since"]),
+            front if front < 0 else ns(front),
+        ]
 
     def member_of(member: dict[str, Any]) -> list[Any]:
         reply = member["reply"]
@@ -187,6 +205,7 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
                 ]
                 for lease in member["leases"]
             ],
+            slots_of(member["slots"]) if "slots" in member else None,
         ]
 
     return [

@@ -7,7 +7,20 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts, Cap, Fact, Group, Held, Memory, Reply, Round
+from apiflux_grpc.core.lease.words import (
+    CALLS,
+    COST,
+    NOTHING,
+    Amounts,
+    Asked,
+    Cap,
+    Fact,
+    Group,
+    Held,
+    Memory,
+    Reply,
+    Round,
+)
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 LIFE: Final = 100 * MILLISECOND
@@ -16,6 +29,17 @@ Steps = list[tuple[int, str, dict[str, Any]]]
 
 names = st.sampled_from("abc")
 small = st.integers(0, 5)
+
+
+@st.composite
+def slot_steps(draw: st.DrawFn) -> Steps:
+    """The same of replicas that share the calls in flight: `steps` without limits."""
+    taken = draw(steps())
+    for _, _, said in taken:
+        most, timeout = draw(st.integers(1, 4)), draw(st.sampled_from([50 * MILLISECOND, SECOND]))
+        said["caps"], said["want"], said["jitter"] = (), NOTHING, 0
+        said["slots"] = Asked(most, timeout, draw(st.integers(0, 3)), draw(small))
+    return taken
 
 
 @st.composite

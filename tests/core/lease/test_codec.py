@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apiflux_grpc.core.lease.codec import entry_of, plain
-from apiflux_grpc.core.lease.entry import Entry, Lease, Member
+from apiflux_grpc.core.lease.entry import Entry, Lease, Member, Slots
 from apiflux_grpc.core.lease.level import Level
 from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.serve import serve
 from apiflux_grpc.core.lease.words import COST, Amounts, Cap, Reply, Round
 from apiflux_grpc.core.units import SECOND
-from tests.core.lease.conversation import Steps, converse, steps
+from tests.core.lease.conversation import Steps, converse, slot_steps, steps
 
 
 def written(entry: Entry) -> str:
@@ -25,7 +25,7 @@ def written(entry: Entry) -> str:
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps(), st.booleans())
+@given(st.one_of(steps(), slot_steps()), st.booleans())
 def test_a_store_that_writes_entries_down_says_what_one_does_that_keeps_them(steps: Steps, steady: bool) -> None:
     """Whatever was said, and whatever happened in between: each reply is the same, word for word."""
     kept: dict[str, Entry] = {}
@@ -50,11 +50,14 @@ def test_every_field_is_written() -> None:
     level = Level(SECOND, COST, 6, 7)
     reply = Reply(3, "epoch", 4, Amounts(5, 6), 6, 7, "refused", frozenset("xy"), 8, forgotten=True)
     lease = Lease(9, 8, 7, Amounts(6, 5), Amounts(4, 3), 2, Amounts(1, 2))
-    member = Member(1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease})
+    slots = Slots(1, 2, 3, 4, 5, 6, 7, 8)
+    member = Member(
+        1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease}, slots
+    )
     logs, levels = {SECOND: log}, {(SECOND, COST): level}
     entry = Entry("epoch", "run", 1, 2, 3, True, 4, logs, levels, {"a": member}, ["a"], {"b"}, {"c"})
     entry.facts, entry.claims = {"x": (1, 2)}, {"y": (3, "a")}
-    for one in (lease, member, entry):
+    for one in (lease, slots, member, entry):
         for field in fields(one):
             assert getattr(one, field.name) != field.default, f"{field.name} needs a value here that isn't its default"
     read = entry_of(json.loads(written(entry)))
