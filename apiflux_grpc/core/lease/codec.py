@@ -172,7 +172,7 @@ def _lease_of(
 
 
 def _plain_reply(reply: Reply) -> Plain:
-    told = list(reply)[:LOWER]  # that is reckoned anew whenever it is told
+    told: Plain = list(reply)[:LOWER]  # that is reckoned anew whenever it is told
     told[GRANTED] = [*reply.granted]
     told[ROSTER] = sorted(reply.roster)
     return told

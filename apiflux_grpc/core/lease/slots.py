@@ -41,7 +41,7 @@ def hear_slots(entry: Entry, member: Member, round: Round) -> None:
 
 
 def allot(entry: Entry, round: Round) -> int:
-    """Allot the member of this round what is its own. Returns after how long to ask for more; 0: it has all it wants."""
+    """Allot this member its part. Returns after how long to ask for more; 0: it has all that it wants."""
     now, line, name = entry.last, entry.queue, round.incarnation
     all = {other: member.slots for other, member in entry.members.items() if member.slots is not None}
     mine = all[name]
