@@ -100,6 +100,11 @@ def elsewhere(theirs: str, ours: str) -> str:
     return f"another server that shares it has {theirs}, and this one {ours}: the lower holds for both"
 
 
+def refused_elsewhere() -> str:
+    """The upstream refused another process, which told this one."""
+    return "another server that shares it was refused"
+
+
 def unlent(why: str) -> str:
     """The store of budgets refuses this process."""
     return f"the store of budgets lends nothing here: {why}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.block import FIRST_GUESS, Block
 from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.held import refused_elsewhere
 from apiflux_grpc.core.keys import KeyState
 from apiflux_grpc.core.lease.terms import BEAT
 from apiflux_grpc.core.units import SECOND
@@ -40,7 +41,6 @@ KEPT: Final = 120 * SECOND  # how long it's known what happened last: whoever is
 # Half of the shortest wait longer, or what is told ever so slowly of the wait that it ended would end later.
 PASSED: Final = KEPT + FIRST_GUESS // 2
 UNUSED: Final = BEAT  # a claim that could have been used for so long is let go
-CAUSE: Final = "another process that shares this limit was refused"
 
 
 class Probes:
@@ -127,11 +127,11 @@ class SharedBlocks:
         self._last[name] = now + left
         if name == WAIT:
             block = self._blocked(now)
-            block.extend(now, now + left, CAUSE)
+            block.extend(now, now + left, refused_elsewhere())
             if block.told and self.owner.budget.told is not None:
                 self.owner.budget.told.waits_until(block.until)
         elif name == GUESS and amount:
-            self._blocked(now).guessed(now, now + left - KEPT, amount, CAUSE)
+            self._blocked(now).guessed(now, now + left - KEPT, amount, refused_elsewhere())
         elif name == GUESS:
             self.owner.passed(now)
         elif name == REJECTED and isinstance(key := self.owner, KeyState):

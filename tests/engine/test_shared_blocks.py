@@ -85,6 +85,9 @@ async def test_who_comes_while_all_wait_hears_it_before_its_first_call() -> None
     reading = second.submit(10)
     await asyncio.sleep(upstream.refused[0] + 19.9 - loop_clock() / 1e9)
     assert not second.api.begun
+    state = await second.engine.look()
+    assert state is not None
+    assert [held.reason for held in state.pools["default"].held_by] == ["another server that shares it was refused"]
     assert await reading == 10
     await second.stop()
 
