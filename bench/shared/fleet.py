@@ -58,7 +58,7 @@ class Size(NamedTuple):
         return f"{self.replicas} replicas, {self.keys:,} keys of {limit}"
 
 
-SIZES: Final = (Size(100, 1_000, Cap(SECOND, 100)), Size(20, 50, Cap(10 * SECOND, 1_000)))
+SIZES: Final = (Size(100, 1_000, Cap(SECOND, 100)), Size(20, 30, Cap(10 * SECOND, 1_000)))
 
 
 class Counts(FakeLeaseStore):

@@ -30,30 +30,32 @@ from tests.adapters.lease_redis.servers import RedisServer
 
 KEYS: Final = {f"key-{number}": f"bench-secret-{number}" for number in range(1, 11)}
 LATENCY: Final = (10 * MILLISECOND, 50 * MILLISECOND)
-REPLICAS: Final = 2
-RUNS: Final = 3
+RUNS: Final = 2
 MET: Final = 3.0  # seconds until replicas that began at once have heard of each other
 EXTRA: Final = "max_connections = 400"
 
 
 class Load(NamedTuple):
-    """So many calls with ten keys of this limit."""
+    """So many calls with ten keys of this limit, by so many replicas."""
 
+    replicas: int
     limit: Limit
     calls: int
 
     @property
     def case(self) -> str:
-        return f"{len(KEYS)} keys of {self.limit.max:,} per {format_duration(self.limit.per_ns)}"
+        limit = f"{self.limit.max:,} per {format_duration(self.limit.per_ns)}"
+        return f"{self.replicas} replicas, {len(KEYS)} keys of {limit}"
 
 
 LOADS: Final = (
-    Load(Limit(150, SECOND), 6_000),
-    Load(Limit(500, 5 * SECOND), 12_000),
-    Load(Limit(6_000, 60 * SECOND), 12_000),
+    Load(2, Limit(150, SECOND), 6_000),
+    Load(8, Limit(150, SECOND), 6_000),
+    Load(8, Limit(500, 5 * SECOND), 12_000),
+    Load(8, Limit(6_000, 60 * SECOND), 12_000),
 )
 
-TURNS, ROUNDS = 150, 5
+TURNS, ROUNDS = 300, 3
 PAUSE: Final = 0.005  # seconds between calls; an idle key gives back what it has left within that
 WIDE: Final = Limit(100_000, 10 * SECOND)
 
@@ -93,17 +95,18 @@ async def traffic(load: Load) -> list[Figure]:
 
 
 async def asked(load: Load) -> Asked:
-    """What two replicas ask of their Redis while they make these calls. Raises Void."""
+    """What the replicas ask of their Redis while they make these calls. Raises Void."""
     options = JudgeOptions(KEYS, (load.limit,), latency_ns=LATENCY)
     async with AsyncExitStack() as stack:
         judge, store = stack.enter_context(JudgeProcess(options)), stack.enter_context(redis())
         text = config(judge.url, (load.limit,), KEYS, over(store.url), EXTRA)
         starts = [
-            asyncio.to_thread(stack.enter_context, ServedProcess(text, secrets_for(KEYS))) for _ in range(REPLICAS)
+            asyncio.to_thread(stack.enter_context, ServedProcess(text, secrets_for(KEYS))) for _ in range(load.replicas)
         ]
-        servers = [await start for start in starts]
+        servers = await asyncio.gather(*starts)
         client = await stack.enter_async_context(Client([one.target for one in servers]))
         await asyncio.sleep(MET)
+        judge.reset()  # it was late while so many servers began
         before, start = _told(store), time.perf_counter()
         calls = [Call(f"/{number}") for number in range(load.calls)]
         answered = sum([result.ok async for result in client.process_stream(calls, resume=True)])

@@ -82,13 +82,14 @@ async def both() -> tuple[Done, Done]:
 async def run(wait: float, judge: JudgeProcess, clients: Sequence[Client]) -> Done:
     """All requests, each to the next server. Raises Void, and RuntimeError if a call failed."""
     await asyncio.sleep(wait)
+    await asyncio.to_thread(judge.reset)  # it was late while the servers began
     requests = [pb.ProcessRequest(calls=calls_of(number, CALLS)) for number in range(REQUESTS)]
     start = time.perf_counter()
     answered = await asyncio.gather(
         *(one(clients[number % len(clients)], request) for number, request in enumerate(requests))
     )
     makespan = time.perf_counter() - start
-    report = judge.report()
+    report = await asyncio.to_thread(judge.report)
     check(report, REQUESTS * CALLS, JITTER)
     if sum(answered) != REQUESTS * CALLS:
         raise RuntimeError(f"{sum(answered)} calls were answered")
