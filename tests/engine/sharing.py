@@ -23,6 +23,7 @@ from tests.engine.told import Told
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.lease.words import Reply, Round
     from apiflux_grpc.engine.ports import Attempt
     from apiflux_grpc.engine.ticket import Ticket
@@ -101,18 +102,18 @@ class Process:
     """One process with its engine."""
 
     def __init__(
-        self, pool: Pool, store: FakeLeaseStore | None, arrivals: dict[str, list[tuple[int, int]]], latency: float
+        self, pool: Pool, store: FakeLeaseStore | None, api: Api, make_pacer: PacerFactory | None = None
     ) -> None:
-        self.api = Api(arrivals, Random(len(arrivals)), latency)
+        self.api = api
         self.told = Told()
         self._readers: list[asyncio.Task[int]] = []
         self.pools: dict[str, bool] = {}  # those whose health was told, and how they are
-        parts = PoolParts(pool, lambda: self.api, None, Random(1).random, store)
+        parts = PoolParts(pool, lambda: self.api, make_pacer, Random(1).random, store)
         self.engine = Engine([parts], self.told, clock=loop_clock, on_pool=self.pools.__setitem__)
 
     def submit(self, calls: int, costs: Sequence[int] | None = None, policy: RetryPolicy = POLICY) -> asyncio.Task[int]:
         """A batch, and a reader that takes all its results; the task returns how many succeeded."""
-        spec = BatchSpec(self.engine.default_pool, "caller", [Call()] * calls, POLICY, costs=costs)
+        spec = BatchSpec(self.engine.default_pool, "caller", [Call()] * calls, policy, costs=costs)
         task = asyncio.get_running_loop().create_task(read(self.engine.submit(spec)))
         self._readers.append(task)
         return task
@@ -142,8 +143,13 @@ class Shared:
         self.latency = latency
         self.processes: list[Process] = []
 
+    make_pacer: PacerFactory | None = None
+
+    def make_api(self) -> Api:
+        return Api(self.arrivals, Random(len(self.arrivals)), self.latency)
+
     async def start(self, count: int = 1) -> list[Process]:
-        new = [Process(self.pool, self.store, self.arrivals, self.latency) for _ in range(count)]
+        new = [Process(self.pool, self.store, self.make_api(), self.make_pacer) for _ in range(count)]
         for process in new:
             await process.engine.start(own_thread=False)
         self.processes += new

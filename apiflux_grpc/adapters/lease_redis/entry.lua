@@ -165,13 +165,38 @@ local function fill(entry, calls, cost)
   end
 end
 
+-- core/lease/less.py.
+local function fact_of(entry, of, cap)
+  local name = string.format('%s/%d/%d/%d', of, cap[1], cap[3], min(cap[4], 1))
+  return find(entry.facts, 1, name), name
+end
+
+local function lowered(entry, caps, now)
+  if #entry.facts == 0 then
+    return caps
+  end
+  local lower = {}
+  for place, cap in ipairs(caps) do
+    local less, cut, others = 0, (fact_of(entry, 'cut', cap)), (fact_of(entry, 'others', cap))
+    if cut and cut[2] > now then
+      less = min(cut[3], ceil((cut[2] - now) / cap[1]) * max(1, floor(cap[2] / STEP)))
+    end
+    local most = max(1, cap[2] - less)
+    if cap[4] == 0 then
+      most = cap[2] - less - (others and others[2] > now and others[3] or 0)
+    end
+    lower[place] = { cap[1], most, cap[3], cap[4] }
+  end
+  return lower
+end
+
 local function move_on(entry, now)
   local before = entry.last
   entry.last = now
   if #entry.levels == 0 then
     return
   end
-  for _, cap in ipairs(caps_of(entry, now)) do
+  for _, cap in ipairs(lowered(entry, caps_of(entry, now), now)) do
     if cap[4] > 0 then
       leak(level_of(entry, cap), cap, now)
     end

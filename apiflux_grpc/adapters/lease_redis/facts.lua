@@ -37,16 +37,35 @@ local function learn(entry, round)
   end
 end
 
+local function fill_levels(entry, round)
+  if #round.facts == 0 or #entry.levels == 0 then
+    return
+  end
+  for _, cap in ipairs(caps_of(entry, entry.last)) do
+    if cap[4] > 0 then
+      local known, name = fact_of(entry, 'others', cap)
+      local ends = max(known and known[2] or 0, entry.last)
+      for _, told in ipairs(round.facts) do
+        if told[1] == name then
+          local more = (entry.last + told[3] - ends) * cap[2]
+          local level = level_of(entry, cap)
+          level.filled = max(level.filled, min(level.filled + more, cap[4] * cap[1]))
+        end
+      end
+    end
+  end
+end
+
 local function forget_facts(entry)
   local function lives(one) return one[2] > entry.last end
   keep(entry.facts, lives)
   keep(entry.claims, lives)
 end
 
--- As JSON, facts as { name, amount, left }; '' without any.
+-- As JSON, facts as { name, amount, left }, and what all have of limits; '' without any.
 local function words_told(entry, member)
   local now = member.reply.now
-  local facts, claims = {}, {}
+  local facts, claims, use = {}, {}, use_of(entry, member)
   for _, fact in ipairs(entry.facts) do
     if fact[2] > now then
       facts[#facts + 1] = { fact[1], fact[3], fact[2] - now }
@@ -57,5 +76,5 @@ local function words_told(entry, member)
       claims[#claims + 1] = claim[1]
     end
   end
-  return (#facts > 0 or #claims > 0) and cjson.encode({ facts, claims }) or ''
+  return (#facts > 0 or #claims > 0 or #use > 0) and cjson.encode({ facts, claims, use }) or ''
 end

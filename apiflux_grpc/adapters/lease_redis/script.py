@@ -18,9 +18,9 @@ from apiflux_grpc.core.lease.codec import LAYOUT
 from apiflux_grpc.core.lease.facts import MOST_FACTS
 from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.units import MICROSECOND
-from apiflux_grpc.core.window import GROUPS
+from apiflux_grpc.core.window import GROUPS, STEP
 
-_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "facts", "slots", "serve", "main")
+_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "use", "facts", "slots", "serve", "main")
 _SPANS: Final = ("OFF", "BEAT", "PROBATION", "LAPSE", "FAILOVER_LAG", "LONG", "CLAIM", "SLOT_PACE", "TURN")
 
 
@@ -36,7 +36,7 @@ def script() -> Script:
     """The script."""
     numbers = {name: getattr(terms, name) // MICROSECOND for name in _SPANS}
     numbers |= {"LAYOUT": LAYOUT, "DRIFT": terms.DRIFT, "GROUPS": GROUPS, "PACE": PACE, "FAR": FAR}
-    numbers["MOST_FACTS"] = MOST_FACTS
+    numbers |= {"MOST_FACTS": MOST_FACTS, "STEP": STEP}
     parts = [f"local {name} = {number}\n" for name, number in numbers.items()]
     parts += [files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in _PARTS]
     return named("".join(parts))

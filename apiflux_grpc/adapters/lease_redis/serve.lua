@@ -37,7 +37,9 @@ local function hear(entry, member, round, now)
   member.seen = min(now, entry.last + LAPSE)
   member.left_at = round.leaves and member.seen or nil
   member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
+  member.refused = round.refused
   know(entry, round)
+  fill_levels(entry, round)
   learn(entry, round)
   hear_slots(entry, member, round)
   local memory = round.memory

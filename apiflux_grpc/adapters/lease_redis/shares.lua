@@ -72,7 +72,8 @@ local function grant(entry, round, me)
   me.want_calls, me.want_cost = round.want[1], round.want[2]
   me.least = min(round.least, me.want_cost)
   me.turn = max(TURN, 2 * round.round_trip)
-  local caps, free = caps_of(entry, now), { FAR, FAR }
+  local nominal, free = caps_of(entry, now), { FAR, FAR }
+  local caps = lowered(entry, nominal, now)
   local open = { leased_since(entry, now) }
   for _, cap in ipairs(caps) do
     local counts = cap[3]
@@ -84,7 +85,9 @@ local function grant(entry, round, me)
       cap.free = cap[2] - (counts == 0 and log.calls + calls or log.cost + cost)
     end
     free[counts + 1] = min(free[counts + 1], cap.free)
-    if counts == 1 and me.least > (cap[4] > 0 and cap[4] or cap[2]) then
+  end
+  for _, cap in ipairs(nominal) do
+    if cap[3] == 1 and me.least > (cap[4] > 0 and cap[4] or cap[2]) then
       me.want_calls, me.want_cost = 0, 0
     end
   end
@@ -146,6 +149,8 @@ local function grant(entry, round, me)
     else
       latest = max(latest, room_at(entry, cap, amount - cap.free, now))
     end
+  end
+  for _, cap in ipairs(nominal) do
     shortest = min(shortest, span_of(cap))
   end
   local again = min(max(latest - now, floor(round.life / PACE)), lag_of(shortest))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from apiflux_grpc.core.lease.words import Allotted, Amounts, Cap, Fact, Lower, Reply
+from apiflux_grpc.core.lease.words import Allotted, Amounts, Cap, Fact, Lower, Reply, Use
 from apiflux_grpc.core.units import MICROSECOND, MOST
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def told(round: Round) -> str:
             "facts": [[name, min(amount, MOST), _up(left)] for name, amount, left in round.facts],
             "claims": round.claims,
             "slots": round.slots is not None and _slots(round.slots),
+            "refused": [min(amount, MOST) for amount in round.refused],
         },
         separators=(",", ":"),
     )
@@ -74,7 +75,7 @@ def _groups(groups: Iterable[Group]) -> list[list[int]]:
 def reply_of(words: Sequence[Any]) -> Reply:
     """The reply that the script's words mean."""
     number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower, told, slots = words[:_FIELDS]
-    facts, claims = json.loads(told) if told else ((), ())
+    facts, claims, use = json.loads(told) if told else ((), (), ())
     return Reply(
         number,
         epoch.decode(),
@@ -93,4 +94,5 @@ def reply_of(words: Sequence[Any]) -> Reply:
         tuple(Fact(name, int(amount), int(left) * MICROSECOND) for name, amount, left in facts),
         tuple(claims),
         Allotted(*json.loads(slots)) if slots else None,
+        tuple(Use(*map(int, amounts)) for amounts in use),
     )

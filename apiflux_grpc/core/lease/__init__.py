@@ -11,6 +11,8 @@ Pure on both sides: instants and names are handed in.
     hours.py    the store's time, and whether it has lost what it knew
     shares.py   who is granted how much
     facts.py    what its members tell each other, and claim
+    less.py     what facts take away of a limit: strangers, and cuts
+    use.py      what all have of a limit
     serve.py    one round, the store's side: what SQLite runs, and what Lua translates
     codec.py    an entry as plain lists: what a store writes down
     lent.py     one lease, the replica's side

@@ -20,7 +20,7 @@ from apiflux_grpc.core.lease.words import Amounts, Cap, Reply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LAYOUT: Final = 3
+LAYOUT: Final = 4
 GRANTED: Final = Reply._fields.index("granted")
 ROSTER: Final = Reply._fields.index("roster")
 LOWER: Final = Reply._fields.index("lower")
@@ -104,6 +104,7 @@ def _plain_member(member: Member) -> Plain:
         member.least,
         member.due,
         member.turn,
+        [*member.refused],
         [
             [
                 number,
@@ -136,6 +137,7 @@ def _member_of(
     least: int,
     due: int,
     turn: int,
+    refused: Sequence[int],
     leases: Sequence[Sequence[Any]],
     slots: Sequence[int] | None,
 ) -> Member:
@@ -154,6 +156,7 @@ def _member_of(
         least,
         due,
         turn,
+        tuple(refused),
         {granted_by: _lease_of(*lease) for granted_by, *lease in leases},
         None if slots is None else Slots(*slots),
     )

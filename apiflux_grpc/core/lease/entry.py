@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.lease.less import lowered
 from apiflux_grpc.core.lease.terms import LAPSE, at_most
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Lower
 
@@ -73,6 +74,7 @@ class Member:
     least: int = 0  # the cost of a call that must fit into a grant
     due: int = 0  # when its turn comes
     turn: int = 0  # how long it's kept for it then
+    refused: tuple[int, ...] = ()  # by the upstream, of what is landed in each of its limits
     leases: dict[int, Lease] = field(default_factory=dict)  # by the number of the round that was granted it
     slots: Slots | None = None
 
@@ -187,7 +189,7 @@ class Entry:
         before, self.last = self.last, now
         if not self.levels:
             return
-        for cap in self.caps(now).values():
+        for cap in lowered(self.facts, self.caps(now).values(), now):
             if cap.depth:
                 self.levels[cap.per, cap.counts].leak(cap, now)
         for member in self.members.values():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.lease.lent import Flying, Landing
-    from apiflux_grpc.core.lease.words import Cap, Fact, Lower, Reply
+    from apiflux_grpc.core.lease.words import Cap, Fact, Lower, Reply, Use
 
 ROUND_TRIPS: Final = 4  # the shortest of so many is what a round trip takes: one slow reply refuses nobody
 
@@ -71,6 +71,8 @@ class Ledger:
         longest = max((cap.per for cap in self.caps if not cap.depth), default=0)
         self._spent = Log(longest) if longest > LONG else None
         self.news = News()
+        self.refused: tuple[int, ...] = ()  # by the upstream, of what is in each window: `use` is told then
+        self.use: tuple[Use, ...] = ()  # of each of its limits, by the last reply
         self.begin(incarnation)
 
     def begin(self, incarnation: str) -> None:
@@ -248,6 +250,7 @@ class Ledger:
             self.trust,
             self.news.facts(now),
             () if leaves else self.news.claims,
+            refused=self.refused,
         )
         return self._under_way
 
@@ -287,6 +290,7 @@ class Ledger:
         self.epoch = reply.epoch
         self.refusal = reply.refusal
         self.lower = reply.lower
+        self.use = reply.use
         self.opens_at = now + reply.opens if reply.opens else -FAR
         for lent in self.leases:
             self._keep(lent.acknowledged())

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.lease.entry import Lease, Member
-from apiflux_grpc.core.lease.facts import claims_of, forget_facts, learn, live_facts
+from apiflux_grpc.core.lease.facts import claims_of, fill_levels, forget_facts, learn, live_facts
 from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, know, opens_at, time_of, unknown_cost
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.slots import allot, allotted, hear_slots
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
+from apiflux_grpc.core.lease.use import use_of
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Reply
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _told(entry: Entry, name: str) -> Reply:
         facts=live_facts(entry, member.reply.now) if entry.facts else (),
         claims=claims_of(entry, name) if entry.claims else (),
         slots=None if member.slots is None else allotted(entry, name),
+        use=use_of(entry, name),
     )
 
 
@@ -85,7 +87,9 @@ def _hear(entry: Entry, member: Member, round: Round, now: int, steady: bool) ->
     member.seen = min(now, entry.last + LAPSE)
     member.left_at = member.seen if round.leaves else None
     member.caps, member.life, member.jitter = round.caps, round.life, round.jitter
+    member.refused = round.refused
     know(entry, round, steady=steady)
+    fill_levels(entry, round)
     learn(entry, round)
     hear_slots(entry, member, round)
     if round.memory is not None and round.incarnation not in entry.registered:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.lease.less import lowered
 from apiflux_grpc.core.lease.terms import BEAT, TURN, lag_of, whole
 from apiflux_grpc.core.lease.words import CALLS, COST, NOTHING, Amounts
 
@@ -40,11 +41,13 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
     me = members[name]
     me.want, me.least = round.want, min(round.least, round.want.cost)
     me.turn = max(TURN, 2 * round.round_trip)
-    caps = entry.caps(now).values()
+    nominal = entry.caps(now).values()
+    caps = lowered(entry.facts, nominal, now)
     free_of = {cap: entry.free(cap, now) for cap in caps}
     free = [FAR, FAR]
     for cap in caps:
         free[cap.counts] = min(free[cap.counts], free_of[cap])
+    for cap in nominal:
         if cap.counts == COST and me.least > (cap.depth or cap.max):
             me.want = NOTHING  # others have a lower limit, that its call never fits
     queue[:] = [one for one in queue if one == name or now <= members[one].due + members[one].turn]
@@ -90,7 +93,7 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
         for cap in caps
     )
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.span for cap in caps)))
+    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.span for cap in nominal)))
     me.due = now + again
     return granted, again
 

@@ -115,13 +115,27 @@ class Allotted(NamedTuple):
     scarce: bool
 
 
+class Use(NamedTuple):
+    """What all who share a limit have of it.
+
+    `spent` has landed in the window, without what the upstream refused to the other replicas: it didn't count that.
+    `ending` of it may have ended at the upstream. `lent` may still be sent, or arrive, of the others' leases. Of a
+    bucket `spent` is all: how full it is, and all leases.
+    """
+
+    spent: int
+    ending: int = 0
+    lent: int = 0
+
+
 class Round(NamedTuple):
     """What a replica asks and reports. `number` is 1 for its first; a round that got no reply is asked again as it was.
 
     `epoch`, `told` (the store's time) and `paused` are those of the last reply; `floor` is `told` and what passed
     since, at least; -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
     is returned. `least`: the cost of a call that waits; a grant of less would not let it go. `claims` are the names of
-    all that it claims for itself alone; what else it had is free again.
+    all that it claims for itself alone; what else it had is free again. `refused`: how much of what has landed in each
+    of its limits, in their order, the upstream refused; () if it was told of none what is left.
     """
 
     budget: str
@@ -144,6 +158,7 @@ class Round(NamedTuple):
     facts: tuple[Fact, ...] = ()  # that no reply has acknowledged
     claims: tuple[str, ...] = ()
     slots: Asked | None = None  # then it has no limits: see slots.py
+    refused: tuple[int, ...] = ()
 
 
 class Reply(NamedTuple):
@@ -167,3 +182,4 @@ class Reply(NamedTuple):
     facts: tuple[Fact, ...] = ()  # all that live: `left` is counted from `now`
     claims: tuple[str, ...] = ()  # which of its claims this replica has
     slots: Allotted | None = None  # for the calls that it begins within the life of a lease
+    use: tuple[Use, ...] = ()  # of its limits, if the round told `refused`

@@ -130,6 +130,7 @@ def rounded(text: str, budget: str) -> Round:
         tuple(Fact(name, amount, left * MICROSECOND) for name, amount, left in told["facts"]),
         tuple(told["claims"]),
         _asked(*told["slots"]) if told["slots"] else None,
+        tuple(told["refused"]),
     )
 
 
@@ -192,6 +193,7 @@ def plain_of(entry: dict[str, Any]) -> list[Any]:
             member["least"],
             ns(member["due"]),
             ns(member["turn"]),
+            [*member["refused"]],
             [
                 [
                     lease["number"],

@@ -29,6 +29,10 @@ Steps = list[tuple[int, str, dict[str, Any]]]
 
 names = st.sampled_from("abc")
 small = st.integers(0, 5)
+# Of the limits below those of a second: what strangers take, and cuts.
+fact_names = st.sampled_from(
+    [f"{of}/1000000/{counts}/{kind}" for of in ("others", "cut") for counts in (0, 1) for kind in (0, 1)]
+)
 
 
 @st.composite
@@ -66,9 +70,12 @@ def steps(draw: st.DrawFn) -> Steps:
             "memory": st.sampled_from([None, None, Memory((Group(2, 3, SECOND),), Amounts(1), frozenset("ab"))]),
             "again": st.booleans(),
             "facts": st.lists(
-                st.builds(Fact, st.sampled_from("xyz"), small, st.sampled_from([MILLISECOND, SECOND, 7 * SECOND])),
+                st.builds(
+                    Fact, st.sampled_from("xyz") | fact_names, small, st.sampled_from([MILLISECOND, SECOND, 7 * SECOND])
+                ),
                 max_size=2,
             ).map(tuple),
+            "refused": st.sampled_from([(), (0, 0, 0), (3, 2, 1), (1,)]),
             "claims": st.sampled_from([(), (), ("p",), ("p", "q")]),
             "is_lost": st.sampled_from([False, False, False, True]),
         }

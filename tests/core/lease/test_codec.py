@@ -52,7 +52,7 @@ def test_every_field_is_written() -> None:
     lease = Lease(9, 8, 7, Amounts(6, 5), Amounts(4, 3), 2, Amounts(1, 2))
     slots = Slots(1, 2, 3, 4, 5, 6, 7, 8)
     member = Member(
-        1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, {12: lease}, slots
+        1, 2, reply, (Cap(3, 4, COST, 5),), 5, 6, 7, True, 8, "why", Amounts(9, 8), 7, 10, 11, (13,), {12: lease}, slots
     )
     logs, levels = {SECOND: log}, {(SECOND, COST): level}
     entry = Entry("epoch", "run", 1, 2, 3, True, 4, logs, levels, {"a": member}, ["a"], {"b"}, {"c"})
