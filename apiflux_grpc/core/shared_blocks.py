@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.block import FIRST_GUESS, Block
 from apiflux_grpc.core.breaker import State
+from apiflux_grpc.core.events import KeyAccepted, KeyRejected
 from apiflux_grpc.core.held import refused_elsewhere
 from apiflux_grpc.core.keys import KeyState
 from apiflux_grpc.core.lease.terms import BEAT
@@ -135,11 +136,19 @@ class SharedBlocks:
         elif name == GUESS:
             self.owner.passed(now)
         elif name == REJECTED and isinstance(key := self.owner, KeyState):
-            if amount and not self.is_new:
-                key.rejected_with = amount
-                key.breaker.opened(now, now + left - KEPT)
-            elif not amount:
-                key.breaker.closed(now)
+            self._judged(key, amount, now + left - KEPT, now)
+
+    def _judged(self, key: KeyState, status: int, until: int, now: int) -> None:
+        breaker, store = key.breaker, self._probes.store
+        if not status:
+            if breaker.closed(now):
+                store.tell(KeyAccepted(key.key.label))
+        elif not self.is_new:
+            was_open = breaker.state is not State.CLOSED
+            key.rejected_with = status
+            breaker.opened(now, until)
+            if not was_open:
+                store.tell(KeyRejected(key.key.label, max(0, until - now), status))
 
     def _blocked(self, now: int) -> Block:
         owner = self.owner

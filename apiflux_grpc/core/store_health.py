@@ -125,6 +125,10 @@ class StoreHealth:
         else:
             self._frozen.pop(owner, None)
 
+    def tell(self, event: Event) -> None:
+        """What others said through it is news here."""
+        self._events.append(event)
+
     def late(self, label: str) -> None:
         """A call went out after its lease had ended, as a process may send it that was stopped right before."""
         self.sent_late += 1

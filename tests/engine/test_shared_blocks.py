@@ -218,7 +218,7 @@ async def test_a_key_that_was_mended_works_at_once_in_who_starts() -> None:
 
 
 async def test_a_key_that_works_for_one_works_for_all() -> None:
-    """An idle process hears it, too: it sends no probe of its own."""
+    """An idle process hears it, too: it sends no probe of its own, and its log has both."""
     shared = Shared(Limit(50, SECOND), Limit(100_000, 3600 * SECOND))
     shared.pool = replace(shared.pool, patience=600 * SECOND)
     upstream, _ = await at_work(shared, 1)
@@ -234,6 +234,9 @@ async def test_a_key_that_works_for_one_works_for_all() -> None:
     state = await idle.engine.look()
     assert state is not None
     assert state.pools["default"].keys[0].held_by == ()
+    rejected, accepted = idle.told.events
+    assert rejected.startswith("key-0 rejected 9.")  # of ten seconds
+    assert accepted == "key-0 accepted"
     await shared.stop()
 
 

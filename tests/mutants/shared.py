@@ -137,8 +137,16 @@ SHARED: Final = tuple(
         (
             "who starts believes that a key is rejected",
             BLOCKS,
-            "if amount and not self.is_new:",
-            "if amount:",
+            "elif not self.is_new:",
+            "else:",
+            OF_BLOCKS,
+        ),
+        ("what others found out of a key isn't in the log", BLOCKS, "if not was_open:", "if False:", OF_BLOCKS),
+        (
+            "a key that works again elsewhere isn't in the log",
+            BLOCKS,
+            "if breaker.closed(now):",
+            "if not breaker.closed(now):",
             OF_BLOCKS,
         ),
         ("guesses of others aren't counted", BLOCK, "self.guesses = max(self.guesses, guesses)", "pass", OF_BLOCKS),
