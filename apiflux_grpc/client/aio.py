@@ -15,7 +15,7 @@ import grpc
 
 from apiflux_grpc.client.calls import process_request, repeat_request, stream_open
 from apiflux_grpc.client.channel import check_timeout
-from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, error_from, never_ready, silent
+from apiflux_grpc.client.errors import ApifluxError, error_from, never_ready
 from apiflux_grpc.client.feed import source_of
 from apiflux_grpc.client.hook import check_hook
 from apiflux_grpc.client.info import Estimate, Info, together
@@ -23,8 +23,8 @@ from apiflux_grpc.client.received import Received
 from apiflux_grpc.client.results import Progress, Result
 from apiflux_grpc.client.resume import resumption_of
 from apiflux_grpc.client.resuming import Resuming
-from apiflux_grpc.client.same_pool import SamePool, part_of
-from apiflux_grpc.client.servers import Servers, of_all
+from apiflux_grpc.client.same_pool import part_of
+from apiflux_grpc.client.servers import Reach, Servers, of_all
 from apiflux_grpc.client.several import Several
 from apiflux_grpc.client.spreading import Spreading
 from apiflux_grpc.client.streaming import Streaming
@@ -224,9 +224,10 @@ class Client:
         )
         hook = check_hook(on_progress, may_be_async=True)
         source = source_of(calls)
-        if resume and len(self._servers.all) > 1:
+        if resume and self._servers.are_several:
+            reach = Reach(self._servers, pool)
             several = Several(
-                self.targets,
+                reach.names,
                 header,
                 time.monotonic(),
                 window=window,
@@ -235,9 +236,7 @@ class Client:
                 on_connection=on_connection,
                 on_target=on_target,
             )
-            same = SamePool(pool)
-            spread = Spreading(self._open_at, lambda at: self._admit(at, same), several, source, before_send)
-            return Stream(spread, hook)
+            return Stream(Spreading(reach, several, source, before_send), hook)
         batch = resumption_of(
             header,
             time.monotonic(),
@@ -330,20 +329,6 @@ class Client:
             return await method(request, timeout=check_timeout(timeout), metadata=self._servers.metadata)
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from None
-
-    def _open_at(self, at: int, timeout: float | None) -> Any:
-        """The same to one of several servers."""
-        stub = self._servers.all[at].stub
-        return stub.ProcessStream(None, timeout=timeout, metadata=self._servers.metadata)
-
-    async def _admit(self, at: int, same: SamePool) -> None:
-        """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
-        server = self._servers.all[at]
-        try:
-            info = await self._ask(server.stub.GetInfo, pb.GetInfoRequest(), 10.0)
-        except DeadlineExceeded:
-            raise silent() from None
-        same.check(server.target, info)
 
     def _open(self, timeout: float | None, requests: AsyncIterator[pb.ProcessStreamRequest] | None = None) -> Any:
         """A connection for a stream of calls; without `requests` they are written to it."""

@@ -13,16 +13,16 @@ import grpc
 from apiflux_grpc.client.errors import ApifluxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from google.protobuf.message import Message
 
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 # What a call can meet, in the words of the configuration; the first that differs is told.
+_UPSTREAM: Final = (("base_url", "base_url"), ("upstream", "upstream"))
 _FIELDS: Final = (
-    ("base_url", "base_url"),
-    ("upstream", "upstream"),
+    *_UPSTREAM,
     ("timeout", "timeout"),
     ("max_attempts", "retry.max_attempts"),
     ("arrival_jitter", "arrival_jitter"),
@@ -43,11 +43,13 @@ class OtherPool(ApifluxError):
     """A server has another pool than the one that the others have."""
 
 
-def difference(one: pb.PoolInfo, other: pb.PoolInfo) -> str:
+def difference(one: pb.PoolInfo, other: pb.PoolInfo, fields: Sequence[tuple[str, str]] = _FIELDS) -> str:
     """What of a pool differs between two servers, in words; "": nothing that matters."""
-    for field, word in _FIELDS:
+    for field, word in fields:
         if _value(one, field) != _value(other, field):
             return word
+    if fields is _UPSTREAM:
+        return ""
     mine, others = ({key.label: key for key in pool.keys} for pool in (one, other))
     if mine.keys() != others.keys():
         return f"the key {min(mine.keys() ^ others.keys())}, which only one of them has"
@@ -87,8 +89,9 @@ class SamePool:
         self._first = ""  # target
         self._pool: pb.PoolInfo | None = None
 
-    def check(self, target: str, info: pb.GetInfoResponse) -> None:
-        """Raises OtherPool, saying what differs."""
+    def check(self, target: str, info: pb.GetInfoResponse, *, is_later: bool = False) -> None:
+        """Raises OtherPool, saying what differs. Of one that came when the stream had begun only the upstream counts:
+        an update with other keys or limits replaces all servers of a name, one by one."""
         pool = pool_named(info, self._name)
         if pool is None:
             return  # the server itself says it best
@@ -96,7 +99,7 @@ class SamePool:
             self._first, self._pool = target, pool
         elif pool.name != self._pool.name:
             raise _other(f"{self._first} has the default pool {self._pool.name}, and {target} {pool.name}")
-        elif what := difference(self._pool, pool):
+        elif what := difference(self._pool, pool, _UPSTREAM if is_later else _FIELDS):
             raise _other(f"{self._first} and {target} don't have the same pool {pool.name}: they differ in {what}")
 
 

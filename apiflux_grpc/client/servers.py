@@ -1,28 +1,33 @@
 """The connections of the asynchronous client to its servers, one channel each.
 
-Rule: a batch that goes to one server goes to the next in turn that is connected, so that several batches go to several.
+Rule: as client/roster.py, whose turn it is being one that is connected.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import grpc
 
-from apiflux_grpc.client.channel import Route
-from apiflux_grpc.client.errors import ApifluxError, silent
-from apiflux_grpc.client.targets import resolved, targets_of
+from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, Unavailable, error_from, silent
+from apiflux_grpc.client.roster import Places, Roster
+from apiflux_grpc.client.same_pool import SamePool
+from apiflux_grpc.client.targets import resolved
+from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from apiflux_grpc.client.channel import Options
+    from apiflux_grpc.client.roster import News
     from apiflux_grpc.client.tls import TlsOptions
 
 
 _OTHERS: Final = 2.0  # seconds that others have once one has answered
+ADMITTED: Final = 10.0  # seconds that a server has to tell its pool
 T = TypeVar("T")
 
 
@@ -34,8 +39,8 @@ class Server(NamedTuple):
     stub: apiflux_pb2_grpc.FluxServiceAsyncStub
 
 
-class Servers:
-    """Of these targets, as `targets_of` takes them; `options` and what follows are those of each Route."""
+class Servers(Roster[Server]):
+    """Those of the asynchronous client."""
 
     def __init__(
         self,
@@ -45,47 +50,79 @@ class Servers:
         credentials: grpc.ChannelCredentials | None,
         token: str | None,
     ) -> None:
-        self.targets = targets_of(targets)
-        self.all: list[Server] = []  # while they are open
-        self._options = options
-        self._tls = tls
-        self._given = credentials
-        self._token = token
-        self._turn = -1
-        self.metadata = self._route("localhost:1", "").metadata  # what can't be is known now
+        super().__init__(targets, options, tls, credentials, token)
+        self._leaving: list[Server] = []  # a channel that nobody holds is closed, and so are the batches over it
+        self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the channels. Raises Unavailable if a name has no address, and as Route.credentials."""
-        for target, name in await resolved(self.targets):
-            route = self._route(target, name)
-            credentials = route.credentials()
-            if credentials is None:
-                channel = grpc.aio.insecure_channel(route.target, options=route.options)
-            else:
-                channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
-            self.all.append(Server(target, channel, apiflux_pb2_grpc.FluxServiceStub(channel)))
+        self.found(await asyncio.to_thread(resolved, self.targets), self._make)
+
+    async def look(self) -> None:
+        """Ask the names again."""
+        before = self.all
+        with contextlib.suppress(Unavailable, ValueError, OSError):
+            self.found(await asyncio.to_thread(resolved, self.targets), self._make)
+        left = [one for one in before if one not in self.all]
+        self._leaving = [one for one in (*self._leaving, *left) if _is_ready(one)]
 
     async def close(self) -> None:
         """Close them."""
-        await asyncio.gather(*(server.channel.close() for server in self.all))
+        if self._looking is not None:
+            self._looking.cancel()
+        await asyncio.gather(*(server.channel.close() for server in (*self.all, *self._leaving)))
 
     def pick(self) -> Server:
         """The one that is next, of those that are connected if any is. Raises RuntimeError before they are open."""
         if not self.all:
             raise RuntimeError("use the client as `async with Client(target) as client`")
+        if self.is_old and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self.look())  # for the next one: this one is not to wait
         if len(self.all) == 1:
             return self.all[0]
-        self._turn = (self._turn + 1) % len(self.all)
-        in_turn = [*self.all[self._turn :], *self.all[: self._turn]]
-        ready = (one for one in in_turn if one.channel.get_state() is grpc.ChannelConnectivity.READY)
-        return next(ready, in_turn[0])
+        in_turn = self.in_turn()
+        return next(filter(_is_ready, in_turn), in_turn[0])
 
-    def _route(self, target: str, name: str) -> Route:
-        options = [*self._options, ("grpc.ssl_target_name_override", name)] if name else self._options
-        return Route(target, options, self._tls, self._given, self._token)
+    def _make(self, target: str, name: str) -> Server:
+        route = self.route(target, name)
+        credentials = route.credentials()
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(route.target, options=route.options)
+        else:
+            channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
+        return Server(target, channel, apiflux_pb2_grpc.FluxServiceStub(channel))
 
-    def __repr__(self) -> str:
-        return f"<servers at {', '.join(self.targets)}>"
+
+def _is_ready(server: Server) -> bool:
+    return server.channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+class Reach(Places[Server]):
+    """The way to each server of a stream to the pool of this name."""
+
+    def __init__(self, servers: Servers, pool: str) -> None:
+        super().__init__(servers)
+        self._all = servers
+        self._same = SamePool(pool)
+
+    def connect(self, at: int, timeout: float | None) -> Any:
+        """A connection for calls."""
+        return self.servers[at].stub.ProcessStream(None, timeout=timeout, metadata=self._all.metadata)
+
+    async def admit(self, at: int) -> None:
+        """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
+        server = self.servers[at]
+        try:
+            info = await server.stub.GetInfo(pb.GetInfoRequest(), timeout=ADMITTED, metadata=self._all.metadata)
+        except grpc.aio.AioRpcError as failed:
+            error = error_from(failed)
+            raise (silent() if isinstance(error, DeadlineExceeded) else error) from None
+        self._same.check(server.target, info, is_later=self.is_later(at))
+
+    async def look(self) -> News:
+        """Ask the names again; what has changed since the last time."""
+        await self._all.look()
+        return self.compare()
 
 
 async def of_all(servers: Sequence[Server], ask: Callable[[Server], Awaitable[T]]) -> dict[str, T | ApifluxError]:

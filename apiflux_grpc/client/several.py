@@ -7,7 +7,8 @@ Rules:
 - What a server has and hasn't begun goes to others once one of them has nothing to do: its connection is recalled,
   which is `stop` for it alone, and made anew. That needs a server that has answered something since the last time: else
   a call that waits for a limit, or for its next attempt, would go to and fro for ever.
-- A server that is lost is tried again for as long as another is there. That all are lost is what the loss of the one
+- A server that is lost is tried again for as long as another is there, unless the name that it was found by has its
+  address no longer; one that comes later gets its share from then. That all are lost is what the loss of the one
   server is in client/resume.py, and so is an error that no new connection cures: then the others finish what they have.
 - Duplicates are impossible because all servers share the same books (books.py), where a call is in one place at a time.
 
@@ -48,6 +49,7 @@ class _Server(Line):
         self.is_up = False
         self.is_lost = False  # that was told, and not yet that it is back
         self.is_down = False
+        self.has_left = False  # its name has another address now
         self.is_left_out = False  # for good
         self.told: pb.Progress | None = None  # of this connection
         self.done = 0  # calls
@@ -108,6 +110,14 @@ class Several(Whole):
     def is_recalled(self, at: int) -> bool:
         """Whether this server is to be told to stop."""
         return self._servers[at].accounts.recalled
+
+    def join(self, name: str) -> None:
+        """There is one more, at the next place."""
+        self._servers.append(_Server(name, self))
+
+    def depart(self, at: int) -> None:
+        """This server isn't tried again once it is lost, if there are others."""
+        self._servers[at].has_left = True
 
     # -- calls on their way there -------------------------------------------------------------
 
@@ -222,6 +232,9 @@ class Several(Whole):
             if was_never_there or now + wait > self.last_heard + self.give_up_after:
                 self.fail(error)
                 return End(lost)
+        elif server.has_left:
+            server.is_left_out = True
+            return End(lost)
         return End(lost, wait=wait)
 
     def leave_out(self, at: int, error: ApifluxError) -> None:

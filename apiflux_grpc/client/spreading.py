@@ -2,7 +2,8 @@
 
 Rules:
 - client/several.py decides who gets which call; here is only the waiting. For each server a task connects,
-  reads, and connects again, while another one writes; and one task takes from the producer.
+  reads, and connects again, while another one writes; one task takes from the producer, and one looks for servers
+  that come and go, if they have a name.
 - A server gets calls once it has taken the connection: one that never answers costs nothing but a line.
 - Calls are named to `before_send` and handed over under one lock, so that what was named is what is handed over.
 - Results come out in the order in which the books let them go, whoever reads how fast.
@@ -11,22 +12,25 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from apiflux_grpc.client import roster
 from apiflux_grpc.client.errors import ApifluxError, error_from
 from apiflux_grpc.client.feed import GREETING, close
 from apiflux_grpc.client.same_pool import OtherPool
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
     from apiflux_grpc.client.feed import CallSource
     from apiflux_grpc.client.resuming import BeforeSend
+    from apiflux_grpc.client.servers import Reach
     from apiflux_grpc.client.several import Several
 
 _UNREAD: Final = 100  # messages that wait for whoever reads, before no more are read from the servers
@@ -35,32 +39,30 @@ _UNREAD: Final = 100  # messages that wait for whoever reads, before no more are
 class Spreading:
     """The messages of a batch over several servers. Iterate over it once.
 
-    `admit` is awaited before the first connection to a server; it raises ApifluxError if there can't be one now, and
-    OtherPool if there can never be. Raises what Resuming does.
+    Raises what Resuming does.
     """
 
     def __init__(
         self,
-        connect: Callable[[int, float | None], Any],
-        admit: Callable[[int], Awaitable[None]],
+        reach: Reach,
         batch: Several,
         source: CallSource,
         before_send: BeforeSend | None = None,
     ) -> None:
-        self._connect = connect
-        self._admit = admit
+        self._reach = reach
         self._batch = batch
         self._source = source
         self._before_send = before_send
         self._out: deque[pb.ProcessResponse] = deque()
         self._changed = asyncio.Event()  # for the reader
         self._has_read = asyncio.Event()
-        self._rooms = [asyncio.Event() for _ in range(batch.count)]  # for each writer
+        self._rooms: list[asyncio.Event] = []  # for each writer
         self._hungry = asyncio.Event()  # for the task that takes
         self._handing = asyncio.Lock()
         self._servers: list[asyncio.Task[None]] = []
         self._let_go: set[int] = set()
-        self._taking: asyncio.Task[None] | None = None
+        self._others: list[asyncio.Task[None]] = []
+        self._is_lost = asyncio.Event()  # some connection, so that there may be other servers
         self._failure: Exception | None = None  # of the producer, or of before_send
         self._cancelled = False
 
@@ -84,10 +86,11 @@ class Spreading:
     async def __aiter__(self) -> AsyncIterator[pb.ProcessResponse]:
         if self._cancelled:
             raise asyncio.CancelledError
-        self._servers = [asyncio.create_task(self._serve(at)) for at in range(self._batch.count)]
-        self._taking = asyncio.create_task(self._take())
-        for task in self._tasks:
-            task.add_done_callback(lambda _: self._changed.set())
+        for _ in range(self._batch.count):
+            self._begin()
+        self._others = [self._task(self._take())]
+        if self._reach.has_names:
+            self._others.append(self._task(self._look()))
         self._wake()  # it may have been stopped before
         try:
             while self._out or not all(task.done() for task in self._servers):
@@ -113,7 +116,17 @@ class Spreading:
 
     @property
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return self._servers if self._taking is None else [*self._servers, self._taking]
+        return [*self._servers, *self._others]
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._changed.set())
+        return task
+
+    def _begin(self) -> None:
+        """With the next server."""
+        self._rooms.append(asyncio.Event())
+        self._servers.append(self._task(self._serve(len(self._servers))))
 
     def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -132,8 +145,8 @@ class Spreading:
             event.set()
         if not self._batch.is_over:
             return
-        if self._taking is not None:
-            self._taking.cancel()
+        for task in self._others:
+            task.cancel()
         for at, task in enumerate(self._servers):  # one that has no connection has no calls either
             if not self._batch.is_up(at) and at not in self._let_go:
                 self._let_go.add(at)
@@ -161,6 +174,21 @@ class Spreading:
         except Exception as error:
             self._fail(error)
 
+    async def _look(self) -> None:
+        """Look for servers that come and go."""
+        batch = self._batch
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_lost.wait(), roster.LOOK_EVERY)
+            self._is_lost.clear()
+            news = await self._reach.look()
+            for at in news.gone:
+                batch.depart(at)
+            for name in news.joined:
+                batch.join(name)
+                self._begin()
+            await asyncio.sleep(roster.LOOK_PAUSE)
+
     # -- one server ---------------------------------------------------------------------------
 
     async def _serve(self, at: int) -> None:
@@ -177,6 +205,8 @@ class Spreading:
             self._wake()
             if end.wait is None:
                 return
+            if error is not None:
+                self._is_lost.set()
             await asyncio.sleep(end.wait)
 
     async def _exchange(self, at: int) -> ApifluxError | None:
@@ -184,8 +214,8 @@ class Spreading:
         batch = self._batch
         try:
             if not batch.is_met(at):  # one that comes back may have been configured anew, as a single one may
-                await self._admit(at)
-            rpc = self._connect(at, batch.connect(at, time.monotonic()))
+                await self._reach.admit(at)
+            rpc = self._reach.connect(at, batch.connect(at, time.monotonic()))
             writing = asyncio.create_task(self._write(rpc, at))
             try:
                 async for message in rpc:

@@ -5,7 +5,6 @@ Rule: what is given twice, or can't be a target, is refused before anything is c
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -46,22 +45,34 @@ def _checked(targets: list[str]) -> list[str]:
     return targets
 
 
-async def resolved(targets: Iterable[str]) -> list[tuple[str, str]]:
-    """(HOST:PORT, the name whose address it is; "": it was given so) of each server. A name has the addresses of one
-    family, IPv4 if there are any, for a server usually has one of each. Raises Unavailable, and ValueError."""
+def is_name(target: str) -> bool:
+    """Whether it stands for all servers whose addresses a name has."""
+    return target.startswith(_DNS)
+
+
+def lookup(name: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+    """The addresses that a name has now. Raises OSError."""
+    answers = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return [(answer[0], str(answer[4][0])) for answer in answers]
+
+
+def resolved(targets: Iterable[str]) -> list[tuple[str, str]]:
+    """(HOST:PORT, the name whose address it is; "": it was given so) of each server; it waits for the names. A name has
+    the addresses of one family, IPv4 if there are any, for a server usually has one of each. Raises Unavailable, and
+    ValueError."""
     found: dict[str, str] = {}
     for target in targets:
-        if not target.startswith(_DNS):
+        if not is_name(target):
             found[target] = ""
             continue
         name, port = parse_address(target.removeprefix(_DNS))
         try:
-            answers = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            answers = lookup(name, port)
         except OSError as error:
             message = f"the name {name} has no address: {error.strerror or error}"
             raise Unavailable(message, code=grpc.StatusCode.UNAVAILABLE) from None
-        family = min(answer[0] for answer in answers)  # AF_INET is below AF_INET6
-        hosts = sorted({str(answer[4][0]) for answer in answers if answer[0] == family})
+        first = min(family for family, _ in answers)  # AF_INET is below AF_INET6
+        hosts = sorted({host for family, host in answers if family == first})
         found.update({format_address(host, port): name for host in hosts})
     _checked(list(found))
     return list(found.items())

@@ -78,15 +78,15 @@ class Scripted(apiflux_pb2_grpc.FluxServiceServicer):
 
 
 @asynccontextmanager
-async def scripted(*handlers: Handler) -> AsyncIterator[tuple[str, Scripted]]:
+async def scripted(*handlers: Handler, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[tuple[str, Scripted]]:
     """(target, the service behind it)"""
     service = Scripted(*handlers)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     apiflux_pb2_grpc.add_FluxServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call,unused-ignore]
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"{host}:{port}")
     await server.start()
     try:
-        yield f"127.0.0.1:{port}", service
+        yield f"{host}:{port}", service
     finally:
         await server.stop(None)
 

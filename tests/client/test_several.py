@@ -204,6 +204,34 @@ def test_one_server_that_is_lost_is_tried_for_as_long_as_another_is_there() -> N
     assert batch.failure is last
 
 
+def test_a_server_whose_name_has_another_address_is_let_go_once_it_is_lost() -> None:
+    """Not before, for it may drain; and not if it is the only one, for a name may be wrong for a while."""
+    batch = begun(1, 40, window=20)
+    assert len(hand(batch, 0)) == 20
+    batch.depart(0)
+    answered(batch, 0, 0)
+    assert batch.end(0, gone(), 0.0).wait is not None  # no other is there
+    batch.join("b:1")
+    batch.connect(1, 0.0)
+    batch.opened(1)
+    assert len(hand(batch, 1)) == 20
+    batch.connect(0, 0.0)
+    assert batch.end(0, gone(), 0.0).wait is None
+    assert batch.failure is None
+    assert batch.end(1, gone(), 0.0).wait is not None
+    assert not batch.is_over
+
+
+def test_a_server_that_comes_later_has_its_share() -> None:
+    """From then on, even before it has taken its connection."""
+    batch = begun(1, 40, window=20)
+    batch.join("b:1")
+    assert (batch.count, len(hand(batch, 0))) == (2, 10)
+    batch.connect(1, 0.0)
+    batch.opened(1)
+    assert len(hand(batch, 1)) == 10
+
+
 def test_servers_that_were_never_there_are_not_waited_for() -> None:
     """If one was, the others may come later; the error of the last one comes out."""
     batch = Several(NAMES[:2], pb.ProcessStreamOpen(), 0.0)

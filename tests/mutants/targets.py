@@ -73,4 +73,18 @@ TARGETS: Final = (
         "if False:",
         ("tests/client/test_standing.py",),
     ),
+    Variant(
+        "a server that was replaced is tried for ever",
+        SEVERAL,
+        "elif server.has_left:",
+        "elif False:",
+        TESTS,
+    ),
+    Variant(
+        "a connection that is lost has no name asked again",
+        "apiflux_grpc/client/spreading.py",
+        "            if error is not None:\n                self._is_lost.set()",
+        "",
+        ("tests/client/test_spreading.py",),
+    ),
 )

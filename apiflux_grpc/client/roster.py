@@ -1,0 +1,136 @@
+"""The servers of a client, one channel each, and those of one stream: what both clients share.
+
+Rules:
+- A batch that goes to one server goes to the next in turn, so that several batches go to several.
+- A name is asked for its addresses again when a connection is lost, and now and then: a server that comes later gets
+  work, and one that the name has no longer is left alone once it is lost. A name that can't be asked has what it had.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from apiflux_grpc.client.channel import Route
+from apiflux_grpc.client.targets import is_name, targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import grpc
+
+    from apiflux_grpc.client.channel import Options
+    from apiflux_grpc.client.tls import TlsOptions
+
+
+LOOK_EVERY: Final = 30.0  # seconds
+LOOK_PAUSE: Final = 1.0  # seconds at least between two times
+
+
+class HasTarget(Protocol):
+    """A server, by its HOST:PORT."""
+
+    @property
+    def target(self) -> str:
+        """It."""
+        ...
+
+
+S = TypeVar("S", bound=HasTarget)
+
+
+class Roster(Generic[S]):
+    """Of these targets, as `targets_of` takes them; `options` and what follows are those of each Route."""
+
+    def __init__(
+        self,
+        targets: str | Sequence[str],
+        options: Options,
+        tls: TlsOptions | None,
+        credentials: grpc.ChannelCredentials | None,
+        token: str | None,
+    ) -> None:
+        self.targets = targets_of(targets)
+        self.all: list[S] = []  # while they are open
+        self._options = options
+        self._tls = tls
+        self._given = credentials
+        self._token = token
+        self._turn = -1
+        self._found_at = time.monotonic()
+        self.metadata = self.route("localhost:1").metadata  # what can't be is known now
+
+    def route(self, target: str, name: str = "") -> Route:
+        """The way to one of them; `name`: its certificate is for that one."""
+        options = [*self._options, ("grpc.ssl_target_name_override", name)] if name else self._options
+        return Route(target, options, self._tls, self._given, self._token)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there may be other servers later."""
+        return any(map(is_name, self.targets))
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there are, or may be later."""
+        return len(self.all) > 1 or self.has_names
+
+    @property
+    def is_old(self) -> bool:
+        """Whether names are to be asked again before a server is picked."""
+        return self.has_names and time.monotonic() - self._found_at > LOOK_EVERY
+
+    def found(self, addresses: Iterable[tuple[str, str]], make: Callable[[str, str], S]) -> None:
+        """These are all that there are now, as `resolved` has them; those that were there before stay as they are."""
+        there = {server.target: server for server in self.all}
+        self.all = [there.get(target) or make(target, name) for target, name in addresses]
+        self._found_at = time.monotonic()
+
+    def in_turn(self) -> list[S]:
+        """All, whose turn it is first."""
+        self._turn = (self._turn + 1) % len(self.all)
+        return [*self.all[self._turn :], *self.all[: self._turn]]
+
+    def __repr__(self) -> str:
+        return f"<servers at {', '.join(self.targets)}>"
+
+
+class News(NamedTuple):
+    """What has changed since the last time."""
+
+    joined: list[str]  # targets, which have the next places
+    gone: list[int]  # places
+
+
+class Places(Generic[S]):
+    """The servers of one stream by their places: those that were there when it began, then those that came."""
+
+    def __init__(self, roster: Roster[S]) -> None:
+        self._roster = roster
+        self.servers = list(roster.all)
+        self._first = len(self.servers)
+        self._gone: set[int] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Their targets."""
+        return [server.target for server in self.servers]
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there may be others later."""
+        return self._roster.has_names
+
+    def is_later(self, at: int) -> bool:
+        """Whether this one came when the stream had begun."""
+        return at >= self._first
+
+    def compare(self) -> News:
+        """With what there is now."""
+        there = set(map(id, self._roster.all))
+        gone = [at for at, one in enumerate(self.servers) if id(one) not in there and at not in self._gone]
+        mine = set(map(id, self.servers))
+        joined = [one for one in self._roster.all if id(one) not in mine]
+        self._gone.update(gone)
+        self.servers += joined
+        return News([one.target for one in joined], gone)
