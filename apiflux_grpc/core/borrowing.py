@@ -23,12 +23,14 @@ from apiflux_grpc.core.lease.words import NOTHING, Amounts
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.room import back_by
 from apiflux_grpc.core.shared_blocks import Probes, SharedBlocks
-from apiflux_grpc.core.store_health import StoreHealth
+from apiflux_grpc.core.slots import SlotBorrower, Slots
+from apiflux_grpc.core.store_health import StoreHealth, in_words
 from apiflux_grpc.core.units import MILLISECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
     from apiflux_grpc.core.lease.words import Fact, Reply
@@ -184,10 +186,11 @@ class Borrowing:
     """The ledgers of a pool. `woken` is told whose calls may have a lease again; `listeners` of what others have told
     of a budget, each fact as it changed."""
 
-    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "probes", "store", "tiers")
+    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "probes", "slots", "store", "tiers")
 
     def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
         self.store = StoreHealth()
+        self.slots = Slots()
         self.borrowers: list[Borrower] = []
         self.listeners: list[Callable[[Borrower, Fact, int], None]] = []
         self.tiers: dict[object, Tier] = {}
@@ -246,25 +249,32 @@ class Borrowing:
 
     # -- rounds -------------------------------------------------------------------------------
 
-    def ask(self, now: int, demand: Demand) -> list[Borrower]:
+    def ask(self, now: int, demand: Demand) -> list[Borrower | SlotBorrower]:
         """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
+        # Before others: what isn't renewed in time can't be used any more.
+        slots: list[SlotBorrower] = []
+        if self.slots.borrowers:
+            slots = self.slots.ask(now, min(demand.waiting_for(()), demand.begun_within(0)), MOST)
+        return [*slots, *self._ask(now, demand, len(slots))]
+
+    def _ask(self, now: int, demand: Demand, asking: int) -> list[Borrower]:
         found: list[Borrower] = []
         self._mean = 0.0
         if self.probes.waiting:
             self.probes.look(now, demand.waiting_for)
         for tier in self.tiers.values():
-            if tier.short and len(found) < MOST:
-                self._share_out(tier, now, demand, found)
-        if len(found) < MOST:
+            if tier.short and len(found) + asking < MOST:
+                self._share_out(tier, now, demand, found, MOST - asking)
+        if len(found) + asking < MOST:
             for borrower in self._alarms.ring(now):
                 self._look(borrower, now, demand, found)
-                if len(found) >= MOST:
+                if len(found) + asking >= MOST:
                     break
         return found
 
-    def _share_out(self, tier: Tier, now: int, demand: Demand, found: list[Borrower]) -> None:
+    def _share_out(self, tier: Tier, now: int, demand: Demand, found: list[Borrower], most: int) -> None:
         missing = demand.waiting_for(tier.paths) - tier.asked
-        while missing > 0 and tier.short and len(found) < MOST:
+        while missing > 0 and tier.short and len(found) < most:
             borrower = next(iter(tier.short))
             part = self._part(borrower, demand).calls
             if not part:
@@ -312,13 +322,20 @@ class Borrowing:
         wake_at = min(ledger.wake_at(now, calls, cost), borrower.spending.less_at(now), full_until - borrower.reach)
         self._alarms.set(borrower, max(now + 1, wake_at))
 
-    def hear(self, borrower: Borrower, reply: Reply, now: int) -> None:
+    def hear(self, borrower: Borrower | SlotBorrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
+        if isinstance(borrower, SlotBorrower):
+            borrower.ledger.heard(reply, now)
+            self.store.heard(borrower, borrower.ledger, [*borrower.lower], now)
+            self.slots.heard(borrower, now)
+            self._woken(borrower.key, now)
+            return
         asked = borrower.ledger.under_way
         told = borrower.ledger.heard(reply, now)
         if asked is not None and reply.granted.calls < asked.want.calls:
             borrower.short_at = now
-        self.store.heard(borrower.owner, borrower.ledger, now)
+        lower = [in_words(one, borrower.ledger) for one in borrower.ledger.lower]
+        self.store.heard(borrower.owner, borrower.ledger, lower, now)
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         borrower.tier.asked -= borrower.asked
@@ -350,13 +367,23 @@ class Borrowing:
             borrower.lacks = 0
         self._woken(borrower.owner, now)
 
-    def leave(self, now: int) -> list[Borrower]:
+    def holds(self, now: int) -> Sequence[Held]:
+        """What of the store, or of those who share it, holds the pool's calls back now."""
+        return (*self.store.holds(now), *self.slots.holds(now))
+
+    def holds_of(self, key: KeyState, now: int) -> Sequence[Held]:
+        """What of it holds this key's back."""
+        owners = (*key.owners, *key.path_owners, *([self.slots.borrowers[key]] if key in self.slots.borrowers else []))
+        return (*self.store.holds_of(owners, now), *self.slots.holds_of(key, now))
+
+    def leave(self, now: int) -> list[Borrower | SlotBorrower]:
         """Those whose last round is to be sent: an orderly end."""
-        return [borrower for borrower in self.borrowers if borrower.ledger.leave(now) is not None]
+        leaving = [borrower for borrower in self.borrowers if borrower.ledger.leave(now) is not None]
+        return [*self.slots.leave(now), *leaving]
 
     def next_at(self) -> int:
         """When to ask again; FAR: not before something happens."""
-        return self._alarms.next_at()
+        return min(self._alarms.next_at(), self.slots.next_at())
 
     def __repr__(self) -> str:
         return f"<Borrowing of {len(self.borrowers)} budgets>"

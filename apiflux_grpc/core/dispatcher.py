@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.outcome import Outcome
     from apiflux_grpc.core.permit import Permit
+    from apiflux_grpc.core.slots import SlotBorrower
 
 MOST_LATE: Final = 3  # for each call of a batch, on average; further ones count as attempts
 
@@ -143,7 +144,7 @@ class Dispatcher:
         """Up to `most` permits for now, and when to ask again; None: not before something else happens."""
         return self.scheduler.assign(now, most)
 
-    def ask(self, now: int) -> list[Borrower]:
+    def ask(self, now: int) -> list[Borrower | SlotBorrower]:
         """Those of its borrowers that have a round to send now, after what `assign` found to be lacking."""
         return [] if self.borrowing is None else self.borrowing.ask(now, self._demand)
 

@@ -75,6 +75,16 @@ def others(amount: int, limit: Limit) -> str:
     return f"others use {amount} of {_words(limit.max, limit)}"
 
 
+def others_in_flight(amount: int, most: int) -> str:
+    """Other servers that share the key may have so many of the calls that it may have in flight."""
+    return f"other servers have {amount} of {most} calls in flight"
+
+
+def in_flight(most: int) -> str:
+    """A bound on calls in flight."""
+    return f"{most} calls in flight"
+
+
 def lower(most: int, limit: Limit) -> str:
     """The upstream allows less than this configured limit."""
     return f"the upstream allows {_words(most, limit)}, below the configured {limit.max}"

@@ -14,11 +14,12 @@ from apiflux_grpc.core.holding import of_key, of_pool
 from apiflux_grpc.core.margin import advice, cost_of
 
 if TYPE_CHECKING:
+    from apiflux_grpc.core.borrowing import Borrowing
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import KeyState
     from apiflux_grpc.core.pulse import Pulse
     from apiflux_grpc.core.scheduler import Scheduler
-    from apiflux_grpc.core.store_health import StoreHealth, StoreSnapshot
+    from apiflux_grpc.core.store_health import StoreSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def pool_snapshot(
     `connecting` is the longest that opening a connection took lately; None: not known.
     """
     pool = scheduler.pool
-    store = None if scheduler.keyring.borrowing is None else scheduler.keyring.borrowing.store
+    borrowing = scheduler.keyring.borrowing
     median, most = pulse.round_trips.quantile(0.5), pulse.round_trips.quantile(0.99)
     jitter = pool.arrival_jitter
     margin = cost_of(jitter, scheduler.limits, jitter if most is None else most)
@@ -69,23 +70,23 @@ def pool_snapshot(
         scheduler.waiting,
         scheduler.in_flight,
         drain_time,
-        tuple(_key_snapshot(key, store, now) for key in scheduler.keys) if detail else (),
+        tuple(_key_snapshot(key, borrowing, now) for key in scheduler.keys) if detail else (),
         margin_cost=margin,
         round_trips=None if median is None or most is None else (median, most),
         upstream_fails=scheduler.breaker.state is not State.CLOSED,
         malformed=pulse.malformed,
         advice=advice(jitter, margin, connecting, pulse.cuts),
-        held_by=_held_by(scheduler, pulse, store, now) if detail else (),
-        store=None if store is None else store.snapshot(now),
+        held_by=_held_by(scheduler, pulse, borrowing, now) if detail else (),
+        store=None if borrowing is None else borrowing.store.snapshot(now),
     )
 
 
-def _held_by(scheduler: Scheduler, pulse: Pulse, store: StoreHealth | None, now: int) -> tuple[Held, ...]:
+def _held_by(scheduler: Scheduler, pulse: Pulse, borrowing: Borrowing | None, now: int) -> tuple[Held, ...]:
     held = of_pool(scheduler.breaker, pulse.last_failure, scheduler.keys, now)
-    return held if store is None else (*held, *store.holds(now))
+    return held if borrowing is None else (*held, *borrowing.holds(now))
 
 
-def _key_snapshot(key: KeyState, store: StoreHealth | None, now: int) -> KeySnapshot:
+def _key_snapshot(key: KeyState, borrowing: Borrowing | None, now: int) -> KeySnapshot:
     state = "usable"
     if key.breaker.state is not State.CLOSED:
         state = "rejected"
@@ -96,6 +97,6 @@ def _key_snapshot(key: KeyState, store: StoreHealth | None, now: int) -> KeySnap
         state = "blocked"
     headroom = max(0.0, key.rank(now)[0])
     held = of_key(key, now)
-    if store is not None:
-        held = (*held, *store.holds_of((*key.owners, *key.path_owners), now))
+    if borrowing is not None:
+        held = (*held, *borrowing.holds_of(key, now))
     return KeySnapshot(key.key.label, headroom, key.in_flight, key.attempts, max(0, blocked_for), state, held)

@@ -11,6 +11,7 @@ Pools without a store run the code of keyring.py and budget.py alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heappop
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,10 +20,12 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lease.ledger import Ledger
+from apiflux_grpc.core.lease.slotledger import SlotLedger
 from apiflux_grpc.core.lease.terms import LEAST_LIFE
 from apiflux_grpc.core.lease.words import CALLS, COST, Cap
 from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.permit import Permit
+from apiflux_grpc.core.slots import KEPT, SlotBorrower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,9 +66,11 @@ class Loan:
 class LeasedPermit(Permit):
     """A permit with what it has of leases."""
 
-    __slots__ = ("loans",)
+    __slots__ = ("loans", "slot", "slot_until")
 
     loans: tuple[Loan, ...]  # set as soon as it is paid for
+    slot: SlotBorrower | None  # and what bounds its key's calls in flight
+    slot_until: int
 
     @property
     def send_within(self) -> int | None:
@@ -73,7 +78,14 @@ class LeasedPermit(Permit):
         for loan in self.loans:
             left = loan.lent.until - 1 - self.taken_at  # the last instant that is allowed
             within = left if within is None else min(within, left)
+        if self.slot is not None:
+            left = self.slot_until - 1 - self.taken_at
+            within = left if within is None else min(within, left)
         return within
+
+    def is_late(self, at: int) -> bool:
+        """Whether something that it was sent with had ended by then."""
+        return any(at >= loan.lent.until for loan in self.loans) or (self.slot is not None and at >= self.slot_until)
 
 
 class LeasedBudget(Budget):
@@ -168,11 +180,21 @@ class LeasedKeyring(Keyring):
             borrower = Borrower(owner, ledger, tier, NEAR_PORTION if leasing.is_near else 1)
             owner.budget = LeasedBudget(limits, pool.arrival_jitter, make_pacer, borrower, self.borrowing)
             self.borrowing.add(borrower, now)
+        for key in self.keys:
+            if key.key.max_in_flight is not None:
+                name, incarnation = f"{_name(pool, key)}#in-flight", f"{leasing.incarnation}-f{key.index}"
+                slots = SlotLedger(name, incarnation, key.key.max_in_flight, pool.timeout, trust=leasing.trust)
+                self.borrowing.slots.add(SlotBorrower(key, slots), now)
+
+    def _seat(self, key: KeyState) -> None:
+        super()._seat(key)
+        for seat in key.seats:  # others have slots too, and whether there is one is asked for each call
+            seat.shifts = seat.shifts or key.key.max_in_flight is not None
 
     def _named(self, pool: Pool) -> Iterator[tuple[KeyState | GroupState, str, tuple[str, tuple[str, ...]]]]:
         """Each owner of a budget with the name of that in a store, and its kind: whose it is, and its paths."""
         for key in self.keys:
-            name = quote(key.key.budget, "") if key.key.budget else f"{quote(pool.name, '')}/{quote(key.key.label, '')}"
+            name = _name(pool, key)
             yield key, name, ("key", ())
             for paths, state in key.scoped.items():
                 yield state, _with_paths(name, paths), ("key", paths)
@@ -191,8 +213,17 @@ class LeasedKeyring(Keyring):
     # -- the way of a call --------------------------------------------------------------------
 
     def _another_waits(self, seat: Seat, cost: int, now: int, entry: Entry) -> bool:
+        slots = self._borrowing.slots.borrowers.get(seat.key)
+        # First of all: a lease that is kept until there is a slot is others' loss.
+        if slots is not None and not slots.ledger.room(now):
+            heappop(self._ready[seat.number].heap)
+            seat.listed = False
+            self._borrowing.slots.lacks(slots, now)
+            return True
         waits = super()._another_waits(seat, cost, now, entry)
         if waits or seat.key.budget.fits(cost, now):
+            if slots is not None:
+                slots.ledger.kept_until = now + KEPT
             # All that the call would pay from are asked in one round, and who has a lease keeps it until the others do.
             for owner in (seat.key, *seat.others):
                 if not owner.budget.fits(cost, now) and isinstance(owner.budget, LeasedBudget):
@@ -206,11 +237,15 @@ class LeasedKeyring(Keyring):
         permit.loans = tuple(
             budget.loan for budget in budgets if isinstance(budget, LeasedBudget) and budget.loan is not None
         )
+        permit.slot = self._borrowing.slots.borrowers.get(seat.key)
+        if permit.slot is not None:
+            permit.slot.ledger.take()
+            permit.slot_until = permit.slot.ledger.until
 
     def sent(self, permit: Permit, at: int) -> None:
         super().sent(permit, at)
         assert isinstance(permit, LeasedPermit)
-        if any(at >= loan.lent.until for loan in permit.loans):
+        if permit.is_late(at):
             self._borrowing.store.late(permit.key.key.label)
         for loan in permit.loans:
             loan.flying = loan.borrower.ledger.sent(loan.lent, loan.cost, at)
@@ -218,6 +253,8 @@ class LeasedKeyring(Keyring):
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None) -> None:
         super().settle(permit, now, answered_at, actual)
         assert isinstance(permit, LeasedPermit)
+        if permit.slot is not None:
+            self._borrowing.slots.over(permit.slot, now)
         for loan in permit.loans:
             if loan.flying is None:
                 loan.borrower.ledger.give_back(loan.lent, loan.cost, now)
@@ -242,6 +279,10 @@ def make_keyring(
     if leasing is None:
         return Keyring(pool, classes, make_pacer, now)
     return LeasedKeyring(pool, classes, make_pacer, now, leasing)
+
+
+def _name(pool: Pool, key: KeyState) -> str:
+    return quote(key.key.budget, "") if key.key.budget else f"{quote(pool.name, '')}/{quote(key.key.label, '')}"
 
 
 def _with_paths(name: str, paths: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ class Standings:
 
     def _store_holds(self, now: int) -> Sequence[Held]:
         borrowing = self._scheduler.keyring.borrowing
-        return () if borrowing is None else borrowing.store.holds(now)
+        return () if borrowing is None else borrowing.holds(now)
 
     def _limits(self, batches: Mapping[int, Batch], now: int) -> dict[int, Held | None]:
         """For each path class of which calls wait, the limit that they wait for: every key is asked for each."""

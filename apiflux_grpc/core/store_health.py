@@ -10,7 +10,7 @@ Not known here: when the store is asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core import held
 from apiflux_grpc.core.events import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.events import Event
-    from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
     from apiflux_grpc.core.lease.words import Lower
 
@@ -54,6 +53,20 @@ class StoreSnapshot:
         return self.silent_for is None or self.silent_for < SILENCE
 
 
+class Owner(Protocol):
+    """Who has what a store lends: keys with these labels."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+
+class Standing(Protocol):
+    """How the store stands to one owner: why it refuses, and until when what it lends is frozen."""
+
+    refusal: str
+    opens_at: int
+
+
 class StoreHealth:
     """The store as one pool sees it."""
 
@@ -74,11 +87,11 @@ class StoreHealth:
         self.silent_since: int | None = None  # None: it answers
         self.why = ""
         self.sent_late = 0
-        self._frozen: dict[KeyState | GroupState, tuple[int, int]] = {}  # since when, until when
-        self._refused: dict[KeyState | GroupState, tuple[int, str]] = {}  # since when, why
-        self._lower: dict[KeyState | GroupState, tuple[int, list[str]]] = {}  # since when, others' limits in words
-        self._new: list[KeyState | GroupState] = []  # those that were frozen or refused since events were taken
-        self._lent: dict[KeyState | GroupState, int] = {}  # that aren't refused any more, and for how long they were
+        self._frozen: dict[Owner, tuple[int, int]] = {}  # since when, until when
+        self._refused: dict[Owner, tuple[int, str]] = {}  # since when, why
+        self._lower: dict[Owner, tuple[int, list[str]]] = {}  # since when, others' limits in words
+        self._new: list[Owner] = []  # those that were frozen or refused since events were taken
+        self._lent: dict[Owner, int] = {}  # that aren't refused any more, and for how long they were
         self._late: dict[str, int] = {}  # calls that were sent late since then, by the label of their key
         self._events: list[Event] = []
 
@@ -102,8 +115,8 @@ class StoreHealth:
             self._events.append(StoreBack(now - self.silent_since))
             self.silent_since, self.why = None, ""
 
-    def heard(self, owner: KeyState | GroupState, ledger: Ledger, now: int) -> None:
-        """It answered to this owner's ledger."""
+    def heard(self, owner: Owner, ledger: Standing, lower: list[str], now: int) -> None:
+        """It answered to this owner's ledger. `lower`: others' limits that hold here, in words."""
         if ledger.refusal != self._refused.get(owner, (0, ""))[1]:
             if ledger.refusal:
                 self._refused[owner] = (now, ledger.refusal)
@@ -111,7 +124,7 @@ class StoreHealth:
             else:
                 since, _ = self._refused.pop(owner)
                 self._lent[owner] = now - since
-        if (lower := [_in_words(one, ledger) for one in ledger.lower]) != self._lower.get(owner, (0, []))[1]:
+        if lower != self._lower.get(owner, (0, []))[1]:
             if lower:
                 self._lower[owner] = (now, lower)
                 self._events += [LimitLower(owner.labels[0], words) for words in lower]
@@ -168,7 +181,7 @@ class StoreHealth:
             found.append(Held(Cause.STORE, held.unlent(why), since, None, *_labels(self._refused)))
         return tuple(found)
 
-    def holds_of(self, owners: Iterable[KeyState | GroupState], now: int) -> tuple[Held, ...]:
+    def holds_of(self, owners: Iterable[Owner], now: int) -> tuple[Held, ...]:
         """What of it holds back the key that pays from these owners' budgets."""
         found = []
         for owner in owners:
@@ -192,7 +205,7 @@ class StoreHealth:
         return f"<StoreHealth: {'silent' if self.is_silent else 'answers'}>"
 
 
-def _in_words(lower: Lower, ledger: Ledger) -> str:
+def in_words(lower: Lower, ledger: Ledger) -> str:
     """A limit of another server that holds here, and ours that is like it."""
     what = "calls" if lower.cap.counts == CALLS else "cost"
     ours = next((cap for cap in ledger.caps if cap.like == lower.cap.like), None)
@@ -202,6 +215,6 @@ def _in_words(lower: Lower, ledger: Ledger) -> str:
     )
 
 
-def _labels(owners: Iterable[KeyState | GroupState]) -> tuple[tuple[str, ...], int]:
+def _labels(owners: Iterable[Owner]) -> tuple[tuple[str, ...], int]:
     labels = dict.fromkeys(label for owner in owners for label in owner.labels)
     return tuple(labels)[:MOST_LABELS], len(labels)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.borrowing import Borrower, Borrowing
     from apiflux_grpc.core.lease.words import Reply
+    from apiflux_grpc.core.slots import SlotBorrower
     from apiflux_grpc.engine.ports import Clock, LeaseStore
 
 AGAIN: Final = (50 * MILLISECOND, SECOND)  # after how long what got no reply is asked again, and the bound on that
@@ -35,7 +36,7 @@ class Lessee:
         self,
         store: LeaseStore,
         borrowing: Borrowing,
-        ask: Callable[[int], list[Borrower]],
+        ask: Callable[[int], list[Borrower | SlotBorrower]],
         kick: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
@@ -54,8 +55,8 @@ class Lessee:
         self._on_done = guard(self._done)
         self._on_timer = guard(self._ring)
         self._task: asyncio.Task[Sequence[Reply | None]] | None = None
-        self._asked: list[Borrower] = []  # whose rounds are on their way
-        self._unanswered: list[Borrower] = []  # whose rounds are to be sent again
+        self._asked: list[Borrower | SlotBorrower] = []  # whose rounds are on their way
+        self._unanswered: list[Borrower | SlotBorrower] = []  # whose rounds are to be sent again
         self._failures = 0  # exchanges in a row that had no reply at all, or not all of them
         self._again_at = 0
         self._closed = False
