@@ -73,7 +73,7 @@ local function allot(entry, round, member)
     end
   end
   local room, place = most - absent, place_of(line, name)
-  if room < #line and place and place <= room and now - mine.since >= round.life then
+  if room < #line and place and place <= room and now - mine.since >= floor(round.life * 3 / 4) then
     drop(line, name)
     line[#line + 1] = name
   end

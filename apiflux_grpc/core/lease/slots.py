@@ -51,7 +51,8 @@ def allot(entry: Entry, round: Round) -> int:
     charges = {other: slots.charge(now) for other, slots in all.items()}
     most = _most(entry)
     room = most - sum(charge for other, charge in charges.items() if other not in line)
-    if room < len(line) and name in line[:room] and now - mine.since >= round.life:
+    # A turn is over with the second renewal, whichever way the clocks differ.
+    if room < len(line) and name in line[:room] and now - mine.since >= whole(round.life * 3 // 4):
         line.remove(name)
         line.append(name)
     part = 0
