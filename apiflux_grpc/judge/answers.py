@@ -50,7 +50,9 @@ class Answers:
         if latency or self._waiting or self._course or isinstance(answer, Course):
             # Every timer writes the oldest answer, not its own: that keeps the order.
             self._waiting.append(answer)
-            self._judge.in_flight += 1
+            judge = self._judge
+            judge.in_flight += 1
+            judge.most_in_flight = max(judge.most_in_flight, judge.in_flight)
             asyncio.get_running_loop().call_later(latency, self._answer_oldest)
         else:
             self._ready.append(answer)

@@ -88,7 +88,7 @@ class Judge:
         self.read_headers = READ_HEADERS | self.speaker.headers | {self.key_header, self.cost_header} - {b""}
         self.cost_path = tuple(name.split(".")) if self.counts_cost and kind == "json" else None
         self.refused: Counter[int] = Counter()  # accepted arrivals that the API refuses, by status
-        self.in_flight = 0
+        self.in_flight = self.most_in_flight = 0
         self.connections: set[asyncio.Transport] = set()
         self._latency = tuple(ns / SECOND for ns in options.latency_ns)
 
@@ -153,6 +153,7 @@ class Judge:
         self.ledger.reset(self._started)
         self.lag.reset()
         self.refused.clear()
+        self.most_in_flight = self.in_flight
         self._rejecting.clear()
         return {"ok": True}
 
@@ -160,4 +161,4 @@ class Judge:
         keys = self.ledger.counts()
         unknown = self.ledger.unknown_arrivals
         arrivals = unknown + sum(map(sum, keys.values()))
-        return asdict(Live(arrivals, unknown, self.in_flight, keys))
+        return asdict(Live(arrivals, unknown, self.in_flight, keys, self.most_in_flight))

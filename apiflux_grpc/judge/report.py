@@ -231,10 +231,11 @@ def _examples(report: Report) -> str:
 class Live:
     """A cheap look at a run: `keys` maps labels to (accepted, rejected); `in_flight` wait for their answer.
 
-    A call that hangs is in flight until its client goes.
+    `most_in_flight` did at once, with all keys together. A call that hangs is in flight until its client goes.
     """
 
     arrivals: int
     unknown_arrivals: int
     in_flight: int
     keys: Mapping[str, tuple[int, int]]
+    most_in_flight: int = 0

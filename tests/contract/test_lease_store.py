@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from redis import Redis
 
 from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
 from apiflux_grpc.adapters.lease_sqlite import SqliteLeaseStore
-from apiflux_grpc.core.lease.words import NOTHING, Amounts, Cap, Fact, Held, Reply, Round
+from apiflux_grpc.core.lease.words import NOTHING, Allotted, Amounts, Asked, Cap, Fact, Held, Reply, Round
 from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.ports import LeaseStore
@@ -132,3 +132,20 @@ async def test_a_store_that_is_gone_says_so() -> None:
         await store.exchange([FIRST])
     store.gone = False
     assert (await one(store, FIRST._replace(incarnation="b", want=Amounts(1)))).granted.calls == 0
+
+
+async def test_calls_in_flight_are_allotted_and_come_back_when_it_is_said(make: Make) -> None:
+    """Never more than the lower bound in all; and who is told of less has it charged until it keeps to that."""
+    store = make()
+    first = FIRST._replace(budget="key#in-flight", caps=(), jitter=0, life=SECOND, slots=Asked(6, 30 * SECOND, 0, 9))
+    reply = await one(store, first)
+    assert reply.slots == Allotted(6, 6, scarce=False)
+    assert await one(store, first) == reply
+    other = first._replace(incarnation="b", slots=Asked(4, 30 * SECOND, 0, 2))
+    told = await one(store, other)
+    assert told.slots == Allotted(0, 4, scarce=True)
+    terms: dict[str, Any] = {"epoch": reply.epoch, "told": reply.now, "floor": reply.now}
+    less = await one(store, first._replace(number=2, slots=Asked(6, 30 * SECOND, 6, 9), **terms))
+    assert less.slots == Allotted(2, 4, scarce=True)
+    await one(store, first._replace(number=3, slots=Asked(6, 30 * SECOND, 2, 9), **terms))
+    assert (await one(store, other._replace(number=2, **terms))).slots == Allotted(2, 4, scarce=True)

@@ -87,7 +87,8 @@ async def test_control_endpoints_are_not_recorded() -> None:
     """Report, live and reset answer JSON and leave no arrival; another method or path is refused."""
     wire = Wire(Limit(1, MINUTE))
     wire.send(request("/a") + request("/b") + request("/c", key="wrong"))
-    live = {"arrivals": 3, "unknown_arrivals": 1, "in_flight": 0, "keys": {"alpha": [1, 1], "beta": [0, 0]}}
+    live: dict[str, object] = {"arrivals": 3, "unknown_arrivals": 1, "in_flight": 0, "most_in_flight": 0}
+    live["keys"] = {"alpha": [1, 1], "beta": [0, 0]}
     [(status, body)] = wire.send(request("/_judge/live"))
     assert (status, json.loads(body)) == (200, live)
     [(status, body)] = wire.send(request("/_judge/report", key=""))

@@ -172,7 +172,7 @@ def test_without_the_store_no_call_begins() -> None:
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(-2, 30))
 def test_parts_are_even_and_leave_nothing_over(wants: list[int], room: int) -> None:
-    """None is larger than is wanted, two that aren't enough differ by 1 at most, and all is used or wanted by nobody."""
+    """None is larger than is wanted, those that are too small differ by 1 at most, and no slot lies idle."""
     parts = even(wants, room)
     assert all(0 <= part <= want for part, want in zip(parts, wants, strict=True))
     assert sum(parts) == max(0, min(room, sum(wants)))
