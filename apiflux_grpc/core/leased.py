@@ -75,17 +75,20 @@ class LeasedPermit(Permit):
     @property
     def send_within(self) -> int | None:
         within = super().send_within
-        for loan in self.loans:
-            left = loan.lent.until - 1 - self.taken_at  # the last instant that is allowed
-            within = left if within is None else min(within, left)
-        if self.slot is not None:
-            left = self.slot_until - 1 - self.taken_at
+        for until in self._ends:
+            left = until - 1 - self.taken_at  # the last instant that is allowed
             within = left if within is None else min(within, left)
         return within
 
+    @property
+    def _ends(self) -> list[int]:
+        """Until when it may be sent, by each thing that it has."""
+        ends = [loan.lent.until for loan in self.loans]
+        return ends if self.slot is None else [*ends, self.slot_until]
+
     def is_late(self, at: int) -> bool:
         """Whether something that it was sent with had ended by then."""
-        return any(at >= loan.lent.until for loan in self.loans) or (self.slot is not None and at >= self.slot_until)
+        return any(at >= until for until in self._ends)
 
 
 class LeasedBudget(Budget):

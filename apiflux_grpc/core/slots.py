@@ -8,6 +8,7 @@ Owner: Borrowing. Not known here: the store, and who waits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core import held
@@ -42,6 +43,17 @@ class SlotBorrower:
     def labels(self) -> tuple[str, ...]:
         """Its key's."""
         return self.key.labels
+
+    def taken(self, now: int) -> int:
+        """How many of its calls in flight others may have; 0 too if the store says nothing of it now."""
+        ledger = self.ledger
+        is_told = now < ledger.until and ledger.opens_at <= now and not ledger.refusal
+        return ledger.bound - ledger.allotted(now) if is_told else 0
+
+    def held(self, now: int) -> Held:
+        """That these hold its calls back."""
+        words = held.others_in_flight(self.taken(now), self.ledger.bound)
+        return Held(Cause.OTHERS, words, self.lacks_since or now, None)
 
     @property
     def lower(self) -> Sequence[str]:
@@ -137,27 +149,18 @@ class Slots:
         self.lacking.pop(borrower, None)
 
     def holds(self, now: int) -> Sequence[Held]:
-        """What of the bounds on calls in flight holds the pool's calls back now: what others have."""
-        those = [
-            one for one in self.lacking if one.lacks_since is not None and one.ledger.allotted(now) < one.ledger.bound
-        ]
+        """What others have in flight, if it holds the pool's calls back now."""
+        those = [one for one in self.lacking if one.taken(now)]
         if not those:
             return ()
         first = min(those, key=lambda one: one.lacks_since or 0)
         labels = tuple(one.key.key.label for one in those)
-        words = held.others_in_flight(first.ledger.bound - first.ledger.allotted(now), first.ledger.bound)
-        return (Held(Cause.OTHERS, words, first.lacks_since or 0, None, labels[:MOST_LABELS], len(labels)),)
+        return (replace(first.held(now), keys=labels[:MOST_LABELS], count=len(labels)),)
 
     def holds_of(self, key: KeyState, now: int) -> Sequence[Held]:
-        """What of it holds this key's back."""
+        """The same for this key."""
         one = self.borrowers.get(key)
-        if one is None:
-            return ()
-        ledger, found = one.ledger, []
-        if one.lacks_since is not None and ledger.allotted(now) < ledger.bound:
-            words = held.others_in_flight(ledger.bound - ledger.allotted(now), ledger.bound)
-            found.append(Held(Cause.OTHERS, words, one.lacks_since, None))
-        return found
+        return (one.held(now),) if one in self.lacking and one.taken(now) else ()
 
     def leave(self, now: int) -> list[SlotBorrower]:
         """Those whose last round is to be sent: an orderly end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -66,4 +67,31 @@ async def test_one_that_is_busy_alone_has_all() -> None:
     task = processes[1].submit(1)
     await asyncio.sleep(1)
     assert task.done()
+    await shared.stop()
+
+
+async def test_what_others_have_in_flight_is_told() -> None:
+    """GetInfo says so of the key and of the pool, and a lower bound of another server; to one alone nothing is said."""
+    shared = Shared(max_in_flight=4, latency=0.05)
+    one, other = await shared.start(2)
+    one.submit(20_000)
+    await asyncio.sleep(3)
+    snapshot = await one.engine.look()
+    assert snapshot is not None
+    assert snapshot.pools["default"].held_by == ()
+    other.submit(20_000)
+    await asyncio.sleep(2)
+    snapshot = await one.engine.look()
+    assert snapshot is not None
+    words = "other servers have 2 of 4 calls in flight"
+    assert [held.reason for held in snapshot.pools["default"].held_by] == [words]
+    assert [held.reason for held in snapshot.pools["default"].keys[0].held_by] == [words]
+    key = replace(shared.pool.keys[0], max_in_flight=2)
+    shared.pool = replace(shared.pool, keys=(key,))
+    await shared.start(1)
+    await asyncio.sleep(3)
+    snapshot = await one.engine.look()
+    assert snapshot is not None
+    lower = "another server that shares it has 2 calls in flight, and this one 4: the lower holds for both"
+    assert lower in [held.reason for held in snapshot.pools["default"].keys[0].held_by]
     await shared.stop()

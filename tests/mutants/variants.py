@@ -20,6 +20,7 @@ from tests.mutants.limits import LIMITS
 from tests.mutants.outlook import OUTLOOK
 from tests.mutants.redis import REDIS
 from tests.mutants.shared import SHARED
+from tests.mutants.slots import IN_FLIGHT
 from tests.mutants.state import STATE
 from tests.mutants.targets import TARGETS
 from tests.mutants.turns import TURNS
@@ -33,6 +34,7 @@ VARIANTS: Final = (
     *OUTLOOK,
     *ENGINE,
     *BORROWED,
+    *IN_FLIGHT,
     *CONTRACT,
     *ADAPTERS,
     *JOBS,
