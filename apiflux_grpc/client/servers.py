@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.tls import TlsOptions
 
 
-_OTHERS: Final = 2.0  # seconds that others have once one has answered
+OTHERS: Final = 2.0  # seconds that others have once one has answered
 ADMITTED: Final = 10.0  # seconds that a server has to tell its pool
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ async def of_all(servers: Sequence[Server], ask: Callable[[Server], Awaitable[T]
         while left and not any(one.done() and one.exception() is None for one in asked):
             _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
         if left:
-            await asyncio.wait(left, timeout=_OTHERS)
+            await asyncio.wait(left, timeout=OTHERS)
         found: dict[str, T | ApifluxError] = {}
         for server, one in zip(servers, asked, strict=True):
             found[server.target] = _answer(one)

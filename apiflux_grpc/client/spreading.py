@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.servers import Reach
     from apiflux_grpc.client.several import Several
 
-_UNREAD: Final = 100  # messages that wait for whoever reads, before no more are read from the servers
+UNREAD: Final = 100  # messages that wait for whoever reads, before no more are read from the servers
 
 
 class Spreading:
@@ -223,7 +223,7 @@ class Spreading:
                     if response is not None:
                         self._give([response])
                     self._wake()
-                    while len(self._out) > _UNREAD:
+                    while len(self._out) > UNREAD:
                         self._has_read.clear()
                         await self._has_read.wait()
             finally:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from apiflux_grpc.client import ApifluxError, Call, Client, InternalError, Result, SyncClient, Unavailable
+from apiflux_grpc.client import ApifluxError, Call, Client, InternalError, Result, Unavailable
 from apiflux_grpc.client import roster as in_roster
 from apiflux_grpc.client import spreading as in_spreading
 from apiflux_grpc.client import targets as in_targets
@@ -475,10 +475,3 @@ def test_targets_that_cannot_be_are_refused(targets: str | list[str], words: str
     """Before anything is connected."""
     with pytest.raises(ValueError, match=words):
         Client(targets)
-
-
-@pytest.mark.parametrize("targets", ["a:1,b:1", ["a:1", "b:1"]])
-def test_the_blocking_client_takes_one_target(targets: Any) -> None:
-    """And says which one takes several."""
-    with pytest.raises(ValueError, match="the blocking client takes one target; use Client for several"):
-        SyncClient(targets)

@@ -109,7 +109,7 @@ def test_a_server_may_be_killed_at_any_moment(tmp_path: Path, upstream: tuple[Up
 
 def test_a_target_that_is_not_there_costs_a_line(tmp_path: Path, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether nobody listens there or nobody answers; the job is done by the server that is."""
-    monkeypatch.setattr(in_servers, "_OTHERS", 0.2)
+    monkeypatch.setattr(in_servers, "OTHERS", 0.2)
     source = write_lines(tmp_path / "calls.jsonl", mixed(20, ids=False))
     nobody = f"127.0.0.1:{free_port()}"
     with socket.socket() as deaf:

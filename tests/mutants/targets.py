@@ -87,4 +87,11 @@ TARGETS: Final = (
         "",
         ("tests/client/test_spreading.py",),
     ),
+    Variant(
+        "the blocking client's threads go on when nobody reads",
+        "apiflux_grpc/client/spreading_sync.py",
+        "self._cancelled = self._closed = True",
+        "self._cancelled = True",
+        ("tests/client/test_spreading_sync.py",),
+    ),
 )
