@@ -123,11 +123,3 @@ async def test_whatever_redis_does_under_load_no_limit_is_exceeded_and_it_goes_o
 def all_ok(results: dict[str, Result]) -> bool:
     """Every call was answered."""
     return all(result.ok for result in results.values())
-
-
-def test_a_redis_that_evicts_keeps_a_server_from_starting() -> None:
-    """Bad input: exit code 2, and what to do."""
-    with RedisServer(program(), "--maxmemory-policy", "allkeys-lru") as redis:
-        text = f'[budget]\nredis = "{redis.url}"\n{toml("http://127.0.0.1:1", POOLS, [Limit(1, SECOND)], 1)}'
-        with pytest.raises(RuntimeError, match=r"budget\.redis: redis://127.*: set maxmemory-policy to noeviction"):
-            ServedProcess(text, {}).__enter__()
