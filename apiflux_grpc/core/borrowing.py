@@ -30,6 +30,7 @@ from apiflux_grpc.core.units import MILLISECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apiflux_grpc.core.fleet import Fleet
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
@@ -97,6 +98,7 @@ class Borrower:
         "blocks",
         "by_cost",
         "chunk",
+        "fleet",
         "kept_until",
         "lacks",
         "ledger",
@@ -115,6 +117,7 @@ class Borrower:
         self.ledger = ledger
         self.tier = tier
         self.wake = FAR  # for Alarms
+        self.fleet: Fleet | None = None  # what the others have of it, from the budget's beginning on
         self.blocks: SharedBlocks
         limits = owner.budget.limits
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
@@ -293,6 +296,8 @@ class Borrowing:
         ledger, tier = borrower.ledger, borrower.tier
         if ledger.under_way is not None:
             return  # its reply sets the alarm
+        if borrower.fleet is not None:
+            borrower.fleet.prepare(now)
         part, want, full_until = NOTHING, borrower.spending.lately(now), FAR
         if borrower.lacks:
             part = self._part(borrower, demand)
@@ -344,6 +349,8 @@ class Borrowing:
         for fact in told:
             for listener in self.listeners:
                 listener(borrower, fact, now)
+        if borrower.fleet is not None and borrower.fleet.heard(borrower.ledger.use, told, now):
+            self._woken(borrower.owner, now)
         self._satisfy(borrower, now)
         self._alarms.set(borrower, now)
 

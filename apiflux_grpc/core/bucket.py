@@ -11,6 +11,7 @@ Not known here: which library paces.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.lows import Lows
@@ -193,6 +194,23 @@ class Bucket:
         self._cut_at = now
         self._remake(self._factor * CUT, self._pacer.level(now), now)
         return True
+
+    @property
+    def cut_off(self) -> tuple[int, int]:
+        """As Window.cut_off."""
+        if self._factor >= 1:
+            return 0, 0
+        steps = math.ceil((1 - self._factor) * STEP - 1e-9)
+        return math.ceil(self.limit.max * (1 - self._factor) - 1e-9), self.recover_at + (steps - 1) * self.limit.per
+
+    def follow_cut(self, amount: int, until: int, now: int) -> None:
+        """As Window.follow_cut."""
+        steps = -(-max(0, until - now) // self.limit.per)
+        factor = 1 - min(amount / self.limit.max, steps / STEP)
+        if 0 < factor < self._factor:
+            self._cut_at = now
+            self.recover_at = until - (math.ceil((1 - factor) * STEP - 1e-9) - 1) * self.limit.per
+            self._remake(factor, self._pacer.level(now), now)
 
     def recover(self, now: int) -> None:
         """A step of a cut comes back if it is due."""

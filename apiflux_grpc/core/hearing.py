@@ -96,7 +96,7 @@ def hear(permit: Permit, told: Sequence[Hint], answered_at: int, now: int, *, li
             its = owner.budget.listen(now)
             if change := its.hear(one[1], hint, sent_at, part.mark, now):
                 changed.append((owner, change))
-            known |= short and its.taken_by_others(one[1]) > 0
+            known |= short and its.is_taken_by_others(one[1])
         elif hint.resource:
             named = (*named, hint)
         else:

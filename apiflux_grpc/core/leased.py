@@ -18,14 +18,14 @@ from urllib.parse import quote
 from apiflux_grpc.core.borrowing import NEAR_PACE, NEAR_PORTION, Borrower, Borrowing, Tier
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.fleet import Fleet, cap_of
 from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.slotledger import SlotLedger
 from apiflux_grpc.core.lease.terms import LEAST_LIFE
-from apiflux_grpc.core.lease.words import CALLS, COST, Cap
-from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.slots import KEPT, SlotBorrower
+from apiflux_grpc.core.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ class LeasedPermit(Permit):
 class LeasedBudget(Budget):
     """A budget of which a store has the whole, and this process what it leased."""
 
-    __slots__ = ("_borrowing", "_now", "borrower", "loan")
+    __slots__ = ("_borrowing", "_fleet", "_now", "borrower", "loan")
 
     def __init__(
         self,
@@ -109,6 +109,12 @@ class LeasedBudget(Budget):
         self.loan: Loan | None = None  # of the call that was taken last
         self._borrowing = borrowing
         self._now = 0
+        self._fleet = borrower.fleet = Fleet(self, borrower.ledger)
+
+    def listen(self, now: int) -> Told:
+        if self.told is None:
+            self.told = Told(self.kept_limits, self.jitter, now, self._fleet.others_of)
+        return self.told
 
     def fits(self, cost: int, now: int) -> int:
         wait = super().fits(cost, now)
@@ -267,12 +273,6 @@ class LeasedKeyring(Keyring):
                 self.borrowing.changed(loan.borrower, now)
             else:
                 loan.borrower.ledger.unanswered(loan.flying, loan.cost)
-
-
-def cap_of(limit: Limit) -> Cap:
-    """A limit as a store counts it."""
-    counts = CALLS if limit.counts is Counts.CALLS else COST
-    return Cap(limit.per, limit.max, counts, limit.depth if limit.kind is Kind.BUCKET else 0)
 
 
 def make_keyring(

@@ -31,10 +31,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.window import Window
 
 if TYPE_CHECKING:
     from apiflux_grpc.core.bucket import Bucket
-    from apiflux_grpc.core.window import Window
 
 MOST_KEPT: Final = 256  # of what came back lately
 OURS: Final = 8  # below nominal / OURS an estimate that leaves nothing is of others nearly alone
@@ -91,6 +91,11 @@ class Others:
     def amount(self) -> int:
         return self._window.others
 
+    @property
+    def explains(self) -> bool:
+        """Whether a call may be refused for what others take."""
+        return self._window.others > 0
+
     def inherit(self, other: Others) -> None:
         """It follows this one, of the same period."""
         self._heard_at, self._told_at, self.since = other._heard_at, other._told_at, other.since
@@ -131,17 +136,26 @@ class Others:
             self.is_slow = False
         self._forget_refused()
         most = window.nominal if word.max is None else max(word.max, window.nominal)
-        base = most - word.remaining - (window.used - window.others - self._refused_sum)
+        self._judge(most - word.remaining - (window.used - window.others - self._refused_sum), word, now)
+        return window.others - before
+
+    def _judge(self, base: int, word: Word, now: int) -> None:
+        """Move the estimate by a word; `base`: what is used that isn't ours, if all that is ours was counted."""
+        before = self._window.others
         if base > before:
             low = base - self._back_since(word.sent_at)
             if low > before:
                 self._take(low, now)
         elif before and base < before:
-            unsure = window.used if word.unsure is None else word.unsure
-            high = base + unsure + window.ends_by(now + self._jitter + window.kept - window.per)
+            high = self._above(base, word, now)
             if high < before:
-                window.set_others(max(0, high))
-        return window.others - before
+                self._window.set_others(max(0, high))
+
+    def _above(self, base: int, word: Word, now: int) -> int:
+        """The most that isn't ours: of ours some hadn't arrived, and some doesn't count there any more."""
+        window = self._window
+        unsure = window.used if word.unsure is None else word.unsure
+        return base + unsure + window.ends_by(now + self._jitter + window.kept - window.per)
 
     def _take(self, amount: int, now: int) -> None:
         """Others take more than was known."""
@@ -180,7 +194,7 @@ class Others:
         if doubted and now < self._heard_at + self._lasts:
             self._forget_refused()
             ours = window.used - window.others - self._refused_sum
-            if out or window.used < window.max or ours * OURS > window.max:
+            if out or not self._leaves_none(ours):
                 return False  # an answer will say
             self._doubted = window.others
             window.set_others(self._floor)
@@ -195,6 +209,10 @@ class Others:
         self.lower = None
         window.set_others(0)
         return True
+
+    def _leaves_none(self, ours: int) -> bool:
+        """Whether others have all of it, or nearly so."""
+        return self._window.used >= self._window.max and ours * OURS <= self._window.max
 
     def waits_until(self, at: int) -> None:
         """Nothing was left, and we were told to wait until `at`: what others take is another matter then."""
@@ -221,6 +239,11 @@ class OthersInBucket:
         self._bucket = bucket
         self.amount = 0  # more than we could explain, by the last word
 
+    @property
+    def explains(self) -> bool:
+        """As Others.explains."""
+        return self.amount > 0
+
     def refused(self, amount: int, instant: int) -> None:
         """It was charged, and wasn't taken: that much is less at the upstream, and leaks away here."""
 
@@ -243,3 +266,8 @@ class OthersInBucket:
 
     def ends_at(self) -> int:
         return FAR
+
+
+def others_of(kept: Window | Bucket, jitter: int, now: int) -> Others | OthersInBucket:
+    """What others take of a limit that is nobody else's in a fleet."""
+    return Others(kept, jitter, now) if isinstance(kept, Window) else OthersInBucket(kept)

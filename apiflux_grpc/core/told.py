@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.model import Counts
-from apiflux_grpc.core.others import Others, OthersInBucket, Word
+from apiflux_grpc.core.others import Others, OthersInBucket, Word, others_of
 from apiflux_grpc.core.units import SECOND
-from apiflux_grpc.core.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from apiflux_grpc.core.bucket import Bucket
     from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.model import Limit
+    from apiflux_grpc.core.window import Window
 
 MOST_WORDS: Final = 8
 MOST_SHAPES: Final = 64
@@ -74,8 +74,15 @@ class Told:
 
     __slots__ = ("_alone", "_heard", "_newest", "_others", "_out", "_words", "meanings")
 
-    def __init__(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
-        self._others = self._of(limits, jitter, now)
+    def __init__(
+        self,
+        limits: Iterable[tuple[Limit, Window | Bucket]],
+        jitter: int,
+        now: int,
+        make: Callable[[Window | Bucket, int, int], Others | OthersInBucket] = others_of,
+    ) -> None:
+        """`make` makes what is known of others of each limit."""
+        self._others = [(limit, make(one, jitter, now)) for limit, one in limits]
         self._newest = UNMARKED
         self._heard = -1  # the newest call when an answer last spoke of a configured limit
         self._out: dict[int, None] = {}  # marked calls that aren't over, oldest first
@@ -83,19 +90,10 @@ class Told:
         self._words: dict[str, Allowance] = {}  # by the header that it came in
         self.meanings: dict[Shape, Meaning] = {}  # of a key's: which limit hints of this shape mean
 
-    @staticmethod
-    def _of(
-        limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int
-    ) -> list[tuple[Limit, Others | OthersInBucket]]:
-        return [
-            (limit, Others(one, jitter, now) if isinstance(one, Window) else OthersInBucket(one))
-            for limit, one in limits
-        ]
-
     def follow(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
         """The owner's limits are these from now on: what others take of one of the same period they still take."""
         self.meanings.clear()
-        known, self._others = self._others, self._of(limits, jitter, now)
+        known, self._others = self._others, [(limit, others_of(one, jitter, now)) for limit, one in limits]
         for limit, others in self._others:
             for old, its in known:
                 alike = (old.per, old.counts) == (limit.per, limit.counts)
@@ -161,9 +159,9 @@ class Told:
         self._alone, self._heard = None, self._newest.calls
         return others.hear(Word(hint.remaining, hint.max, sent_at, unsure), now)
 
-    def taken_by_others(self, place: int) -> int:
-        """How much of the limit at this place others take, by what was told."""
-        return self._others[place][1].amount
+    def is_taken_by_others(self, place: int) -> bool:
+        """Whether others take something of the limit at this place, by what was told."""
+        return self._others[place][1].explains
 
     def allow(self, hint: Hint, mark: Mark | None, in_flight: int, now: int, *, limited: bool) -> None:
         """What is left of a limit that isn't configured, by the answer to a call; `in_flight`: calls of the owner.

@@ -98,6 +98,20 @@ class Window:
         self.max = max(1, int(self.max * CUT))
         return True
 
+    @property
+    def cut_off(self) -> tuple[int, int]:
+        """(what refusals have cut of it, when all of that is back)."""
+        return self.nominal - self.max, self.back_at(self.nominal)
+
+    def follow_cut(self, amount: int, until: int, now: int) -> None:
+        """Another process cut it, by so much at first; all of that is back by `until`."""
+        steps = -(-max(0, until - now) // self.kept)
+        less = min(amount, steps * max(1, self.nominal // STEP), self.nominal - 1)
+        if less > self.nominal - self.max:
+            self.max, self.cut_at = self.nominal - less, now
+        if self.max < self.nominal:
+            self.recover_at += max(0, until - self.back_at(self.nominal))
+
     def heir(self, limit_max: int, per: int, now: int, pending: int) -> Window:
         """The window of a changed limit: what this one knows of still counts, and what it can't know is used.
 

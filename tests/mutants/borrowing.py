@@ -74,8 +74,8 @@ BORROWED: Final = (
     Variant(
         "nobody is woken by a reply",
         BORROWING,
-        "        self._woken(borrower.owner, now)",
-        "        pass",
+        "            borrower.lacks = 0\n        self._woken(borrower.owner, now)",
+        "            borrower.lacks = 0",
         OF_BORROWING,
     ),
     Variant(

@@ -10,6 +10,9 @@ LEASE: Final = "apiflux_grpc/core/lease/"
 BLOCKS: Final = "apiflux_grpc/core/shared_blocks.py"
 BLOCK: Final = "apiflux_grpc/core/block.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
+FLEET: Final = "apiflux_grpc/core/fleet.py"
+OF_LESS: Final = ("tests/core/lease/test_less.py",)
+OF_STRANGERS: Final = ("tests/engine/test_strangers.py",)
 OF_FACTS: Final = ("tests/core/lease/test_facts.py",)
 OF_BLOCKS: Final = ("tests/engine/test_shared_blocks.py",)
 OF_ONE: Final = ("tests/core/test_shared_blocks.py",)
@@ -170,6 +173,48 @@ SHARED: Final = tuple(
             "if self._state is State.CLOSED or self.until <= now:",
             "if True:",
             OF_ONE,
+        ),
+        (
+            "what strangers take is lent all the same",
+            LEASE + "less.py",
+            "        less += amount\n",
+            "        less += 0\n",
+            OF_LESS,
+        ),
+        (
+            "each who tells of strangers fills the bucket anew",
+            LEASE + "facts.py",
+            "known = max(entry.facts.get(name, (0, 0))[0], entry.last)",
+            "known = entry.last",
+            OF_LESS,
+        ),
+        (
+            "a cut lowers no grants",
+            LEASE + "less.py",
+            "less = min(amount, ",
+            "less = min(0, ",
+            OF_LESS,
+        ),
+        (
+            "what the rest of the fleet has is strangers'",
+            FLEET,
+            "low = self._low - most + refused\n",
+            "low = self._low + refused\n",
+            OF_STRANGERS,
+        ),
+        (
+            "what was refused to the rest of the fleet counts as spent",
+            FLEET,
+            "low = self._low - most + refused\n",
+            "low = self._low - most\n",
+            OF_STRANGERS,
+        ),
+        (
+            "a cut is told to nobody",
+            FLEET,
+            "self._ledger.news.tell(fact_name(CUT, row.cap), less, until)",
+            "pass",
+            OF_STRANGERS,
         ),
     )
 )

@@ -11,7 +11,7 @@ local function use_of(entry, mine)
     local cap = mine.caps[place]
     local counts = cap[3]
     if cap[4] > 0 then
-      use[place] = { up(level_of(entry, cap).filled, cap[1]) + select(counts + 1, leased_since(entry, now)), 0, 0 }
+      use[place] = { up(level_of(entry, cap).filled, cap[1]) + select(counts + 1, leased_since(entry, now)), 0, 0, 0 }
     else
       local log, refused, lent, ending = find(entry.logs, 'per', cap[1]), 0, 0, 0
       for _, member in ipairs(entry.members) do
@@ -34,7 +34,7 @@ local function use_of(entry, mine)
           ending = ending + amounts[i]
         end
       end
-      use[place] = { (counts == 0 and log.calls or log.cost) - refused, ending, lent }
+      use[place] = { (counts == 0 and log.calls or log.cost), ending, lent, refused }
     end
   end
   return use

@@ -39,4 +39,4 @@ def _use_of(entry: Entry, mine: Member, cap: Cap) -> Use:
             if lease.arrived > now - log.kept:
                 lent += (lease.calls, lease.cost)[cap.counts]
     ending = sum(amounts[cap.counts] for end, amounts in log.ends() if end - log.kept <= now + mine.jitter - cap.per)
-    return Use(log.used[cap.counts] - refused, ending, lent)
+    return Use(log.used[cap.counts], ending, lent, refused)

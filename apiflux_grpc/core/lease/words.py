@@ -118,7 +118,7 @@ class Allotted(NamedTuple):
 class Use(NamedTuple):
     """What all who share a limit have of it.
 
-    `spent` has landed in the window, without what the upstream refused to the other replicas: it didn't count that.
+    `spent` has landed in the window; of the others' the upstream `refused` so much, and didn't count that.
     `ending` of it may have ended at the upstream. `lent` may still be sent, or arrive, of the others' leases. Of a
     bucket `spent` is all: how full it is, and all leases.
     """
@@ -126,6 +126,7 @@ class Use(NamedTuple):
     spent: int
     ending: int = 0
     lent: int = 0
+    refused: int = 0
 
 
 class Round(NamedTuple):

@@ -78,7 +78,7 @@ def test_a_cut_bucket_leaks_slower() -> None:
 
 
 def test_who_asks_is_told_what_all_have() -> None:
-    """What has landed, what of it may have ended, and what others may still send; what was refused to them is none."""
+    """What has landed, what of it may have ended, and what others may still send; what was refused to them."""
     store = Store()
     store.says("a", caps=(WINDOW,), want=Amounts(30))
     store.says("b", caps=(WINDOW,), want=Amounts(20))
@@ -87,7 +87,7 @@ def test_who_asks_is_told_what_all_have() -> None:
     assert told.use == (Use(12, 0, 20),)
     store.now += 500
     (use,) = store.says("b", caps=(WINDOW,), held=(Held(1, Amounts(), Amounts()),), refused=(1,)).use
-    assert use == Use(9, 0, 18)
+    assert use == Use(12, 0, 18, 3)
     store.now += 500
     assert store.says("b", caps=(WINDOW,), held=(Held(1, Amounts(), Amounts()),), refused=(1,)).use[0].ending == 4
     assert store.says("c", caps=(WINDOW,)).use == ()
@@ -97,9 +97,9 @@ def test_what_was_refused_ends_with_its_window() -> None:
     """Though who told of it isn't heard any more."""
     store = Store()
     store.says("a", caps=(WINDOW,), want=Amounts(30), refused=(3,))
-    assert store.says("b", caps=(WINDOW,), refused=(0,)).use[0].spent == -3
+    assert store.says("b", caps=(WINDOW,), refused=(0,)).use[0].refused == 3
     store.now += SECOND
-    assert store.says("b", caps=(WINDOW,), refused=(0,)).use[0].spent == 0
+    assert store.says("b", caps=(WINDOW,), refused=(0,)).use[0].refused == 0
 
 
 def test_a_bucket_tells_how_full_it_is_with_all_leases() -> None:
