@@ -41,6 +41,7 @@ async def test_processes_have_together_as_many_calls_in_flight_as_a_key_may(limi
     await shared.stop()
 
 
+@pytest.mark.slow
 async def test_one_slot_goes_round() -> None:
     """Eight processes, of which each gets it in turn; and it is used nearly all the time."""
     shared = Shared(max_in_flight=1, latency=0.02)
