@@ -143,7 +143,7 @@ build/bin/ghz:
 	  PATH="$(CURDIR)/$(BIN):$$PATH" GOBIN="$(CURDIR)/build/bin" go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION); \
 	fi
 
-bench: setup  ## the figures, into build/bench and docs/benchmarks.md; twenty-five minutes
+bench: setup  ## the figures, into build/bench and docs/benchmarks.md; half an hour
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.write
 

@@ -199,7 +199,7 @@ async def figures() -> list[Figure]:
         found += [
             worst([seen.worst], case),
             Figure("use of what demand and limits allow", [seen.use], target=ENOUGH, better="more", case=case),
-            Figure("calls sent", [seen.calls_per_second], "/s", case=case, note=scaled(seen)),
+            Figure("calls sent", [seen.calls_per_second], "/s", case=case, note=scaled(size, seen)),
             Figure("store operations", [seen.rounds_per_second], "/s", case=case),
             Figure("store operations per call", [seen.rounds_per_call], case=case),
             Figure("the same of keys whose limits bind", [seen.rounds_per_call_busy], case=case),
@@ -210,8 +210,11 @@ async def figures() -> list[Figure]:
     return found
 
 
-def scaled(seen: Seen) -> str:
-    return f"{seen.simulated:.1f} s were simulated, of which the first {WARM / SECOND:.0f} have no calls"
+def scaled(size: Size, seen: Seen) -> str:
+    warm = WARM // SECOND
+    return (
+        f"with {size.replicas} replicas {seen.simulated:.1f} s were simulated, of which the first {warm} have no calls"
+    )
 
 
 def main(words: list[str]) -> None:

@@ -3,7 +3,7 @@
 Rule: both have the same load, limit and file of budgets, and a judge each. Each time the killed one is started again at
 once, on the same port. What a restart costs is what the other one was ahead at the end, at the rate of the key: the
 time until the server is back is in it as far as the limit didn't bind, and what it had reserved and didn't send.
-The kills come at all phases of a window.
+The kills come at all phases of a window; and calls come in bursts, so that what has arrived is a mean over one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
@@ -31,13 +32,15 @@ KILLS: Final = 10
 LIMIT: Final = Limit(300, 3 * SECOND)
 CYCLE: Final = LIMIT.per_ns / SECOND + JITTER + life_of(LIMIT.per_ns) / SECOND
 EVERY: Final = 1.4 * CYCLE  # seconds between kills
+BURSTS: Final = LIMIT.per_ns / SECOND + sum(LATENCY) / 2 / SECOND  # seconds from one to the next
+LOOKS: Final = 40  # of a mean
 BACKLOG: Final = 5_000  # calls that wait at any time
 
 
 class Seen(NamedTuple):
     """Calls that arrived, the fullest window over its limit, and the seconds that each start took."""
 
-    arrived: int
+    arrived: float
     worst: float
     starts: list[float]
 
@@ -45,7 +48,7 @@ class Seen(NamedTuple):
 async def figures() -> list[Figure]:
     steady, killed = await valid(both)
     lost = steady.arrived - killed.arrived
-    rate = steady.arrived / (KILLS * EVERY)
+    rate = steady.arrived / (KILLS * EVERY + BURSTS)
     case = f"{KILLS} times SIGKILL, {LIMIT.max} per {LIMIT.per_ns // SECOND} s"
     return [
         worst([killed.worst], case),
@@ -77,7 +80,7 @@ async def run(judge: JudgeProcess, state: Path, kills: int) -> Seen:
     starts = []
     try:
         await asyncio.sleep(2 * CYCLE)  # all of the limit is in use
-        before, begin = judge.live().arrivals, time.perf_counter()
+        before, begin = await level(judge), time.perf_counter()
         for number in range(1, KILLS + 1):
             await asyncio.sleep(begin + number * EVERY - EVERY / 2 - time.perf_counter())
             if number <= kills:
@@ -87,7 +90,7 @@ async def run(judge: JudgeProcess, state: Path, kills: int) -> Seen:
                 served = await started(text, port)
                 starts.append(time.perf_counter() - again)
         await asyncio.sleep(begin + KILLS * EVERY - time.perf_counter())
-        arrived = judge.live().arrivals - before
+        arrived = await level(judge) - before
         if load.done():
             load.result()
         load.cancel()
@@ -97,6 +100,15 @@ async def run(judge: JudgeProcess, state: Path, kills: int) -> Seen:
     report = judge.report()
     check(report, report.arrivals)
     return Seen(arrived, report.worst, starts)
+
+
+async def level(judge: JudgeProcess) -> float:
+    """How many calls have arrived, as a mean over about the time from one burst to the next."""
+    begin, seen = time.perf_counter(), []
+    for look in range(LOOKS):
+        seen.append((await asyncio.to_thread(judge.live)).arrivals)
+        await asyncio.sleep(begin + (look + 1) * BURSTS / LOOKS - time.perf_counter())
+    return mean(seen)
 
 
 async def started(text: str, port: int) -> ServedProcess:
