@@ -129,20 +129,21 @@ def main(words: list[str]) -> int:
         for number in range(1, AT_ONCE):
             trees.put(shutil.copytree(first, Path(folder) / str(number)))
 
-        def one_try(variant: Variant) -> str:
-            tree = trees.get()
+        def one_try(variant: Variant) -> tuple[str, float]:
+            tree, at = trees.get(), time.monotonic()
             try:
-                return tried(tree, variant)
+                what = tried(tree, variant)
             except RuntimeError as error:
-                return str(error)
+                what = str(error)
             finally:
                 trees.put(tree)
+            return what, time.monotonic() - at
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            wrong = list(pool.map(one_try, chosen))
-    for variant, what in zip(chosen, wrong, strict=True):
-        print(f"{'ok  ' if not what else 'FAIL'} {variant.name}{': ' + what if what else ''}")
-    count = sum(map(bool, wrong))
+            tries = list(pool.map(one_try, chosen))
+    for variant, (what, seconds) in zip(chosen, tries, strict=True):
+        print(f"{'ok  ' if not what else 'FAIL'} {seconds:3.0f} s  {variant.name}{': ' + what if what else ''}")
+    count = sum(bool(what) for what, _ in tries)
     print(f"{len(chosen)} variants, {count} not noticed, {time.monotonic() - began:.0f} s")
     return 1 if count else 0
 
