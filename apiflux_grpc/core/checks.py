@@ -12,6 +12,7 @@ handful of tests and makes nothing: batches have tens of thousands of them.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from apiflux_grpc.core.bucket import largest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LONGEST_ID: Final = 256  # bytes
 MOST_FIELDS: Final = 10_000  # headers, or parameters, of one call: they are checked at once, in 10 ms
+MOST_FAULTS: Final = 20  # that are told of one call, and of one request: the others are counted
+MOST_REASONS: Final = 100  # of a retry policy; there are six
 LONGEST_BACKOFF: Final = 60 * SECOND
 LOWEST_PRIORITY: Final = -3
 HIGHEST_PRIORITY: Final = 3
@@ -63,6 +66,20 @@ class Fault(NamedTuple):
     def of(self, parent: str) -> Fault:
         """The same, with the field named from the message around `parent`."""
         return self._replace(field=f"{parent}.{self.field}")
+
+
+class Faults:
+    """The first that were found in one request, and how many there are `more`: a request can have millions."""
+
+    def __init__(self) -> None:
+        self.told: list[Fault] = []
+        self.more = 0
+
+    def add(self, faults: Sequence[Fault], parent: str = "") -> None:
+        """Those of the message around `parent`, if there is one."""
+        room = MOST_FAULTS - len(self.told)
+        self.told += [fault.of(parent) if parent else fault for fault in faults[:room]]
+        self.more += max(0, len(faults) - room)
 
 
 class Checks:
@@ -134,15 +151,18 @@ class Checks:
                 faults.append(
                     Fault(f"{at}.value", "has a control or non-ASCII character; use printable ASCII and tabs")
                 )
+            if len(faults) >= MOST_FAULTS:  # as many others may follow as fit into a request
+                break
         return faults
 
     @staticmethod
     def _query(query: Iterable[tuple[str, str]], reserved: str) -> list[Fault]:
-        return [
+        found = (
             Fault(f"query[{place}].name", f"is {reserved!r}, which carries the pool's key; remove it")
             for place, (name, _) in enumerate(query)
             if name == reserved
-        ]
+        )
+        return list(islice(found, MOST_FAULTS))
 
     def _max_cost(self, path: str) -> int:
         """The largest cost of a call with this path."""

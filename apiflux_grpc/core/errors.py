@@ -41,12 +41,13 @@ class Refused(FluxError):
 
 
 class InvalidRequest(Refused):
-    """One or more fields are wrong: `violations` has every fault that was found."""
+    """One or more fields are wrong: `violations` has the first faults that were found, and there are `more`."""
 
     reason = "INVALID_REQUEST"
 
-    def __init__(self, violations: Sequence[Fault]) -> None:
+    def __init__(self, violations: Sequence[Fault], more: int = 0) -> None:
         self.violations = tuple(violations)
+        self.more = more
         super().__init__("; ".join(f"{field}: {text}" for field, text in self.violations))
 
 

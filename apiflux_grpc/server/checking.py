@@ -1,7 +1,8 @@
 """A request on its way to a batch: everything in it is checked before anything is sent.
 
-Rule: a batch is refused as a whole, with every fault and its field path. A stream is checked message by message, and a
-wrong call is refused alone, unless the caller asked for a strict stream. What is wrong is core/checks.py's to say.
+Rule: a batch is refused as a whole, with the first faults and their field paths. A stream is checked message by
+message, and a wrong call is refused alone, unless the caller asked for a strict stream. What is wrong is
+core/checks.py's to say.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import FedCall
-from apiflux_grpc.core.checks import Checks, Ids, empty, too_large
+from apiflux_grpc.core.checks import Checks, Faults, Ids, empty, too_large
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.same import Same
 from apiflux_grpc.engine.messages import BatchSpec
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apiflux_grpc.core.call import Call
-    from apiflux_grpc.core.checks import Fault
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -32,7 +32,7 @@ class Checking:
     """One request on its way to a BatchSpec.
 
     `slices()` does the work a slice at a time, so that the server's loop gets a turn in between; then `spec` is
-    the batch. Raises InvalidRequest with every fault, or BatchTooLarge if the batch is over the maximum.
+    the batch. Raises InvalidRequest with its faults, or BatchTooLarge if the batch is over the maximum.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Checking:
         self._size = request.ByteSize()
         self._checks = Checks(pool)
         self._ids = Ids()
-        self._faults: list[Fault] = []
+        self._faults = Faults()
         self._costs: list[int] | None = None
         self._repeat_cost = 1
         self._path_classes = self._checks.classes
@@ -73,9 +73,8 @@ class Checking:
             start = end
             yield
         self._policy, faults = wire.check_options(self._checks, self._request)
-        self._faults += faults
-        if self._faults:
-            raise InvalidRequest(self._faults)
+        self._faults.add(faults)
+        _refuse(self._faults)
 
     def spec(self, deadline: int | None = None) -> BatchSpec:
         """The batch, with ns to its deadline; only after `slices` has run to its end."""
@@ -108,12 +107,12 @@ class Checking:
         if large:
             raise BatchTooLarge(large)
         if self._request.HasField("repeat"):
-            self._faults += self._checks.repeat(repeat.count, repeat.template.id, with_calls=total > 0)
+            self._faults.add(self._checks.repeat(repeat.count, repeat.template.id, with_calls=total > 0))
             faults = check_call(self._checks, repeat.template)
             self._repeat_cost = cost_of(self._checks, repeat.template, faults)
-            self._faults += [fault.of("repeat.template") for fault in faults]
+            self._faults.add(faults, "repeat.template")
         elif not total:
-            self._faults.append(empty())
+            self._faults.add([empty()])
 
     def _call(self, index: int, call: pb.Call) -> None:
         faults = check_call(self._checks, call)
@@ -126,7 +125,7 @@ class Checking:
         if (id := call.id) and (taken := self._ids.take(id)):
             faults.append(taken)
         if faults:
-            self._faults += [fault.of(f"calls[{index}]") for fault in faults]
+            self._faults.add(faults, f"calls[{index}]")
 
 
 class StreamChecking:
@@ -167,11 +166,11 @@ class StreamChecking:
     def take(self, calls: Sequence[pb.Call]) -> tuple[list[FedCall], list[tuple[int, str]], dict[int, int]]:
         """The good ones, (index, what is wrong) of the others, bytes of each by index.
 
-        Raises InvalidRequest with all faults if one of them is wrong and the stream is strict.
+        Raises InvalidRequest with the faults if one of them is wrong and the stream is strict.
         """
         good: list[FedCall] = []
         wrong: list[tuple[int, str]] = []
-        found: list[Fault] = []
+        found = Faults()
         sizes: dict[int, int] = {}
         for index, call in enumerate(calls, self._next):
             sizes[index] = call.ByteSize()  # a wrong call is held too, until its result was read
@@ -184,13 +183,13 @@ class StreamChecking:
                     self.names[index] = id
             if faults:
                 placed = [fault.of(f"calls[{index}]") for fault in faults]
-                found += placed
+                found.add(placed)
                 wrong.append((index, "; ".join(f"{field}: {text}" for field, text in placed)))
             else:
                 good.append(FedCall(index, wire.call_of(call, self._pool.idempotent), cost))
         self._next += len(calls)
-        if found and self._open.strict:
-            raise InvalidRequest(found)
+        if self._open.strict:
+            _refuse(found)
         return good, wrong, sizes
 
     def name(self, index: int) -> str:
@@ -198,6 +197,11 @@ class StreamChecking:
         id = self.names.pop(index, "")
         self._ids.release(id)
         return id
+
+
+def _refuse(faults: Faults) -> None:
+    if faults.told:
+        raise InvalidRequest(faults.told, faults.more)
 
 
 def _ends(calls: Sequence[pb.Call], most: int, size: int) -> Iterator[int]:

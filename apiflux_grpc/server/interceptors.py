@@ -178,7 +178,7 @@ class _Guard:
         elif isinstance(error, FluxError):
             note(reason=error.reason)
             if isinstance(error, InvalidRequest):
-                note(violations=len(error.violations))
+                note(violations=len(error.violations) + error.more)
             await self._abort(error)
         elif self._context.cancelled() or isinstance(error, grpc.aio.InternalError):
             # A cancel during a blocked write comes out of grpc as an error of its own.

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
+from apiflux_grpc.core.checks import MOST_FAULTS
 from apiflux_grpc.core.errors import (
     DeadlineInfeasible,
     Draining,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "apiflux.v1"
 # Status details travel in the trailers. Above 8 KiB clients drop some of them, by chance, and above 16 KiB all.
-MOST_VIOLATIONS: Final = 20
+MOST_VIOLATIONS: Final = MOST_FAULTS
 MOST_IN_WORDS: Final = 1_000  # bytes of violations in the message, as it is percent-encoded
 # When a library's own retry policy may send the RPC again, in ms; negative: never (gRFC A6, "Pushback").
 PUSHBACK: Final = "grpc-retry-pushback-ms"
@@ -80,11 +81,12 @@ def status_of(error: FluxError) -> status_pb2.Status:
     message = str(error)
     if isinstance(error, InvalidRequest):
         shown = error.violations[:MOST_VIOLATIONS]
-        more = len(error.violations) - len(shown)
+        total = len(error.violations) + error.more
+        more = total - len(shown)
         told = _in_words(shown)
         message = "; ".join(told)
-        if len(error.violations) > len(told):
-            message += f"; and {len(error.violations) - len(told)} more"
+        if total > len(told):
+            message += f"; and {total - len(told)} more"
         if more:
             metadata["violations_not_shown"] = str(more)
         details.append(

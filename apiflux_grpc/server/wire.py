@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
 from apiflux_grpc.core.call import IDEMPOTENT_METHODS, Call, may_run_twice
+from apiflux_grpc.core.checks import MOST_REASONS, Fault
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.calls import nanoseconds, pairs
@@ -22,7 +23,7 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from apiflux_grpc.core.checks import Checks, Fault
+    from apiflux_grpc.core.checks import Checks
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.model import RetryPolicy
     from apiflux_grpc.core.outcome import Result
@@ -76,6 +77,9 @@ def call_of(message: pb.Call, may_repeat: Iterable[CallRule] = ()) -> Call:
 def check_options(checks: Checks, request: pb.ProcessRequest | pb.ProcessStreamOpen) -> tuple[RetryPolicy, list[Fault]]:
     """The retry policy of a batch, and what is wrong with it and with the other options."""
     asked = request.retry
+    if len(asked.reasons) > MOST_REASONS:  # before anything walks them: a request has room for millions
+        policy, _ = checks.retry(0, None, None, ())
+        return policy, [Fault("retry.reasons", f"has {len(asked.reasons)}; use at most {MOST_REASONS}")]
     policy, faults = checks.retry(
         asked.max_attempts,
         nanoseconds(asked.initial_backoff) if asked.HasField("initial_backoff") else None,

@@ -188,7 +188,8 @@ async def test_the_claim_of_a_prober_that_died_ends_by_itself() -> None:
 
 async def test_without_their_store_each_process_decides_alone() -> None:
     """Its own leases are still live at the end of a guess: each sends a probe of its own."""
-    shared = Shared(Limit(60_000, 500 * SECOND), max_in_flight=1)  # its leases live for 5 s
+    shared = Shared(Limit(60_000, 500 * SECOND))  # its leases live for 5 s
+    shared.pool = replace(shared.pool, max_connections=1)  # so that none has spent its own by then
     upstream, processes = await at_work(shared, 2)
     upstream.refuse(429)
     await asyncio.sleep(0.02)

@@ -15,11 +15,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 import apiflux_grpc
+from apiflux_grpc.core.checks import MOST_FAULTS, MOST_REASONS, Checks
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool, QueryKey, RetryPolicy
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.rules import CostOfCall
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.server.calls import check_call
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -149,6 +151,7 @@ OPTIONS: list[Row] = [
     (retry(pb.REASON_TIMEOUT, pb.REASON_HTTP_4XX), "retry.reasons[1]", f"'HTTP_4XX' is not one of {REASONS}"),
     (retry(pb.REASON_UNSPECIFIED), "retry.reasons[0]", f"'0' is not one of {REASONS}"),
     (retry(pb.REASON_TIMEOUT, 99), "retry.reasons[1]", f"'99' is not one of {REASONS}"),
+    (retry(*[99] * (MOST_REASONS + 1)), "retry.reasons", f"has {MOST_REASONS + 1}; use at most {MOST_REASONS}"),
 ]
 
 # A request that is wrong as a whole.
@@ -307,7 +310,7 @@ def test_a_strict_stream_refuses_a_message_as_a_whole() -> None:
     assert [field for field, _ in caught.value.violations] == ["calls[0].path", "calls[2].cost"]
 
 
-def test_every_fault_of_a_request_is_told() -> None:
+def test_the_faults_of_a_request_are_told_in_its_order() -> None:
     """Those of the calls in their order, then those of the options."""
     request = pb.ProcessRequest(
         calls=[pb.Call(path="..", method="get", cost=-1), pb.Call(), pb.Call(id="x" * 300)], priority=9
@@ -319,6 +322,33 @@ def test_every_fault_of_a_request_is_told() -> None:
         "calls[2].id",
         "priority",
     ]
+
+
+BAD = header("b d", "\0")
+
+
+@pytest.mark.parametrize(
+    ("calls", "more"),
+    [
+        ([pb.Call(path="..")] * MOST_CALLS * MOST_FAULTS, (MOST_CALLS - 1) * MOST_FAULTS),
+        ([pb.Call(headers=[BAD] * 10_000)] * 3, 2 * MOST_FAULTS),  # of one call only so many are looked for
+    ],
+    ids=["calls", "headers"],
+)
+def test_a_request_with_millions_of_faults_is_as_cheap_as_one(calls: list[pb.Call], more: int) -> None:
+    """The first are told, and the others counted: a client can make faults faster than we can name them."""
+    checking = Checking(
+        pb.ProcessRequest(calls=calls), POOL, "caller", default_repeat=2, max_calls=len(calls), max_bytes=1 << 30
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        list(checking.slices())
+    assert (len(caught.value.violations), caught.value.more) == (MOST_FAULTS, more)
+
+
+def test_a_parameter_that_is_wrong_again_and_again_is_told_so_often() -> None:
+    """As a header."""
+    found = check_call(Checks(QUERY), pb.Call(query=[parameter("api_key")] * 10_000))
+    assert len(found) == MOST_FAULTS
 
 
 def test_a_retry_policy_is_the_pool_s_where_the_caller_says_nothing() -> None:
