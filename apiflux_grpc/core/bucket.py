@@ -55,7 +55,7 @@ def paced(limit: Limit, make_pacer: PacerFactory) -> Pacer:
 
 
 class Shaper:
-    """The pacer of a window limit of cost, made anew when a call took less than it was charged. A Pacer itself.
+    """The pacer of a window limit, made anew when a call took less than it was charged, or nothing. A Pacer itself.
 
     Its rate is the window's: charged with what calls declare, it would hold them to that, whatever the window has free.
     A call that took more is the window's own business: in here a wrong figure would never end.

@@ -24,7 +24,7 @@ Over 400 lines: the way of a call, and what follows from the same fields for res
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from apiflux_grpc.core.bucket import FAR, PACER_MARGIN, Bucket, Shaper, largest, paced, shape
 from apiflux_grpc.core.flight import UNCOUNTED, Flight
@@ -49,6 +49,7 @@ class Budget:
     """
 
     __slots__ = (
+        "_call_shapers",
         "_cost_pacers",
         "_make_pacer",
         "_pacers",
@@ -69,12 +70,15 @@ class Budget:
         "windows",
     )
 
+    takes_back: ClassVar = False  # whether much may come back that wasn't sent
+
     def __init__(self, limits: Sequence[Limit], jitter: int, make_pacer: PacerFactory | None) -> None:
         self.limits = tuple(limits)
         self.jitter = jitter
         self._make_pacer = make_pacer
         self.buckets: list[Bucket] = []
         self._shapers: list[Shaper] = []  # of the cost windows
+        self._call_shapers: list[Shaper] = []  # of the others, if they take back
         self.windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.CALLS, Kind.WINDOW))
         self.cost_windows = tuple(Window(limit.max, limit.per) for limit in self._of(Counts.COST, Kind.WINDOW))
         self._pacers = self._paced(Counts.CALLS)
@@ -106,10 +110,14 @@ class Budget:
         made = [Bucket(limit, self.jitter, self._make_pacer) for limit in buckets]
         self.buckets += made
         make, windows = self._make_pacer, self._of(counts, Kind.WINDOW)
-        if counts is Counts.CALLS:
+        if counts is Counts.CALLS and not self.takes_back:
             return (*(paced(limit, make) for limit in windows), *made)
-        self._shapers = [Shaper(limit, make) for limit in windows]
-        return (*self._shapers, *made)
+        shapers = [Shaper(limit, make) for limit in windows]
+        if counts is Counts.CALLS:
+            self._call_shapers = shapers
+        else:
+            self._shapers = shapers
+        return (*shapers, *made)
 
     # -- the way of a call --------------------------------------------------------------------
 
@@ -164,7 +172,8 @@ class Budget:
         self.unarrived_cost += cost
 
     def give_back(self, cost: int, now: int = 0, taken_at: int | None = None) -> None:
-        """A call that certainly wasn't sent. Windows' pacers keep theirs: that only smooths a little more.
+        """A call that certainly wasn't sent. Windows' pacers keep theirs, which only smooths a little more, unless the
+        budget `takes_back`.
 
         Buckets get it back if `taken_at` is told.
         """
@@ -178,6 +187,11 @@ class Budget:
             window.used -= 1
         for window in self.cost_windows:
             window.used -= cost
+        if self.takes_back:
+            for shaper in self._call_shapers:
+                shaper.give_back(1, now)
+            for shaper in self._shapers:
+                shaper.give_back(cost, now)
 
     def sent(self, part: Part, at: int) -> int:
         """The call's bytes went out at `at`. Returns when its slot ends if no answer comes."""

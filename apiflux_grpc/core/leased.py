@@ -96,6 +96,8 @@ class LeasedBudget(Budget):
 
     __slots__ = ("_borrowing", "_fleet", "_now", "borrower", "loan")
 
+    takes_back = True  # a burst that a lease is too short for: its rest would go at the rate of the window
+
     def __init__(
         self,
         limits: Sequence[Limit],

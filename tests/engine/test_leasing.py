@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.core.model import Counts, Group, Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.engine.sharing import J, Process, Shared
@@ -123,6 +124,23 @@ async def test_a_call_is_not_written_after_its_lease_has_ended() -> None:
     assert await reading == 1
     assert len(process.api.begun) == 2
     assert shared.arrived() == 1
+    await shared.stop()
+
+
+@pytest.mark.parametrize("counts", Counts)
+async def test_a_burst_that_was_too_slow_for_its_lease_goes_as_one_all_the_same(counts: Counts) -> None:
+    """What wasn't sent is given back to the pacers too: else its rest would go at the rate of the window."""
+    shared = Shared(Limit(100, 10 * SECOND, counts))
+    shared.make_pacer = AiolimiterPacer
+    (process,) = await shared.start()
+    process.api.write = 0.2
+    reading = process.submit(100)
+    await asyncio.sleep(0.1)
+    assert len(process.api.begun) == 100
+    process.api.write = 0.001
+    await asyncio.sleep(1)
+    assert shared.arrived() == 100
+    assert await reading == 100
     await shared.stop()
 
 

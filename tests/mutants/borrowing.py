@@ -86,6 +86,13 @@ BORROWED: Final = (
         OF_LEASING,
     ),
     Variant(
+        "what a lease was too short for goes at the rate of the window",
+        "apiflux_grpc/core/leased.py",
+        "takes_back = True",
+        "takes_back = False",
+        ("tests/engine/test_leasing.py",),
+    ),
+    Variant(
         "a round without a reply is never asked again",
         LESSEE,
         "        self._unanswered += silent\n",

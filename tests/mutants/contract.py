@@ -12,6 +12,21 @@ OF_WIRE: Final = ("tests/server/test_wire.py",)
 OF_STREAM: Final = ("tests/server/test_process_stream.py",)
 
 CONTRACT: Final = (
+    Variant("all faults of a request are kept", CHECKS, "for fault in faults[:room]]", "for fault in faults]", OF_WIRE),
+    Variant(
+        "all faults of a call's headers are looked for",
+        CHECKS,
+        "if len(faults) >= MOST_FAULTS:",
+        "if not headers:",
+        OF_WIRE,
+    ),
+    Variant(
+        "a retry policy has as many reasons as fit into a request",
+        "apiflux_grpc/server/wire.py",
+        "if len(asked.reasons) > MOST_REASONS:",
+        "if len(asked.reasons) > MOST_REASONS + 1:",
+        OF_WIRE,
+    ),
     Variant(
         "a fault while calls are read is silence",
         "apiflux_grpc/server/feeding.py",
