@@ -162,7 +162,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps=STEPS)
 def test_whatever_happens_every_call_gets_one_result(ordered: bool, steps: list[tuple[str, object]]) -> None:
     """And a call that isn't idempotent is handed over twice only after the server said that it never ran."""

@@ -292,7 +292,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=STEPS, window=st.integers(1, 12))
 def test_whatever_happens_at_which_server_every_call_gets_one_result(
     ordered: bool, steps: list[tuple[str, int, int]], window: int

@@ -376,6 +376,6 @@ class BreakerMachine(RuleBasedStateMachine):
         assert (self.breaker.state is State.HALF_OPEN) == probed
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None, print_blob=True)
+BreakerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, print_blob=True)
 TestBreaker: Any = BreakerMachine.TestCase
 TestBreaker.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

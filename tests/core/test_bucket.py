@@ -45,7 +45,7 @@ def test_the_largest_that_fits_at_once(limit: Limit, jitter: int, most: int) -> 
     assert largest(limit, jitter) == most
 
 
-@settings(deadline=None, max_examples=300, print_blob=True)
+@settings(max_examples=300, print_blob=True)
 @given(
     st.integers(1, 50),
     st.integers(1, 20),

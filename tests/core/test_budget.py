@@ -250,7 +250,7 @@ def test_an_overrun_is_paid_off_by_waiting(answered: int) -> None:
     assert (window.free, budget.next_change()) == (100, FAR)
 
 
-@settings(deadline=None, max_examples=200, print_blob=True)
+@settings(max_examples=200, print_blob=True)
 @given(
     st.lists(
         st.tuples(st.integers(0, SECOND), st.integers(1, 20), st.integers(0, 60), st.integers(0, 2 * SECOND)),
@@ -304,7 +304,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200, print_blob=True)
+@settings(max_examples=200, print_blob=True)
 @given(steps, st.sampled_from([0, 1, JITTER]), st.integers(1, 6))
 def test_each_slot_is_held_for_exactly_as_long_as_it_must(steps: list[tuple[str, int]], jitter: int, most: int) -> None:
     """Whatever the order, the count is never below the naive one, and above it only by spans and drift."""

@@ -128,7 +128,7 @@ _values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None, print_blob=True)
+@settings(print_blob=True)
 @given(st.binary(max_size=50) | _values.map(lambda value: json.dumps(value).encode()), st.text(max_size=20))
 def test_no_answer_can_break_it(body: bytes, header: str) -> None:
     """Whatever an upstream sends is a bounded cost or none."""

@@ -188,7 +188,7 @@ def widest(served: list[Batch], one: Batch, other: Batch, step: dict[int, float]
     return max(lead) - min(lead)
 
 
-@settings(deadline=None, max_examples=100, print_blob=True)
+@settings(max_examples=100, print_blob=True)
 @given(flows, guests, st.booleans())
 def test_two_backlogged_flows_never_drift_apart(
     flows: list[tuple[float, float]], guests: list[tuple[int, str, float, int]], as_callers: bool
@@ -216,7 +216,7 @@ def test_two_backlogged_flows_never_drift_apart(
         assert widest(served, one, other, step) <= step[one.id] + step[other.id] + 1e-6
 
 
-@settings(deadline=None, max_examples=100, print_blob=True)
+@settings(max_examples=100, print_blob=True)
 @given(
     st.lists(st.tuples(weights, st.integers(1, 20), st.integers(0, 20)), min_size=2, max_size=4),
     st.lists(st.integers(0, 20), min_size=1, max_size=7),

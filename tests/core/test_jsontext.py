@@ -47,7 +47,7 @@ def levels(value: object) -> int:
     return 1 + max(map(levels, inside), default=0) if isinstance(inside, list) else 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(DOCUMENTS, SPACES)
 def test_a_document_on_one_line_is_the_same_document(text: str, space: str) -> None:
     """Whatever its numbers, names and escapes are; only white space between them may go."""
@@ -59,7 +59,7 @@ def test_a_document_on_one_line_is_the_same_document(text: str, space: str) -> N
     assert line == text or "\n" in text or "\r" in text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some.lists(some.tuples(STRINGS, DOCUMENTS), max_size=4), SPACES)
 def test_members_are_found_where_they_stand(pairs: list[tuple[str, str]], space: str) -> None:
     """Each with the text of its value, in their order, names that are used twice included."""
@@ -72,7 +72,7 @@ def test_members_are_found_where_they_stand(pairs: list[tuple[str, str]], space:
     assert members_at(text, len(space)) == found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(DOCUMENTS)
 def test_depth_counts_no_bracket_inside_a_string(text: str) -> None:
     """It is that of a walk over the document."""

@@ -159,7 +159,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
 
 TestLimitsMachine: Any = LimitsMachine.TestCase
-TestLimitsMachine.settings = settings(deadline=None, max_examples=120, stateful_step_count=25, print_blob=True)
+TestLimitsMachine.settings = settings(max_examples=120, stateful_step_count=25, print_blob=True)
 TestLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
 
 
@@ -170,5 +170,5 @@ class Everything(LimitsMachine):
 
 
 TestEverything: Any = Everything.TestCase
-TestEverything.settings = settings(deadline=None, max_examples=80, stateful_step_count=25, print_blob=True)
+TestEverything.settings = settings(max_examples=80, stateful_step_count=25, print_blob=True)
 TestEverything.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

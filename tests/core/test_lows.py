@@ -41,7 +41,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300, print_blob=True)
+@settings(max_examples=300, print_blob=True)
 @given(STEPS)
 def test_a_bucket_never_holds_less_than_the_upstreams(steps: list[tuple[int, int, float, int, int]]) -> None:
     """Whatever calls declared and took, in any order of answers: the upstream's, by what is known, is no fuller."""

@@ -97,7 +97,7 @@ class PathLimitsMachine(SchedulerMachine):
 
 
 TestPathLimitsMachine: Any = PathLimitsMachine.TestCase
-TestPathLimitsMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=30, print_blob=True)
+TestPathLimitsMachine.settings = settings(max_examples=60, stateful_step_count=30, print_blob=True)
 TestPathLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
 
 
@@ -137,5 +137,5 @@ class GroupPathLimitsMachine(PathLimitsMachine):
 
 
 TestGroupPathLimitsMachine: Any = GroupPathLimitsMachine.TestCase
-TestGroupPathLimitsMachine.settings = settings(deadline=None, max_examples=40, stateful_step_count=25, print_blob=True)
+TestGroupPathLimitsMachine.settings = settings(max_examples=40, stateful_step_count=25, print_blob=True)
 TestGroupPathLimitsMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

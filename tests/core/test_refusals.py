@@ -144,7 +144,7 @@ def test_a_told_wait_is_no_impatience() -> None:
     st.integers(1, 3),
     st.integers(1, 60),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_no_call_is_lost_to_a_limit_that_ends(milliseconds: int, how: str, keys: int, calls: int) -> None:
     """Nothing arrives before a told end, probes go alone after a guess, and all calls succeed."""
     end = milliseconds * MILLISECOND

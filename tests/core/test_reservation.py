@@ -83,7 +83,7 @@ def test_a_large_cost_is_passed_only_where_that_does_not_delay_it() -> None:
     assert [permit.cost for permit in scheduler.assign(KEPT)[0]] == [90]
 
 
-@settings(deadline=None, max_examples=30, print_blob=True)
+@settings(max_examples=30, print_blob=True)
 @given(
     st.lists(st.tuples(st.integers(60, 200), st.sampled_from([SECOND, 7 * SECOND])), min_size=1, max_size=3),
     st.integers(1, 60),

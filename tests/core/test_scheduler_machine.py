@@ -135,5 +135,5 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestSchedulerMachine: Any = SchedulerMachine.TestCase
-TestSchedulerMachine.settings = settings(deadline=None, max_examples=100, stateful_step_count=30, print_blob=True)
+TestSchedulerMachine.settings = settings(max_examples=100, stateful_step_count=30, print_blob=True)
 TestSchedulerMachine.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine

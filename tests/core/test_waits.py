@@ -185,7 +185,7 @@ def test_of_several_resets_the_last_counts() -> None:
 date_like = st.from_regex(r"\A[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{1,9} [-+]?[A-Z0-9]{1,25}\Z")
 
 
-@settings(deadline=None, print_blob=True)
+@settings(print_blob=True)
 @given(st.text() | date_like | st.text('0123456789:+-, GMTJan"smh.', max_size=60), st.text(max_size=30) | date_like)
 @example("9" * 100_000, "9" * 100_000)
 def test_no_header_can_break_it(text: str, date: str) -> None:

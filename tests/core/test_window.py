@@ -237,7 +237,7 @@ def test_an_heir_of_a_longer_window_counts_what_it_cannot_know_as_spent(spent: i
     assert heir.used == pending
 
 
-@settings(deadline=None, print_blob=True)
+@settings(print_blob=True)
 @given(
     st.lists(st.tuples(st.integers(0, 2 * PER), st.booleans()), max_size=60),
     st.integers(1, 9),
@@ -335,10 +335,10 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine: Any = WindowMachine.TestCase
-TestWindowMachine.settings = settings(deadline=None, max_examples=100, stateful_step_count=40, print_blob=True)
+TestWindowMachine.settings = settings(max_examples=100, stateful_step_count=40, print_blob=True)
 
 
-@settings(deadline=None, print_blob=True)
+@settings(print_blob=True)
 @given(
     st.integers(1, 20),
     st.lists(st.tuples(st.integers(0, PER // 3), st.booleans()), min_size=1, max_size=200),

@@ -24,7 +24,7 @@ from tests.e2e.pairs import OWN_CONNECTION, Front, Pair, ask, fronted, gets, idl
 
 SECOND = 1_000_000_000
 WIDE = Limit(100_000, SECOND)
-FUZZ = hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALID = pb.ProcessRequest(
     calls=[
         pb.Call(

@@ -54,7 +54,7 @@ def outcome(read: Any, line: str) -> str:
         return str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=4).map(line_of), st.sampled_from(["", "}", " 1", ' "json": 1']))
 @example('{"a": {"json": 1}, "json": NaN}', "")
 @example('{"a": {"json": 1}, "json": 2}', "")

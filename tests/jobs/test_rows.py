@@ -99,7 +99,7 @@ def test_what_is_no_document_is_text_or_bytes(body: bytes, kind: str, field: str
     assert kept(line) == Kept(key_of("a", 3), False)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.binary(max_size=60) | st.text('[]{}",:\\\\ud8dc0019.eE-+ \n\r\tntrue\ufeff', max_size=60).map(str.encode),
     st.sampled_from(["application/json", "text/plain", ""]),

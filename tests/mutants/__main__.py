@@ -33,7 +33,9 @@ AT_ONCE: Final = (os.cpu_count() or 1) + 1  # some wait for processes
 UNSHRUNK: Final = """
 from hypothesis import Phase, settings
 
-settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None, derandomize=True)
+settings.register_profile(
+    "mutants", phases=[Phase.explicit, Phase.generate], database=None, deadline=None, derandomize=True
+)
 settings.load_profile("mutants")
 """
 TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's own timeout

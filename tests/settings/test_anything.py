@@ -93,14 +93,14 @@ def junk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("junk") / "junk"
 
 
-@hypothesis_settings(deadline=None, max_examples=150)
+@hypothesis_settings(max_examples=150)
 @given(text=st.text(max_size=60))
 def test_any_text_as_toml(junk: Path, text: str) -> None:
     """Whatever a file holds, it loads or raises a SettingsError."""
     only_settings_errors(junk, text)
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(max_examples=300)
 @given(tables=TABLES)
 def test_any_tables(junk: Path, tables: dict[str, object]) -> None:
     """Whatever well-formed TOML says, it loads or raises a SettingsError."""
@@ -115,7 +115,7 @@ ENVIRONMENTS = st.dictionaries(
 )
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
+@hypothesis_settings(max_examples=200)
 @given(environ=ENVIRONMENTS, bind=st.none() | st.text(max_size=8), dotenv=st.text(max_size=40))
 def test_any_environment(junk: Path, environ: dict[str, str], bind: str | None, dotenv: str) -> None:
     """Whatever the variables, the flag and `.env` hold, they load or raise a SettingsError."""

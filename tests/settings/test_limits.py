@@ -167,7 +167,7 @@ def test_a_warning_is_about_what_the_pacer_does(tmp_path: Path) -> None:
     assert f"{seconds * 1000:.0f} ms apart" in settings.warnings[0]
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(max_examples=300)
 @given(
     most=st.integers(1, MOST),
     per=st.integers(1, LONGEST),

@@ -40,11 +40,11 @@ def _redis() -> Iterator[None]:
 
 
 TestTwin: Any = TwinMachine.TestCase
-TestTwin.settings = settings(deadline=None, max_examples=12, stateful_step_count=30, print_blob=True)
+TestTwin.settings = settings(max_examples=12, stateful_step_count=30, print_blob=True)
 TestTwin.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(steps(), slot_steps()))
 def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
     """Each reply is equal, and so is the entry after it."""
@@ -53,7 +53,7 @@ def test_whatever_is_said_both_serve_it_the_same(steps: Steps) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(steps(), slot_steps()))
 def test_whatever_is_said_both_serve_it_the_same_for_longer(steps: Steps) -> None:
     """The same of more."""
@@ -102,7 +102,7 @@ def test_a_server_that_follows_one_that_left_is_served_the_same(next_caps: tuple
 
 @example(a=10**12 - 1, b=10**12 - 1, c=10**12)  # as a double it is a whole number, and 1 less
 @given(a=BIG, b=BIG, c=st.integers(1, 10**12))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_part_is_exact(a: int, b: int, c: int) -> None:
     """a * b / c, rounded up, of all amounts that a limit may have, whatever a double holds."""
     text, _, _ = script().text.partition("local function fair(")

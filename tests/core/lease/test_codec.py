@@ -24,7 +24,7 @@ def written(entry: Entry) -> str:
     return json.dumps(plain(entry), separators=(",", ":"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(steps(), slot_steps()), st.booleans())
 def test_a_store_that_writes_entries_down_says_what_one_does_that_keeps_them(steps: Steps, steady: bool) -> None:
     """Whatever was said, and whatever happened in between: each reply is the same, word for word."""

@@ -126,7 +126,7 @@ def test_a_call_without_an_answer_costs_what_it_was_charged(late: bool) -> None:
     assert ledger.leases == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from("tswauglw"), st.integers(0, 30), st.integers(0, SECOND)), max_size=40))
 def test_all_of_a_lease_is_in_one_place(steps: list[tuple[str, int, int]]) -> None:
     """Room, taken, flying, landed or returned: whatever happens, in whatever order."""

@@ -373,11 +373,11 @@ class CautiousMachine(LeaseMachine):
 
 
 TestLeases: Any = TrustingMachine.TestCase
-TestLeases.settings = settings(deadline=None, max_examples=12, stateful_step_count=20, print_blob=True)
+TestLeases.settings = settings(max_examples=12, stateful_step_count=20, print_blob=True)
 TestLeases.pytestmark = [pytest.mark.timeout(300)]  # examples of every length, on any machine
 
 TestCautiousLeases: Any = CautiousMachine.TestCase
-TestCautiousLeases.settings = settings(deadline=None, max_examples=13, stateful_step_count=20, print_blob=True)
+TestCautiousLeases.settings = settings(max_examples=13, stateful_step_count=20, print_blob=True)
 TestCautiousLeases.pytestmark = [pytest.mark.timeout(300)]
 
 
@@ -397,7 +397,7 @@ class LongMachine(LeaseMachine):
 
 
 TestLongWindows: Any = LongMachine.TestCase
-TestLongWindows.settings = settings(deadline=None, max_examples=3, stateful_step_count=20, print_blob=True)
+TestLongWindows.settings = settings(max_examples=3, stateful_step_count=20, print_blob=True)
 TestLongWindows.pytestmark = [pytest.mark.timeout(300)]
 
 
@@ -406,5 +406,5 @@ class ForLonger(LeaseMachine):
 
 
 TestForLonger: Any = ForLonger.TestCase
-TestForLonger.settings = settings(deadline=None, max_examples=60, stateful_step_count=50, print_blob=True)
+TestForLonger.settings = settings(max_examples=60, stateful_step_count=50, print_blob=True)
 TestForLonger.pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -212,7 +212,7 @@ happenings = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(0, 1 << 20), st.integers(1, 6), st.sampled_from([100 * MILLISECOND, 3 * SECOND]), happenings)
 def test_whatever_happens_the_bound_holds(
     seed: int, most: int, timeout: int, happened: list[tuple[int, str, int]]
@@ -222,7 +222,7 @@ def test_whatever_happens_the_bound_holds(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(st.integers(0, 1 << 20), st.integers(1, 6), st.sampled_from([100 * MILLISECOND, 3 * SECOND]), happenings)
 def test_whatever_happens_the_bound_holds_for_longer(
     seed: int, most: int, timeout: int, happened: list[tuple[int, str, int]]

@@ -39,7 +39,7 @@ def is_well(answer: Answer, api: str) -> bool:
 
 
 @pytest.mark.parametrize("api", SPOKEN)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_value_in_any_field_is_answered(api: str, data: st.DataObject) -> None:
     """Fields of the wrong type, and names and queries of any text: no call is left without an answer."""
