@@ -39,13 +39,14 @@ FINE: Final = 64  # one of so many parts of a limit more or less is told at once
 class OthersOfFleet(Others):
     """What strangers take of a window that a fleet shares."""
 
-    __slots__ = ("_high", "_low", "_low_at", "_since", "is_pending", "most")
+    __slots__ = ("_high", "_least", "_low", "_low_at", "_since", "is_pending", "most")
 
     def __init__(self, window: Window, jitter: int, now: int) -> None:
         super().__init__(window, jitter, now)
         self.is_pending = False  # a word waits for replies
         self._low = 0
         self._high: int | None = None
+        self._least = 0  # that strangers have for certain, by the last word
         self._since = self._low_at = now
         self.most = 0  # that the rest of the fleet has, by the last reply
 
@@ -99,7 +100,7 @@ class OthersOfFleet(Others):
                 most, least = max(most, high), min(least, low)
                 if at < self._since:
                     break
-            low = self._low - most + refused
+            low = self._least = self._low - most + refused
             if low > before:
                 self._take(low, now)
             elif before and self._high is not None and self._high - least + refused < before:
@@ -113,6 +114,8 @@ class OthersOfFleet(Others):
         if until <= self.holds_until and not self._doubted:
             return
         self._doubted, self._doubted_at = 0, FAR
+        if now < self._low_at + self._lasts:
+            amount = max(amount, min(self._least, self._window.others))
         self._heard_at = min(now, until - self._lasts)
         self._told_at = max(self._told_at, self._heard_at)
         self._step = 0

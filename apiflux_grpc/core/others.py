@@ -23,6 +23,8 @@ which come at once, say what others take: between them the estimate shrinks, eac
 one before, until a refusal corrects it.
 
 Of a bucket the upstream's own level is told, and the pacer's is raised to it where we can't explain it.
+
+Processes that share a limit aren't others of each other: fleet.py has what they find out together.
 """
 
 from __future__ import annotations

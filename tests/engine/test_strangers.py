@@ -20,13 +20,13 @@ LIMIT: Final = Limit(100, SECOND)
 LIFE: Final = 50 * MILLISECOND
 
 
-async def use_and_refusals(shared: Telling, rest: int) -> tuple[float, float]:
-    """Of `rest` that strangers leave: how much is used, and how many of ours are refused, in three more seconds."""
-    await asyncio.sleep(3)
+async def use_and_refusals(shared: Telling, rest: int, seconds: int = 3) -> tuple[float, float]:
+    """Of `rest` that strangers leave: how much is used, and how many of ours are refused, in so many more seconds."""
+    await asyncio.sleep(seconds)
     now = loop_clock()
-    admitted, refused = shared.between(now - 3 * SECOND, now)
+    admitted, refused = shared.between(now - seconds * SECOND, now)
     shared.check()
-    return admitted / (rest * 3 * SECOND / (SECOND + J + LIFE)), refused / (admitted + refused)
+    return admitted / (rest * seconds * SECOND / (SECOND + J + LIFE)), refused / (admitted + refused)
 
 
 async def test_what_strangers_take_is_found_out_together() -> None:
@@ -42,6 +42,34 @@ async def test_what_strangers_take_is_found_out_together() -> None:
     strangers.cancel()
     await asyncio.sleep(2)
     assert (await use_and_refusals(shared, 100))[0] >= 0.97
+    await shared.stop()
+
+
+@pytest.mark.looptime(start=100.0)
+@pytest.mark.parametrize("strangers", [0, 50])
+@pytest.mark.parametrize("count", [2, 4])
+async def test_one_that_sends_a_hundred_times_as_much(count: int, strangers: int) -> None:
+    """What strangers leave is used: one that hardly sends doesn't talk the others out of what they know better."""
+    shared = Telling(LIMIT, Sliding(100, SECOND))
+    busy, *idle = await shared.start(count)
+    coming = shared.strangers(strangers) if strangers else None
+    busy.submit(2000, policy=STUBBORN)
+
+    async def drip() -> None:
+        while True:
+            for process in idle:
+                process.submit(1, policy=STUBBORN)
+            await asyncio.sleep(1)
+
+    dripping = asyncio.get_running_loop().create_task(drip())
+    await asyncio.sleep(4)
+    use, refused = await use_and_refusals(shared, 100 - strangers, 6)
+    assert use >= 0.97
+    assert refused <= 0.05
+    assert strangers or not shared.refused
+    dripping.cancel()
+    if coming is not None:
+        coming.cancel()
     await shared.stop()
 
 

@@ -12,6 +12,7 @@ BLOCK: Final = "apiflux_grpc/core/block.py"
 BREAKER: Final = "apiflux_grpc/core/breaker.py"
 FLEET: Final = "apiflux_grpc/core/fleet.py"
 OF_LESS: Final = ("tests/core/lease/test_less.py",)
+OF_LEARNT: Final = ("tests/core/test_others_of_fleet.py",)
 OF_STRANGERS: Final = ("tests/engine/test_strangers.py",)
 OF_FACTS: Final = ("tests/core/lease/test_facts.py",)
 OF_BLOCKS: Final = ("tests/engine/test_shared_blocks.py",)
@@ -196,17 +197,31 @@ SHARED: Final = tuple(
             OF_LESS,
         ),
         (
+            "an old estimate that is told anew is believed",
+            FLEET,
+            "amount = max(amount, min(self._least, self._window.others))",
+            "pass",
+            OF_LEARNT,
+        ),
+        (
+            "one that doesn't send never hears that strangers have gone",
+            FLEET,
+            "if now < self._low_at + self._lasts:",
+            "if True:",
+            OF_LEARNT,
+        ),
+        (
             "what the rest of the fleet has is strangers'",
             FLEET,
-            "low = self._low - most + refused\n",
-            "low = self._low + refused\n",
+            "low = self._least = self._low - most + refused\n",
+            "low = self._least = self._low + refused\n",
             OF_STRANGERS,
         ),
         (
             "what was refused to the rest of the fleet counts as spent",
             FLEET,
-            "low = self._low - most + refused\n",
-            "low = self._low - most\n",
+            "low = self._least = self._low - most + refused\n",
+            "low = self._least = self._low - most\n",
             OF_STRANGERS,
         ),
         (
