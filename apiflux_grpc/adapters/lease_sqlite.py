@@ -145,6 +145,7 @@ class SqliteLeaseStore:
                 [
                     (name, self._boot, int(name in synced), now, wall, json.dumps(plain(self._entries[name])))
                     for name in dict.fromkeys(round.budget for round in rounds)
+                    if name in self._entries  # a thaw makes none
                 ],
             )
             connection.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""The command line: serve, process, stress, judge, plan, check-config, presets, init; each in its file, and put
+"""The command line: serve, process, stress, judge, plan, check-config, presets, init, keys; each in its file, and put
 together here.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 success;
@@ -22,6 +22,7 @@ from apiflux_grpc import __version__
 from apiflux_grpc.cli.check_config import check_config
 from apiflux_grpc.cli.init import init
 from apiflux_grpc.cli.judge import judge
+from apiflux_grpc.cli.keys import keys
 from apiflux_grpc.cli.plan import plan
 from apiflux_grpc.cli.presets import presets
 from apiflux_grpc.cli.process import process
@@ -75,7 +76,7 @@ def _main(
     configure(log_level.value, log_format.value)
 
 
-for command in (serve, process, stress, judge, plan, check_config, presets, init):
+for command in (serve, process, stress, judge, plan, check_config, presets, init, keys):
     # Without a short help typer takes the first sentence, and cuts it to the width of the line.
     short = (command.__doc__ or "").partition("\n")[0]
     app.command(short_help=short, context_settings={"help_option_names": HELP})(command)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from heapq import heappop
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from apiflux_grpc.core.borrowing import NEAR_PACE, NEAR_PORTION, Borrower, Borrowing, Tier
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
+from apiflux_grpc.core.budget_names import name_of_group, name_of_key, with_paths
 from apiflux_grpc.core.fleet import Fleet, cap_of
 from apiflux_grpc.core.keyring import Keyring
 from apiflux_grpc.core.lease.ledger import Ledger
@@ -193,7 +193,7 @@ class LeasedKeyring(Keyring):
             self.borrowing.add(borrower, now)
         for key in self.keys:
             if key.key.max_in_flight is not None:
-                name, incarnation = f"{_name(pool, key)}#in-flight", f"{leasing.incarnation}-f{key.index}"
+                name, incarnation = f"{name_of_key(pool, key.key)}#in-flight", f"{leasing.incarnation}-f{key.index}"
                 slots = SlotLedger(name, incarnation, key.key.max_in_flight, pool.timeout, trust=leasing.trust)
                 self.borrowing.slots.add(SlotBorrower(key, slots), now)
 
@@ -205,17 +205,15 @@ class LeasedKeyring(Keyring):
     def _named(self, pool: Pool) -> Iterator[tuple[KeyState | GroupState, str, tuple[str, tuple[str, ...]]]]:
         """Each owner of a budget with the name of that in a store, and its kind: whose it is, and its paths."""
         for key in self.keys:
-            name = _name(pool, key)
+            name = name_of_key(pool, key.key)
             yield key, name, ("key", ())
             for paths, state in key.scoped.items():
-                yield state, _with_paths(name, paths), ("key", paths)
+                yield state, with_paths(name, paths), ("key", paths)
         for group in self.groups:
-            # By one of its keys, which is in no other group: another server's group may have a key more.
-            first = min(member.key.label for member in group.members)
-            name = f"{quote(pool.name, '')}/{quote(first, '')}/group"
+            name = name_of_group(pool, (member.key.label for member in group.members))
             yield group, name, ("group", ())
             for paths, state in group.members[0].group_scoped.items():
-                yield state, _with_paths(name, paths), ("group", paths)
+                yield state, with_paths(name, paths), ("group", paths)
 
     @property
     def borrowing(self) -> Borrowing:
@@ -284,11 +282,3 @@ def make_keyring(
     if leasing is None:
         return Keyring(pool, classes, make_pacer, now)
     return LeasedKeyring(pool, classes, make_pacer, now, leasing)
-
-
-def _name(pool: Pool, key: KeyState) -> str:
-    return quote(key.key.budget, "") if key.key.budget else f"{quote(pool.name, '')}/{quote(key.key.label, '')}"
-
-
-def _with_paths(name: str, paths: Sequence[str]) -> str:
-    return f"{name}?{'+'.join(quote(path) for path in paths)}"

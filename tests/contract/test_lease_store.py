@@ -149,3 +149,20 @@ async def test_calls_in_flight_are_allotted_and_come_back_when_it_is_said(make: 
     assert less.slots == Allotted(2, 4, scarce=True)
     await one(store, first._replace(number=3, slots=Asked(6, 30 * SECOND, 2, 9), **terms))
     assert (await one(store, other._replace(number=2, **terms))).slots == Allotted(2, 4, scarce=True)
+
+
+async def test_a_frozen_budget_is_opened_by_hand(make: Make) -> None:
+    """Whoever waits is granted with its next round; an unknown budget stays unknown, and the next finds it empty."""
+    store = make()
+    visitor = Round("key", "visitor", 1, (), 0, 0, leaves=True, thaw=True)
+    unknown = visitor._replace(budget="unknown")
+    reply = await one(store, FIRST._replace(trust=False))
+    assert reply.opens >= 60 * SECOND
+    thawed, missing = await store.exchange([visitor, unknown])
+    assert thawed is not None
+    assert missing is not None
+    assert (thawed.epoch, thawed.opens >= 60 * SECOND, missing.epoch) == (reply.epoch, True, "")
+    after = FIRST._replace(number=2, epoch=reply.epoch, told=reply.now, floor=reply.now, want=Amounts(4))
+    reply = await one(store, after)
+    assert (reply.granted.calls, reply.roster) == (4, frozenset("a"))
+    assert (await one(store, FIRST._replace(budget="unknown", want=Amounts(4)))).granted.calls == 4

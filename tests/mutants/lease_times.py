@@ -6,6 +6,8 @@ from typing import Final
 
 from tests.mutants.leases import LEASE, OF_BUCKET, OF_FLEET, OF_LEASES, OF_LEDGER, OF_MACHINE, OF_SERVE
 
+OF_THAW: Final = ("tests/core/lease/test_thaw.py",)
+
 LEASE_TIMES: Final = (
     # Rule 6: until when a lease is spent.
     (
@@ -42,6 +44,28 @@ LEASE_TIMES: Final = (
         "self.leases = [lent for lent in self.leases if lent.is_late]",
         "self.leases = []",
         OF_LEDGER,
+    ),
+    # Rule 9: a budget opened by hand.
+    (
+        "leases: a thaw opens windows alone",
+        LEASE + "thaw.py",
+        "                level.at = entry.last\n",
+        "",
+        OF_THAW,
+    ),
+    (
+        "leases: a thaw forgets what a bucket was told since",
+        LEASE + "thaw.py",
+        "level.filled = max(0, level.filled - depths.get(like, 0) * unit_of(level.per))",
+        "level.filled = 0",
+        OF_THAW,
+    ),
+    (
+        "leases: a thaw of what another run left is believed",
+        LEASE + "thaw.py",
+        "if entry is None or entry.run_id != run_id:",
+        "if entry is None:",
+        OF_THAW,
     ),
     # Rule 7: the store's time.
     (
@@ -154,8 +178,8 @@ LEASE_TIMES: Final = (
     (
         "leases: a long window opens though one is missing",
         LEASE + "hours.py",
-        "known = bool(entry.registered) and entry.roster <= entry.registered",
-        "known = bool(entry.registered)",
+        "return bool(entry.registered) and entry.roster <= entry.registered",
+        "return bool(entry.registered)",
         OF_FLEET,
     ),
     (

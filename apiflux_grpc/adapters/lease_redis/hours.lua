@@ -155,12 +155,16 @@ local function unknown_cost(entry, member)
   end
 end
 
-local function opens_at(entry, round)
-  local opens = 0
+local function all_have_told(entry)
   local known = #entry.registered > 0
   for _, name in ipairs(entry.roster) do
     known = known and place_of(entry.registered, name)
   end
+  return known
+end
+
+local function unknown_until(entry, round)
+  local opens, known = 0, all_have_told(entry)
   for _, log in ipairs(entry.logs) do
     if log.per > LONG and known then
       opens = max(opens, min(log.opens, entry.began + at_most(FAILOVER_LAG + round.life + round.jitter)))
@@ -173,8 +177,13 @@ local function opens_at(entry, round)
       opens = max(opens, level.at)
     end
   end
+  return opens
+end
+
+local function opens_at(entry, round)
+  local opens = unknown_until(entry, round)
   if round.slots and not entry.trusted then
-    local timeout = known and 0 or round.slots[2]
+    local timeout = all_have_told(entry) and 0 or round.slots[2]
     opens = max(opens, entry.began + at_most(FAILOVER_LAG + round.life + timeout))
   end
   if entry.trusted then

@@ -20,7 +20,7 @@ from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.units import MICROSECOND
 from apiflux_grpc.core.window import GROUPS, STEP
 
-_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "use", "facts", "slots", "serve", "main")
+_PARTS: Final = ("terms", "level", "entry", "hours", "shares", "use", "facts", "slots", "thaw", "serve", "main")
 _SPANS: Final = ("OFF", "BEAT", "PROBATION", "LAPSE", "FAILOVER_LAG", "LONG", "CLAIM", "SLOT_PACE", "TURN")
 
 

@@ -127,8 +127,8 @@ local function decide(entry, member, round, now)
   return { now = now, calls = calls, cost = cost, again = again, opens = opens, paused = entry.paused }
 end
 
-local function told(entry, number, now)
-  return { number, entry.epoch, now, 0, 0, 0, 0, '', 0, 0, '', '', '' }
+local function told(epoch, number, now, opens)
+  return { number, epoch, now, 0, 0, 0, opens or 0, '', 0, 0, '', '', '' }
 end
 
 local function words_of(entry, member)
@@ -147,6 +147,13 @@ local function words_of(entry, member)
 end
 
 local function serve(entry, round, clock, run_id)
+  if round.thaw then
+    if not entry or entry.run_id ~= run_id then
+      return told('', round.number, clock)
+    end
+    local frozen = thaw(entry, round)
+    return told(entry.epoch, round.number, entry.last, frozen), frozen > 0 and entry or nil
+  end
   if not entry then
     entry = begin(round, clock, run_id, round.trust and round.epoch == '')
   elseif is_lost(entry, round, run_id) then
@@ -157,10 +164,10 @@ local function serve(entry, round, clock, run_id)
     return words_of(entry, member)
   end
   if member and round.number < member.number then
-    return told(entry, round.number, entry.last)
+    return told(entry.epoch, round.number, entry.last)
   end
   if is_forgotten(entry, round, member) then
-    local words = told(entry, round.number, entry.last)
+    local words = told(entry.epoch, round.number, entry.last)
     words[10] = 1
     return words
   end

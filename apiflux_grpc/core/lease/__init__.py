@@ -13,6 +13,7 @@ Pure on both sides: instants and names are handed in.
     facts.py    what its members tell each other, and claim
     less.py     what facts take away of a limit: strangers, and cuts
     use.py      what all have of a limit
+    thaw.py     a frozen budget opened by hand
     serve.py    one round, the store's side: what SQLite runs, and what Lua translates
     codec.py    an entry as plain lists: what a store writes down
     lent.py     one lease, the replica's side

@@ -141,22 +141,33 @@ def unknown_cost(entry: Entry, member: Member) -> None:
                 entry.levels[cap.like[:2]] = full(cap, max(level.at, other.seen + at_most(arrived)))
 
 
-def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
-    """From when on anything may be granted."""
+def unknown_until(entry: Entry, round: Round, *, steady: bool) -> int:
+    """From when on nothing counts any more that the store doesn't know; 0: it knows all."""
     opens = 0
     lag = 0 if steady else FAILOVER_LAG
-    known = bool(entry.registered) and entry.roster <= entry.registered
+    known = _all_have_told(entry)
     for log in entry.logs.values():
         if log.per > LONG and known:
             # All who may have spent of it have told what: only what is on its way yet must be waited for.
             opens = max(opens, min(log.opens, entry.began + at_most(lag + round.life + round.jitter)))
         else:
             opens = max(opens, log.opens)
-    opens = max(opens, *(level.at for level in entry.levels.values() if level.at > entry.last), 0)
+    return max(opens, *(level.at for level in entry.levels.values() if level.at > entry.last), 0)
+
+
+def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
+    """From when on anything may be granted."""
+    opens = unknown_until(entry, round, steady=steady)
+    lag = 0 if steady else FAILOVER_LAG
     if round.slots is not None and not entry.trusted:
         # Calls are in flight that only those know of who began them; and if they have all told, nobody else's are.
-        timeout = 0 if known else round.slots.timeout
+        timeout = 0 if _all_have_told(entry) else round.slots.timeout
         opens = max(opens, entry.began + at_most(lag + round.life + timeout))
     if entry.trusted and not steady:
         opens = max(opens, entry.began + PROBATION)  # whoever has spent of it is heard by then
     return opens
+
+
+def _all_have_told(entry: Entry) -> bool:
+    """Whether everybody who may have spent of it has told what it remembers."""
+    return bool(entry.registered) and entry.roster <= entry.registered

@@ -17,6 +17,7 @@ from apiflux_grpc.core.lease.hours import begin, forget, is_forgotten, is_lost, 
 from apiflux_grpc.core.lease.shares import grant
 from apiflux_grpc.core.lease.slots import allot, allotted, hear_slots
 from apiflux_grpc.core.lease.terms import BEAT, LAPSE, PROBATION, at_most
+from apiflux_grpc.core.lease.thaw import thaw
 from apiflux_grpc.core.lease.use import use_of
 from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Reply
 
@@ -34,6 +35,8 @@ def serve(entries: MutableMapping[str, Entry], round: Round, clock: int, run_id:
     own (one host's BOOTTIME), and the store can't be lost alone.
     """
     entry = entries.get(round.budget)
+    if round.thaw:
+        return thaw(entry, round, clock, run_id, steady=steady)
     if entry is None:
         trusted = round.trust and not round.epoch
         entry = entries[round.budget] = begin(round, clock, run_id, trusted=trusted)

@@ -160,6 +160,7 @@ class Round(NamedTuple):
     claims: tuple[str, ...] = ()
     slots: Asked | None = None  # then it has no limits: see slots.py
     refused: tuple[int, ...] = ()
+    thaw: bool = False  # no replica's: see thaw.py
 
 
 class Reply(NamedTuple):

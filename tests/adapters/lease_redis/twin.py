@@ -65,6 +65,9 @@ class TwinStore(FakeLeaseStore):
         found: Any = self._client.evalsha(self._sha, 1, round.budget, told(round), now, self.run_id)
         words, blob = found
         assert reply_of(words) == reply
+        if blob is None:
+            assert round.budget not in self.entries
+            return reply
         assert plain_of(msgpack.unpackb(blob)) == in_order(plain(self.entries[round.budget]))
         return reply
 
@@ -131,6 +134,7 @@ def rounded(text: str, budget: str) -> Round:
         tuple(told["claims"]),
         _asked(*told["slots"]) if told["slots"] else None,
         tuple(told["refused"]),
+        told.get("thaw", False),
     )
 
 

@@ -78,6 +78,7 @@ def steps(draw: st.DrawFn) -> Steps:
             "refused": st.sampled_from([(), (0, 0, 0), (3, 2, 1), (1,)]),
             "claims": st.sampled_from([(), (), ("p",), ("p", "q")]),
             "is_lost": st.sampled_from([False, False, False, True]),
+            "thaw": st.sampled_from([False, False, False, False, True]),  # somebody opens the budget before
         }
     )
     return draw(st.lists(st.tuples(st.integers(0, 2 * SECOND), names, said), max_size=25))
@@ -91,6 +92,8 @@ def converse(steps: Steps, serve: Callable[[Round, int, str], Reply]) -> None:
     for pause, name, said in steps:
         clock += pause
         run += bool(said.pop("is_lost"))
+        if said.pop("thaw"):
+            serve(Round("key", "visitor", 1, (), 0, 0, leaves=True, thaw=True), clock, f"run-{run}")
         landed, age, over, late = (said.pop(name) for name in ("landed", "age", "over", "late"))
         if said.pop("again") and name in asked:
             round = asked[name]
