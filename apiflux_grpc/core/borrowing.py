@@ -258,6 +258,9 @@ class Borrowing:
         slots: list[SlotBorrower] = []
         if self.slots.borrowers:
             slots = self.slots.ask(now, min(demand.waiting_for(()), demand.begun_within(0)), MOST)
+            dropped, self.slots.dropped = self.slots.dropped, []
+            for one in dropped:
+                self._woken(one.key, now)
         return [*slots, *self._ask(now, demand, len(slots))]
 
     def _ask(self, now: int, demand: Demand, asking: int) -> list[Borrower]:

@@ -178,6 +178,9 @@ class SharedBlocks:
             return False
         if is_out:
             self._claimed_at = None
+        elif owner.budget.opens_at > now:  # refused, or frozen: without a lease no probe of ours can go
+            news.release(PROBE)
+            self._claimed_at = None
         elif not waits or now < self._pauses_until:
             news.release(PROBE)
             self._claimed_at = None

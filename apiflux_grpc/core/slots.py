@@ -70,13 +70,14 @@ class SlotBorrower:
 class Slots:
     """The ledgers of a pool's calls in flight."""
 
-    __slots__ = ("_alarms", "_asked", "_found", "borrowers", "lacking")
+    __slots__ = ("_alarms", "_asked", "_found", "borrowers", "dropped", "lacking")
 
     def __init__(self) -> None:
         self.borrowers: dict[KeyState, SlotBorrower] = {}
         self.lacking: dict[SlotBorrower, None] = {}
         self._found: dict[SlotBorrower, None] = {}  # those of them that haven't been looked at since
         self._asked = 0
+        self.dropped: list[SlotBorrower] = []  # nothing waits for them any more, so that they can be listed anew
         self._alarms: Alarms[SlotBorrower] = Alarms()
 
     def add(self, borrower: SlotBorrower, now: int) -> None:
@@ -124,6 +125,7 @@ class Slots:
             return 0  # its reply sets the alarm
         if ledger.lacks and not waiting:
             self._satisfied(borrower)
+            self.dropped.append(borrower)
         part = -(-waiting // len(self.lacking)) if ledger.lacks else 0
         if ledger.next_round(now, part) is None:
             self._alarms.set(borrower, max(now + 1, ledger.wake_at(now, part)))

@@ -10,15 +10,17 @@ from typing import Final
 
 import pytest
 
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.headers import Headers
 from apiflux_grpc.core.held import Cause
 from apiflux_grpc.core.lease.terms import BEAT, CLAIM
 from apiflux_grpc.core.lease.words import Reply, Round
 from apiflux_grpc.core.model import Group, Limit
 from apiflux_grpc.core.outcome import Answer
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.engine.messages import BatchSpec
 from apiflux_grpc.testing import loop_clock
-from tests.engine.sharing import Process, Shared, Store, success
+from tests.engine.sharing import POLICY, Process, Shared, Store, success
 
 pytestmark = pytest.mark.looptime
 
@@ -198,6 +200,27 @@ async def test_without_their_store_each_process_decides_alone() -> None:
     await asyncio.sleep(2)
     for process, count in zip(processes, counts, strict=True):
         assert len(process.api.begun) > count
+    await shared.stop()
+
+
+async def test_a_process_that_gets_no_lease_leaves_the_probe_to_others() -> None:
+    """Its store refuses it, and its calls wait: it couldn't send a probe."""
+    shared = Shared(Limit(5, SECOND))
+    upstream, (process,) = await at_work(shared, 1, calls=1)
+    shared.pool = replace(shared.pool, arrival_jitter=shared.pool.arrival_jitter + MILLISECOND)
+    (refused,) = await shared.start()
+    refused.submit(100)
+    await asyncio.sleep(4)
+    upstream.refuse(429, 1)
+    ticket = process.engine.submit(BatchSpec("default", "caller", [Call()], POLICY))
+    await asyncio.sleep(0.5)
+    ticket.cancel()  # nothing waits at the end of the guess but what can't be sent
+    await asyncio.sleep(10)
+    assert len(upstream.refused) == 1
+    reading = process.submit(20)
+    await asyncio.sleep(10)
+    assert reading.done()
+    assert not refused.api.begun
     await shared.stop()
 
 

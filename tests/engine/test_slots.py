@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import SECOND
-from tests.engine.sharing import Process, Shared
+from apiflux_grpc.engine.messages import BatchSpec
+from tests.engine.sharing import POLICY, Process, Shared
 
 pytestmark = pytest.mark.looptime
 
@@ -67,6 +69,23 @@ async def test_one_that_is_busy_alone_has_all() -> None:
     assert min(await watched(processes, 1)) >= 8
     task = processes[1].submit(1)
     await asyncio.sleep(1)
+    assert task.done()
+    await shared.stop()
+
+
+async def test_a_key_that_had_no_slot_is_tried_again_though_nothing_waits_for_it_meanwhile() -> None:
+    """The call that found none is cancelled; the next asks at once, and not with the next sign of life."""
+    shared = Shared(max_in_flight=1, latency=1)
+    one, other = await shared.start(2)
+    await asyncio.sleep(3)
+    other.submit(3)
+    await asyncio.sleep(0.5)
+    ticket = one.engine.submit(BatchSpec("default", "caller", [Call()], POLICY))
+    await asyncio.sleep(0.02)
+    ticket.cancel()
+    await asyncio.sleep(4)
+    task = one.submit(1)
+    await asyncio.sleep(2)
     assert task.done()
     await shared.stop()
 

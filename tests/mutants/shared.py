@@ -35,6 +35,13 @@ SHARED: Final = tuple(
             "entry.facts.items())",
             OF_FACTS,
         ),
+        (
+            "a process that gets no lease keeps the probe",
+            BLOCKS,
+            "elif owner.budget.opens_at > now:",
+            "elif owner.budget is None:",
+            OF_BLOCKS,
+        ),
         ("an entry keeps all facts", LEASE + "facts.py", "while len(facts) > MOST_FACTS:", "while False:", OF_FACTS),
         (
             "the claim of another is taken",

@@ -16,6 +16,13 @@ OF_ENGINE: Final = ("tests/engine/test_slots.py",)
 
 IN_FLIGHT: Final = (
     Variant(
+        "slots: a key for which nothing waits any more isn't tried again",
+        "apiflux_grpc/core/slots.py",
+        "            self.dropped.append(borrower)\n",
+        "",
+        OF_ENGINE,
+    ),
+    Variant(
         "slots: what is taken back is another's at once",
         ENTRY,
         "return max(self.allotted, self.holds) if now",

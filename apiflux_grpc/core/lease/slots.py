@@ -52,7 +52,7 @@ def allot(entry: Entry, round: Round) -> int:
     most = _most(entry)
     room = most - sum(charge for other, charge in charges.items() if other not in line)
     # A turn is over with the second renewal, whichever way the clocks differ.
-    if room < len(line) and name in line[:room] and now - mine.since >= whole(round.life * 3 // 4):
+    if room < len(line) and name in line[: max(0, room)] and now - mine.since >= whole(round.life * 3 // 4):
         line.remove(name)
         line.append(name)
     part = 0
