@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apiflux_grpc.core.lease.slotledger import SlotLedger
 from apiflux_grpc.core.lease.slots import even
-from apiflux_grpc.core.lease.terms import FAILOVER_LAG, SLOT_LIFE
+from apiflux_grpc.core.lease.terms import FAILOVER_LAG, SLOT_LIFE, SLOT_PACE
+from apiflux_grpc.core.lease.words import Allotted, Reply
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.core.lease.fleet import Network
 from tests.core.lease.slotfleet import SlotFleet
@@ -67,6 +69,21 @@ def test_the_idle_hold_nothing_and_one_that_is_busy_has_all() -> None:
     fleet.run(SECOND)
     assert fleet.use(2 * SECOND) >= 0.97
     fleet.check()
+
+
+def test_what_it_says_that_it_keeps_to_it_keeps_to_at_once() -> None:
+    """The store may allot the rest to others before the reply is here."""
+    ledger = SlotLedger("key", "a", 4, SECOND)
+    ledger.lacks = True
+    first = ledger.next_round(0, 4)
+    assert first is not None
+    ledger.heard(Reply(first.number, "epoch", 0, slots=Allotted(4, 4, scarce=True)), 0)
+    ledger.take()
+    assert ledger.room(0) == 3
+    second = ledger.next_round(SLOT_PACE, 0)
+    assert second is not None
+    assert second.slots is not None
+    assert (second.slots.holds, ledger.room(SLOT_PACE)) == (1, 0)
 
 
 def test_a_sporadic_call_takes_no_turn_from_the_busy() -> None:
