@@ -170,6 +170,7 @@ class LeasedKeyring(Keyring):
     ) -> None:
         super().__init__(pool, classes, make_pacer, now)
         self._borrowing = Borrowing(self.refresh)
+        self._borrowing.store.keys = len(self.keys)
         for owner, name, kind in self._named(pool):
             limits = owner.budget.limits
             if not limits:

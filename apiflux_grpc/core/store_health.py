@@ -41,16 +41,17 @@ MOST_LABELS: Final = 3  # of the keys that something is told of; all are counted
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
     """`silent_for` (ns): so long it hasn't answered, for the reason `why`; None: it answers. `sent_late`: calls that
-    went out after their lease had ended."""
+    went out after their lease had ended. `refused`: it lends nothing to any of the pool's keys."""
 
     silent_for: int | None
     why: str
     sent_late: int
+    refused: bool
 
     @property
     def is_healthy(self) -> bool:
-        """It answers, or did so lately."""
-        return self.silent_for is None or self.silent_for < SILENCE
+        """It answers, or did so lately, and lends."""
+        return not self.refused and (self.silent_for is None or self.silent_for < SILENCE)
 
 
 class Owner(Protocol):
@@ -78,6 +79,7 @@ class StoreHealth:
         "_lower",
         "_new",
         "_refused",
+        "keys",
         "sent_late",
         "silent_since",
         "why",
@@ -87,6 +89,7 @@ class StoreHealth:
         self.silent_since: int | None = None  # None: it answers
         self.why = ""
         self.sent_late = 0
+        self.keys = 0  # how many the pool has
         self._frozen: dict[Owner, tuple[int, int]] = {}  # since when, until when
         self._refused: dict[Owner, tuple[int, str]] = {}  # since when, why
         self._lower: dict[Owner, tuple[int, list[str]]] = {}  # since when, others' limits in words
@@ -199,7 +202,8 @@ class StoreHealth:
     def snapshot(self, now: int) -> StoreSnapshot:
         """As it is now."""
         silent_for = None if self.silent_since is None else now - self.silent_since
-        return StoreSnapshot(silent_for, self.why, self.sent_late)
+        refused = bool(self._refused) and len({label for owner in self._refused for label in owner.labels}) == self.keys
+        return StoreSnapshot(silent_for, self.why, self.sent_late, refused)
 
     def __repr__(self) -> str:
         return f"<StoreHealth: {'silent' if self.is_silent else 'answers'}>"

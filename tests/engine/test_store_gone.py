@@ -113,7 +113,7 @@ async def test_a_flush_freezes_its_keys_and_says_until_when() -> None:
 
 
 async def test_a_process_that_is_refused_says_why() -> None:
-    """Another arrival_jitter than the others': it is lent nothing, in the words of the store."""
+    """Another arrival_jitter than the others': it is lent nothing, in the words of the store, and isn't healthy."""
     shared = Shared(Limit(100, SECOND))
     await shared.start()
     await asyncio.sleep(0.5)
@@ -127,10 +127,28 @@ async def test_a_process_that_is_refused_says_why() -> None:
     pool = await pool_of(other)
     assert pool.keys[0].held_by[0].reason == f"the store of budgets lends nothing here: {why}"
     assert pool.drain_time is None
+    assert other.pools == {"default": False}
     await shared.processes[0].stop()
     assert await reading == 10
     assert other.told.events[1].startswith("1 granted again after ")
+    await asyncio.sleep(1)
+    assert other.pools == {"default": True}
     await other.stop()
+
+
+async def test_a_pool_of_which_one_key_is_refused_is_healthy() -> None:
+    """Its calls go with the others."""
+    shared = Shared(Limit(100, SECOND), keys=2)
+    first, other = shared.pool.keys
+    shared.pool = replace(shared.pool, keys=(first, replace(other, limits=())))
+    await shared.start()
+    shared.pool = replace(shared.pool, arrival_jitter=3 * J)
+    (refused,) = await shared.start()
+    assert await refused.submit(300) == 300
+    await asyncio.sleep(2)
+    assert refused.told.events
+    assert refused.pools == {}
+    await shared.stop()
 
 
 async def test_what_was_sent_after_its_lease_had_ended_is_told() -> None:

@@ -48,7 +48,7 @@ async def test_a_pool_that_is_not_healthy_says_so_and_the_process_stays_live() -
 
 def test_get_info_tells_of_the_store() -> None:
     """Since when it's silent and why, and how many calls were sent late; nothing without a store."""
-    for store in (None, StoreSnapshot(None, "", 3), StoreSnapshot(SILENCE, "it is gone", 0)):
+    for store in (None, StoreSnapshot(None, "", 3, False), StoreSnapshot(SILENCE, "it is gone", 0, False)):
         message = pb.PoolInfo()
         put_pool(message, Pool("a", ()), snapshot(store))
         assert message.HasField("budget_store") is (store is not None)
