@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.model import Kind
 from apiflux_grpc.core.redis_url import parse_redis_url
+from apiflux_grpc.core.units import spoken
 from apiflux_grpc.settings.findings import written
 from apiflux_grpc.settings.types import StateSettings
 
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 
 def state_of(sources: Sources, pools: Sequence[PoolSettings]) -> StateSettings:
     """Where these pools keep their budgets."""
+    state = _found(sources, pools)
+    if state.life is not None and (state.directory is not None or state.redis is not None):
+        _check_lease(sources, state.life, pools)
+    return state
+
+
+def _found(sources: Sources, pools: Sequence[PoolSettings]) -> StateSettings:
     server, budget = sources.file.server, sources.file.budget
     trust = server.cold_start == "trust"
     place = sources.toml_place("server", "state_dir")
@@ -39,6 +48,23 @@ def state_of(sources: Sources, pools: Sequence[PoolSettings]) -> StateSettings:
         return StateSettings(directory, written(place) if directory else "", trust, budget.lease)
     directory = _default(sources) if any(pool.base_url for pool in pools) else None
     return StateSettings(directory, "", trust, budget.lease)
+
+
+def _check_lease(sources: Sources, lease: int, pools: Sequence[PoolSettings]) -> None:
+    """What is lent counts as spent until the lease has ended and the window after it."""
+    pers = [
+        limit.per
+        for pool in pools
+        for limits in (*(key.limits for key in pool.pool.keys), *(group.limits for group in pool.pool.groups))
+        for limit in limits
+        if limit.kind is Kind.WINDOW
+    ]
+    if pers and lease > min(pers) / 2:
+        text = (
+            f"{spoken(lease)} is more than half of the shortest `per`, {spoken(min(pers))}: what a process held "
+            "that is killed counts as spent for so long beyond its window; set it lower, or leave it out"
+        )
+        sources.findings.warn(sources.toml_place("budget", "lease"), text)
 
 
 def _redis(sources: Sources, place: Place, budget: BudgetTable) -> RedisUrl | None:

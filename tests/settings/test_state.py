@@ -130,3 +130,21 @@ def test_keys_of_one_pool_share_by_a_group(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, text)
     assert fault.startswith("pools.default.keys[1].budget: is the budget of keys[0] too")
     assert "use a group" in fault
+
+
+@pytest.mark.parametrize(
+    ("store", "lease", "is_warned"),
+    [
+        ('[server]\nstate_dir = "state"\n', "500ms", False),
+        ('[server]\nstate_dir = "state"\n', "600ms", True),
+        ('[server]\nstate_dir = ""\n', "600ms", False),
+    ],
+)
+def test_a_lease_longer_than_half_of_a_window_is_warned_of(
+    tmp_path: Path, store: str, lease: str, is_warned: bool
+) -> None:
+    """It works, but what a killed process held counts as spent for longer; without a store nothing is lent."""
+    warnings = loaded(tmp_path, f'{store}[budget]\nlease = "{lease}"\n{GOOD}').warnings
+    found = [one for one in warnings if "more than half of the shortest `per`" in one]
+    assert bool(found) == is_warned
+    assert all("budget.lease: 600 ms is more than half of the shortest `per`, 1 s" in one for one in found)
