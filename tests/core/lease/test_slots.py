@@ -239,7 +239,8 @@ def test_whatever_happens_the_bound_holds(
 
 
 @pytest.mark.slow
-@settings(max_examples=250)
+@pytest.mark.timeout(300)
+@settings(max_examples=60)
 @given(st.integers(0, 1 << 20), st.integers(1, 6), st.sampled_from([100 * MILLISECOND, 3 * SECOND]), happenings)
 def test_whatever_happens_the_bound_holds_for_longer(
     seed: int, most: int, timeout: int, happened: list[tuple[int, str, int]]
