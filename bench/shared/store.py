@@ -212,5 +212,5 @@ async def _work(client: Client) -> None:
 
 
 async def _one(client: Client) -> None:
-    async for _ in client.process([Call(f"/work/{time.monotonic_ns()}")]):
+    async for _ in client.process([Call(f"/busy/{time.monotonic_ns()}")]):
         pass
