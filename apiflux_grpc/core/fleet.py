@@ -5,9 +5,8 @@ of the limit: whatever had arrived by then was leased before; others tell a litt
 What strangers take is told to all (lease/less.py), so that the store doesn't grant it; the local window deducts it from
 the same limit, not from what was granted. A cut is told as well.
 
-Not perfect: with demand 100 to 1 an estimate may take ten lengths of a window to settle. Until then a 429 of one call
-blocks the key for what it tells, and most of a window's calls are lost: of four processes, by when they began, a fifth
-to a third of six windows. The refusals themselves stay below 5 %.
+Not perfect: with demand 100 to 1 an estimate may take several lengths of a window to settle. On virtual time, of four
+processes that began at five instants, one lost a third of six windows so, and the others at most a twentieth.
 
 An estimate that is wrong costs capacity while it lasts, `per` + J, and is never a reason to spend more than the limit.
 
