@@ -16,8 +16,9 @@ from apiflux_grpc.core.model import Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.scripted import answers, answers_all, free_port, gets, posts, scripted
+from tests.client.test_names import Names, port_of
 from tests.client.test_resuming_sync import own_threads
-from tests.client.test_spreading import Names, answers_after, port_of
+from tests.client.test_spreading import answers_after
 from tests.server.serving import Held, serving, until
 
 HOUR = 3600 * SECOND

@@ -85,7 +85,7 @@ TARGETS: Final = (
         "apiflux_grpc/client/spreading.py",
         "            if error is not None:\n                self._is_lost.set()",
         "",
-        ("tests/client/test_spreading.py",),
+        ("tests/client/test_names.py",),
     ),
     Variant(
         "the blocking client's threads go on when nobody reads",
