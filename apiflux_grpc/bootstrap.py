@@ -28,6 +28,7 @@ from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
+from apiflux_grpc.core.callers import Callers
 from apiflux_grpc.core.errors import EngineFailed
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
@@ -128,6 +129,8 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         max_batch_bytes=settings.max_batch_bytes,
         with_reflection=settings.reflection,
         grace=settings.grace / 1e9,
+        callers=Callers(settings.callers),
+        open_health=settings.open_health,
     )
 
 
@@ -242,6 +245,8 @@ async def _serve(settings: Settings, place: Place, serves: Callable[[Server], ob
     sys.setswitchinterval(SWITCH_INTERVAL)
     server = make_server(settings, place, await open_store(settings))
     await server.start()
+    if not settings.callers and place.number <= 1:  # the first worker says it for all
+        _log.info("no callers are configured: whoever can connect may call")
     if place is ALONE:  # of workers the supervisor says it, once
         for warning in settings.warnings:
             _log.warning(warning)

@@ -28,6 +28,8 @@ INTRODUCTIONS: Final = {
     "server": "Where the server listens, and how much it keeps in memory.",
     "budget": "How what was spent of keys is kept and shared.",
     "stress": "Only for `apiflux stress`.",
+    "callers": "One `[[callers]]` for each. Once there is one, who isn't known is refused. See "
+    "[Operations](../operations.md#callers).",
     "pools": "One table for each pool; requests choose a pool by its name. One that names no pool uses `default`.",
     "pools.limits": "A list of tables, in a pool, a key or a group. See [Choose limits](../howto/limits.md).",
     "pools.key_in": "Set `header` or `query`. See [Present the key](../howto/keys.md).",

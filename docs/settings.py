@@ -46,6 +46,7 @@ VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
     "bind": "HOST:PORT",
     "directory": "path",
     "request_header": "name of a header",
+    "identity": "URI or subject of a certificate",
     "json_path": "names joined by dots",
     "latency": "two durations",
     "method": "method",
@@ -55,9 +56,11 @@ VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
     "path_prefix": "path",
     "parameter": "name of a parameter",
     "prefix": "text",
+    "rate": "calls per time, such as `100/1s`",
     "proxy_url": "URL",
     "status_range": "status",
     "switch": "true or false",
+    "token_digest": "digest of a token",
     "variable": "name of a variable",
 }
 

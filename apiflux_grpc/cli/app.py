@@ -1,5 +1,5 @@
-"""The command line: serve, process, stress, judge, plan, check-config, presets, init, keys; each in its file, and put
-together here.
+"""The command line: serve, process, stress, judge, plan, check-config, presets, init, keys, token; each in its
+file, and put together here.
 
 Rule: standard output is for results and machines, everything else goes to standard error. Exit codes: 0 success;
 1 an internal fault, or standard output that can't be written to; 2 bad usage, configuration or input, or a port in use;
@@ -28,6 +28,7 @@ from apiflux_grpc.cli.presets import presets
 from apiflux_grpc.cli.process import process
 from apiflux_grpc.cli.serve import serve
 from apiflux_grpc.cli.stress import stress
+from apiflux_grpc.cli.token import token
 
 HELP: Final = ["-h", "--help"]
 
@@ -76,7 +77,7 @@ def _main(
     configure(log_level.value, log_format.value)
 
 
-for command in (serve, process, stress, judge, plan, check_config, presets, init, keys):
+for command in (serve, process, stress, judge, plan, check_config, presets, init, keys, token):
     # Without a short help typer takes the first sentence, and cuts it to the width of the line.
     short = (command.__doc__ or "").partition("\n")[0]
     app.command(short_help=short, context_settings={"help_option_names": HELP})(command)

@@ -11,6 +11,10 @@
           TooManyBytes
         DeadlineInfeasible      the batch can't finish before its deadline, even with all capacity to itself
         Draining                the server is shutting down
+        Unauthenticated         nobody knows who it is
+          CredentialsMissing
+          CredentialsInvalid
+        Forbidden               they may not do this
       ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
 
@@ -127,6 +131,34 @@ class Draining(Refused):
 
     def __init__(self) -> None:
         super().__init__("the server is shutting down")
+
+
+class Unauthenticated(Refused):
+    """Nobody knows who it is. What exactly was wrong stays untold: it would help only who guesses."""
+
+
+class CredentialsMissing(Unauthenticated):
+    """None came."""
+
+    reason = "CREDENTIALS_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__("this server wants to know who calls: send a token as `authorization: Bearer TOKEN`")
+
+
+class CredentialsInvalid(Unauthenticated):
+    """Those that came aren't of a caller that is known here."""
+
+    reason = "CREDENTIALS_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("these credentials are not, or no longer, those of a caller; get new ones from who runs this")
+
+
+class Forbidden(Refused):
+    """The caller is known, and may not do this."""
+
+    reason = "NOT_ALLOWED"
 
 
 class ReaderStalled(FluxError):

@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import EngineFailed, FluxError, InvalidRequest
 from apiflux_grpc.server import status
+from apiflux_grpc.server.door import caller_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,15 +42,6 @@ def note(**fields: object) -> None:
     line = _line.get(None)
     if line is not None:
         line.update(fields)
-
-
-def caller_of(peer: str) -> str:
-    """The peer's address without its port: `ipv4:10.1.2.3:4711` -> `10.1.2.3`. Who asks, until callers have names."""
-    kind, _, address = peer.partition(":")
-    if kind not in ("ipv4", "ipv6"):
-        return kind or "unknown"
-    host, _, _ = address.replace("%5B", "[").replace("%5D", "]").rpartition(":")
-    return host.strip("[]") or address
 
 
 class CanonicalLine(grpc.aio.ServerInterceptor):
@@ -160,7 +152,7 @@ class _Guard:
     def __init__(self, method: str, context: Any) -> None:
         self._method = method
         self._context = context
-        self._caller = caller_of(context.peer())  # a context that was cancelled knows no peer any more
+        self._caller = caller_in(context)  # a context that was cancelled knows no peer any more
         self._start = time.monotonic()
         self._left: float | None = context.time_remaining()  # nor does it know its deadline
         self._line: dict[str, object] = {}

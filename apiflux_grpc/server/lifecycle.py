@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1 import health_pb2_grpc
 
+from apiflux_grpc.core.callers import Callers
 from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server import reflection
+from apiflux_grpc.server.door import Door
 from apiflux_grpc.server.interceptors import CanonicalLine
 from apiflux_grpc.server.unknown import make_server
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -32,6 +34,7 @@ MAX_STREAMS: Final = 400
 # too_many_pings); grpc's default is 5 min. Clients may ping every 10 s, the least that Go's and Java's allow. Half of
 # that, since pings that the network delayed arrive closer together than they were sent.
 LEAST_PING_INTERVAL: Final = 5.0
+NOBODY: Final = Callers()
 
 
 class PortInUse(OSError):
@@ -39,7 +42,10 @@ class PortInUse(OSError):
 
 
 class Server:
-    """The gRPC server over an engine. `port` is the one it listens on, once started; `grace` is seconds."""
+    """The gRPC server over an engine. `port` is the one it listens on, once started; `grace` is seconds.
+
+    Without `callers` everybody who can connect may call.
+    """
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class Server:
         with_reflection: bool,
         shares_port: bool = False,
         grace: float,
+        callers: Callers = NOBODY,
+        open_health: bool = True,
     ) -> None:
         self.engine = engine
         self.health = health
@@ -61,7 +69,7 @@ class Server:
         self._grace = grace
         self.failed = False  # grpc's server ended by itself
         self._server = make_server(
-            interceptors=[CanonicalLine()],
+            interceptors=[CanonicalLine(), Door(callers, open_health=open_health)] if callers else [CanonicalLine()],
             options=[
                 # A second server on the port must fail, not share it in silence; but workers do, and their supervisor
                 # keeps others out.

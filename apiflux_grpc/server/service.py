@@ -16,9 +16,10 @@ from apiflux_grpc.core.errors import Draining, InvalidRequest
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
+from apiflux_grpc.server.door import caller_in
 from apiflux_grpc.server.feeding import feed
 from apiflux_grpc.server.info import put_pool
-from apiflux_grpc.server.interceptors import caller_of, note
+from apiflux_grpc.server.interceptors import note
 from apiflux_grpc.server.results import ResultStream
 from apiflux_grpc.server.words import MODES
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -80,7 +81,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         correlation_id = first.open.correlation_id or uuid.uuid4().hex
         note(correlation_id=correlation_id[:128], pool=self._name(first.open.pool)[:64])
         checking = StreamChecking(first.open, self._engine.pool(first.open.pool))
-        ticket = self._engine.submit(checking.spec(caller_of(context.peer())))
+        ticket = self._engine.submit(checking.spec(caller_in(context)))
         feeding: asyncio.Task[None] | None = None
         try:
             # The greeting: the stream was taken. A client that waits a moment for it hears a refusal before it writes.
@@ -98,7 +99,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         note(pool=self._name(request.pool)[:64], calls=request.calls)
         pool = self._engine.pool(request.pool)
         check_estimate(request, pool)
-        told = await self._engine.ask(pool.name, caller_of(context.peer()), request.calls, request.cost_per_call or 1)
+        told = await self._engine.ask(pool.name, caller_in(context), request.calls, request.cost_per_call or 1)
         response = pb.EstimateResponse(binding_limit=told.binding)
         if told.makespan is not None:
             response.makespan.FromNanoseconds(told.makespan)
@@ -112,7 +113,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         checking = Checking(
             request,
             engine.pool(request.pool),
-            caller_of(context.peer()),
+            caller_in(context),
             default_repeat=defaults.repeat_count,
             max_calls=defaults.max_batch_calls,
             max_bytes=defaults.max_batch_bytes,

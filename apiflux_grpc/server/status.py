@@ -19,10 +19,12 @@ from apiflux_grpc.core.errors import (
     Draining,
     EngineFailed,
     FluxError,
+    Forbidden,
     InvalidRequest,
     Overloaded,
     PoolNotFound,
     ReaderStalled,
+    Unauthenticated,
 )
 from apiflux_grpc.core.outcome import Answer, NotSent, Reason
 from apiflux_grpc.core.units import MILLISECOND
@@ -48,6 +50,8 @@ _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
     (DeadlineInfeasible, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ReaderStalled, grpc.StatusCode.ABORTED),
     (Draining, grpc.StatusCode.UNAVAILABLE),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (EngineFailed, grpc.StatusCode.INTERNAL),
 )
 

@@ -13,6 +13,7 @@ since any value may be a secret in the wrong place.
     pools           a pool of the file; keys, limits, answers and tls are parts of one
     shared          keys of several pools that share a budget, or a secret
     state           where budgets are kept
+    callers         who may call
     default_pool    the pool `default` of the environment, if the file has none
     reading         puts them together
 

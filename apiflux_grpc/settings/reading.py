@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.settings import values
+from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
@@ -36,6 +37,7 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
     pools = default_pool(sources, latency) + pools
     check_shared(sources, pools)
     state = state_of(sources, pools)
+    callers = callers_of(sources, [one.pool.name for one in pools])
     repeat_count = _repeat_count(sources, mode)
     if sources.findings.faults:
         raise SettingsError(sources.findings.faults)
@@ -56,6 +58,8 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
         max_batch_bytes=server.max_batch_bytes,
         grace=server.grace,
         reflection=server.reflection,
+        callers=callers,
+        open_health=server.open_health,
         state=state,
         warnings=tuple(sources.findings.warnings),
     )

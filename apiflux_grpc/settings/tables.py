@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
 
+from apiflux_grpc.core.callers import Access, Rate
 from apiflux_grpc.core.checks import LONGEST_BACKOFF
 from apiflux_grpc.core.lease.terms import LEAST_LIFE, LONGEST_LIFE
 from apiflux_grpc.core.model import Pool, RetryPolicy
@@ -25,6 +26,7 @@ _POOL: Final = Pool("", ())
 _POOL_SETTINGS: Final = PoolSettings(_POOL)
 _RETRY: Final = RetryPolicy()
 _COST: Final = CostOfCall()
+_ACCESS: Final = Access()
 
 
 class Table(BaseModel):
@@ -49,6 +51,7 @@ class ServerTable(Table):
     repeat_count: Told | None = None
     batch_size: Told = _SETTINGS.batch_size
     reflection: bool = _SETTINGS.reflection
+    open_health: bool = _SETTINGS.open_health
     grace: LengthOrZero = _SETTINGS.grace
     max_batches: Count = _SETTINGS.max_batches
     max_queued_calls: Count = _SETTINGS.max_queued_calls
@@ -198,11 +201,27 @@ class PoolTable(Table):
     groups: list[GroupTable | None] = []
 
 
+class CallerTable(Table):
+    name: Name | None = None
+    tokens: list[Annotated[bytes, PlainValidator(values.token_digest)] | None] | None = None
+    tokens_file: str | None = None
+    identities: list[Annotated[str, AfterValidator(values.identity)] | None] | None = None
+    role: Literal["reader", "caller", "admin"] = "caller"
+    pools: list[Name | None] | None = None
+    methods: list[Annotated[str, AfterValidator(values.method)] | None] | None = None
+    paths: list[PathPrefix | None] | None = None
+    weight: Annotated[float, Field(ge=0.001, le=1000, allow_inf_nan=False)] = _ACCESS.weight
+    max_queued_calls: Count | None = None
+    max_batches: Count | None = None
+    rate: Annotated[Rate, PlainValidator(values.rate)] | None = None
+
+
 class File(Table):
     server: ServerTable = ServerTable.model_construct()
     stress: StressTable = StressTable.model_construct()
     budget: BudgetTable = BudgetTable.model_construct()
     pools: dict[str, PoolTable] = {}
+    callers: list[CallerTable | None] = []
 
 
 _Number = BeforeValidator(values.number)
@@ -250,5 +269,6 @@ TABLES: Final[dict[str, type[Table]]] = {
     "idempotent": IdempotentTable,
     "retry": RetryTable,
     "simulator": SimulatorTable,
+    "callers": CallerTable,
 }
 """The table of each name; a pool's is PoolTable, whatever it is called."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from apiflux_grpc.core.callers import Caller
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.redis_url import RedisUrl
 
@@ -93,6 +94,8 @@ class Settings:
     max_batch_bytes: int = _DEFAULTS.max_batch_bytes
     grace: int = 15 * SECOND
     reflection: bool = True
+    callers: tuple[Caller, ...] = ()
+    open_health: bool = True
     state: StateSettings = StateSettings()
     warnings: tuple[str, ...] = ()
 

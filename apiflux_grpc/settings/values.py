@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from apiflux_grpc.core.call import SENDER_HEADERS
+from apiflux_grpc.core.callers import Rate, parse_digest
 from apiflux_grpc.core.checks import is_sendable
 from apiflux_grpc.core.units import (
     LONGEST,
@@ -179,6 +180,26 @@ def parameter(text: str) -> str:
     if not _PARAMETER(text):
         raise ValueError("must be the name of a query parameter: A-Z, a-z, 0-9, dot, underscore, tilde and hyphen")
     return text
+
+
+def token_digest(text: str) -> bytes:
+    """What is kept of a token."""
+    return parse_digest(text)
+
+
+def identity(text: str) -> str:
+    """A name in a certificate."""
+    if not text.isprintable() or not 3 <= len(text) <= 1024 or ("://" not in text and "=" not in text):
+        raise ValueError('must be a URI or a subject of a certificate, such as "spiffe://a.org/b" or "CN=team-a"')
+    return text
+
+
+def rate(value: object) -> Rate:
+    """`100/1s`: so many calls in such a time."""
+    most, _, per = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not re.fullmatch(r"[1-9][0-9]{0,11}", most) or not per:
+        raise ValueError('must be calls per time, a string such as "100/1s"')
+    return Rate(int(most), duration(1)(per))
 
 
 def path_prefix(text: str) -> str:

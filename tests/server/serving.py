@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
+from apiflux_grpc.core.callers import Caller, Callers
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer
@@ -100,6 +101,8 @@ async def serving(
     port: int = 0,
     with_reflection: bool = True,
     grace: float = 1.0,
+    callers: Sequence[Caller] = (),
+    open_health: bool = True,
 ) -> AsyncIterator[Server]:
     """`upstream` None: one that answers after `latency` ns."""
     keys = (Key("key-1", "canary-9d1", tuple(limits)),)
@@ -123,6 +126,8 @@ async def serving(
         max_batch_bytes=defaults.max_batch_bytes,
         with_reflection=with_reflection,
         grace=grace,
+        callers=Callers(callers),
+        open_health=open_health,
     )
     await server.start()
     try:

@@ -14,7 +14,8 @@ import pytest
 
 from apiflux_grpc.client import Client, InternalError, InvalidRequest
 from apiflux_grpc.engine.engine import Engine
-from apiflux_grpc.server.interceptors import CanonicalLine, caller_of
+from apiflux_grpc.server.door import caller_of
+from apiflux_grpc.server.interceptors import CanonicalLine
 from tests.server.serving import serving
 
 
