@@ -36,6 +36,7 @@ class Server:
     want: int
     alive: bool = True
     stopped: bool = False
+    cut_off: bool = False  # nothing that it sends arrives, and what is on its way to it does
     done: int = 0
     flying: dict[int, int] = field(default_factory=dict)  # its calls in flight, and by when each has ended for certain
     later: list[Callable[[], None]] = field(default_factory=list)
@@ -189,7 +190,7 @@ class SlotFleet:
     # -- the network --------------------------------------------------------------------------
 
     def _send(self, server: Server, round: Round) -> None:
-        for passage in self.network.passages(self.luck):
+        for passage in () if server.cut_off else self.network.passages(self.luck):
             self.at(self.now + passage, lambda: self._serve(server, round))
 
         def resend() -> None:

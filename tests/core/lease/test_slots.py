@@ -12,7 +12,7 @@ from apiflux_grpc.core.lease.slotledger import SlotLedger
 from apiflux_grpc.core.lease.slots import even
 from apiflux_grpc.core.lease.terms import FAILOVER_LAG, SLOT_LIFE, SLOT_PACE
 from apiflux_grpc.core.lease.words import Allotted, Reply
-from apiflux_grpc.core.units import MILLISECOND, SECOND
+from apiflux_grpc.core.units import MICROSECOND, MILLISECOND, SECOND
 from tests.core.lease.fleet import Network
 from tests.core.lease.slotfleet import SlotFleet
 
@@ -136,6 +136,23 @@ def test_one_that_was_stopped_begins_nothing_by_what_it_had() -> None:
         fleet.run(2 * SECOND)
     fleet.check()
     assert fleet.use(2 * SECOND) >= 0.97
+
+
+def test_what_a_late_reply_allots_lives_from_the_request_on() -> None:
+    """It is heard 0.8 s late, and then nothing more reaches the store: by the store's clock the slots end 0.2 s later."""
+    fleet = fleet_of(2, 4, timeout=100 * MILLISECOND)
+    fleet.length = (100 * MILLISECOND, 100 * MILLISECOND)
+    late, other = fleet.servers
+    while late.ledger.under_way is None:
+        fleet.run(20 * MICROSECOND)
+    fleet.stop(late)
+    fleet.run(8 * SLOT_LIFE // 10)
+    late.cut_off = True
+    fleet.go_on(late)
+    assert late.flying
+    fleet.run(5 * SECOND)
+    assert len(other.flying) == fleet.most
+    fleet.check()
 
 
 def test_the_lower_of_two_bounds_holds() -> None:
