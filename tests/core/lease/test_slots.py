@@ -139,7 +139,7 @@ def test_one_that_was_stopped_begins_nothing_by_what_it_had() -> None:
 
 
 def test_what_a_late_reply_allots_lives_from_the_request_on() -> None:
-    """It is heard 0.8 s late, and then nothing more reaches the store: by the store's clock the slots end 0.2 s later."""
+    """Heard 0.8 s late, and then nothing more reaches the store: by its clock the slots end 0.2 s later."""
     fleet = fleet_of(2, 4, timeout=100 * MILLISECOND)
     fleet.length = (100 * MILLISECOND, 100 * MILLISECOND)
     late, other = fleet.servers
