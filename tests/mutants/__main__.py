@@ -4,14 +4,13 @@
 
 Copies the tree, and for each variant of variants.py whose name has one of the words (all without any) replaces the
 text and runs the tests that must fail. Ends with 1 if they pass, or if the text isn't there any more: then the variant
-is to be written anew. Ends with 2, and runs nothing, if no variant's name has one of the words. One more runs at a time
-than there are cores.
+is to be written anew. Those that failed are run without any variant in the end, and must pass. Ends with 2, and runs
+nothing, if no variant's name has one of the words. One more runs at a time than there are cores.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -37,18 +36,25 @@ phases = [Phase.explicit, Phase.generate]
 settings.register_profile("mutants", phases=phases, database=None, deadline=None, derandomize=True)
 settings.register_profile("others", phases=phases, database=None, deadline=None, derandomize=False)
 settings.load_profile("mutants")
+
+
+def pytest_runtest_logreport(report):
+    import os
+    from pathlib import Path
+
+    if report.failed and "MUTANTS_FAILED" in os.environ:
+        Path(os.environ["MUTANTS_FAILED"]).write_text(report.nodeid)
 """
+FAILED: Final = "MUTANTS_FAILED"  # the file that gets the name of the test that fails
 EXAMPLES: Final[tuple[tuple[str, ...], ...]] = (
     (),
     ("--hypothesis-profile=others", "--hypothesis-seed=1"),
     ("--hypothesis-profile=others", "--hypothesis-seed=2"),
 )
 TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's own timeout
-UNTOUCHED: Final = 1200  # for all quick tests together, without a variant; of the slow ones `make test-slow` tells
+UNTOUCHED: Final = 1200  # for all tests that failed, together and without a variant
 QUICK, SLOW = "not slow", "slow"
-INTERNAL, NONE_CHOSEN = 3, 5  # what pytest ends with if it fails itself, and if none of the tests is of the kind
-# What pytest -q shows of tests that passed, and of the first that didn't.
-FAILED_FIRST: Final = re.compile(rb"[.s\s]*F")
+NONE_CHOSEN: Final = 5  # what pytest ends with if none of the tests is of the kind
 
 
 def copy_tree(to: Path) -> Path:
@@ -62,68 +68,58 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def fails(
-    tree: Path,
-    tests: tuple[str, ...],
-    timeout: int = TIMEOUT,
-    *,
-    which: str = QUICK,
-    examples: tuple[str, ...] = (),
-    untouched: bool = False,
-) -> bool:
-    """Whether any of these tests fails, or they aren't over after so many seconds."""
+def run(
+    tree: Path, tests: tuple[str, ...], *options: str, env: dict[str, str], timeout: int
+) -> subprocess.CompletedProcess[bytes]:
     # What an assertion compared is nobody's question: without it pytest starts in half the time.
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--assert=plain",
-        "-m",
-        which,
-        *examples,
-        *tests,
-    ]
-    env = {**os.environ, "PYTHONPATH": str(tree)}
-    if untouched:
-        command += ["-n", str(AT_ONCE), "--dist", "worksteal"]
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
-    else:
-        command += ["-p", "no:xdist"]
-        # The bytecode of files that nobody touches is read; of a variant none is left that another could be taken for.
-        env["PYTHONDONTWRITEBYTECODE"] = "1"
+    plain = ("-q", "-p", "no:cacheprovider", "--assert=plain")
+    command = [sys.executable, "-m", "pytest", *plain, *options, *tests]
+    env = {**os.environ, "PYTHONPATH": str(tree), **env}
+    return subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=timeout, check=False)
+
+
+def failing(tree: Path, tests: tuple[str, ...], *options: str) -> tuple[str, ...]:
+    """The first of these tests that fails, or all if it isn't known which or they aren't over in time. None: ()."""
+    told = tree / "failed"
+    told.unlink(missing_ok=True)
+    # The bytecode of files that nobody touches is read; of a variant none is left that another could be taken for.
+    env = {"PYTHONDONTWRITEBYTECODE": "1", FAILED: str(told)}
     try:
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, timeout=timeout, check=False)
+        done = run(tree, tests, "-x", "-p", "no:xdist", *options, env=env, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        return True
-    if done.returncode < 0 and FAILED_FIRST.match(done.stdout):
-        return True  # a test failed; then the interpreter crashed on its way out, in gRPC's threads that it left behind
-    if done.returncode == INTERNAL and b" in repr_failure\n" in done.stdout:
-        return True  # a test failed, and pytest at showing where: CPython 3.11 has lines without a number
+        return tests
+    if told.exists():
+        return (told.read_text(),)  # whatever comes after it: threads of gRPC may crash the interpreter on its way out
     if done.returncode not in (0, 1, NONE_CHOSEN):
         raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout.decode()}{done.stderr.decode()}")
-    return done.returncode == 1
+    return tests if done.returncode == 1 else ()
 
 
-def tried(tree: Path, variant: Variant) -> str:
-    """ "": it was noticed; else what is wrong."""
+def noticed_by(tree: Path, variant: Variant) -> tuple[str, ...]:
+    """The tests that fail with this variant. Raises RuntimeError, with what is wrong, if there are none."""
     path = tree / variant.file
     text, times = path.read_text(), path.stat()
     found = text.count(variant.old)
     if found != 1:
-        return f"its text is there {found} times"
+        raise RuntimeError(f"its text is there {found} times")
     path.write_text(text.replace(variant.old, variant.new))
     try:
         for examples in EXAMPLES:
-            if any(fails(tree, variant.tests, which=which, examples=examples) for which in (QUICK, SLOW)):
-                return ""
-        return f"survives {' '.join(variant.tests)}"
+            for which in (QUICK, SLOW):
+                if failed := failing(tree, variant.tests, "-m", which, *examples):
+                    return failed
+        raise RuntimeError(f"survives {' '.join(variant.tests)}")
     finally:
         path.write_text(text)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # its bytecode is good again
+
+
+def without_variant(tree: Path, tests: set[str]) -> str:
+    """ "": these tests pass without any variant; else what pytest says. Whatever fails here has noticed nothing."""
+    listed = tree / "listed"
+    listed.write_text("".join(f"{test}\n" for test in sorted(tests)))
+    done = run(tree, (f"@{listed}",), "-n", str(AT_ONCE), "--dist", "worksteal", "-m", "", env={}, timeout=UNTOUCHED)
+    return "" if done.returncode == 0 else done.stdout.decode()
 
 
 def main(words: list[str]) -> int:
@@ -136,31 +132,30 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees: SimpleQueue[Path] = SimpleQueue()
         first = copy_tree(Path(folder) / "0")
-        tests = tuple(dict.fromkeys(test for one in chosen for test in one.tests))
-        if fails(first, tests, UNTOUCHED, untouched=True):
-            print("the tests fail without any variant: nothing can be told")
-            return 1
         trees.put(first)
         for number in range(1, AT_ONCE):
             trees.put(shutil.copytree(first, Path(folder) / str(number)))
 
-        def one_try(variant: Variant) -> tuple[str, float]:
+        def one_try(variant: Variant) -> tuple[tuple[str, ...], str, float]:
             tree, at = trees.get(), time.monotonic()
             try:
-                what = tried(tree, variant)
+                return noticed_by(tree, variant), "", time.monotonic() - at
             except RuntimeError as error:
-                what = str(error)
+                return (), str(error), time.monotonic() - at
             finally:
                 trees.put(tree)
-            return what, time.monotonic() - at
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             tries = list(pool.map(one_try, chosen))
-    for variant, (what, seconds) in zip(chosen, tries, strict=True):
+        noticing = {test for tests, _, _ in tries for test in tests}
+        said = without_variant(first, noticing) if noticing else ""
+    for variant, (_, what, seconds) in zip(chosen, tries, strict=True):
         print(f"{'ok  ' if not what else 'FAIL'} {seconds:3.0f} s  {variant.name}{': ' + what if what else ''}")
-    count = sum(bool(what) for what, _ in tries)
+    count = sum(bool(what) for _, what, _ in tries)
     print(f"{len(chosen)} variants, {count} not noticed, {time.monotonic() - began:.0f} s")
-    return 1 if count else 0
+    if said:
+        print(f"these tests fail without any variant, so they told nothing:\n{said}")
+    return 1 if count or said else 0
 
 
 if __name__ == "__main__":
