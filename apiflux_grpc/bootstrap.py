@@ -37,6 +37,7 @@ from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import PortInUse, Server
 from apiflux_grpc.server.service import FluxService
+from apiflux_grpc.server.tls_files import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class StateUnusable(Exception):
 
 
 # What keeps a server from starting, and the exit code of each.
-CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, StateUnusable: 2, EngineFailed: 1}
+CANT_START: Final[dict[type[Exception], int]] = {PortInUse: 2, StateUnusable: 2, BadFile: 2, EngineFailed: 1}
 
 
 def clock() -> Clock:
@@ -131,6 +132,7 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         grace=settings.grace / 1e9,
         callers=Callers(settings.callers),
         open_health=settings.open_health,
+        tls=settings.tls,
     )
 
 

@@ -28,6 +28,7 @@ INTRODUCTIONS: Final = {
     "server": "Where the server listens, and how much it keeps in memory.",
     "budget": "How what was spent of keys is kept and shared.",
     "stress": "Only for `apiflux stress`.",
+    "server.tls": "Whom callers talk to, and who they are. See [Transport](../operations.md#transport).",
     "callers": "One `[[callers]]` for each. Once there is one, who isn't known is refused. See "
     "[Operations](../operations.md#callers).",
     "pools": "One table for each pool; requests choose a pool by its name. One that names no pool uses `default`.",

@@ -40,7 +40,7 @@ def keys(
     """
     from apiflux_grpc.core.budget_names import names_of
 
-    settings = load_settings(config)
+    settings = load_settings(config, allow_plaintext=True)
     found = _pool_of(settings, label, pool)
     budgets = names_of(found, label)
     if not budgets:

@@ -68,12 +68,15 @@ HtmlOption = Annotated[
 ]
 
 
-def load_settings(config: Path | None, bind: str | None = None) -> Settings:
-    """The settings of this environment. Raises Exit after a line for each fault."""
+def load_settings(config: Path | None, bind: str | None = None, *, allow_plaintext: bool = False) -> Settings:
+    """The settings of this environment. Raises Exit after a line for each fault.
+
+    `allow_plaintext`: where the server listens is no fault. So it is for commands that don't listen.
+    """
     from apiflux_grpc.settings import SettingsError, load
 
     try:
-        return load(config, environ=os.environ, dotenv=Path(".env"), bind=bind)
+        return load(config, environ=os.environ, dotenv=Path(".env"), bind=bind, allow_plaintext=allow_plaintext)
     except SettingsError as error:
         for fault in error.faults:
             say(str(fault))

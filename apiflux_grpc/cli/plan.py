@@ -82,7 +82,7 @@ def plan(
     of_a_file = {"--template": template, "--delimiter": delimiter, "--format": format, "--any-method": any_method}
     if calls_from is None and (given := next((name for name, value in of_a_file.items() if value), None)):
         raise typer.BadParameter(f"{given} is about the lines of a file: it needs --calls-from FILE")
-    pools = None if config is None else load_settings(config).pools
+    pools = None if config is None else load_settings(config, allow_plaintext=True).pools
     read: Callable[[Pool], Load] | None = None
     if calls_from is not None:
         read = _reader(calls_from, template, delimiter, "" if format is None else format.value, any_method)

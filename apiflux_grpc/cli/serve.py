@@ -23,9 +23,13 @@ def serve(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=256, help="Processes that share the port and the budgets.")
     ] = None,
+    allow_plaintext: Annotated[
+        bool,
+        typer.Option("--allow-plaintext", help="Listen without TLS on an address that other machines reach."),
+    ] = False,
 ) -> None:
     """Run the server until SIGTERM. Without a configuration it has the pool `default`, on the simulator."""
-    settings = load_settings(config, bind)
+    settings = load_settings(config, bind, allow_plaintext=allow_plaintext)
     if workers is not None:
         settings = replace(settings, workers=workers)
     log = context.find_root().params

@@ -28,7 +28,7 @@ def stress(
 
     if quick == full:
         raise typer.BadParameter("set either --quick or --full")
-    settings = load_settings(None)
+    settings = load_settings(None, allow_plaintext=True)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL
     raise typer.Exit(run_cancellable(run_stress(plan, target, settings.concurrent_requests, timeout, html)))

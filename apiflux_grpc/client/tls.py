@@ -6,17 +6,16 @@ and gRPC would try again for ever.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import grpc
 
-_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
+from apiflux_grpc.core.pem import certificates_in, check_key, check_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +38,23 @@ class TlsOptions:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """The credentials of a channel. Raises OSError if a file can't be read, ValueError if it isn't PEM."""
-        ca, cert = _certificates(self.ca_file), _certificates(self.cert_file)
-        key = None if self.key_file is None else _private_key(self.key_file)
+        ca, cert = _read(self.ca_file, certificates_in), _read(self.cert_file, certificates_in)
+        key = _read(self.key_file, check_key)
+        if self.cert_file is not None and self.key_file is not None:
+            try:
+                check_pair(str(self.cert_file), str(self.key_file))
+            except ValueError as error:
+                raise ValueError(f"{self.key_file} {error}") from None
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
 
 
-def _certificates(name: Path | str | None) -> bytes | None:
-    """A file of certificates. OpenSSL would say of a bad one only that the handshake failed."""
+def _read(name: Path | str | None, check: Callable[[bytes], object]) -> bytes | None:
+    """What is in that file, checked; None: no file."""
     if name is None:
         return None
     data = Path(name).read_bytes()
-    blocks = [match[0].decode("ascii", "replace") for match in _PEM.finditer(data) if match[1] == b"CERTIFICATE"]
-    if not blocks:
-        raise ValueError(f"{name} has no certificate in PEM form")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(blocks))
-    except (ssl.SSLError, ValueError):
-        raise ValueError(f"{name} has a certificate that can't be read") from None
-    return data
-
-
-def _private_key(name: Path | str) -> bytes:
-    data = Path(name).read_bytes()
-    found = next((match for match in _PEM.finditer(data) if match[1].endswith(b"PRIVATE KEY")), None)
-    if found is None:
-        raise ValueError(f"{name} has no private key in PEM form")
-    if found[1].startswith(b"ENCRYPTED") or b"ENCRYPTED" in found[2]:
-        raise ValueError(f"the private key in {name} is encrypted, and nobody is asked for its password")
-    try:
-        base64.b64decode(b"".join(found[2].split()), validate=True)
-    except binascii.Error:
-        raise ValueError(f"{name} has a private key that can't be read") from None
+        check(data)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
     return data

@@ -14,6 +14,7 @@
         Unauthenticated         nobody knows who it is
           CredentialsMissing
           CredentialsInvalid
+          PeerNotTrusted          the authority of their certificate was removed
         Forbidden               they may not do this
       ReaderStalled           the caller read nothing for too long
       EngineFailed            a fault of ours ended the batch
@@ -153,6 +154,15 @@ class CredentialsInvalid(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("these credentials are not, or no longer, those of a caller; get new ones from who runs this")
+
+
+class PeerNotTrusted(Unauthenticated):
+    """The authority that issued the client's certificate was removed since its connection was made."""
+
+    reason = "PEER_NOT_TRUSTED"
+
+    def __init__(self) -> None:
+        super().__init__("the authority that issued your certificate isn't trusted any more; get a new certificate")
 
 
 class Forbidden(Refused):

@@ -18,6 +18,7 @@ from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server import reflection
 from apiflux_grpc.server.door import Door
 from apiflux_grpc.server.interceptors import CanonicalLine
+from apiflux_grpc.server.transport import Transport
 from apiflux_grpc.server.unknown import make_server
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.server.health import Health
     from apiflux_grpc.server.service import FluxService
+    from apiflux_grpc.server.tls_files import TlsFiles
 
 _log = logging.getLogger("apiflux.server")
 
@@ -44,7 +46,7 @@ class PortInUse(OSError):
 class Server:
     """The gRPC server over an engine. `port` is the one it listens on, once started; `grace` is seconds.
 
-    Without `callers` everybody who can connect may call.
+    Without `callers` everybody who can connect may call. `tls` None: in plaintext. Raises BadFile.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Server:
         grace: float,
         callers: Callers = NOBODY,
         open_health: bool = True,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.engine = engine
         self.health = health
@@ -68,8 +71,13 @@ class Server:
         self.port = port
         self._grace = grace
         self.failed = False  # grpc's server ended by itself
+        self.transport = Transport(tls)
         self._server = make_server(
-            interceptors=[CanonicalLine(), Door(callers, open_health=open_health)] if callers else [CanonicalLine()],
+            interceptors=[
+                CanonicalLine(),
+                *self.transport.interceptors,
+                *([Door(callers, open_health=open_health)] if callers else []),
+            ],
             options=[
                 # A second server on the port must fail, not share it in silence; but workers do, and their supervisor
                 # keeps others out.
@@ -82,6 +90,7 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_INTERVAL * 1_000)),
                 ("grpc.keepalive_permit_without_calls", 1),
+                *self.transport.options,
             ],
         )
         apiflux_pb2_grpc.add_FluxServiceServicer_to_server(service, self._server)
@@ -97,12 +106,13 @@ class Server:
     async def start(self) -> None:
         """Listen, then start the engine; returns when health says SERVING. Raises PortInUse, EngineFailed."""
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            self.port = self.transport.add_port(self._server, self.address)
         except RuntimeError as error:
             raise PortInUse(f"can't listen on {self.address}; is another program using it?") from error
         await self.health.set(False)
         await self.engine.start()
         await self._server.start()
+        self.transport.follow()
         await self.health.set(True)
 
     async def stop(self) -> None:
@@ -115,6 +125,7 @@ class Server:
                 _log.warning("some batches did not end within the grace of %.0f s", self._grace)
         # The last messages of the streams are on their way; a reader that stalls is cut.
         await self._server.stop(2.0)
+        await self.transport.close()
         await self.engine.stop()
 
     async def serve_until(self, stop: asyncio.Event) -> None:

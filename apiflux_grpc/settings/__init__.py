@@ -14,6 +14,7 @@ since any value may be a secret in the wrong place.
     shared          keys of several pools that share a budget, or a secret
     state           where budgets are kept
     callers         who may call
+    transport       where the server listens, and its TLS
     default_pool    the pool `default` of the environment, if the file has none
     reading         puts them together
 
@@ -39,13 +40,19 @@ __all__ = ["Fault", "Mode", "PoolSettings", "Settings", "SettingsError", "load"]
 
 
 def load(
-    config: Path | None, *, environ: Mapping[str, str], dotenv: Path | None = None, bind: str | None = None
+    config: Path | None,
+    *,
+    environ: Mapping[str, str],
+    dotenv: Path | None = None,
+    bind: str | None = None,
+    allow_plaintext: bool = False,
 ) -> Settings:
-    """The settings of these sources; `bind` ("HOST:PORT") is the flag. Raises SettingsError, which has every fault.
+    """The settings of these sources; `bind` ("HOST:PORT") and `allow_plaintext` are flags. Raises SettingsError, which
+    has every fault.
 
     `config` must exist; a `dotenv` that doesn't is ignored. A secret that `secret_env` names is looked for in
     `environ`, then in `.env`. `os.environ` is neither read nor changed.
     """
     from apiflux_grpc.settings.reading import read
 
-    return read(config, environ, dotenv, bind)
+    return read(config, environ, dotenv, bind, allow_plaintext)

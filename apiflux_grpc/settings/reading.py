@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apiflux_grpc.settings import values
 from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
 from apiflux_grpc.settings.sources import Sources
 from apiflux_grpc.settings.state import state_of
+from apiflux_grpc.settings.transport import transport_of
 from apiflux_grpc.settings.types import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 REPEAT_COUNT: Final[Mapping[Mode, int]] = {"test": Settings(()).repeat_count, "production": 2000}
 
 
-def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, bind: str | None) -> Settings:
+def read(
+    config: Path | None, environ: Mapping[str, str], dotenv: Path | None, bind: str | None, allow_plaintext: bool
+) -> Settings:
     """As `load`, which says what comes in and out."""
     sources = Sources(config, environ, dotenv)
     env, server, stress = sources.env, sources.file.server, sources.file.stress
     mode: Mode = server.mode if env.TEST_MODE is None else "test" if env.TEST_MODE else "production"
     latency = _mode_latency(sources, mode)
-    host, port = _address(sources, bind)
+    transport = transport_of(sources, bind, allow_plaintext)
     _check_server(sources)
     pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
     pools = default_pool(sources, latency) + pools
@@ -43,8 +45,9 @@ def read(config: Path | None, environ: Mapping[str, str], dotenv: Path | None, b
         raise SettingsError(sources.findings.faults)
     return Settings(
         pools=tuple(pools),
-        host=host,
-        port=port,
+        host=transport.host,
+        port=transport.port,
+        tls=transport.tls,
         workers=server.workers,
         mode=mode,
         repeat_count=repeat_count,
@@ -77,21 +80,6 @@ def _mode_latency(sources: Sources, mode: Mode) -> tuple[int, int]:
     if mode == "test":
         return env.TEST_MIN_LATENCY, env.TEST_MAX_LATENCY
     return env.PROD_MIN_LATENCY, env.PROD_MAX_LATENCY
-
-
-def _address(sources: Sources, bind: str | None) -> tuple[str, int]:
-    host, port = sources.file.server.bind
-    port = port if sources.env.PORT is None else sources.env.PORT
-    if bind is not None:
-        try:
-            host, port = values.bind(bind)
-        except ValueError as error:
-            sources.findings.fault(("", "--bind"), str(error))
-    if not values.is_loopback(host):
-        sources.findings.warnings.append(
-            f"listens on {host} without TLS: whoever can connect can use up the keys' budgets"
-        )
-    return host, port
 
 
 def _check_server(sources: Sources) -> None:

@@ -44,8 +44,16 @@ Backoff = Annotated[int, PlainValidator(values.duration(MILLISECOND, LONGEST_BAC
 Name = Annotated[str, AfterValidator(values.name)]
 
 
+class TlsTable(Table):
+    cert_file: str | None = None
+    key_file: str | None = None
+    client_ca_file: str | None = None
+
+
 class ServerTable(Table):
     bind: Annotated[tuple[str, int], PlainValidator(values.bind)] = (_SETTINGS.host, _SETTINGS.port)
+    allow_plaintext: bool = False
+    tls: TlsTable | None = None
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = _SETTINGS.workers
     mode: Mode = _SETTINGS.mode
     repeat_count: Told | None = None
@@ -250,10 +258,12 @@ class Environment(BaseModel):
     CONCURRENT_REQUESTS: EnvCount | None = None
     REQUEST_TIMEOUT: EnvTimeout | None = None
     UPSTREAM_URL: Annotated[str, AfterValidator(values.base_url)] | None = None
+    APIFLUX_ALLOW_PLAINTEXT: Annotated[bool, BeforeValidator(values.switch)] | None = None
 
 
 TABLES: Final[dict[str, type[Table]]] = {
     "server": ServerTable,
+    "tls": TlsTable,
     "budget": BudgetTable,
     "stress": StressTable,
     "limits": LimitTable,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.callers import Caller
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.redis_url import RedisUrl
+    from apiflux_grpc.server.tls_files import TlsFiles
 
 MOST_WORKERS: Final = 256
 
@@ -73,14 +74,15 @@ class StateSettings:
 class Settings:
     """What a server and the stress test need to know.
 
-    `host` has no brackets. `workers` is how many processes there are; 1: no supervisor. `grace` and `request_timeout`
-    are ns; the latter and `concurrent_requests` are for the stress test. `repeat_count` is that of the mode;
-    `batch_size` is results per message. `warnings` are for people.
+    `host` has no brackets; `tls` None: in plaintext. `workers` is how many processes there are; 1: no supervisor.
+    `grace` and `request_timeout` are ns; the latter and `concurrent_requests` are for the stress test. `repeat_count`
+    is that of the mode; `batch_size` is results per message. `warnings` are for people.
     """
 
     pools: tuple[PoolSettings, ...]
     host: str = HOST
     port: int = PORT
+    tls: TlsFiles | None = None
     workers: int = 1
     mode: Mode = _DEFAULTS.mode
     repeat_count: int = _DEFAULTS.repeat_count

@@ -177,7 +177,7 @@ def test_what_is_not_pem_is_named(tmp_path: Path) -> None:
     ca = trustme.CA()
     own = ca.issue_cert("client")
     good, key, bad = tmp_path / "good.pem", tmp_path / "key.pem", tmp_path / "bad.pem"
-    good.write_bytes("é\n".encode() + ca.cert_pem.bytes())
+    good.write_bytes("é\n".encode() + own.cert_chain_pems[0].bytes())
     key.write_bytes(own.private_key_pem.bytes())
     TlsOptions(good, good, key).credentials()
     broken = "-----BEGIN {0}-----\n%%\n-----END {0}-----\n"
@@ -195,6 +195,9 @@ def test_what_is_not_pem_is_named(tmp_path: Path) -> None:
         bad.write_text(text)
         with pytest.raises(ValueError, match=r"bad\.pem"):
             TlsOptions(good, good, bad).credentials()
+    bad.write_bytes(ca.issue_cert("another").private_key_pem.bytes())
+    with pytest.raises(ValueError, match=r"bad\.pem isn't the key of the certificate"):
+        TlsOptions(good, good, bad).credentials()
 
 
 async def test_a_timeout_that_grpc_cannot_keep_is_refused() -> None:

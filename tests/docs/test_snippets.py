@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from google.protobuf import json_format
 
 from apiflux_grpc.jobs.formats import Recognised
@@ -37,7 +38,9 @@ def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
 
 
 def completed(text: str, folder: Path) -> str:
-    """Files of secrets are made, and every pool gets keys if it has none."""
+    """Files of secrets and certificates are made, and every pool gets keys if it has none."""
+    if tls := tomllib.loads(text).get("server", {}).get("tls"):
+        write_certificates(folder, **tls)
     for place, name in enumerate(re.findall(r'secret_file = "([^"]+)"', text)):
         (folder / f"secret-{place}").write_text(f"secret-in-a-file-{place}\n")
         text = text.replace(f'"{name}"', f'"secret-{place}"')
@@ -46,6 +49,16 @@ def completed(text: str, folder: Path) -> str:
             limits = "" if "limits" in pool else 'limits = [{ max = 1, per = "1s" }]\n'
             text += f'\n[[pools.{name}.keys]]\nsecret = "made-up"\n{limits}'
     return text
+
+
+def write_certificates(folder: Path, cert_file: str, key_file: str, client_ca_file: str = "") -> None:
+    authority = trustme.CA()
+    cert = authority.issue_cert("localhost")
+    cert.cert_chain_pems[0].write_to_path(folder / cert_file)
+    cert.private_key_pem.write_to_path(folder / key_file)
+    (folder / key_file).chmod(0o600)
+    if client_ca_file:
+        authority.cert_pem.write_to_path(folder / client_ca_file)
 
 
 @pytest.mark.parametrize("block", blocks("json", "jsonl"), ids=str)

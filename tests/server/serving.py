@@ -30,6 +30,7 @@ from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.server.service import FluxService
+from apiflux_grpc.server.tls_files import TlsFiles
 from apiflux_grpc.testing import FakeUpstream
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -103,6 +104,7 @@ async def serving(
     grace: float = 1.0,
     callers: Sequence[Caller] = (),
     open_health: bool = True,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Server]:
     """`upstream` None: one that answers after `latency` ns."""
     keys = (Key("key-1", "canary-9d1", tuple(limits)),)
@@ -128,6 +130,7 @@ async def serving(
         grace=grace,
         callers=Callers(callers),
         open_health=open_health,
+        tls=tls,
     )
     await server.start()
     try:

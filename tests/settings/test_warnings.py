@@ -10,15 +10,6 @@ from apiflux_grpc.settings import load
 from tests.settings.writing import CANARY, GOOD, loaded
 
 
-@pytest.mark.parametrize(
-    ("host", "warns"), [("0.0.0.0", True), ("[::]", True), ("127.9.9.9", False), ("localhost", False)]
-)
-def test_listening_to_the_world_is_warned_of(host: str, warns: bool) -> None:
-    """Listening on anything but loopback causes a warning, since there is no TLS."""
-    warnings = load(None, environ={}, bind=f"{host}:1").warnings
-    assert any("without TLS" in warning for warning in warnings) is warns
-
-
 def test_other_warnings(tmp_path: Path) -> None:
     """Unencrypted keys, ignored names, example keys sent out."""
     (clear,) = loaded(tmp_path, GOOD.replace("127.0.0.1", "api.example")).warnings
