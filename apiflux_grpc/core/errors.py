@@ -9,6 +9,7 @@
           TooManyBatches
           TooManyCalls
           TooManyBytes
+            TooManyAtOnce
         DeadlineInfeasible      the batch can't finish before its deadline, even with all capacity to itself
         Draining                the server is shutting down
         Unauthenticated         nobody knows who it is
@@ -105,6 +106,14 @@ class TooManyBytes(Overloaded):
 
     reason = "TOO_MANY_BYTES"
     what = "bytes of queued requests"
+
+
+class TooManyAtOnce(TooManyBytes):
+    """More requests on their way in than the server has memory for; none of this one was decoded."""
+
+    def __init__(self, have: int, *, limit: int, retry_after: int) -> None:
+        super().__init__(have, 1, limit=limit, retry_after=retry_after)
+        self.args = (f"{have} requests are on their way in, more than are received at once; send again later",)
 
 
 class DeadlineInfeasible(Refused):

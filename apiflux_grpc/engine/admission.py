@@ -9,8 +9,15 @@ Owner: the server's loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.errors import TooManyBatches, TooManyBytes, TooManyCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SMALL: Final = 1_000  # calls of a batch
+KEPT_FOR_SMALL: Final = 50_000  # calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +40,25 @@ class Admission:
         self.calls = 0
         self.size = 0
 
-    def admit(self, calls: int, size: int, retry_after: int) -> None:
-        """Count one more batch, or raise Overloaded; `retry_after` is the drain time (ns) that it then tells."""
+    def check(self, calls: int, size: int, retry_after: Callable[[], int]) -> None:
+        """Raise Overloaded, with the drain time (ns) as `retry_after`, if such a batch isn't admitted now."""
         bounds = self.bounds
         for error, have, more, bound in (
             (TooManyBatches, self.batches, 1, bounds.batches),
-            (TooManyCalls, self.calls, calls, bounds.calls),
+            (TooManyCalls, self.calls, calls, self._calls_for(calls)),
             (TooManyBytes, self.size, size, bounds.size),
         ):
             if have + more > bound:
-                raise error(have, more, limit=bound, retry_after=retry_after)
+                raise error(have, more, limit=bound, retry_after=retry_after())
+
+    def _calls_for(self, calls: int) -> int:
+        """The last few places in the queue are for small batches: large ones alone can't fill it."""
+        bound = self.bounds.calls
+        return bound if calls <= SMALL else bound - min(bound // 20, KEPT_FOR_SMALL)
+
+    def admit(self, calls: int, size: int, retry_after: Callable[[], int]) -> None:
+        """Count one more batch, or raise Overloaded."""
+        self.check(calls, size, retry_after)
         self.batches += 1
         self.calls += calls
         self.size += size

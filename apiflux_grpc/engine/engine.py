@@ -144,7 +144,7 @@ class Engine:
             raise Draining()
         self.pool(spec.pool)
         total = len(spec.calls)
-        self.admission.admit(total, spec.size, self.drain_time(spec.pool))
+        self.admission.admit(total, spec.size, partial(self.drain_time, spec.pool))
         self._next_id += 1
         ticket = Ticket(self.post, self.admission, self._next_id, total, spec.size, spec.deadline)
         self._tickets[ticket.id] = ticket
@@ -152,9 +152,15 @@ class Engine:
         self.post(Submit(ticket.id, spec))
         return ticket
 
+    def expect(self, calls: int, size: int, pool: str = "") -> None:
+        """Raises what `submit` would of a batch of so many calls and bytes at least: Draining or Overloaded."""
+        if self.draining:
+            raise Draining()
+        self.admission.check(calls, size, partial(self.drain_time, pool))
+
     def drain_time(self, pool: str) -> int:
         """How long (ns) what waits now takes, by the last snapshot; at least a second."""
-        known = None if self.snapshot is None else self.snapshot.pools[pool].drain_time
+        known = None if self.snapshot is None or not pool else self.snapshot.pools[pool].drain_time
         return max(SECOND, known or 0)
 
     async def look(self, timeout: float = 5.0) -> Snapshot | None:

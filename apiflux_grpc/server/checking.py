@@ -51,7 +51,11 @@ class Checking:
         self._default_repeat = default_repeat
         self._max_calls = max_calls
         self._max_bytes = max_bytes
-        self._size = request.ByteSize()
+        self.size = request.ByteSize()
+        # Of a batch that is over the maximum, which `slices` says.
+        self.calls = min(
+            max_calls, request.repeat.count or default_repeat if request.HasField("repeat") else len(request.calls)
+        )
         self._checks = Checks(pool)
         self._ids = Ids()
         self._faults = Faults()
@@ -67,7 +71,7 @@ class Checking:
         total = len(calls)
         self._batch(total)
         start = 0
-        for end in _ends(calls, SLICE, self._size):
+        for end in _ends(calls, SLICE, self.size):
             for index in range(start, end):
                 self._call(index, calls[index])
             start = end
@@ -93,7 +97,7 @@ class Checking:
             caller=self._caller,
             calls=calls,
             retry=self._policy,
-            size=self._size,
+            size=self.size,
             costs=costs,
             classes=classes,
             weight=2.0**request.priority,
@@ -103,7 +107,7 @@ class Checking:
 
     def _batch(self, total: int) -> None:
         repeat = self._request.repeat
-        large = too_large(total, repeat.count, self._size, max_calls=self._max_calls, max_bytes=self._max_bytes)
+        large = too_large(total, repeat.count, self.size, max_calls=self._max_calls, max_bytes=self._max_bytes)
         if large:
             raise BatchTooLarge(large)
         if self._request.HasField("repeat"):

@@ -4,7 +4,8 @@ Rule: an unhandled exception becomes INTERNAL with an opaque id; its text, which
 alone. CancelledError and AbortError always go on: catching them leaks native memory, or hides an abort.
 
 Handlers come in two forms each (coroutine with `context.write`, asynchronous generator), and both are wrapped in
-`async def`: grpc.aio takes anything else for a blocking function.
+`async def`: grpc.aio takes anything else for a blocking function. What takes one message is served as if it took a
+stream: grpc would receive that message first, and then call the handler.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import inspect
 import logging
 import time
 import uuid
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -25,9 +28,13 @@ from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import EngineFailed, FluxError, InvalidRequest
 from apiflux_grpc.server import status
 from apiflux_grpc.server.door import caller_in
+from apiflux_grpc.server.memory import GivingBack
+from apiflux_grpc.server.receiving import Receiving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from apiflux_grpc.server.receiving import Place
 
 _log = logging.getLogger("apiflux.rpc")
 _line: ContextVar[dict[str, object]] = ContextVar("_line")
@@ -44,15 +51,18 @@ def note(**fields: object) -> None:
         line.update(fields)
 
 
-def begin_line() -> dict[str, object]:
-    """The fields that `note` adds from now on, in this task: of what isn't an RPC and does the same."""
-    line: dict[str, object] = {}
-    _line.set(line)
-    return line
-
-
 class CanonicalLine(grpc.aio.ServerInterceptor):
-    """One log line per RPC: method, caller, code, milliseconds, and what the handler noted."""
+    """One log line per RPC: method, caller, code, milliseconds, and what the handler noted.
+
+    `expect(method, bytes)` raises if such a request is to be refused before it is decoded; bytes are 0 before it was
+    received.
+    """
+
+    def __init__(self, expect: Callable[[str, int], None] = lambda method, size: None) -> None:
+        self._expect = expect
+        self._requests = Receiving()
+        self._probes = Receiving(2)  # so that health answers while requests wait for a place
+        self._giving_back = GivingBack()
 
     # grpc's handlers are records of callables whose types no stub can tell; hence Any.
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -61,82 +71,110 @@ class CanonicalLine(grpc.aio.ServerInterceptor):
             return None
         method = str(handler_call_details.method)
         # Decoded by us: grpc makes UNKNOWN of what it can't decode, with a trace in the log, or nothing of a stream's.
-        decode = _Decode(handler.request_deserializer, handler.request_streaming)
-        if handler.request_streaming and handler.response_streaming:
-            make, behavior = grpc.stream_stream_rpc_method_handler, _streaming(method, handler.stream_stream, decode)
-        elif handler.response_streaming:
-            make, behavior = grpc.unary_stream_rpc_method_handler, _streaming(method, handler.unary_stream, decode)
-        elif handler.request_streaming:
-            make, behavior = grpc.stream_unary_rpc_method_handler, _unary(method, handler.stream_unary, decode)
+        # And received by us, also where a method takes one message: grpc receives that before it calls the handler.
+        if handler.request_streaming:
+            incoming: _Stream | _One = _Stream(handler.request_deserializer)
         else:
-            make, behavior = grpc.unary_unary_rpc_method_handler, _unary(method, handler.unary_unary, decode)
-        return make(behavior, None, handler.response_serializer)
+            places = self._probes if method.startswith(_QUIET) else self._requests
+            incoming = _One(handler.request_deserializer, method, self._expect, places, self._giving_back)
+        if handler.response_streaming:
+            behavior = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make, wrapped = grpc.stream_stream_rpc_method_handler, _streaming(method, behavior, incoming)
+        else:
+            behavior = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            make, wrapped = grpc.stream_unary_rpc_method_handler, _unary(method, behavior, incoming)
+        return make(wrapped, None, handler.response_serializer)
 
 
-def _unary(method: str, behavior: Any, decode: _Decode) -> Any:
-    async def wrapped(request: Any, context: Any) -> Any:
+def _unary(method: str, behavior: Any, incoming: _Stream | _One) -> Any:
+    async def wrapped(messages: Any, context: Any) -> Any:
         guard = _Guard(method, context)
         try:
-            return await behavior(decode(request), context)
+            return await behavior(await incoming.take(messages, context, guard), context)
         except BaseException as error:
             await guard.caught(error)
             raise
         finally:
+            incoming.over(guard)
             guard.log()
 
     return wrapped
 
 
-def _streaming(method: str, behavior: Any, decode: _Decode) -> Any:
-    if inspect.isasyncgenfunction(behavior):
+def _streaming(method: str, behavior: Any, incoming: _Stream | _One) -> Any:
+    if not inspect.isasyncgenfunction(behavior):
+        return _unary(method, behavior, incoming)
 
-        async def generated(request: Any, context: Any) -> AsyncIterator[Any]:
-            guard = _Guard(method, context)
-            try:
-                async for response in behavior(decode(request), context):
-                    yield response
-            except BaseException as error:
-                await guard.caught(error)
-                raise
-            finally:
-                guard.log()
-
-        return generated
-
-    async def written(request: Any, context: Any) -> None:
+    async def generated(messages: Any, context: Any) -> AsyncIterator[Any]:
         guard = _Guard(method, context)
         try:
-            await behavior(decode(request), context)
+            async for response in behavior(await incoming.take(messages, context, guard), context):
+                yield response
         except BaseException as error:
             await guard.caught(error)
             raise
         finally:
+            incoming.over(guard)
             guard.log()
 
-    return written
+    return generated
 
 
-class _Decode:
-    """Makes a message of bytes, or messages of a stream of them. Raises InvalidRequest if they are none.
+class _One:
+    """The one message of a method that takes one. A method without a deserializer takes bytes, here and below."""
 
-    A method without a deserializer takes the bytes.
-    """
+    def __init__(
+        self, deserializer: Any, method: str, expect: Callable[[str, int], None], places: Receiving, back: GivingBack
+    ) -> None:
+        self._decode = partial(_decoded, deserializer)
+        self._method = method
+        self._expect = expect
+        self._places = places
+        self._back = back
 
-    def __init__(self, deserializer: Any, streaming: bool) -> None:
+    async def take(self, messages: object, context: Any, guard: _Guard) -> Any:
+        """The message, once there was a place for it. Raises what `expect` does, TooManyAtOnce or InvalidRequest."""
+        self._expect(self._method, 0)
+        guard.place = place = await self._places.enter(guard.refuse)
+        message = await context.read()
+        if message is grpc.aio.EOF:
+            raise InvalidRequest([Fault("request", "is missing; send a message of this method's type")])
+        guard.size = len(message)
+        self._places.received(place, guard.size)
+        self._expect(self._method, guard.size)
+        return self._decode(message)
+
+    def over(self, guard: _Guard) -> None:
+        """The RPC has ended."""
+        if guard.place is not None:
+            self._places.leave(guard.place)
+        self._back.freed(guard.size)
+
+
+class _Stream:
+    """The messages of a method that takes a stream of them."""
+
+    def __init__(self, deserializer: Any) -> None:
         self._deserializer = deserializer
-        self._streaming = streaming
 
-    def __call__(self, request: Any) -> Any:
+    async def take(self, messages: Any, context: object, guard: object) -> Any:
         if self._deserializer is None:
-            return request
-        return _Decoding(request, self.one) if self._streaming else self.one(request)
+            return messages
+        return _Decoding(messages, partial(_decoded, self._deserializer))
 
-    def one(self, message: bytes) -> Any:
-        try:
-            return self._deserializer(message)
-        except DecodeError:
-            fault = Fault("request", "can't be decoded; send a message of this method's type")
-            raise InvalidRequest([fault]) from None
+    def over(self, guard: object) -> None:
+        """Nothing is held."""
+
+
+def _decoded(deserializer: Any, message: bytes) -> Any:
+    """Raises InvalidRequest if it is no such message."""
+    if deserializer is None:
+        return message
+    try:
+        return deserializer(message)
+    except DecodeError:
+        fault = Fault("request", "can't be decoded; send a message of this method's type")
+        raise InvalidRequest([fault]) from None
 
 
 class _Decoding:
@@ -164,7 +202,22 @@ class _Guard:
         self._left: float | None = context.time_remaining()  # nor does it know its deadline
         self._line: dict[str, object] = {}
         self._code: str | None = None
+        self._refusing: asyncio.Task[None] | None = None
+        self.place: Place | None = None  # while its message is on its way in
+        self.size = 0  # bytes of it
         _line.set(self._line)
+
+    def refuse(self, error: FluxError) -> None:
+        """End the RPC while its message is still coming. Its reading then ends with an AbortError.
+
+        Reading can't be cancelled: the bytes would be written to where it waited for them.
+        """
+        self._line["reason"] = error.reason
+        self._refusing = asyncio.get_running_loop().create_task(self._abort_alone(error))
+
+    async def _abort_alone(self, error: FluxError) -> None:
+        with suppress(grpc.aio.AbortError, grpc.aio.UsageError):  # or it has ended meanwhile
+            await self._abort(error)
 
     async def caught(self, error: BaseException) -> None:
         """Returns if `error` must go on as it is. Else aborts, with its status or, for a fault of ours, INTERNAL."""
@@ -187,9 +240,17 @@ class _Guard:
             error_id = uuid.uuid4().hex[:12]
             _log.error("unhandled exception", exc_info=error, extra={"error_id": error_id, "method": self._method})
             note(error_id=error_id)
-            await self._abort(EngineFailed(error_id))
+            failed = EngineFailed(error_id)
+            failed.__context__ = error
+            await self._abort(failed)
 
     async def _abort(self, error: FluxError) -> None:
+        # grpc keeps the AbortError in a circle with the context, and that keeps what was being handled when it was
+        # raised: with a traceback the whole request would stay, until the collector comes by.
+        handled: BaseException | None = error
+        while handled is not None:
+            handled.__traceback__ = None
+            handled = handled.__context__
         told = rpc_status.to_status(status.status_of(error))
         left = None if self._left is None else self._left - (time.monotonic() - self._start)
         metadata = (*told.trailing_metadata, status.pushback(error, left))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1 import health_pb2_grpc
 
@@ -39,24 +39,13 @@ LEAST_PING_INTERVAL: Final = 5.0
 NOBODY: Final = Callers()
 
 
+# Bits of grpc's enumeration of codings: identity, deflate, gzip.
+_IDENTITY: Final = 1
+_ALL_CODINGS: Final = 7
+
+
 class PortInUse(OSError):
     """Somebody else listens on this address."""
-
-
-class OtherPort(Protocol):
-    """A port that this process serves beside gRPC's, over the same engine."""
-
-    async def take(self) -> None:
-        """Take the address. Raises PortInUse."""
-        ...
-
-    async def open(self) -> None:
-        """Answer from now on. Raises PortInUse."""
-        ...
-
-    async def close(self, grace: float) -> None:
-        """Stop; what was begun has `grace` seconds."""
-        ...
 
 
 class Server:
@@ -80,19 +69,18 @@ class Server:
         callers: Callers = NOBODY,
         open_health: bool = True,
         tls: TlsFiles | None = None,
-        other: OtherPort | None = None,
+        compressed_requests: bool = False,
     ) -> None:
         self.engine = engine
         self.health = health
         self.host = host
         self.port = port
         self._grace = grace
-        self._other = other
         self.failed = False  # grpc's server ended by itself
         self.transport = Transport(tls)
         self._server = make_server(
             interceptors=[
-                CanonicalLine(),
+                CanonicalLine(service.expect),
                 *self.transport.interceptors,
                 *([Door(callers, open_health=open_health)] if callers else []),
             ],
@@ -106,6 +94,10 @@ class Server:
                 # Above our own maximum, so that a batch over it gets our error and not the transport's.
                 ("grpc.max_receive_message_length", 2 * max_batch_bytes),
                 ("grpc.max_send_message_length", -1),
+                # What we don't ask for yet stays at a window of 64 KiB for each stream; it would grow to 8 MiB.
+                ("grpc.http2.bdp_probe", 0),
+                # A request may be a thousandth of what it decodes to, and nobody knows which before it is decoded.
+                ("grpc.compression_enabled_algorithms_bitset", _ALL_CODINGS if compressed_requests else _IDENTITY),
                 ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_INTERVAL * 1_000)),
                 ("grpc.keepalive_permit_without_calls", 1),
                 *self.transport.options,
@@ -127,15 +119,11 @@ class Server:
             self.port = self.transport.add_port(self._server, self.address)
         except RuntimeError as error:
             raise PortInUse(f"can't listen on {self.address}; is another program using it?") from error
-        if self._other is not None:
-            await self._other.take()
         await self.health.set(False)
         await self.engine.start()
         await self._server.start()
         self.transport.follow()
         await self.health.set(True)
-        if self._other is not None:
-            await self._other.open()
 
     async def stop(self) -> None:
         """Drain, then stop. At most the grace and a few seconds."""
@@ -146,7 +134,7 @@ class Server:
             if not idle:
                 _log.warning("some batches did not end within the grace of %.0f s", self._grace)
         # The last messages of the streams are on their way; a reader that stalls is cut.
-        await asyncio.gather(self._server.stop(2.0), *([] if self._other is None else [self._other.close(2.0)]))
+        await self._server.stop(2.0)
         await self.transport.close()
         await self.engine.stop()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc import __version__
 from apiflux_grpc.core.checks import Fault
@@ -20,10 +21,14 @@ from apiflux_grpc.server.door import caller_in
 from apiflux_grpc.server.feeding import feed
 from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.server.interceptors import note
+from apiflux_grpc.server.receiving import SMALL, admitted
 from apiflux_grpc.server.results import ResultStream
 from apiflux_grpc.server.words import MODES
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
+
+PROCESS: Final = "/apiflux.v1.FluxService/Process"
+_SMALL: Final = nullcontext()
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +44,12 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     def __init__(self, engine: Engine, defaults: Defaults) -> None:
         self._engine = engine
         self._defaults = defaults
+        self._large = asyncio.Lock()  # one large request is checked at a time
+
+    def expect(self, method: str, size: int) -> None:
+        """Raises Refused if a request of so many bytes is to be refused whatever it says. 0: before it came."""
+        if method == PROCESS:
+            self._engine.expect(1, size)
 
     async def Process(  # type: ignore[override]  # the stub knows generators only; this form writes by itself
         self, request: pb.ProcessRequest, context: Any
@@ -110,20 +121,26 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         engine, defaults = self._engine, self._defaults
         if engine.draining:
             raise Draining()  # before anything is said of the request: it may be fine elsewhere
+        pool = engine.pool(request.pool)
         checking = Checking(
             request,
-            engine.pool(request.pool),
+            pool,
             caller_in(context),
             default_repeat=defaults.repeat_count,
             max_calls=defaults.max_batch_calls,
             max_bytes=defaults.max_batch_bytes,
         )
-        for _ in checking.slices():
-            await asyncio.sleep(0)
-        left = context.time_remaining()
-        spec = checking.spec(None if left is None else int(left * SECOND))
-        note(calls=len(spec.calls))
-        return engine.submit(spec)
+        # One after the other: what many large ones would take together each of them would take.
+        async with self._large if checking.size > SMALL else _SMALL:
+            engine.expect(checking.calls, checking.size, pool.name)
+            for _ in checking.slices():
+                await asyncio.sleep(0)
+            left = context.time_remaining()
+            spec = checking.spec(None if left is None else int(left * SECOND))
+            note(calls=len(spec.calls))
+            ticket = engine.submit(spec)
+        admitted()
+        return ticket
 
     def _stream(self, ticket: Ticket, name: Callable[[int], str], context: Any, correlation_id: str) -> ResultStream:
         return ResultStream(ticket, name, context, correlation_id, self._defaults, self._engine.clock)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
-from apiflux_grpc.settings.ops import ops_of
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
 from apiflux_grpc.settings.sources import Sources
@@ -35,7 +34,6 @@ def read(
     mode: Mode = server.mode if env.TEST_MODE is None else "test" if env.TEST_MODE else "production"
     latency = _mode_latency(sources, mode)
     transport = transport_of(sources, bind, allow_plaintext)
-    ops = ops_of(sources, transport, allow_plaintext)
     _check_server(sources)
     pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
     pools = default_pool(sources, latency) + pools
@@ -61,12 +59,12 @@ def read(
         max_queued_bytes=server.max_queued_bytes,
         max_batch_calls=server.max_batch_calls,
         max_batch_bytes=server.max_batch_bytes,
+        compressed_requests=server.compressed_requests,
         grace=server.grace,
         reflection=server.reflection,
         callers=callers,
         open_health=server.open_health,
         state=state,
-        ops=ops,
         warnings=tuple(sources.findings.warnings),
     )
 

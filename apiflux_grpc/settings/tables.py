@@ -54,8 +54,6 @@ class ServerTable(Table):
     bind: Annotated[tuple[str, int], PlainValidator(values.bind)] = (_SETTINGS.host, _SETTINGS.port)
     allow_plaintext: bool = False
     tls: TlsTable | None = None
-    ops_bind: Annotated[tuple[str, int], PlainValidator(values.bind)] | None = None
-    ops_hosts: list[Annotated[str, AfterValidator(values.host)] | None] | None = None
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = _SETTINGS.workers
     mode: Mode = _SETTINGS.mode
     repeat_count: Told | None = None
@@ -69,6 +67,7 @@ class ServerTable(Table):
     max_batch_calls: Count = _SETTINGS.max_batch_calls
     # gRPC's own limit is twice that, and must be below 2^31.
     max_batch_bytes: Annotated[int, Field(ge=1, lt=1 << 30)] = _SETTINGS.max_batch_bytes
+    compressed_requests: bool = _SETTINGS.compressed_requests
     state_dir: Annotated[str, AfterValidator(values.directory)] | None = None
     cold_start: Literal["trust", "wait"] = "trust"
 

@@ -71,15 +71,6 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class OpsSettings:
-    """Where the operations port listens; `host` has no brackets. `hosts` are further names of this server."""
-
-    host: str
-    port: int
-    hosts: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """What a server and the stress test need to know.
 
@@ -103,12 +94,12 @@ class Settings:
     max_queued_bytes: int = _BOUNDS.size
     max_batch_calls: int = _DEFAULTS.max_batch_calls
     max_batch_bytes: int = _DEFAULTS.max_batch_bytes
+    compressed_requests: bool = False
     grace: int = 15 * SECOND
     reflection: bool = True
     callers: tuple[Caller, ...] = ()
     open_health: bool = True
     state: StateSettings = StateSettings()
-    ops: OpsSettings | None = None
     warnings: tuple[str, ...] = ()
 
 

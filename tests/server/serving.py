@@ -60,11 +60,6 @@ class Held(FakeUpstream):
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._answer_all)
 
-    def release_one(self) -> None:
-        """Answer the oldest of those that are open."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(lambda: self.answer(self.open[0]))
-
     def _answer_all(self) -> None:
         for attempt in list(self.open):
             self.answer(attempt)
@@ -107,6 +102,7 @@ async def serving(
     port: int = 0,
     with_reflection: bool = True,
     grace: float = 1.0,
+    compressed_requests: bool = False,
     callers: Sequence[Caller] = (),
     open_health: bool = True,
     tls: TlsFiles | None = None,
@@ -133,6 +129,7 @@ async def serving(
         max_batch_bytes=defaults.max_batch_bytes,
         with_reflection=with_reflection,
         grace=grace,
+        compressed_requests=compressed_requests,
         callers=Callers(callers),
         open_health=open_health,
         tls=tls,

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -164,8 +165,9 @@ def test_a_client_may_ping_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(lifecycle, "make_server", make_server)
     engine: Any = None
+    service: Any = SimpleNamespace(expect=None)
     with pytest.raises(NotImplementedError):
-        Server(engine, engine, engine, host="", port=0, max_batch_bytes=1, with_reflection=False, grace=1)
+        Server(engine, service, engine, host="", port=0, max_batch_bytes=1, with_reflection=False, grace=1)
     assert asked["grpc.keepalive_permit_without_calls"] == 1
     assert asked["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
 

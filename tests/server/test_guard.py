@@ -39,6 +39,9 @@ class Context:
     def time_remaining(self) -> float | None:
         return self._left
 
+    async def read(self) -> str:
+        return "request"
+
     async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any) -> None:
         self.aborted.append((code, details, trailing_metadata))
         raise grpc.aio.AbortError("aborted")
@@ -86,8 +89,12 @@ FORMS = pytest.mark.parametrize("form", ["unary_unary", "stream_unary", "unary_s
 
 
 async def called(form: str, context: Context, error: BaseException | None = None) -> Any:
-    """Call the wrapped handler of this form, and give what it returned or yielded."""
-    behavior = getattr(await guarded(handlers(error)[form]), form.replace("generated", "unary_stream"))
+    """Call the wrapped handler of this form, and give what it returned or yielded.
+
+    Its one message is received by us, so it is served as if it took a stream.
+    """
+    one = {"unary_unary": "stream_unary", "unary_stream": "stream_stream", "generated": "stream_stream"}
+    behavior = getattr(await guarded(handlers(error)[form]), one.get(form, form))
     if inspect.isasyncgenfunction(behavior):
         return [message async for message in behavior("request", context)]
     assert inspect.iscoroutinefunction(behavior)

@@ -18,6 +18,7 @@ from apiflux_grpc.core.errors import (
     Overloaded,
     PoolNotFound,
     ReaderStalled,
+    TooManyAtOnce,
     TooManyBatches,
     TooManyBytes,
     TooManyCalls,
@@ -65,6 +66,13 @@ STATUSES = [
         "TOO_MANY_BYTES",
         "8 bytes of queued requests are open, and 2 more would exceed the bound of 9; send again later",
         {"limit": "9"},
+    ),
+    (
+        TooManyAtOnce(8, limit=7, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "TOO_MANY_BYTES",
+        "8 requests are on their way in, more than are received at once; send again later",
+        {"limit": "7"},
     ),
     (
         DeadlineInfeasible(90 * SECOND, 60 * SECOND),

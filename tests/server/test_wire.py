@@ -197,7 +197,8 @@ ID_IN_USE = ("calls[1].id", "'a' is that of a call without a result yet; give ea
 OPEN_MISSING = ("open", "is missing; send it in the first message")
 OPEN_AGAIN = ("open", "came again; send it in the first message alone")
 NO_MESSAGE = ("request", "can't be decoded; send a message of this method's type")
-ALONE = (REPEAT_REFUSED, ID_IN_USE, OPEN_MISSING, OPEN_AGAIN, NO_MESSAGE)
+MISSING = ("request", "is missing; send a message of this method's type")
+ALONE = (REPEAT_REFUSED, ID_IN_USE, OPEN_MISSING, OPEN_AGAIN, NO_MESSAGE, MISSING)
 
 
 def faults(request: pb.ProcessRequest, pool: Pool = POOL) -> list[tuple[str, str]]:
