@@ -300,6 +300,7 @@ class Client:
 
     async def raw_infos(self, *, timeout: float = 10.0) -> dict[str, pb.GetInfoResponse | ApifluxError]:
         """The same of every server, by its target, or why it doesn't answer; once one has, the others have 2 s."""
+        self._servers.refresh()
         return await of_all(self._servers.all, lambda one: self._ask(one.stub.GetInfo, pb.GetInfoRequest(), timeout))
 
     async def wait_ready(self, timeout: float = 10.0) -> None:
@@ -336,4 +337,5 @@ class Client:
 
     @property
     def _stub(self) -> apiflux_pb2_grpc.FluxServiceAsyncStub:
-        return self._servers.pick().stub
+        stub: apiflux_pb2_grpc.FluxServiceAsyncStub = self._servers.pick().stub
+        return stub

@@ -2,17 +2,21 @@
 
 Rules:
 - A batch that goes to one server goes to the next in turn, so that several batches go to several.
+- When the files of TLS have changed, what begins from then on goes over new channels, and what was begun goes on over
+  the old ones. Files that can't be used together change nothing: one may have been replaced, and the other not yet.
 - A name is asked for its addresses again when a connection is lost, and now and then: a server that comes later gets
   work, and one that the name has no longer is left alone once it is lost. A name that can't be asked has what it had.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from apiflux_grpc.client.channel import Route
 from apiflux_grpc.client.targets import is_name, targets_of
+from apiflux_grpc.client.tls import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,21 +26,32 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.channel import Options
     from apiflux_grpc.client.tls import TlsOptions
 
+_log: Final = logging.getLogger("apiflux_grpc.client")
 
 LOOK_EVERY: Final = 30.0  # seconds
 LOOK_PAUSE: Final = 1.0  # seconds at least between two times
 
 
-class HasTarget(Protocol):
-    """A server, by its HOST:PORT."""
-
-    @property
-    def target(self) -> str:
-        """It."""
-        ...
+C = TypeVar("C")
 
 
-S = TypeVar("S", bound=HasTarget)
+class Link(Generic[C]):
+    """A server by its HOST:PORT, the channel to it, and the stub of the service over it; `dial` makes new ones.
+
+    grpc keeps a channel that nobody holds for as long as requests go over it.
+    """
+
+    def __init__(self, target: str, dial: Callable[[], tuple[C, Any]]) -> None:
+        self.target = target
+        self.dial = dial
+        self.channel, self.stub = dial()
+
+    def use(self, channel: C, stub: Any) -> None:
+        """These, for what begins from now on."""
+        self.channel, self.stub = channel, stub
+
+
+S = TypeVar("S", bound=Link[Any])
 
 
 class Roster(Generic[S]):
@@ -56,6 +71,7 @@ class Roster(Generic[S]):
         self._tls = tls
         self._given = credentials
         self._token = token
+        self._watch = None if tls is None else Watch(tls)
         self._turn = -1
         self._found_at = time.monotonic()
         self.metadata = self.route("localhost:1").metadata  # what can't be is known now
@@ -85,6 +101,18 @@ class Roster(Generic[S]):
         there = {server.target: server for server in self.all}
         self.all = [there.get(target) or make(target, name) for target, name in addresses]
         self._found_at = time.monotonic()
+
+    def refresh(self) -> None:
+        """Before something begins: new channels, if the files of TLS are others now."""
+        if self._watch is None or not self._watch.has_changed():
+            return
+        try:
+            links = [(server, *server.dial()) for server in self.all]
+        except (OSError, ValueError) as error:
+            _log.warning("the TLS files have changed and can't be used (%s); connections stay as they are", error)
+            return
+        for server, channel, stub in links:
+            server.use(channel, stub)
 
     def in_turn(self) -> list[S]:
         """All, whose turn it is first."""

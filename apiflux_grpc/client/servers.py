@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
 from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, Unavailable, error_from, silent
-from apiflux_grpc.client.roster import Places, Roster
+from apiflux_grpc.client.roster import Link, Places, Roster
 from apiflux_grpc.client.same_pool import SamePool
 from apiflux_grpc.client.targets import resolved
 from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -31,12 +31,7 @@ ADMITTED: Final = 10.0  # seconds that a server has to tell its pool
 T = TypeVar("T")
 
 
-class Server(NamedTuple):
-    """One of them, by its HOST:PORT."""
-
-    target: str
-    channel: grpc.aio.Channel
-    stub: apiflux_pb2_grpc.FluxServiceAsyncStub
+Server = Link[grpc.aio.Channel]
 
 
 class Servers(Roster[Server]):
@@ -76,6 +71,7 @@ class Servers(Roster[Server]):
         """The one that is next, of those that are connected if any is. Raises RuntimeError before they are open."""
         if not self.all:
             raise RuntimeError("use the client as `async with Client(target) as client`")
+        self.refresh()
         if self.is_old and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self.look())  # for the next one: this one is not to wait
         if len(self.all) == 1:
@@ -85,12 +81,16 @@ class Servers(Roster[Server]):
 
     def _make(self, target: str, name: str) -> Server:
         route = self.route(target, name)
-        credentials = route.credentials()
-        if credentials is None:
-            channel = grpc.aio.insecure_channel(route.target, options=route.options)
-        else:
-            channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
-        return Server(target, channel, apiflux_pb2_grpc.FluxServiceStub(channel))
+
+        def dial() -> tuple[grpc.aio.Channel, apiflux_pb2_grpc.FluxServiceAsyncStub]:
+            credentials = route.credentials()
+            if credentials is None:
+                channel = grpc.aio.insecure_channel(route.target, options=route.options)
+            else:
+                channel = grpc.aio.secure_channel(route.target, credentials, options=route.options)
+            return channel, apiflux_pb2_grpc.FluxServiceStub(channel)
+
+        return Server(target, dial)
 
 
 def _is_ready(server: Server) -> bool:
@@ -107,10 +107,12 @@ class Reach(Places[Server]):
 
     def connect(self, at: int, timeout: float | None) -> Any:
         """A connection for calls."""
+        self._all.refresh()
         return self.servers[at].stub.ProcessStream(None, timeout=timeout, metadata=self._all.metadata)
 
     async def admit(self, at: int) -> None:
         """Raises OtherPool for a server that can't work at this batch, and other ApifluxErrors."""
+        self._all.refresh()
         server = self.servers[at]
         try:
             info = await server.stub.GetInfo(pb.GetInfoRequest(), timeout=ADMITTED, metadata=self._all.metadata)

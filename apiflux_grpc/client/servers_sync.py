@@ -7,12 +7,12 @@ goes to it, if there are several.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from apiflux_grpc.client.errors import ApifluxError, DeadlineExceeded, Unavailable, error_from, silent
-from apiflux_grpc.client.roster import Places, Roster
+from apiflux_grpc.client.roster import Link, Places, Roster
 from apiflux_grpc.client.same_pool import SamePool
 from apiflux_grpc.client.servers import ADMITTED, OTHERS
 from apiflux_grpc.client.targets import resolved
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.roster import News
 
 
-class SyncServer(NamedTuple):
-    """One of them, by its HOST:PORT."""
-
-    target: str
-    channel: grpc.Channel
-    stub: apiflux_pb2_grpc.FluxServiceStub
+SyncServer = Link[grpc.Channel]
 
 
 class SyncServers(Roster[SyncServer]):
@@ -52,6 +47,7 @@ class SyncServers(Roster[SyncServer]):
 
     def pick(self) -> SyncServer:
         """The one that is next, of several one that answers if any does."""
+        self.refresh()
         if self.is_old:
             self.look()
         if len(self.all) == 1:
@@ -61,6 +57,7 @@ class SyncServers(Roster[SyncServer]):
 
     def ask_all(self, ask: Callable[[SyncServer], Any]) -> dict[str, Any | ApifluxError]:
         """What each server answers to the request that `ask` begins, by its target, or why it doesn't."""
+        self.refresh()
         asked = [(server.target, ask(server)) for server in self.all]
         return {target: _answer(future) for target, future in asked}
 
@@ -73,12 +70,16 @@ class SyncServers(Roster[SyncServer]):
 
     def _make(self, target: str, name: str) -> SyncServer:
         route = self.route(target, name)
-        credentials = route.credentials()
-        if credentials is None:
-            channel = grpc.insecure_channel(route.target, options=route.options)
-        else:
-            channel = grpc.secure_channel(route.target, credentials, options=route.options)
-        return SyncServer(target, channel, apiflux_pb2_grpc.FluxServiceStub(channel))
+
+        def dial() -> tuple[grpc.Channel, apiflux_pb2_grpc.FluxServiceStub]:
+            credentials = route.credentials()
+            if credentials is None:
+                channel = grpc.insecure_channel(route.target, options=route.options)
+            else:
+                channel = grpc.secure_channel(route.target, credentials, options=route.options)
+            return channel, apiflux_pb2_grpc.FluxServiceStub(channel)
+
+        return SyncServer(target, dial)
 
 
 class SyncReach(Places[SyncServer]):
@@ -91,10 +92,12 @@ class SyncReach(Places[SyncServer]):
 
     def connect(self, at: int, timeout: float | None, requests: Any) -> Any:
         """A connection for calls."""
+        self._all.refresh()
         return self.servers[at].stub.ProcessStream(requests, timeout=timeout, metadata=self._all.metadata)
 
     def ask(self, at: int) -> Any:
         """Begin to ask a server for what `admit` judges; it can be cancelled."""
+        self._all.refresh()
         return self.servers[at].stub.GetInfo.future(pb.GetInfoRequest(), timeout=ADMITTED, metadata=self._all.metadata)
 
     def admit(self, at: int, info: pb.GetInfoResponse) -> None:

@@ -204,6 +204,7 @@ class SyncClient:
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers, of several one. Raises Unavailable if none does within `timeout` seconds."""
         limit = check_timeout(timeout)
+        self._servers.refresh()
         asked = [
             one.stub.GetInfo.future(
                 pb.GetInfoRequest(), timeout=limit, metadata=self._servers.metadata, wait_for_ready=True
@@ -236,4 +237,5 @@ class SyncClient:
 
     @property
     def _stub(self) -> apiflux_pb2_grpc.FluxServiceStub:
-        return self._servers.pick().stub
+        stub: apiflux_pb2_grpc.FluxServiceStub = self._servers.pick().stub
+        return stub

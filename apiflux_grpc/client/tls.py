@@ -6,9 +6,12 @@ and gRPC would try again for ever.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -17,10 +20,12 @@ from apiflux_grpc.core.pem import certificates_in, check_key, check_pair
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOK_EVERY: Final = 1.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """TLS to the server. All files are PEM; each is read when the client is opened.
+    """TLS to the server. All files are PEM; each is read when the client is opened, and again when it has changed.
 
     `ca_file` says whom to trust (None: the well-known authorities that come with grpc). `cert_file` and `key_file` are
     the client's own certificate, for servers that ask for one. `server_name` is the name the server's certificate must
@@ -46,6 +51,39 @@ class TlsOptions:
             except ValueError as error:
                 raise ValueError(f"{self.key_file} {error}") from None
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+
+class Watch:
+    """Whether these files have changed; it looks at most once in LOOK_EVERY seconds. For any thread."""
+
+    def __init__(self, options: TlsOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._files = [name for name in (options.ca_file, options.cert_file, options.key_file) if name is not None]
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._looked_at = clock()
+        self._stamps = self._look()
+
+    def has_changed(self) -> bool:
+        """Since the last time that this was asked."""
+        now = self._clock()
+        with self._lock:
+            if now - self._looked_at < LOOK_EVERY:
+                return False
+            self._looked_at = now
+            before, self._stamps = self._stamps, self._look()
+            return self._stamps != before
+
+    def _look(self) -> list[tuple[int, ...]]:
+        return [_stamp(name) for name in self._files]
+
+
+def _stamp(name: Path | str) -> tuple[int, ...]:
+    """What changes when a file does: it is written, replaced, or what a link leads to is another."""
+    try:
+        found = os.stat(name)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read(name: Path | str | None, check: Callable[[bytes], object]) -> bytes | None:
