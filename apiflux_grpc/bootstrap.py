@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.core.redis_url import RedisUrl
     from apiflux_grpc.engine.ports import Clock, LeaseStore, Upstream
+    from apiflux_grpc.server.lifecycle import OtherPort
     from apiflux_grpc.settings import PoolSettings, Settings
 
 _log = logging.getLogger("apiflux.server")
@@ -97,6 +98,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | None = None) -> Server:
     """A server, ready to start. `store`: where budgets are kept; None: nowhere."""
+    callers = Callers(settings.callers)
     health = Health(pool.pool.name for pool in settings.pools)
     engine = Engine(
         parts_with(settings, store),
@@ -108,18 +110,16 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         on_pool=health.change_pool,
         clock=CLOCK,
     )
-    service = FluxService(
-        engine,
-        Defaults(
-            mode=settings.mode,
-            repeat_count=settings.repeat_count,
-            max_batch_calls=settings.max_batch_calls,
-            max_batch_bytes=settings.max_batch_bytes,
-            batch_size=settings.batch_size,
-            worker=place.number,
-            workers=place.of,
-        ),
+    defaults = Defaults(
+        mode=settings.mode,
+        repeat_count=settings.repeat_count,
+        max_batch_calls=settings.max_batch_calls,
+        max_batch_bytes=settings.max_batch_bytes,
+        batch_size=settings.batch_size,
+        worker=place.number,
+        workers=place.of,
     )
+    service = FluxService(engine, defaults)
     return Server(
         engine,
         service,
@@ -131,10 +131,32 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         compressed_requests=settings.compressed_requests,
         with_reflection=settings.reflection,
         grace=settings.grace / 1e9,
-        callers=Callers(settings.callers),
+        callers=callers,
         open_health=settings.open_health,
         tls=settings.tls,
+        other=_ops_port(settings, place, engine, service, health, callers),
     )
+
+
+def _ops_port(
+    settings: Settings, place: Place, engine: Engine, service: FluxService, health: Health, callers: Callers
+) -> OtherPort | None:
+    if settings.ops is None:
+        return None
+    from apiflux_grpc.ops.handling import Handling
+    from apiflux_grpc.ops.port import OpsPort
+
+    handling = Handling(
+        engine,
+        service,
+        health,
+        callers=callers,
+        open_health=settings.open_health,
+        names=settings.ops.hosts,
+        max_calls=settings.max_batch_calls,
+        most=2 * settings.max_batch_bytes,  # as gRPC's own limit
+    )
+    return OpsPort(handling, settings.ops.host, settings.ops.port, shares_port=place.of > 1)
 
 
 def parts_of(settings: PoolSettings) -> PoolParts:

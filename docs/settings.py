@@ -44,6 +44,7 @@ VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
     "answer_header": "name of a header",
     "base_url": "URL",
     "bind": "HOST:PORT",
+    "host": "name or address",
     "directory": "path",
     "request_header": "name of a header",
     "identity": "URI or subject of a certificate",

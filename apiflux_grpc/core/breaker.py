@@ -7,7 +7,8 @@ calls in flight when the key is rejected are one rejection, and a late success o
 
 Every change of state begins a new *era*. `began` returns the era in which a call began, its result hands it back,
 and a result of another era is ignored. A probe begins an era of its own, so that it alone can end it. A call ends
-with exactly one of `succeeded`, `failed` and `abandoned`, a probe too, or no other call could ever go.
+with exactly one of `succeeded`, `failed` and `abandoned`, a probe too, or no other call could ever go. A failure may
+turn out to be the call's own: it is `excused`, and without a whole run that stands the breaker closes.
 
 What a failure is, the owner decides: for a key that it's rejected, for an upstream what is the upstream's fault. Owner:
 the scheduler asks and the pump reports, on the engine's loop. Not known here: keys, calls, clocks.
@@ -50,6 +51,7 @@ class Breaker:
         "probing",
         "since",
         "until",
+        "worked_at",
     )
 
     def __init__(self, threshold: int, first: int, longest: int) -> None:
@@ -60,9 +62,10 @@ class Breaker:
         self._longest = longest
         self._state = State.CLOSED
         self.era = STALE + 1
-        self.calm = True  # closed, and no failure in the run: a success has nothing to say
+        self.calm = True  # closed, and worked since the last failure: a success has nothing to say
         self.since = 0  # when calls stopped going as they like
-        self._run = 0  # failures in a row while closed
+        self.worked_at = -1  # the last success that had something to say
+        self._run = 0  # failures without a success since
         self._cool_down = first  # of the next opening
         self.until = 0  # the end of the cool-down
         self.probing = False
@@ -101,12 +104,10 @@ class Breaker:
             return False
         self._run = 0
         self.calm = True
+        self.worked_at = now
         if self._state is State.CLOSED:
             return False
-        self._state = State.CLOSED
-        self.probing = False
-        self.era += 1
-        self._cool_down = self._first
+        self._close()
         return True
 
     def failed(self, now: int, era: int) -> bool:
@@ -114,18 +115,39 @@ class Breaker:
         if era != self.era:
             return False
         self.calm = False
+        self._run += 1
         if self._state is State.CLOSED:
-            self._run += 1
             if self._run < self._threshold:
                 return False
             self.since = now
-        self._run = 0
         self._state = State.OPEN
         self.probing = False
         self.era += 1
         self.until = now + self._cool_down
         self._double()
         return True
+
+    def doubted(self) -> None:
+        """A call failed in a way that doesn't count: it's of interest whether another succeeds."""
+        self.calm = False
+
+    def has_worked_since(self, at: int) -> bool:
+        """Whether a call succeeded after one that failed at `at`, or was in doubt then."""
+        return self.calm or self.worked_at > at
+
+    def excused(self, failures: int) -> bool:
+        """So many failures of the run were of the calls' own making. True: this closed the breaker."""
+        self._run = max(0, self._run - failures)
+        if self._state is State.CLOSED or self._run >= self._threshold:
+            return False
+        self._close()
+        return True
+
+    def _close(self) -> None:
+        self._state = State.CLOSED
+        self.probing = False
+        self.era += 1
+        self._cool_down = self._first
 
     def _double(self) -> None:
         self._cool_down = min(2 * self._cool_down, self._longest)
@@ -134,10 +156,11 @@ class Breaker:
         """Another process found it open, until then: once for each cool-down, however many find it."""
         if self._state is State.CLOSED:
             self.since = now
+            self._run += self._threshold  # what another has found isn't excused here
         if self._state is State.CLOSED or self.until <= now:
             self.until = until
             self._double()
-        self.calm, self._run, self._state, self.probing = False, 0, State.OPEN, False
+        self.calm, self._state, self.probing = False, State.OPEN, False
         self.era += 1
         self.until = max(self.until, until)
 

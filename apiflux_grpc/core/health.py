@@ -20,6 +20,7 @@ from apiflux_grpc.core.events import (
     UpstreamFailing,
     WaitUnread,
 )
+from apiflux_grpc.core.forbidden import Rejections
 from apiflux_grpc.core.hearing import NOTHING, hear, is_short
 from apiflux_grpc.core.held import limited, lower, nothing_left, only_named
 from apiflux_grpc.core.hints import hints
@@ -61,7 +62,7 @@ SAME_NEWS: Final = 3600 * SECOND
 class Health:
     """The consequences of outcomes for one pool."""
 
-    __slots__ = ("_breaker", "_events", "_patience", "_pulse", "_scheduler", "_verdicts")
+    __slots__ = ("_breaker", "_events", "_patience", "_pulse", "_rejections", "_scheduler", "_verdicts")
 
     def __init__(self, scheduler: Scheduler, pulse: Pulse, patience: Patience) -> None:
         self._verdicts = Verdicts(scheduler.pool.success, scheduler.pool.answers)
@@ -69,6 +70,7 @@ class Health:
         self._scheduler = scheduler
         self._breaker = scheduler.breaker
         self._pulse = pulse
+        self._rejections = Rejections()
         self._events: list[Event] = []
 
     def take_events(self) -> Sequence[Event]:
@@ -176,9 +178,15 @@ class Health:
 
     def _of_rejected_again(self, permit: Permit, tried: int) -> Verdict:
         """Of a call that other keys had rejected before: one caller's forbidden calls must not open every breaker."""
-        if any(key.breaker.calm for key in self._scheduler.keys if tried >> key.index & 1):
+        # Since it rejected this call, not since it last rejected any: it may be given others of the kind all along.
+        since = permit.again.since if permit.again is not None else 0
+        if any(key.breaker.has_worked_since(since) for key in self._scheduler.keys if tried >> key.index & 1):
             return FORBIDDEN
-        return REJECTED if permit.key.breaker.is_probe(permit.key_era) else REJECTED_AGAIN
+        if permit.key.breaker.is_probe(permit.key_era):
+            return REJECTED
+        self._rejections.rejected_too(permit.key.index, (permit.batch.id, permit.place))
+        permit.key.breaker.doubted()
+        return REJECTED_AGAIN
 
     def _wait(
         self, key: KeyState, answer: Answer, verdict: Verdict, fields: AnswerFields | None, wall_now: datetime
@@ -242,12 +250,16 @@ class Health:
             case KeyVerdict.UNSEEN:
                 changed = key.breaker.abandoned(now, permit.key_era)
             case KeyVerdict.WORKS:
+                if permit.key_era == key.breaker.era:
+                    self._others_are_excused(key, now)
                 if changed := key.breaker.succeeded(now, permit.key_era):
                     if key.shared is not None:
                         key.shared.accepted(now)
                     self.tell(KeyAccepted(label))
             case KeyVerdict.REJECTED:
                 key.rejected_with = status
+                if permit.key_era == key.breaker.era:
+                    self._rejections.charged(key.index, (permit.batch.id, permit.place))
                 if changed := key.breaker.failed(now, permit.key_era):
                     if key.shared is not None:
                         key.shared.rejected(status, key.breaker.until, now)
@@ -263,3 +275,13 @@ class Health:
             case UpstreamVerdict.FAILS:
                 if self._breaker.failed(now, permit.pool_era):
                     self.tell(UpstreamFailing(self._breaker.ready_at(now) - now, self._pulse.last_failure))
+
+    def _others_are_excused(self, key: KeyState, now: int) -> None:
+        """The key works: what it rejected is forbidden, and no other key is to blame for it."""
+        for index, failures in self._rejections.worked(key.index):
+            other = self._scheduler.keys[index]
+            if other.breaker.excused(failures):
+                if other.shared is not None:
+                    other.shared.accepted(now)
+                self.tell(KeyAccepted(other.key.label))
+                self._scheduler.judged(other, now)

@@ -15,7 +15,7 @@ Owner: the scheduler. Not known here: batches, turns, who waits.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.breaker import State
@@ -24,6 +24,7 @@ from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import GroupState, KeyState, Seat, Share
 from apiflux_grpc.core.permit import Permit
 from apiflux_grpc.core.ready import Ready
+from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Group, Limit, Pool
     from apiflux_grpc.core.ready import Entry
     from apiflux_grpc.core.reservation import Reservation
+
+# So long after the cool-down of a rejected key a call that another key has rejected gives way to those that none has:
+# as a probe it says little, and a few forbidden calls would be probe after probe until patience ends all calls.
+GIVES_WAY: Final = SECOND
 
 
 class Keyring:
@@ -128,6 +133,11 @@ class Keyring:
         there is none."""
         ready = (seat.usable_at(now) for seat in self.seats_but(mask, number))
         return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
+
+    def unproven(self, now: int) -> int:
+        """A bit for each rejected key that isn't for calls now that another key has rejected."""
+        keys = (key for key in self.keys if key.breaker.state is not State.CLOSED)
+        return sum(1 << key.index for key in keys if now < key.breaker.until + GIVES_WAY)
 
     @property
     def guessed_at(self) -> int | None:

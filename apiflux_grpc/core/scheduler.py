@@ -18,6 +18,7 @@ Over 400 lines: who waits and who pays meet here, and what is kept of both chang
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import Again, Batch
@@ -323,6 +324,8 @@ class Scheduler:
         batch = turn if isinstance(turn, Batch) else turn.batch
         number, cost = turn.number, 1 if batch.costs is None else turn.next_cost
         spent = self.resources.mask(turn.next_path, now) if self.resources.until > now else 0
+        if avoid and turn.again[0].tried:
+            spent |= self.keyring.unproven(now)
         seat = self.keyring.find(number, cost, now, avoid | spent, held)
         if seat is None and avoid and avoid != turn.again[0].tried:
             avoid = turn.again[0].avoid = turn.again[0].tried  # better with the same key than not at all
@@ -400,12 +403,7 @@ class Scheduler:
 
     def _held(self, turn: Turn) -> list[Reservation]:
         """The reservations that this turn's call must not delay: those of others that are older than its own."""
-        held = []
-        for reserved in self._reserved.values():
-            if reserved.turn is turn:
-                break
-            held.append(reserved)
-        return held
+        return [*takewhile(lambda one: one.turn is not turn, self._reserved.values())]
 
     def _reserve(self, turn: Turn, now: int) -> bool:
         """Reserve for the turn's next call, which parks the turn; False: it fits nowhere as things stand."""

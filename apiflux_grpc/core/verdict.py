@@ -77,7 +77,7 @@ class Verdict:
 SUCCESS: Final = Verdict(Means.SUCCESS, None)
 LIMITED: Final = Verdict(Means.LIMITED, Reason.LIMITED, KeyVerdict.UNSEEN)
 REJECTED: Final = Verdict(Means.KEY_REJECTED, Reason.KEY_REJECTED, KeyVerdict.REJECTED)
-# Of a call that another key had rejected too: it says more of the call than of this key.
+# Of a call that another key had rejected too: it says more of the call than of this key (forbidden.py).
 REJECTED_AGAIN: Final = Verdict(Means.KEY_REJECTED, Reason.KEY_REJECTED, KeyVerdict.UNSEEN)
 # And if such a key has worked well for others since, it is the call that is rejected.
 FORBIDDEN: Final = Verdict(Means.FAILED, Reason.KEY_REJECTED, KeyVerdict.UNSEEN)

@@ -17,7 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["FluxService"].full_name
 
@@ -29,7 +29,18 @@ class Health:
         self.servicer = health_aio.HealthServicer()
         self._pools = dict.fromkeys(pools, True)
         self._healthy = False
+        self.draining = False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def serving(self) -> bool:
+        """Whether "" says SERVING."""
+        return self._healthy and not self.draining
+
+    @property
+    def pools(self) -> Mapping[str, bool]:
+        """Whether each pool is healthy itself, as long as the server is."""
+        return self._pools
 
     def change(self, healthy: bool) -> None:
         """The engine's state has changed. Returns at once; watchers are told by a task."""
@@ -62,4 +73,5 @@ class Health:
 
     async def drain(self) -> None:
         """NOT_SERVING from now on, whatever the engine says."""
+        self.draining = True
         await self.servicer.enter_graceful_shutdown()

@@ -51,6 +51,13 @@ def note(**fields: object) -> None:
         line.update(fields)
 
 
+def begin_line() -> dict[str, object]:
+    """The fields that `note` adds from now on, in this task: of what isn't an RPC and does the same."""
+    line: dict[str, object] = {}
+    _line.set(line)
+    return line
+
+
 class CanonicalLine(grpc.aio.ServerInterceptor):
     """One log line per RPC: method, caller, code, milliseconds, and what the handler noted.
 

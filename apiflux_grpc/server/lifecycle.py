@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from grpc_health.v1 import health_pb2_grpc
 
@@ -48,6 +48,22 @@ class PortInUse(OSError):
     """Somebody else listens on this address."""
 
 
+class OtherPort(Protocol):
+    """A port that this process serves beside gRPC's, over the same engine."""
+
+    async def take(self) -> None:
+        """Take the address. Raises PortInUse."""
+        ...
+
+    async def open(self) -> None:
+        """Answer from now on. Raises PortInUse."""
+        ...
+
+    async def close(self, grace: float) -> None:
+        """Stop; what was begun has `grace` seconds."""
+        ...
+
+
 class Server:
     """The gRPC server over an engine. `port` is the one it listens on, once started; `grace` is seconds.
 
@@ -69,6 +85,7 @@ class Server:
         callers: Callers = NOBODY,
         open_health: bool = True,
         tls: TlsFiles | None = None,
+        other: OtherPort | None = None,
         compressed_requests: bool = False,
     ) -> None:
         self.engine = engine
@@ -76,6 +93,7 @@ class Server:
         self.host = host
         self.port = port
         self._grace = grace
+        self._other = other
         self.failed = False  # grpc's server ended by itself
         self.transport = Transport(tls)
         self._server = make_server(
@@ -119,11 +137,15 @@ class Server:
             self.port = self.transport.add_port(self._server, self.address)
         except RuntimeError as error:
             raise PortInUse(f"can't listen on {self.address}; is another program using it?") from error
+        if self._other is not None:
+            await self._other.take()
         await self.health.set(False)
         await self.engine.start()
         await self._server.start()
         self.transport.follow()
         await self.health.set(True)
+        if self._other is not None:
+            await self._other.open()
 
     async def stop(self) -> None:
         """Drain, then stop. At most the grace and a few seconds."""
@@ -134,7 +156,7 @@ class Server:
             if not idle:
                 _log.warning("some batches did not end within the grace of %.0f s", self._grace)
         # The last messages of the streams are on their way; a reader that stalls is cut.
-        await self._server.stop(2.0)
+        await asyncio.gather(self._server.stop(2.0), *([] if self._other is None else [self._other.close(2.0)]))
         await self.transport.close()
         await self.engine.stop()
 

@@ -12,6 +12,7 @@ since any value may be a secret in the wrong place.
     presets         what is known of well-known APIs, completing a pool of the file
     pools           a pool of the file; keys, limits, answers and tls are parts of one
     shared          keys of several pools that share a budget, or a secret
+    ops             the operations port
     state           where budgets are kept
     callers         who may call
     transport       where the server listens, and its TLS

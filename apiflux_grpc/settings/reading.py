@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
+from apiflux_grpc.settings.ops import ops_of
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
 from apiflux_grpc.settings.sources import Sources
@@ -34,6 +35,7 @@ def read(
     mode: Mode = server.mode if env.TEST_MODE is None else "test" if env.TEST_MODE else "production"
     latency = _mode_latency(sources, mode)
     transport = transport_of(sources, bind, allow_plaintext)
+    ops = ops_of(sources, transport, allow_plaintext)
     _check_server(sources)
     pools = [pool_settings(sources, name, pool, latency) for name, pool in sources.file.pools.items()]
     pools = default_pool(sources, latency) + pools
@@ -65,6 +67,7 @@ def read(
         callers=callers,
         open_health=server.open_health,
         state=state,
+        ops=ops,
         warnings=tuple(sources.findings.warnings),
     )
 

@@ -54,6 +54,8 @@ class ServerTable(Table):
     bind: Annotated[tuple[str, int], PlainValidator(values.bind)] = (_SETTINGS.host, _SETTINGS.port)
     allow_plaintext: bool = False
     tls: TlsTable | None = None
+    ops_bind: Annotated[tuple[str, int], PlainValidator(values.bind)] | None = None
+    ops_hosts: list[Annotated[str, AfterValidator(values.host)] | None] | None = None
     workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = _SETTINGS.workers
     mode: Mode = _SETTINGS.mode
     repeat_count: Told | None = None

@@ -38,20 +38,28 @@ def transport_of(sources: Sources, bind: str | None, allow_plaintext: bool) -> T
         except ValueError as error:
             sources.findings.fault(place, str(error))
     tls = _tls(sources)
-    if server.tls is None and not values.is_loopback(host):
-        asked = server.allow_plaintext if env.APIFLUX_ALLOW_PLAINTEXT is None else env.APIFLUX_ALLOW_PLAINTEXT
-        if allow_plaintext or asked:
-            sources.findings.warnings.append(
-                f"listens on {host} without TLS: whoever can connect can use up the keys' budgets"
-            )
-        else:
-            text = (
-                f"is {host}, which other machines reach, and without TLS they would talk in plaintext; set "
-                "`server.tls`, or allow that: `server.allow_plaintext = true`, --allow-plaintext or "
-                "APIFLUX_ALLOW_PLAINTEXT=true"
-            )
-            sources.findings.fault(place, text, sources.toml_place("server", "allow_plaintext"))
+    if is_plaintext(sources, place, host, allow_plaintext):
+        sources.findings.warnings.append(
+            f"listens on {host} without TLS: whoever can connect can use up the keys' budgets"
+        )
     return Transport(host, port, tls)
+
+
+def is_plaintext(sources: Sources, place: Place, host: str, allow_plaintext: bool) -> bool:
+    """Whether other machines reach that host, and without TLS. It is a fault at `place` unless it was allowed."""
+    env, server = sources.env, sources.file.server
+    if server.tls is not None or values.is_loopback(host):
+        return False
+    asked = server.allow_plaintext if env.APIFLUX_ALLOW_PLAINTEXT is None else env.APIFLUX_ALLOW_PLAINTEXT
+    if allow_plaintext or asked:
+        return True
+    text = (
+        f"is {host}, which other machines reach, and without TLS they would talk in plaintext; set "
+        "`server.tls`, or allow that: `server.allow_plaintext = true`, --allow-plaintext or "
+        "APIFLUX_ALLOW_PLAINTEXT=true"
+    )
+    sources.findings.fault(place, text, sources.toml_place("server", "allow_plaintext"))
+    return False
 
 
 def _tls(sources: Sources) -> TlsFiles | None:

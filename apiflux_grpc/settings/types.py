@@ -71,6 +71,15 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OpsSettings:
+    """Where the operations port listens; `host` has no brackets. `hosts` are further names of this server."""
+
+    host: str
+    port: int
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a server and the stress test need to know.
 
@@ -100,6 +109,7 @@ class Settings:
     callers: tuple[Caller, ...] = ()
     open_health: bool = True
     state: StateSettings = StateSettings()
+    ops: OpsSettings | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -73,6 +73,13 @@ def bind(value: object) -> tuple[str, int]:
     return parse_address(value)
 
 
+def host(text: str) -> str:
+    """A name or an address of this server, in lower case."""
+    if not is_host(text):
+        raise ValueError("must be a name or an address, without a port")
+    return text.lower()
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches that host."""
     try:

@@ -73,14 +73,12 @@ def supervise(
     bounds = bounds or Bounds(drain=settings.grace + AFTER_GRACE)
     with ExitStack() as held:
         heard = held.enter_context(_signals())
-        try:
-            port = held.enter_context(Port(settings.host, settings.port)).number
-        except OSError as error:
-            address = format_address(settings.host, settings.port)
-            raise CantServe(2, f"can't listen on {address}; is another program using it?") from error
+        port, ops = _held(held, settings.host, settings.port), settings.ops
+        if ops is not None:
+            ops = replace(ops, port=_held(held, ops.host, ops.port))
         for warning in settings.warnings:
             _log.warning(warning)
-        settings = replace(settings, port=port, state=_shared(settings.state, held))
+        settings = replace(settings, port=port, ops=ops, state=_shared(settings.state, held))
 
         def task(number: int) -> words.Task:
             return words.Task(number, settings.workers, settings, log_level, log_format)
@@ -90,6 +88,15 @@ def supervise(
         )
         with supervisor:
             return supervisor.run(heard)
+
+
+def _held(held: ExitStack, host: str, port: int) -> int:
+    """The port of all workers, held until the end."""
+    try:
+        return held.enter_context(Port(host, port)).number
+    except OSError as error:
+        address = format_address(host, port)
+        raise CantServe(2, f"can't listen on {address}; is another program using it?") from error
 
 
 def _shared(state: StateSettings, held: ExitStack) -> StateSettings:

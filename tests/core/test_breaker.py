@@ -146,6 +146,59 @@ def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
     assert breaker.ready_at(FIRST + 2) == FIRST + 2 + 2 * FIRST  # it neither doubled nor reset the cool-down
 
 
+# -- failures that are excused ---------------------------------------------------------------------
+
+
+def test_a_run_of_which_one_is_excused_is_shorter() -> None:
+    """It takes one more failure to open it."""
+    breaker = Breaker(3, FIRST, LONGEST)
+    for _ in range(2):
+        breaker.failed(0, breaker.began(0))
+    assert not breaker.excused(1)
+    assert not breaker.failed(0, breaker.began(0))
+    assert breaker.failed(0, breaker.began(0))
+
+
+@pytest.mark.parametrize("probing", [False, True])
+def test_it_closes_if_what_is_left_would_not_open_it(probing: bool) -> None:
+    """At once, also while a probe is out, of which nothing is expected then; the next cool-down is the first."""
+    breaker = Breaker(2, FIRST, LONGEST)
+    for _ in range(2):
+        breaker.failed(0, breaker.began(0))
+    breaker.failed(FIRST, breaker.began(FIRST))
+    probe = breaker.began(3 * FIRST) if probing else STALE
+    assert not breaker.excused(1)
+    assert breaker.excused(1)
+    assert breaker.state is State.CLOSED
+    assert breaker.ready_at(4 * FIRST) <= 4 * FIRST
+    assert not breaker.failed(4 * FIRST, probe)
+    assert breaker.failed(4 * FIRST, breaker.began(4 * FIRST))  # one stands
+    assert breaker.ready_at(4 * FIRST) == 5 * FIRST
+    assert not breaker.excused(0)
+
+
+def test_what_another_process_found_is_not_excused() -> None:
+    """Its failures aren't known here."""
+    breaker = Breaker(2, FIRST, LONGEST)
+    breaker.failed(0, breaker.began(0))
+    breaker.opened(0, FIRST)
+    breaker.failed(FIRST, breaker.began(FIRST))
+    assert not breaker.excused(2)
+    assert breaker.state is State.OPEN
+
+
+def test_whether_a_call_has_succeeded_after_one_that_failed() -> None:
+    """By its time, or because nothing has failed since."""
+    breaker = Breaker(3, FIRST, LONGEST)
+    breaker.failed(5, breaker.began(5))
+    assert not breaker.has_worked_since(5)
+    breaker.succeeded(7, breaker.began(6))
+    assert breaker.has_worked_since(9)
+    breaker.doubted()
+    assert breaker.has_worked_since(6)
+    assert not breaker.has_worked_since(7)
+
+
 # -- calls that were in flight -------------------------------------------------------------------
 
 

@@ -382,59 +382,6 @@ def test_keys_whose_quota_is_gone_beside_a_good_one() -> None:
     assert max(later.values()) <= 4  # after 1, 3, 7 and 15 s
 
 
-@pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_key_that_is_rejected_beside_a_good_one(status: int) -> None:
-    """One of two: all 40 succeed, each with two sends at most, though its policy has one attempt."""
-    policy = RetryPolicy(max_attempts=1)
-    done = run(pool_of(2), lambda one: says(one, status) if one.key == "key-0" else ok(one), 40, policy=policy)
-    assert done.lost == 0
-    assert max(result.attempts for result in done.results) == 2
-    assert [event.key for event in done.events if isinstance(event, KeyRejected)] == ["key-0"]
-
-
-def test_a_call_shows_three_keys_at_most_and_each_once() -> None:
-    """One that is rejected everywhere ends there, with the last answer."""
-    done = run(pool_of(10), lambda arrival: says(arrival, 403), 1)
-    (result,) = done.results
-    assert (result.failure, result.attempts) == (Reason.KEY_REJECTED, 3)
-    assert len({arrival.key for arrival in done.arrivals}) == 3
-    assert run(pool_of(1), lambda arrival: says(arrival, 403), 1).results[0].attempts == 1
-
-
-def test_a_forbidden_path_takes_no_key_from_others() -> None:
-    """A hundred forbidden calls among others: each ends as soon as a key that rejected it has worked for another, and
-    no breaker opens."""
-    # Five keys: of four, two would be given forbidden calls alone.
-    done = run(pool_of(5, Limit(5, SECOND)), lambda one: says(one, 403) if one.place % 2 else ok(one), 200)
-    assert Counter(result.failure for result in done.results) == {None: 100, Reason.KEY_REJECTED: 100}
-    assert max(result.attempts for result in done.results) <= 3
-    assert not any(isinstance(event, KeyRejected) for event in done.events)
-
-
-def test_a_key_that_was_given_forbidden_calls_alone_is_rejected_and_no_call_is_lost() -> None:
-    """Every second call of four keys in turn: two are blamed, and each call ends by its third at most."""
-    done = run(pool_of(4, Limit(5, SECOND)), lambda one: says(one, 403) if one.place % 2 else ok(one), 40)
-    assert Counter(result.failure for result in done.results) == {None: 20, Reason.KEY_REJECTED: 20}
-    assert max(result.attempts for result in done.results) <= 3
-    assert {"key-1", "key-3"} <= {event.key for event in done.events if isinstance(event, KeyRejected)}
-
-
-def test_a_rejected_call_waits_for_a_key_that_it_has_not_tried() -> None:
-    """The other key is busy for a while: the call waits for it, and others go on with the first meanwhile."""
-    slow = Limit(1, 5 * SECOND)
-    pool = pool_of(2, slow)
-    tried: list[Arrival] = []
-
-    def upstream(arrival: Arrival) -> Answer:
-        tried.append(arrival)
-        return says(arrival, 403) if arrival.place == 0 and arrival.key == "key-0" else ok(arrival)
-
-    done = run(pool, upstream, 6)
-    assert done.lost == 0
-    first = [arrival for arrival in done.arrivals if arrival.place == 0]
-    assert [arrival.key for arrival in first] == ["key-0", "key-1"]
-
-
 def test_rules_of_the_pool_say_what_is_a_limit_and_where_the_wait_stands() -> None:
     """A 200 that means a limit, with its wait in the body: the key waits as told there, and no call is lost."""
     field = JsonField(("error", "retryDelay"))

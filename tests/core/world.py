@@ -197,7 +197,8 @@ class World(Generic[F]):
             return self.now
         if status == 401:
             tried = self._tried.setdefault(call, set())
-            works = any(self.scheduler.keys[index].breaker.calm for index in tried)
+            since = 0 if permit.again is None else permit.again.since
+            works = any(self.scheduler.keys[index].breaker.has_worked_since(since) for index in tried)
             tried.add(permit.key.index)
             others = [key.seats[permit.path_class] for key in self.scheduler.keys if key.index not in tried]
             takes = any(seat.takes(permit.cost, self.now) for seat in others)

@@ -212,6 +212,14 @@ def test_a_late_arrival_is_judged_on_both_sides(late: int, status: int) -> None:
     assert ledger.arrive("late", SECRET, 1, late).status == status
 
 
+def test_a_late_arrival_fills_the_bucket_for_all_that_came_after_it() -> None:
+    """Told in time, 99, 100 and 101 would leave too little room at 102; so they do when 99 is told last."""
+    ledger = ledger_of(Limit(1, 10, "calls", "bucket", 3))
+    for now in (100, 101, 99):
+        assert ledger.arrive(f"at {now}", SECRET, 1, now).status == 200
+    assert ledger.arrive("next", SECRET, 1, 102).status == 429
+
+
 def test_keys_do_not_share_a_limit() -> None:
     """Each key has every limit to itself."""
     ledger = Ledger({"a": "1", "b": "2"}, [Limit(1, MINUTE)])

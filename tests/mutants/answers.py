@@ -12,6 +12,7 @@ BLOCK: Final = "apiflux_grpc/core/block.py"
 COMEBACK: Final = "apiflux_grpc/core/comeback.py"
 HEALTH: Final = "apiflux_grpc/core/health.py"
 OF_REFUSALS: Final = ("tests/core/test_refusals.py",)
+OF_REJECTED: Final = ("tests/core/test_rejected.py",)
 RETRY: Final = "apiflux_grpc/core/retry.py"
 VERDICT: Final = "apiflux_grpc/core/verdict.py"
 OTHERS: Final = "apiflux_grpc/core/others.py"
@@ -114,11 +115,32 @@ ANSWERS: Final = (
         "refusals in flight double the guess", BLOCK, "return taken_at <= self.renewed", "return False", OF_REFUSALS
     ),
     Variant(
+        "keys are to blame for calls that are forbidden with all",
+        HEALTH,
+        "                    self._others_are_excused(key, now)\n",
+        "                    pass\n",
+        OF_REJECTED,
+    ),
+    Variant(
+        "forbidden calls are probe after probe",
+        "apiflux_grpc/core/keyring.py",
+        "if now < key.breaker.until + GIVES_WAY)",
+        "if False)",
+        OF_REJECTED,
+    ),
+    Variant(
+        "a key is excused of what stands",
+        BREAKER,
+        "self._state is State.CLOSED or self._run >= self._threshold:",
+        "self._state is State.CLOSED:",
+        OF_BREAKER,
+    ),
+    Variant(
         "a rejected call tries a key again",
         COMEBACK,
         "            again.avoid |= again.tried\n",
         "",
-        OF_REFUSALS,
+        OF_REJECTED,
     ),
     Variant(
         "a told wait is forgotten",

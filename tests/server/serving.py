@@ -60,6 +60,11 @@ class Held(FakeUpstream):
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._answer_all)
 
+    def release_one(self) -> None:
+        """Answer the oldest of those that are open."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(lambda: self.answer(self.open[0]))
+
     def _answer_all(self) -> None:
         for attempt in list(self.open):
             self.answer(attempt)

@@ -1,0 +1,165 @@
+"""The text of a request on its way to the message: JSON in, a ProcessRequest out.
+
+Rule: nothing that a caller sends is read as a whole at once. A call is found in the text, bounded by how many values
+it has, decoded and put into the message, and after some of them the loop gets a turn: so beside itself a text costs
+what one call does, and none stops other answers. One pattern finds where a value ends before any becomes an object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from apiflux_grpc.core.checks import MOST_FIELDS, Fault, Faults, too_large
+from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
+from apiflux_grpc.ops.proto3json import LONGEST_NAME, fill
+from apiflux_grpc.v1 import apiflux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+SLICE: Final = 200  # calls read without giving the loop a turn: some 5 ms
+SLICE_CHARS: Final = 1 << 20
+# A call with as many headers and query parameters as it may have: each is an object of two members.
+MOST_VALUES: Final = 10 * MOST_FIELDS
+_SHORT: Final = 10_000  # characters; a shorter value can't have many values in it
+DEEPEST: Final = 6  # a request has four levels: repeat.template.headers[0]
+
+_SPACE: Final = re.compile(r"[ \t\n\r]*+").match
+_STRING: Final = r'"(?:[^"\\]++|\\.)*+"'
+
+
+def _value() -> str:
+    inner = rf'(?:[^"{{}}\[\]]++|{_STRING})*+'
+    for _ in range(DEEPEST - 1):
+        inner = rf'(?:[^"{{}}\[\]]++|{_STRING}|[\[{{]{inner}[\]}}])*+'
+    return rf'[\[{{]{inner}[\]}}]|{_STRING}|[^",:\[\]{{}} \t\n\r]++'
+
+
+# Where a value ends, if it is JSON; whether it is, the decoder says. The quantifiers are possessive: so each character
+# is looked at once, whatever they are.
+_VALUE: Final = re.compile(_value(), re.DOTALL).match
+
+
+class _NotJson(Exception):
+    def __init__(self, at: int, why: str) -> None:
+        super().__init__(why)
+        self.at = at
+
+
+class Decoding:
+    """One text. `slices()` does the work; then `request` is the message, whose fields are of the right type."""
+
+    def __init__(self, text: str, *, max_calls: int) -> None:
+        self.request = pb.ProcessRequest()
+        self._text = text
+        self._max_calls = max_calls
+        self._faults = Faults()
+
+    def slices(self) -> Iterator[None]:
+        """Read everything; yields when the loop may take a turn. Raises InvalidRequest, BatchTooLarge."""
+        try:
+            yield from self._read()
+        except _NotJson as fault:
+            raise InvalidRequest([Fault("request", f"{_place(self._text, fault.at)}: {fault}")]) from None
+        if self._faults.told:
+            raise InvalidRequest(self._faults.told, self._faults.more)
+
+    def _read(self) -> Iterator[None]:
+        at = self._expect("{", _after_space(self._text, 0), "a request is an object, and begins with {")
+        names: set[str] = set()
+        rest: dict[str, object] = {}
+        while not (names or self._text.startswith("}", at)) or self._text.startswith(",", at):
+            if names:
+                at = _after_space(self._text, at + 1)
+            place = at
+            name, at = self._one(at)
+            if not isinstance(name, str):
+                raise _NotJson(place, "expected a name in quotes")
+            if name in names:
+                raise _NotJson(place, f"{name[:LONGEST_NAME]} is there twice")
+            names.add(name)
+            at = self._expect(":", at, "expected a colon")
+            if name == "calls" and self._text.startswith("[", at):
+                at = yield from self._calls(at)
+            else:
+                rest[name], at = self._one(at)
+        end = self._expect("}", at, "expected a comma or }")
+        if end != len(self._text):
+            raise _NotJson(end, "something follows the request")
+        found: list[Fault] = []
+        fill(self.request, rest, found)
+        self._faults.add(found)
+
+    def _calls(self, at: int) -> Generator[None, None, int]:
+        """Those of the list that begins at `at`; returns where it ends."""
+        text, calls = self._text, self.request.calls
+        at = _after_space(text, at + 1)
+        turn, turn_at = 0, at
+        while not (len(calls) == 0 and text.startswith("]", at)):
+            place = len(calls)
+            if place == self._max_calls:
+                raise BatchTooLarge(too_large(place + 1, 0, 0, max_calls=self._max_calls, max_bytes=1))
+            value, at = self._one(at)
+            found: list[Fault] = []
+            fill(calls.add(), value, found, f"calls[{place}]")
+            if found:
+                self._faults.add(found)
+            if not text.startswith(",", at):
+                break
+            at = _after_space(text, at + 1)
+            if place - turn >= SLICE or at - turn_at >= SLICE_CHARS:
+                turn, turn_at = place, at
+                yield
+        return self._expect("]", at, "expected a comma or ]")
+
+    def _one(self, at: int) -> tuple[Any, int]:
+        """The value that begins at `at`, and where what follows it begins."""
+        text = self._text
+        found = _VALUE(text, at)
+        if found is None:
+            raise _NotJson(at, f"expected a value, whole and nested at most {DEEPEST} deep")
+        end = found.end()
+        if end - at > _SHORT and sum(text.count(mark, at, end) for mark in ",[{") > MOST_VALUES:
+            raise _NotJson(at, f"this has more than {MOST_VALUES} values in it")
+        try:
+            return _DECODE(text[at:end]), _after_space(text, end)
+        except json.JSONDecodeError as error:
+            raise _NotJson(at + error.pos, f"{error.msg[:1].lower()}{error.msg[1:]}") from None
+        except ValueError as error:  # a name that is there twice, NaN, or a number with thousands of digits
+            raise _NotJson(at, str(error).partition(";")[0]) from None
+
+    def _expect(self, mark: str, at: int, why: str) -> int:
+        if not self._text.startswith(mark, at):
+            raise _NotJson(at, why)
+        return _after_space(self._text, at + 1)
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE(text, at)
+    assert found is not None  # none is space too
+    return found.end()
+
+
+def _place(text: str, at: int) -> str:
+    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            break
+        seen.add(name)
+    raise ValueError(f"{name[:LONGEST_NAME]} is there twice")
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODE: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
