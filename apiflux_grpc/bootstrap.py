@@ -152,11 +152,13 @@ def _ops_port(
         health,
         callers=callers,
         open_health=settings.open_health,
+        asks_certificates=settings.tls is not None and settings.tls.client_ca_file is not None,
         names=settings.ops.hosts,
         max_calls=settings.max_batch_calls,
         most=2 * settings.max_batch_bytes,  # as gRPC's own limit
     )
-    return OpsPort(handling, settings.ops.host, settings.ops.port, shares_port=place.of > 1)
+    ops = settings.ops
+    return OpsPort(handling, ops.host, ops.port, shares_port=place.of > 1, files=settings.tls)
 
 
 def parts_of(settings: PoolSettings) -> PoolParts:

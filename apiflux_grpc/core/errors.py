@@ -166,12 +166,12 @@ class CredentialsInvalid(Unauthenticated):
 
 
 class PeerNotTrusted(Unauthenticated):
-    """The authority that issued the client's certificate was removed since its connection was made."""
+    """The client has shown no certificate, or its authority was removed since its connection was made."""
 
     reason = "PEER_NOT_TRUSTED"
 
-    def __init__(self) -> None:
-        super().__init__("the authority that issued your certificate isn't trusted any more; get a new certificate")
+    def __init__(self, why: str = "the authority that issued your certificate isn't trusted any more") -> None:
+        super().__init__(f"{why}; get a new certificate")
 
 
 class Forbidden(Refused):

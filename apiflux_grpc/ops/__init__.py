@@ -5,6 +5,7 @@ errors; health is what gRPC's health says. What is here is HTTP: who may send a 
 and how an answer looks. So it stands on `server`, and nothing stands on it but bootstrap.
 
     port.py         where it listens; opened once gRPC serves, closed after the last batch
+    tls.py          the same certificates as gRPC's port
     connections.py  what one connection may do before it has said anything
     handling.py     from a request to the one that answers it: methods, guards, errors, the log line
     guards.py       which requests are from where they should be: Host, Origin, Sec-Fetch-Site

@@ -77,7 +77,7 @@ class _Connection(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Of what can't be read; faults of ours don't come here."""
-        _log.debug("what came isn't HTTP", exc_info=exc)
+        _log.debug("what came isn't HTTP")
         if request.writer.output_size > 0:
             raise ConnectionError
         return answer_of(Problem(HTTPStatus(status), "BAD_HTTP", "this isn't a request of HTTP/1.1", closes=True))

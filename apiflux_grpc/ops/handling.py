@@ -17,13 +17,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.callers import Credentials
-from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden
+from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden, PeerNotTrusted
 from apiflux_grpc.ops import states
 from apiflux_grpc.ops.bodies import Room
 from apiflux_grpc.ops.connections import answer, answer_of
 from apiflux_grpc.ops.guards import check_host, check_site
 from apiflux_grpc.ops.problems import HttpRefused, problem_of
 from apiflux_grpc.ops.process import Exchange, Process
+from apiflux_grpc.ops.tls import certificate_of, names_in
 from apiflux_grpc.server.door import allowed, caller_of, enter
 from apiflux_grpc.server.interceptors import begin_line
 from apiflux_grpc.server.status import code_of
@@ -75,6 +76,7 @@ class Handling:
         *,
         callers: Callers,
         open_health: bool,
+        asks_certificates: bool = False,
         names: Collection[str],
         max_calls: int,
         most: int,
@@ -84,6 +86,7 @@ class Handling:
         self._health = health
         self._callers = callers
         self._open_health = open_health
+        self._asks_certificates = asks_certificates
         self._names = names
         process = Process(service, lambda: engine.draining, max_calls, Room(most))
         routes = (
@@ -146,12 +149,19 @@ class Handling:
 
     def _admit(self, route: Route, request: web.BaseRequest, caller: str) -> str:
         """Who asks: the name of the caller, if they have one. Raises Refused."""
-        if self._callers and not (route.is_health and self._open_health):
-            known = self._callers.admit(Credentials(tuple(request.headers.getall("Authorization", ()))))
+        if route.is_health and (self._open_health or not self._callers):
+            return caller
+        assert request.transport is not None
+        certificate = certificate_of(request.transport)
+        if self._asks_certificates and certificate is None:
+            raise PeerNotTrusted("this server's clients show a certificate, and you have shown none")
+        if self._callers:
+            shown = tuple(request.headers.getall("Authorization", ()))
+            known = self._callers.admit(Credentials(shown, () if certificate is None else names_in(certificate)))
             allowed(known, route.rpc)
             enter(known)
             return known.name
-        if not self._callers and not route.is_health and not ip_address(caller).is_loopback:
+        if certificate is None and not ip_address(caller).is_loopback:
             raise Forbidden("only programs on this machine may use this, as long as no callers are configured")
         return caller
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.core.units import format_address
-from apiflux_grpc.ops.connections import Connections
+from apiflux_grpc.ops.connections import HEAD_WITHIN, Connections
+from apiflux_grpc.ops.tls import certificate_of, context_of
 from apiflux_grpc.server.lifecycle import PortInUse
 
 if TYPE_CHECKING:
     from apiflux_grpc.ops.handling import Handling
+    from apiflux_grpc.server.tls_files import Pair, TlsFiles
 
 _log = logging.getLogger("apiflux.ops")
 
@@ -24,72 +27,103 @@ WILDCARDS: Final = ("0.0.0.0", "::")
 
 
 class OpsPort:
-    """`host` has no brackets; `port` is the one it listens on, once it does."""
+    """`host` has no brackets; `port` is the one it listens on, once it does. `files`: of TLS, if there is any."""
 
-    def __init__(self, handling: Handling, host: str, port: int, *, shares_port: bool = False) -> None:
+    def __init__(
+        self, handling: Handling, host: str, port: int, *, shares_port: bool = False, files: TlsFiles | None = None
+    ) -> None:
         self.host = host
         self.port = port
         self._handling = handling
         self._shares_port = shares_port
+        self._files = files
+        self._pair: Pair | None = None
         self._connections: Connections | None = None
-        self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
 
     @property
     def address(self) -> str:
         """HOST:PORT, with brackets around an IPv6 host."""
         return format_address(self.host, self.port)
 
-    async def take(self) -> None:
+    async def take(self, pair: Pair | None) -> None:
         """Take the address, without listening yet. Raises PortInUse."""
-        loop = asyncio.get_running_loop()
-        self._connections = Connections(self._handling.handle)
+        self._pair = pair
         try:
-            if self.host in WILDCARDS and socket.has_dualstack_ipv6():
-                # Either wildcard is that of both families, as it is for gRPC.
-                both = _both(self.port, self._shares_port)
-                self._server = await loop.create_server(self._connections, sock=both, start_serving=False)
-            else:
-                self._server = await loop.create_server(
-                    self._connections,
-                    self.host,
-                    self.port,
-                    reuse_port=self._shares_port,  # else a second server would share it in silence
-                    start_serving=False,
-                )
+            self._sockets = await _bound(self.host, self.port, self._shares_port)
         except OSError as error:
             raise self._in_use() from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self._sockets[0].getsockname()[1]
 
     async def open(self) -> None:
         """Answer from now on. Raises PortInUse: somebody who had taken the address too was faster."""
-        assert self._server is not None
+        self._connections = Connections(self._handling.handle)
         try:
-            await self._server.start_serving()
+            self._servers = await self._listening(self._pair)
         except OSError as error:
             raise self._in_use() from error
         _log.info("operations port", extra={"address": self.address})
 
+    async def change(self, pair: Pair) -> None:
+        """New connections are made with this. Those that had shown a certificate end once an authority was removed."""
+        try:
+            servers = await self._listening(pair)
+        except OSError as error:  # changed again meanwhile: the next look tells
+            _log.warning("TLS files can't be used at the operations port: %s", error)
+            return
+        before, self._pair = self._pair, pair
+        for server in self._servers:
+            server.close()
+        self._servers = servers
+        if before is None or self._connections is None or set(before.client_ca) <= set(pair.client_ca):
+            return
+        for one in self._connections.connections:
+            if one.transport is not None and certificate_of(one.transport) is not None:
+                one.transport.abort()
+
     async def close(self, grace: float) -> None:
         """Let answers that were begun end for `grace` seconds, then cut them."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        for one in self._sockets:
+            one.close()
         if self._connections is not None:
             self._connections.pre_shutdown()  # else it waits for idle connections too
             await self._connections.shutdown(grace)
+
+    async def _listening(self, pair: Pair | None) -> list[asyncio.Server]:
+        """On each socket, with what connections are made with. It is the socket that has the queue of new ones."""
+        assert self._connections is not None
+        more: dict[str, Any] = {}
+        if pair is not None and self._files is not None:
+            more = {"ssl": await asyncio.to_thread(context_of, self._files, pair), "ssl_handshake_timeout": HEAD_WITHIN}
+        loop = asyncio.get_running_loop()
+        return [await loop.create_server(self._connections, sock=one.dup(), **more) for one in self._sockets]
 
     def _in_use(self) -> PortInUse:
         return PortInUse(f"can't listen on {self.address}; is another program using it?")
 
 
-def _both(port: int, shares_port: bool) -> socket.socket:
-    one = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    try:
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shares_port:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.bind(("::", port))
-    except OSError:
-        one.close()
-        raise
-    return one
+async def _bound(host: str, port: int, shares_port: bool) -> list[socket.socket]:
+    """A socket for each address of the host, with the same port. Raises OSError."""
+    if host in WILDCARDS and socket.has_dualstack_ipv6():
+        # Either wildcard is that of both families, as it is for gRPC.
+        found = [(socket.AF_INET6, "::")]
+    else:
+        addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = [(family, str(address[0])) for family, _, _, _, address in addresses]
+    sockets: list[socket.socket] = []
+    with ExitStack() as failed:
+        for family, address in dict.fromkeys(found):
+            one = failed.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier server may linger
+            if shares_port:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind((address, port))
+            port = one.getsockname()[1]
+            sockets.append(one)
+        failed.pop_all()
+    return sockets

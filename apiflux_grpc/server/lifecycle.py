@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.server.health import Health
     from apiflux_grpc.server.service import FluxService
-    from apiflux_grpc.server.tls_files import TlsFiles
+    from apiflux_grpc.server.tls_files import Pair, TlsFiles
 
 _log = logging.getLogger("apiflux.server")
 
@@ -51,12 +51,16 @@ class PortInUse(OSError):
 class OtherPort(Protocol):
     """A port that this process serves beside gRPC's, over the same engine."""
 
-    async def take(self) -> None:
-        """Take the address. Raises PortInUse."""
+    async def take(self, pair: Pair | None) -> None:
+        """Take the address, for connections made with this; None: in plaintext. Raises PortInUse."""
         ...
 
     async def open(self) -> None:
         """Answer from now on. Raises PortInUse."""
+        ...
+
+    async def change(self, pair: Pair) -> None:
+        """New connections are made with this, and those of peers that it doesn't trust end."""
         ...
 
     async def close(self, grace: float) -> None:
@@ -138,11 +142,11 @@ class Server:
         except RuntimeError as error:
             raise PortInUse(f"can't listen on {self.address}; is another program using it?") from error
         if self._other is not None:
-            await self._other.take()
+            await self._other.take(self.transport.pair)
         await self.health.set(False)
         await self.engine.start()
         await self._server.start()
-        self.transport.follow()
+        self.transport.follow(None if self._other is None else self._other.change)
         await self.health.set(True)
         if self._other is not None:
             await self._other.open()

@@ -15,9 +15,11 @@ from apiflux_grpc.server.certificates import LOOK_EVERY, Certificates
 from apiflux_grpc.server.peers import Peers
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import grpc
 
-    from apiflux_grpc.server.tls_files import TlsFiles
+    from apiflux_grpc.server.tls_files import Pair, TlsFiles
 
 _log = logging.getLogger("apiflux.server")
 
@@ -34,6 +36,7 @@ class Transport:
         self._peers: Peers | None = None
         self._following: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()  # one at a time
+        self._tell: Callable[[Pair], Awaitable[None]] | None = None
         if self._certificates is not None and self._certificates.pair.client_ca:
             self._peers = Peers(self._certificates.pair.client_ca)
 
@@ -58,8 +61,14 @@ class Transport:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, self._certificates.credentials())
 
-    def follow(self) -> None:
-        """Look at the files from now on, until `close`."""
+    @property
+    def pair(self) -> Pair | None:
+        """What connections are made with now; None: plaintext."""
+        return None if self._certificates is None else self._certificates.pair
+
+    def follow(self, tell: Callable[[Pair], Awaitable[None]] | None = None) -> None:
+        """Look at the files from now on, until `close`. `tell` is told of each change that counts."""
+        self._tell = tell
         if self._certificates is not None:
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
@@ -75,6 +84,8 @@ class Transport:
             return
         async with self._looking:
             pair = await asyncio.to_thread(self._certificates.look)
+        if pair is not None and self._tell is not None:
+            await self._tell(pair)
         if pair is None or self._peers is None:
             return
         if ended := self._peers.trust(pair.client_ca):

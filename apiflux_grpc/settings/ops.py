@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.settings.transport import is_plaintext
 from apiflux_grpc.settings.types import OpsSettings
-from apiflux_grpc.settings.values import is_loopback
 
 if TYPE_CHECKING:
     from apiflux_grpc.settings.sources import Sources
@@ -27,8 +26,6 @@ def ops_of(sources: Sources, transport: Transport, allow_plaintext: bool) -> Ops
     host, port = server.ops_bind
     if port and port == transport.port:
         findings.fault(place, f"has gRPC's port, {port}; choose another", sources.toml_place("server", "bind"))
-    if server.tls is not None and not is_loopback(host):
-        findings.fault(place, "must be on loopback if there is TLS: this port has none yet")
     if is_plaintext(sources, place, host, allow_plaintext):
         findings.warn(place, f"listens on {host} without TLS: who can listen in reads what is sent to it, tokens too")
     return OpsSettings(host, port, frozenset(filter(None, server.ops_hosts or [])))

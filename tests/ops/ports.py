@@ -25,6 +25,7 @@ from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.server.service import FluxService
+from apiflux_grpc.server.tls_files import TlsFiles
 from tests.server.serving import WIDE
 
 SECRET = "canary-9d1"
@@ -41,7 +42,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return f"http://{self.port.address}"
+        return f"http{'' if self.server.transport.pair is None else 's'}://{self.port.address}"
 
     async def post(self, body: Any, **headers: str) -> aiohttp.ClientResponse:
         """POST /process; what isn't bytes is sent as JSON. The answer is there whole."""
@@ -83,6 +84,7 @@ async def ops_served(
     names: Sequence[str] = (),
     host: str = "127.0.0.1",
     grace: float = 1.0,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Served]:
     health = Health(["default"])
     pool = Pool("default", (Key("key-1", SECRET, tuple(limits)),), allow_repeat=True)
@@ -96,11 +98,12 @@ async def ops_served(
         health,
         callers=callers,
         open_health=open_health,
+        asks_certificates=tls is not None and tls.client_ca_file is not None,
         names=names,
         max_calls=defaults.max_batch_calls,
         most=2 * defaults.max_batch_bytes,
     )
-    port = OpsPort(handling, host, 0)
+    port = OpsPort(handling, host, 0, files=tls)
     server = Server(
         engine,
         service,
@@ -111,6 +114,7 @@ async def ops_served(
         with_reflection=False,
         grace=grace,
         callers=callers,
+        tls=tls,
         other=port,
     )
     await server.start()
