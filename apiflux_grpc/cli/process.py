@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,14 @@ import typer
 
 from apiflux_grpc.cli.input import AnyMethodOption, DelimiterOption, Format, TemplateOption
 from apiflux_grpc.cli.options import TargetsOption, checked
+from apiflux_grpc.cli.reach import (
+    CaFileOption,
+    CertFileOption,
+    KeyFileOption,
+    TlsOption,
+    tls_options,
+    token_of_environment,
+)
 from apiflux_grpc.cli.signals import CUT_SHORT
 from apiflux_grpc.cli.streams import say
 from apiflux_grpc.core.units import format_address
@@ -135,10 +142,10 @@ def process(
             help="How many calls may wait for a result at once; after a crash, so many can be in doubt.", min=1
         ),
     ] = 2000,
-    ca_file: Annotated[Path | None, typer.Option(help="TLS: the authorities to trust, a PEM file.")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="TLS: the certificate of this client, a PEM file.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="TLS: the key of that certificate, a PEM file.")] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="TLS, trusting the well-known authorities.")] = False,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    tls: TlsOption = False,
 ) -> None:
     """Send a file of calls, of any size, and write their results as JSON Lines.
 
@@ -148,8 +155,6 @@ def process(
     import asyncio
 
     from apiflux_grpc.cli.signals import SIGNALS
-    from apiflux_grpc.client import TlsOptions
-    from apiflux_grpc.client.channel import check_token
     from apiflux_grpc.jobs.begin import run_job
     from apiflux_grpc.jobs.ending import Ending
     from apiflux_grpc.jobs.job import Job
@@ -157,16 +162,8 @@ def process(
     if output is None and sys.stdout is None:
         say("standard output is closed; write the results to a file with --output FILE")
         raise typer.Exit(CUT_SHORT)
-    try:
-        secure = TlsOptions(ca_file, cert_file, key_file) if tls or ca_file or cert_file or key_file else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    token = os.environ.get("APIFLUX_TOKEN") or None
-    try:
-        token = None if token is None else check_token(token)
-    except ValueError as error:
-        say(f"the variable APIFLUX_TOKEN: {error}")
-        raise typer.Exit(Ending.REFUSED.code) from None
+    secure = tls_options(tls, ca_file, cert_file, key_file)
+    token = token_of_environment(refused=Ending.REFUSED.code)
     job = Job(
         None if file == "-" else Path(file),
         target=",".join(target),

@@ -7,6 +7,14 @@ from typing import Annotated
 import typer
 
 from apiflux_grpc.cli.options import HtmlOption, check_optional_target, load_settings, run_cancellable
+from apiflux_grpc.cli.reach import (
+    CaFileOption,
+    CertFileOption,
+    KeyFileOption,
+    TlsOption,
+    tls_options,
+    token_of_environment,
+)
 
 
 def stress(
@@ -21,14 +29,29 @@ def stress(
         ),
     ] = None,
     html: HtmlOption = None,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    tls: TlsOption = False,
 ) -> None:
-    """Run 100 concurrent requests, and print a table and the judge's verdict."""
+    """Run 100 concurrent requests, and print a table and the judge's verdict.
+
+    The token for a server that asks for one is read from the variable APIFLUX_TOKEN.
+    """
     from apiflux_grpc.stress.options import FULL, QUICK
     from apiflux_grpc.stress.run import run_stress
 
     if quick == full:
         raise typer.BadParameter("set either --quick or --full")
+    secure = tls_options(tls, ca_file, cert_file, key_file)
+    if secure is not None and target is None:
+        raise typer.BadParameter("TLS is for a server that is there already; name it with --target")
+    token = None if target is None else token_of_environment(refused=2)
     settings = load_settings(None, allow_plaintext=True)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL
-    raise typer.Exit(run_cancellable(run_stress(plan, target, settings.concurrent_requests, timeout, html)))
+    raise typer.Exit(
+        run_cancellable(
+            run_stress(plan, target, settings.concurrent_requests, timeout, html=html, tls=secure, token=token)
+        )
+    )

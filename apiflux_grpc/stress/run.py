@@ -13,6 +13,7 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
@@ -35,10 +36,10 @@ from apiflux_grpc.testing.served import ServedProcess, config_for, secrets_for
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from apiflux_grpc.client import Stream
+    from apiflux_grpc.client import Stream, TlsOptions
     from apiflux_grpc.client.info import Key
     from apiflux_grpc.judge.limits import Limit
 
@@ -50,11 +51,25 @@ POOL: Final = f'preset = "{API}"\narrival_jitter = "1s"'
 
 
 async def run_stress(
-    profile: Profile, target: str | None, requests: int, timeout: float | None, html: Path | None = None
+    profile: Profile,
+    target: str | None,
+    requests: int,
+    timeout: float | None,
+    html: Path | None = None,
+    *,
+    tls: TlsOptions | None = None,
+    token: str | None = None,
 ) -> int:
-    """Run it, show it, and return the exit code: 0 fine, 2 no page can be made, 3 calls failed or a violation, 4 cut
-    short. Cancelled, it shows the results until then."""
+    """Run it, show it, and return the exit code: 0 fine, 2 no page can be made or a file of `tls` not be used, 3 calls
+    failed or a violation, 4 cut short. Cancelled, it shows the results until then."""
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
+    try:
+        if tls is not None:
+            tls.credentials()
+    except (OSError, ValueError) as error:
+        console.print(f"can't read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error))
+        return 2
+    connect = partial(Client, tls=tls, token=token, options=[("grpc.use_local_subchannel_pool", 1)])
     try:
         if html is not None:
             charts.ready(html)
@@ -70,7 +85,7 @@ async def run_stress(
             measured = Measured([Request() for _ in range(requests)], profile.calls)
             console.print(title_of(measured))
             try:
-                await _drive(measured, target, timeout, console, distinct=judge is not None)
+                await _drive(measured, partial(connect, target), timeout, console, distinct=judge is not None)
             except asyncio.CancelledError:
                 _show(measured, judge, html, console)
                 raise
@@ -105,12 +120,11 @@ def _show(measured: Measured, judge: JudgeProcess | None, html: Path | None, con
     return 0 if fine and (found is None or found.ok) else 3
 
 
-async def _drive(measured: Measured, target: str, timeout: float | None, console: Console, *, distinct: bool) -> None:
+async def _drive(
+    measured: Measured, connect: Callable[[], Client], timeout: float | None, console: Console, *, distinct: bool
+) -> None:
     async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(Client(target, options=[("grpc.use_local_subchannel_pool", 1)]))
-            for _ in range(CHANNELS)
-        ]
+        clients = [await stack.enter_async_context(connect()) for _ in range(CHANNELS)]
         info = await clients[0].info()
         measured.limits = {
             key.label: [

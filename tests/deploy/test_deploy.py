@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import trustme
 
 from apiflux_grpc.settings import load
 from apiflux_grpc.settings.types import PoolSettings, Settings
@@ -17,6 +19,8 @@ from deploy.health import main as health
 from docs.command_line import exit_codes
 from docs.common import ROOT
 from tests.docs.pages import blocks, check_apiflux
+from tests.server.authority import Served, options
+from tests.server.serving import serving
 
 DOCKERFILE, COMPOSE, KUBERNETES, JOB, UNIT = (
     (ROOT / "deploy" / name).read_text(encoding="utf-8")
@@ -132,3 +136,20 @@ def test_health_is_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out == "SERVING\n"
     assert health(served.target) == 1
     assert "UNAVAILABLE" in capsys.readouterr().err
+
+
+async def test_health_is_asked_for_over_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the files that a client needs, and the name in the certificate; without them it isn't healthy."""
+    served = Served(tmp_path, authority := trustme.CA(), mutual=True)
+    served.give(authority.issue_cert("apiflux.example"))
+    tls = options(tmp_path, authority, authority.issue_cert("probe"))
+    files = ["--ca-file", str(tls.ca_file), "--cert-file", str(tls.cert_file), "--key-file", str(tls.key_file)]
+    async with serving(tls=served.files) as server:
+        for arguments, code in (
+            ([*files, "--server-name", "apiflux.example"], 0),
+            (files, 1),
+            ([], 1),
+            (["--ca-file", str(tmp_path / "none")], 1),
+        ):
+            assert await asyncio.to_thread(health, server.address, *arguments) == code
+    assert f"can't read {tmp_path}/none: No such file" in capsys.readouterr().err

@@ -7,12 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 
+from apiflux_grpc.client import TlsOptions
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.judge.limits import Limit as JudgeLimit
 from apiflux_grpc.stress import run as stress
 from apiflux_grpc.stress.figures import Measured
 from apiflux_grpc.stress.options import Profile
+from tests.server.authority import Served, options
+from tests.server.serving import serving
 from tests.stress.results import took
 
 # More than the run has calls: a call that a busy machine delays must not be a violation.
@@ -62,3 +66,18 @@ async def test_a_cancelled_run_leaves_a_page_of_what_there_is(
         await run
     assert "119 of 120 calls have no result" in file.read_text(encoding="utf-8")
     assert "1 of 120" in capsys.readouterr().out
+
+
+async def test_a_server_is_put_under_load_over_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a certificate of its own if the server asks for one; a file that can't be used is named."""
+    authority = trustme.CA()
+    served = Served(tmp_path, authority, mutual=True)
+    tls = options(tmp_path, authority, authority.issue_cert("client"))
+    async with serving(tls=served.files) as server:
+        assert await stress.run_stress(SMALL, server.address, 4, None, tls=tls, token="t") == 0
+        assert await stress.run_stress(SMALL, server.address, 4, None) == 4
+    (tmp_path / "client-key.pem").write_text("words")
+    assert await stress.run_stress(SMALL, "127.0.0.1:1", 4, None, tls=tls) == 2
+    assert "client-key.pem has no private key in PEM form" in capsys.readouterr().err
+    assert await stress.run_stress(SMALL, "127.0.0.1:1", 4, None, tls=TlsOptions(tmp_path / "none")) == 2
+    assert f"can't read {tmp_path}/none: No such file" in capsys.readouterr().err
