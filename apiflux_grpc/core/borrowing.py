@@ -9,6 +9,8 @@ Nothing is looked at that is neither short of a lease nor due. Between two looks
 passes, unless a call waits for it.
 
 Not known here: the store, and who waits. Owner: the pool's keyring.
+
+Over 400 lines: what one budget borrows, and how all of a pool's are asked for together.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import GroupState, KeyState
     from apiflux_grpc.core.lease.ledger import Ledger
-    from apiflux_grpc.core.lease.words import Fact, Reply
+    from apiflux_grpc.core.lease.words import Cap, Fact, Reply
     from apiflux_grpc.core.model import Limit
 
 LOOKS: Final = 16
@@ -104,14 +106,18 @@ class Borrower:
         "ledger",
         "most",
         "owner",
+        "portion",
         "reach",
+        "retired",
         "short_at",
         "spending",
         "tier",
         "wake",
     )
 
-    def __init__(self, owner: KeyState | GroupState, ledger: Ledger, tier: Tier, portion: int = 1) -> None:
+    def __init__(
+        self, owner: KeyState | GroupState, ledger: Ledger, limits: Sequence[Limit], tier: Tier, portion: int = 1
+    ) -> None:
         """No more than one of so many portions of a limit is borrowed at a time, or what flows within its reach."""
         self.owner = owner
         self.ledger = ledger
@@ -119,13 +125,19 @@ class Borrower:
         self.wake = FAR  # for Alarms
         self.fleet: Fleet | None = None  # what the others have of it, from the budget's beginning on
         self.blocks: SharedBlocks
-        limits = owner.budget.limits
+        self.portion = portion
+        self.retired = False  # its owner has no limits any more
         self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
         self.asked = 0  # calls that wait for what it has asked for
         self.kept_until = -FAR  # what it has is returned no sooner
         self.short_at = -FAR  # when it was last granted less than it wanted
+        self.keep_to(limits)
+
+    def keep_to(self, limits: Sequence[Limit]) -> None:
+        """What follows from the limits, which its ledger has too."""
+        life, portion = self.ledger.life, self.portion
         self._used = Spending(max(limit.per for limit in limits))
-        self.reach = min(ledger.life, max(ledger.life // REACH, 50 * MILLISECOND))
+        self.reach = min(life, max(life // REACH, 50 * MILLISECOND))
         self.spending = Spending(self.reach)
         self.by_cost = any(limit.counts is Counts.COST for limit in limits)
         # Within its reach: the most that can be sent, and as much as the limits let through at an even pace.
@@ -209,6 +221,22 @@ class Borrowing:
         borrower.blocks = SharedBlocks(borrower.owner, borrower.ledger.news, self.probes, say)
         self._alarms.set(borrower, now)
 
+    def change(self, borrower: Borrower, limits: Sequence[Limit], caps: Sequence[Cap], now: int) -> None:
+        """Its owner has other limits from now on; `caps` are these as a store counts them."""
+        self._has(borrower)  # what found no lease may fit never, or with what there is
+        borrower.ledger.change(caps, now)
+        borrower.keep_to(limits)
+        self._alarms.set(borrower, now)
+
+    def retire(self, borrower: Borrower, now: int) -> None:
+        """Its owner has no limits any more: it leaves. What it lets be sent is charged until its leases have ended."""
+        self._has(borrower)
+        borrower.retired = True
+        borrower.blocks.let_go()
+        self.borrowers.remove(borrower)
+        self.store.forget(borrower.owner)
+        self._alarms.set(borrower, now)
+
     # -- what happens to a budget -------------------------------------------------------------
 
     def lacks(self, borrower: Borrower, cost: int) -> None:
@@ -242,7 +270,7 @@ class Borrowing:
     def changed(self, borrower: Borrower, now: int) -> None:
         """A call was taken, given back or answered: a round may be due soon."""
         soon = now + borrower.ledger.life // LOOKS
-        if borrower.wake > soon:
+        if borrower.wake > soon and not borrower.retired:
             self._alarms.set(borrower, soon)
 
     def returned(self, borrower: Borrower, now: int) -> None:
@@ -256,7 +284,7 @@ class Borrowing:
         """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
         # Before others: what isn't renewed in time can't be used any more.
         slots: list[SlotBorrower] = []
-        if self.slots.borrowers:
+        if self.slots.borrowers or self.slots.next_at() < FAR:
             slots = self.slots.ask(now, min(demand.waiting_for(()), demand.begun_within(0)), MOST)
             dropped, self.slots.dropped = self.slots.dropped, []
             for one in dropped:
@@ -299,6 +327,10 @@ class Borrowing:
         ledger, tier = borrower.ledger, borrower.tier
         if ledger.under_way is not None:
             return  # its reply sets the alarm
+        if borrower.retired:
+            ledger.leave(now)
+            found.append(borrower)
+            return
         if borrower.fleet is not None:
             borrower.fleet.prepare(now)
         part, want, full_until = NOTHING, borrower.spending.lately(now), FAR
@@ -333,21 +365,29 @@ class Borrowing:
     def hear(self, borrower: Borrower | SlotBorrower, reply: Reply, now: int) -> None:
         """The reply to its round."""
         if isinstance(borrower, SlotBorrower):
+            left = borrower.ledger.under_way is not None and borrower.ledger.under_way.leaves
             borrower.ledger.heard(reply, now)
-            self.store.heard(borrower, borrower.ledger, [*borrower.lower], now)
-            self.slots.heard(borrower, now)
+            if borrower.retired:
+                self.store.forget(borrower)
+            else:
+                self.store.heard(borrower, borrower.ledger, [*borrower.lower], now)
+            self.slots.heard(borrower, now, left=left)
             self._woken(borrower.key, now)
             return
         asked = borrower.ledger.under_way
         told = borrower.ledger.heard(reply, now)
+        borrower.tier.asked -= borrower.asked
+        borrower.asked = 0
+        if borrower.retired:
+            if asked is not None and not asked.leaves:
+                self._alarms.set(borrower, now)
+            return
         if asked is not None and reply.granted.calls < asked.want.calls:
             borrower.short_at = now
         lower = [in_words(one, borrower.ledger) for one in borrower.ledger.lower]
         self.store.heard(borrower.owner, borrower.ledger, lower, now)
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
-        borrower.tier.asked -= borrower.asked
-        borrower.asked = 0
         self.probes.heard(borrower.blocks, told, now)
         for fact in told:
             for listener in self.listeners:
@@ -372,10 +412,15 @@ class Borrowing:
             return
         # What isn't enough for a dear call is for others, and the dear one goes on being asked for.
         if not borrower.ledger.fits(borrower.lacks if borrower.by_cost else 0, now):
+            self._has(borrower)
+        self._woken(borrower.owner, now)
+
+    def _has(self, borrower: Borrower) -> None:
+        """It lacks no lease, for all that is known."""
+        if borrower.lacks:
             borrower.tier.short.pop(borrower, None)
             borrower.tier.lacking -= 1
             borrower.lacks = 0
-        self._woken(borrower.owner, now)
 
     def holds(self, now: int) -> Sequence[Held]:
         """What of the store, or of those who share it, holds the pool's calls back now."""

@@ -381,23 +381,20 @@ class Budget:
         )
 
     def changed(self, limits: Sequence[Limit], now: int) -> Budget:
-        """The budget after a change of limits: what was spent stays spent, and what can't be known counts as spent.
+        """The budget after a change of limits: what was spent stays spent, and what can't be known counts as spent."""
+        return self.pass_on(Budget(limits, self.jitter, self._make_pacer), now)
 
-        Flights go over to it; this budget must not be used any more.
-        """
+    def pass_on(self, new: Budget, now: int) -> Budget:
+        """The same with what `new` is. Flights go over to it; this budget must not be used any more."""
         self.advance(now)
-        new = Budget(limits, self.jitter, self._make_pacer)
         # What is on its way will be told to the new budget: its permits know their flights, not their windows.
         new.unarrived, new.unarrived_cost = self.unarrived, self.unarrived_cost
         new.flights = self.flights
         for bucket in new.buckets:
             bucket.since = now  # it gives nothing back for calls that it never counted
-        new.windows = self._heirs(new, Counts.CALLS, self.windows, self.unarrived, now)
-        new.cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unarrived_cost, now)
-        new.kept_limits = new._keepers()
-        if self.told is not None:
-            new.told = self.told
-            new.told.follow(new.kept_limits, self.jitter, now)
+        windows = self._heirs(new, Counts.CALLS, self.windows, self.unarrived, now)
+        cost_windows = self._heirs(new, Counts.COST, self.cost_windows, self.unarrived_cost, now)
+        new.inherit((windows, cost_windows), self.told, now)
         for counts, pacers, ours in (
             (Counts.CALLS, new._pacers, self._pacers),
             (Counts.COST, new._cost_pacers, self._cost_pacers),
@@ -414,6 +411,13 @@ class Budget:
                 # Behind a window a pacer only shapes bursts: full is enough.
                 pacer.fill(min(level, limit.depth) if limit.kind is Kind.WINDOW else level, now)
         return new
+
+    def inherit(self, heirs: tuple[tuple[Window, ...], tuple[Window, ...]], told: Told | None, now: int) -> None:
+        """What another's windows knew, by calls and by cost, and what it was told."""
+        (self.windows, self.cost_windows), self.told = heirs, told
+        self.kept_limits = self._keepers()
+        if told is not None:
+            told.follow(self.kept_limits, self.jitter, now)
 
     def shaped(self, counts: Counts, pacers: tuple[Pacer, ...]) -> list[tuple[Limit, Pacer]]:
         """The limits of this kind with their pacers."""

@@ -69,6 +69,11 @@ def classes_of(pool: Pool) -> Classes:
     return Classes(_limits(pool))
 
 
+def paths_of(pool: Pool) -> frozenset[tuple[str, ...]]:
+    """The `paths` of its limits."""
+    return frozenset(limit.paths for limit in _limits(pool) if limit.paths)
+
+
 def _limits(pool: Pool) -> Iterator[Limit]:
     for key in pool.keys:
         yield from key.limits

@@ -138,6 +138,20 @@ class Dispatcher:
         self.scheduler.change_limits(index, limits, now)
         self._outlooks.forget()
 
+    def change_group_limits(self, index: int, limits: Sequence[Limit], now: int) -> None:
+        """The same for the group at this place."""
+        self.scheduler.keyring.change_group_limits(self.scheduler.groups[index], limits, now)
+        self._changed()
+
+    def change_max_in_flight(self, index: int, most: int | None, now: int) -> None:
+        """Another bound on the calls in flight of the key at this place, None: none; those that are go on."""
+        self.scheduler.keyring.change_max_in_flight(self.scheduler.keys[index], most, now)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.scheduler.measure()
+        self._outlooks.forget()
+
     # -- the way of a call ----------------------------------------------------------------------
 
     def assign(self, now: int, most: int) -> tuple[list[Permit], int | None]:

@@ -14,6 +14,7 @@ Owner: the scheduler. Not known here: batches, turns, who waits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -308,19 +309,49 @@ class Keyring:
 
     def change_limits(self, key: KeyState, limits: Sequence[Limit], now: int) -> None:
         """Other limits from now on; what was spent stays spent. Raises ValueError for paths that no limit had."""
+        asked = self._known(limits)
+        for paths in [paths for paths in asked if paths not in key.scoped]:
+            key.scoped[paths] = self._shared((), [key], paths)
+        self._change((key, *key.scoped.values()), limits, now)
+
+    def change_group_limits(self, group: GroupState, limits: Sequence[Limit], now: int) -> None:
+        """The same for the limits that some keys share."""
+        asked = self._known(limits)
+        members = group.members
+        scoped = members[0].group_scoped
+        for paths in [paths for paths in asked if paths not in scoped]:
+            scoped[paths] = self._shared((), members, paths)
+        for key in members:
+            key.group_scoped = scoped
+        self._change((group, *scoped.values()), limits, now)
+
+    def change_max_in_flight(self, key: KeyState, most: int | None, now: int) -> None:
+        """Another bound on its calls in flight, None: none; those that are go on."""
+        key.key = replace(key.key, max_in_flight=most)
+        key.most = FAR if most is None else most
+        self.refresh(key, now)
+
+    def _known(self, limits: Sequence[Limit]) -> list[tuple[str, ...]]:
         asked = _scopes(limits)
         known = {paths for number in range(self._classes.count) for paths in self._classes.scopes(number)}
         if unknown := [paths for paths in asked if paths not in known]:
             raise ValueError(f"no limit of the pool has these paths, so its calls aren't told apart by them: {unknown}")
-        key.budget = key.budget.changed(_of(limits, ()), now)
-        for paths in [paths for paths in asked if paths not in key.scoped]:
-            key.scoped[paths] = self._shared((), [key], paths)
-        for paths, state in key.scoped.items():
-            state.budget = state.budget.changed(_of(limits, paths), now)
-        self._seat(key)
-        for state in key.scoped.values():
-            self.refresh(state, now)
-        self.refresh(key, now)
+        return asked
+
+    def _change(self, owners: Sequence[KeyState | GroupState], limits: Sequence[Limit], now: int) -> None:
+        for owner in owners:
+            paths = owner.paths if isinstance(owner, GroupState) else ()
+            owner.budget = self._changed(owner, _of(limits, paths), now)
+        for key in {
+            key: None for owner in owners for key in ([owner] if isinstance(owner, KeyState) else owner.members)
+        }:
+            self._seat(key)
+        for owner in reversed(owners):
+            self.refresh(owner, now)
+
+    def _changed(self, owner: KeyState | GroupState, limits: Sequence[Limit], now: int) -> Budget:
+        """Its budget with these limits."""
+        return owner.budget.changed(limits, now)
 
     # -- what happens by itself -----------------------------------------------------------------
 

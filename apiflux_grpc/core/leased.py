@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop
+from itertools import count
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.borrowing import NEAR_PACE, NEAR_PORTION, Borrower, Borrowing, Tier
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.lease.lent import Flying, Lent
     from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.core.ready import Entry
+    from apiflux_grpc.core.window import Window
+
+    Kind = tuple[str, tuple[str, ...]]  # whose a budget is, and its paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,13 @@ class LeasedBudget(Budget):
         self._now = 0
         self._fleet = borrower.fleet = Fleet(self, borrower.ledger)
 
+    def inherit(self, heirs: tuple[tuple[Window, ...], tuple[Window, ...]], told: Told | None, now: int) -> None:
+        super().inherit(heirs, None, now)
+        self._fleet = self.borrower.fleet = Fleet(self, self.borrower.ledger)  # of these windows
+        if told is not None:
+            self.told = told
+            told.follow(self.kept_limits, self.jitter, now, self._fleet.others_of)
+
     def listen(self, now: int) -> Told:
         if self.told is None:
             self.told = Told(self.kept_limits, self.jitter, now, self._fleet.others_of)
@@ -134,10 +145,6 @@ class LeasedBudget(Budget):
         super().take(cost)
         self.loan = Loan(self.borrower, self.borrower.ledger.take(cost), cost)
         self._borrowing.spent(self.borrower, cost, self._now)
-
-    def changed(self, limits: Sequence[Limit], now: int) -> Budget:
-        # A budget without leases would take its place, and spend what others have.
-        raise ValueError("limits that are shared through a store can't be changed while the server runs; restart it")
 
     @property
     def is_unleased(self) -> bool:
@@ -161,49 +168,87 @@ class LeasedBudget(Budget):
 class LeasedKeyring(Keyring):
     """The keys and groups of one pool, and what they borrow."""
 
-    __slots__ = ("_borrowing",)
+    __slots__ = ("_borrowing", "_leasing", "_numbers", "_pool")
 
     permit = LeasedPermit
 
     def __init__(
         self, pool: Pool, classes: Classes, make_pacer: PacerFactory | None, now: int, leasing: Leasing
     ) -> None:
+        self._pool = pool
+        self._leasing = leasing
+        self._numbers = count()
         super().__init__(pool, classes, make_pacer, now)
         self._borrowing = Borrowing(self.refresh)
         self._borrowing.store.keys = len(self.keys)
         for owner, name, kind in self._named(pool):
-            limits = owner.budget.limits
-            if not limits:
-                continue
-            tier = self.borrowing.tiers.setdefault(kind, Tier(kind[1]))
-            number = len(self.borrowing.borrowers)
-            caps = [cap_of(limit) for limit in limits]
-            incarnation = f"{leasing.incarnation}-{number}"
-            ledger = Ledger(
-                name,
-                incarnation,
-                caps,
-                pool.arrival_jitter,
-                leasing.life,
-                least_life=leasing.least_life,
-                trust=leasing.trust,
-                pace=NEAR_PACE if leasing.is_near else None,
-            )
-            borrower = Borrower(owner, ledger, tier, NEAR_PORTION if leasing.is_near else 1)
-            owner.budget = LeasedBudget(limits, pool.arrival_jitter, make_pacer, borrower, self.borrowing)
-            self.borrowing.add(borrower, now)
+            if owner.budget.limits:
+                owner.budget = self._lent(owner, name, kind, owner.budget.limits, now, trust=leasing.trust)
         for key in self.keys:
             if key.key.max_in_flight is not None:
-                name, incarnation = f"{name_of_key(pool, key.key)}#in-flight", f"{leasing.incarnation}-f{key.index}"
-                slots = SlotLedger(name, incarnation, key.key.max_in_flight, pool.timeout, trust=leasing.trust)
-                self.borrowing.slots.add(SlotBorrower(key, slots), now)
+                self._bound(key, key.key.max_in_flight, now, trust=leasing.trust)
+
+    def _lent(
+        self, owner: KeyState | GroupState, name: str, kind: Kind, limits: Sequence[Limit], now: int, *, trust: bool
+    ) -> LeasedBudget:
+        """A budget for this owner of which the store has the whole."""
+        leasing, jitter = self._leasing, self._pool.arrival_jitter
+        tier = self.borrowing.tiers.setdefault(kind, Tier(kind[1]))
+        ledger = Ledger(
+            name,
+            f"{leasing.incarnation}-{next(self._numbers)}",
+            [cap_of(limit) for limit in limits],
+            jitter,
+            leasing.life,
+            least_life=leasing.least_life,
+            trust=trust,
+            pace=NEAR_PACE if leasing.is_near else None,
+        )
+        borrower = Borrower(owner, ledger, limits, tier, NEAR_PORTION if leasing.is_near else 1)
+        budget = LeasedBudget(limits, jitter, self._make_pacer, borrower, self.borrowing)
+        self.borrowing.add(borrower, now)
+        return budget
+
+    def _bound(self, key: KeyState, most: int, now: int, *, trust: bool) -> None:
+        """Its calls in flight share this bound."""
+        name = f"{name_of_key(self._pool, key.key)}#in-flight"
+        incarnation = f"{self._leasing.incarnation}-f{next(self._numbers)}"
+        slots = SlotLedger(name, incarnation, most, self._pool.timeout, trust=trust, in_use=key.in_flight)
+        self.borrowing.slots.add(SlotBorrower(key, slots), now)
 
     def _seat(self, key: KeyState) -> None:
         super()._seat(key)
         for seat in key.seats:  # others have slots too, and whether there is one is asked for each call
             seat.shifts = seat.shifts or key.key.max_in_flight is not None
 
-    def _named(self, pool: Pool) -> Iterator[tuple[KeyState | GroupState, str, tuple[str, tuple[str, ...]]]]:
+    def _changed(self, owner: KeyState | GroupState, limits: Sequence[Limit], now: int) -> Budget:
+        budget = owner.budget
+        if not isinstance(budget, LeasedBudget):
+            if not limits:
+                return super()._changed(owner, limits, now)
+            # What was spent without a limit nobody has counted, so an empty store isn't trusted.
+            name, kind = next((name, kind) for one, name, kind in self._named(self._pool) if one is owner)
+            return budget.pass_on(self._lent(owner, name, kind, limits, now, trust=False), now)
+        borrower = budget.borrower
+        if not limits:
+            self.borrowing.retire(borrower, now)
+            return super()._changed(owner, limits, now)
+        if limits != budget.limits:
+            self.borrowing.change(borrower, limits, [cap_of(limit) for limit in limits], now)
+        return budget.pass_on(LeasedBudget(limits, budget.jitter, self._make_pacer, borrower, self.borrowing), now)
+
+    def change_max_in_flight(self, key: KeyState, most: int | None, now: int) -> None:
+        slots = self.borrowing.slots
+        if most is None:
+            slots.retire(key, now)
+        elif key in slots.borrowers:
+            slots.change(slots.borrowers[key], most, now)
+        else:
+            self._bound(key, most, now, trust=False)
+        super().change_max_in_flight(key, most, now)
+        self._seat(key)
+
+    def _named(self, pool: Pool) -> Iterator[tuple[KeyState | GroupState, str, Kind]]:
         """Each owner of a budget with the name of that in a store, and its kind: whose it is, and its paths."""
         for key in self.keys:
             name = name_of_key(pool, key.key)
@@ -263,8 +308,7 @@ class LeasedKeyring(Keyring):
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None) -> None:
         super().settle(permit, now, answered_at, actual)
         assert isinstance(permit, LeasedPermit)
-        if permit.slot is not None:
-            self._borrowing.slots.over(permit.slot, now)
+        self._borrowing.slots.over(permit.key, now)
         for loan in permit.loans:
             if loan.flying is None:
                 loan.borrower.ledger.give_back(loan.lent, loan.cost, now)

@@ -78,10 +78,12 @@ class Scheduler:
         # A call waits that no key could pay for. Only then does time alone bring anything, and a timer is worth it.
         self._starved = False
         self._reserved: dict[int, Reservation] = {}  # by path class, the oldest first
-        self._measure()
+        self.measure()
 
-    def _measure(self) -> None:
-        """What follows from the limits alone."""
+    def measure(self) -> None:
+        """What follows from the limits alone: they are new, or others than before."""
+        for number in [*self._reserved]:  # they were reckoned with the old limits
+            self._unreserve(number)
         self.limits = {limit for budget in self.keyring.budgets() for limit in budget.limits}
         numbers = range(self.classes.count)
         self._sizes = [sizes(self.keys, number) for number in numbers]
@@ -219,9 +221,7 @@ class Scheduler:
         """Other limits for one key from now on; what it has spent stays spent. Raises ValueError for paths that no
         limit of the pool had."""
         self.keyring.change_limits(self.keys[index], limits, now)
-        self._measure()
-        for number in [*self._reserved]:  # they were reckoned with the old limits
-            self._unreserve(number)
+        self.measure()
 
     # -- the decision -------------------------------------------------------------------------
 

@@ -73,7 +73,18 @@ class Probes:
 class SharedBlocks:
     """What is shared of one owner."""
 
-    __slots__ = ("_claimed_at", "_last", "_news", "_pauses_until", "_probes", "_say", "is_new", "owner", "paths")
+    __slots__ = (
+        "_claimed_at",
+        "_gone",
+        "_last",
+        "_news",
+        "_pauses_until",
+        "_probes",
+        "_say",
+        "is_new",
+        "owner",
+        "paths",
+    )
 
     def __init__(self, owner: KeyState | GroupState, news: News, probes: Probes, say: Callable[[int], None]) -> None:
         """`say` has its budget looked at by an instant, so that a round is sent."""
@@ -89,6 +100,15 @@ class SharedBlocks:
         self._claimed_at: int | None = None  # since when the probe is ours to send, and isn't sent
         self._pauses_until = 0
         self.is_new = True  # nothing was heard yet
+        self._gone = False
+
+    def let_go(self) -> None:
+        """Nobody else has anything to do with its owner any more: its probes are its own."""
+        self._gone = True
+        self._probes.waiting.pop(self, None)
+        self.owner.shared = None
+        if isinstance(self.owner, KeyState):
+            self.owner.breaker.gate = None
 
     # -- what happened here -------------------------------------------------------------------
 
@@ -160,7 +180,7 @@ class SharedBlocks:
 
     def lets(self, now: int) -> bool:
         """Whether a probe may go; else it's asked for, if calls wait."""
-        if self._probes.store.is_silent or PROBE in self._news.claimed:
+        if self._gone or self._probes.store.is_silent or PROBE in self._news.claimed:
             return True
         self._probes.waiting[self] = None
         return False

@@ -30,7 +30,7 @@ KEPT: Final = 200 * MILLISECOND  # a slot is kept so long for a call that waits 
 class SlotBorrower:
     """One key, and what it may have in flight."""
 
-    __slots__ = ("asked", "key", "lacks_since", "ledger", "wake")
+    __slots__ = ("asked", "key", "lacks_since", "ledger", "retired", "wake")
 
     def __init__(self, key: KeyState, ledger: SlotLedger) -> None:
         self.key = key
@@ -38,6 +38,7 @@ class SlotBorrower:
         self.wake = FAR  # for Alarms
         self.asked = 0  # calls that wait for what it has asked for
         self.lacks_since: int | None = None  # a call found no slot
+        self.retired = False  # its key has no bound any more
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,10 +97,28 @@ class Slots:
         if borrower.ledger.under_way is None:
             self._found[borrower] = None
 
-    def over(self, borrower: SlotBorrower, now: int) -> None:
+    def over(self, key: KeyState, now: int) -> None:
         """A call has ended, or wasn't sent."""
+        borrower = self.borrowers.get(key)
+        if borrower is None:
+            return
         borrower.ledger.over()
         if borrower.ledger.scarce:
+            self._alarms.set(borrower, now)
+
+    def change(self, borrower: SlotBorrower, most: int, now: int) -> None:
+        """The key has another bound from now on."""
+        borrower.ledger.change(most)
+        self._alarms.set(borrower, now)
+
+    def retire(self, key: KeyState, now: int) -> None:
+        """The key has no bound any more: its borrower leaves."""
+        borrower = self.borrowers.pop(key, None)
+        if borrower is not None:
+            self._satisfied(borrower)
+            self._found.pop(borrower, None)
+            borrower.retired = True
+            borrower.ledger.in_use = 0  # no more of the bound than those of a server that never had one
             self._alarms.set(borrower, now)
 
     # -- rounds -------------------------------------------------------------------------------
@@ -123,6 +142,10 @@ class Slots:
         ledger = borrower.ledger
         if ledger.under_way is not None:
             return 0  # its reply sets the alarm
+        if borrower.retired:
+            ledger.leave(now)
+            asking.append(borrower)
+            return 0
         if ledger.lacks and not waiting:
             self._satisfied(borrower)
             self.dropped.append(borrower)
@@ -135,10 +158,14 @@ class Slots:
         asking.append(borrower)
         return part
 
-    def heard(self, borrower: SlotBorrower, now: int) -> None:
-        """The reply to its round was heard."""
+    def heard(self, borrower: SlotBorrower, now: int, *, left: bool) -> None:
+        """The reply to its round was heard; `left`: to its last."""
         self._asked -= borrower.asked
         borrower.asked = 0
+        if borrower.retired:
+            if not left:
+                self._alarms.set(borrower, now)
+            return
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         if not borrower.ledger.lacks:

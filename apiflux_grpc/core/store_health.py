@@ -141,6 +141,11 @@ class StoreHealth:
         else:
             self._frozen.pop(owner, None)
 
+    def forget(self, owner: Owner) -> None:
+        """It has no part in the store any more."""
+        for those in (self._frozen, self._refused, self._lower, self._lent):
+            those.pop(owner, None)
+
     def tell(self, event: Event) -> None:
         """What others said through it is news here."""
         self._events.append(event)

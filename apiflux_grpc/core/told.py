@@ -9,21 +9,23 @@ no more is taken than it says is left, though at least one call at a time; if th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from apiflux_grpc.core.bucket import FAR
+from apiflux_grpc.core.bucket import FAR, Bucket
 from apiflux_grpc.core.model import Counts
 from apiflux_grpc.core.others import Others, OthersInBucket, Word, others_of
 from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
-    from apiflux_grpc.core.bucket import Bucket
     from apiflux_grpc.core.hints import Hint
     from apiflux_grpc.core.model import Limit
-    from apiflux_grpc.core.window import Window
+
+Maker = Callable[[Window | Bucket, int, int], Others | OthersInBucket]  # of what is known of others of a limit
 
 MOST_WORDS: Final = 8
 MOST_SHAPES: Final = 64
@@ -75,11 +77,7 @@ class Told:
     __slots__ = ("_alone", "_heard", "_newest", "_others", "_out", "_words", "meanings")
 
     def __init__(
-        self,
-        limits: Iterable[tuple[Limit, Window | Bucket]],
-        jitter: int,
-        now: int,
-        make: Callable[[Window | Bucket, int, int], Others | OthersInBucket] = others_of,
+        self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int, make: Maker = others_of
     ) -> None:
         """`make` makes what is known of others of each limit."""
         self._others = [(limit, make(one, jitter, now)) for limit, one in limits]
@@ -90,10 +88,12 @@ class Told:
         self._words: dict[str, Allowance] = {}  # by the header that it came in
         self.meanings: dict[Shape, Meaning] = {}  # of a key's: which limit hints of this shape mean
 
-    def follow(self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int) -> None:
+    def follow(
+        self, limits: Iterable[tuple[Limit, Window | Bucket]], jitter: int, now: int, make: Maker = others_of
+    ) -> None:
         """The owner's limits are these from now on: what others take of one of the same period they still take."""
         self.meanings.clear()
-        known, self._others = self._others, [(limit, others_of(one, jitter, now)) for limit, one in limits]
+        known, self._others = self._others, [(limit, make(one, jitter, now)) for limit, one in limits]
         for limit, others in self._others:
             for old, its in known:
                 alike = (old.per, old.counts) == (limit.per, limit.counts)

@@ -24,6 +24,8 @@ from apiflux_grpc.engine.messages import (
     Ask,
     Beat,
     Cancel,
+    ChangeLimits,
+    ChangeMaxInFlight,
     Credit,
     Down,
     Drain,
@@ -134,6 +136,8 @@ class Batches:
             case Ask(id, pool, caller, calls, cost):
                 makespan, binding = self.pumps[pool].dispatcher.makespan(caller, calls, cost, self._clock())
                 self._post(Told(id, makespan, binding))
+            case ChangeLimits(pool) | ChangeMaxInFlight(pool):
+                self.pumps[pool].change(message)
             case Drain(grace):
                 for pump in self.pumps.values():
                     pump.drain()

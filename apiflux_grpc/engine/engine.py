@@ -12,25 +12,40 @@ import asyncio
 import logging
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from apiflux_grpc.core.classes import paths_of
 from apiflux_grpc.core.errors import Draining, EngineFailed, PoolNotFound
 from apiflux_grpc.core.model import default_of
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Admission, Bounds
 from apiflux_grpc.engine.loop import EngineLoop
 from apiflux_grpc.engine.mailbox import Mailbox
-from apiflux_grpc.engine.messages import Ask, Beat, Down, Drain, Echo, Results, Stop, Submit, Told, Up
+from apiflux_grpc.engine.messages import (
+    Ask,
+    Beat,
+    ChangeLimits,
+    ChangeMaxInFlight,
+    Down,
+    Drain,
+    Echo,
+    Results,
+    Stop,
+    Submit,
+    Told,
+    Up,
+)
 from apiflux_grpc.engine.ticket import Ticket
 from apiflux_grpc.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from apiflux_grpc.core.model import Pool
+    from apiflux_grpc.core.model import Limit, Pool
     from apiflux_grpc.engine.batches import PoolParts
-    from apiflux_grpc.engine.messages import BatchSpec, Inbound, Outbound, Snapshot
+    from apiflux_grpc.engine.messages import BatchSpec, Change, Inbound, Outbound, Snapshot
     from apiflux_grpc.engine.ports import Clock, Observer
 
 _log = logging.getLogger("apiflux.engine")
@@ -57,7 +72,8 @@ class Engine:
         self._unhealthy: frozenset[str] = frozenset()  # pools whose store of budgets is silent for too long
         self.clock = clock
         self.admission = Admission(bounds or Bounds())
-        self.pools: Mapping[str, Pool] = {part.pool.name: part.pool for part in parts}
+        self.pools = {part.pool.name: part.pool for part in parts}
+        self._paths = {name: paths_of(pool) for name, pool in self.pools.items()}
         self.default_pool = default_of(self.pools)
         self.draining = False
         self.failure: str | None = None  # the error id of a crash
@@ -157,6 +173,59 @@ class Engine:
         if self.draining:
             raise Draining()
         self.admission.check(calls, size, partial(self.drain_time, pool))
+
+    # -- limits -------------------------------------------------------------------------------
+
+    def change_limits(self, pool: str, label: str, limits: Sequence[Limit]) -> None:
+        """Other limits for a key from now on. What was spent stays spent, and what nobody has counted counts as spent.
+
+        They end with this process. Raises PoolNotFound; LookupError for a label that the pool hasn't, and ValueError
+        for paths that none of its limits had when it began.
+        """
+        found, index = self._place(pool, label)
+        self._check(found, limits)
+        keys = [*found.keys]
+        keys[index] = replace(keys[index], limits=tuple(limits))
+        self._change(replace(found, keys=tuple(keys)), ChangeLimits(found.name, index, tuple(limits), of_group=False))
+
+    def change_group_limits(self, pool: str, label: str, limits: Sequence[Limit]) -> None:
+        """The same for the limits which the key with this label shares with others; LookupError if it has no group."""
+        found, _ = self._place(pool, label)
+        self._check(found, limits)
+        groups = [*found.groups]
+        index = next((place for place, group in enumerate(groups) if label in group.keys), None)
+        if index is None:
+            raise LookupError(f"key {label} shares its limits with no other")
+        groups[index] = replace(groups[index], limits=tuple(limits))
+        self._change(
+            replace(found, groups=tuple(groups)), ChangeLimits(found.name, index, tuple(limits), of_group=True)
+        )
+
+    def change_max_in_flight(self, pool: str, label: str, most: int | None) -> None:
+        """Another bound on a key's calls in flight, None: none; those that are go on. Raises PoolNotFound and
+        LookupError as above, and ValueError for less than 1."""
+        found, index = self._place(pool, label)
+        if most is not None and most < 1:
+            raise ValueError(f"max_in_flight is {most}; it must be 1 at least")
+        keys = [*found.keys]
+        keys[index] = replace(keys[index], max_in_flight=most)
+        self._change(replace(found, keys=tuple(keys)), ChangeMaxInFlight(found.name, index, most))
+
+    def _place(self, pool: str, label: str) -> tuple[Pool, int]:
+        found = self.pool(pool)
+        index = next((place for place, key in enumerate(found.keys) if key.label == label), None)
+        if index is None:
+            raise LookupError(f"pool {found.name} has no key {label}")
+        return found, index
+
+    def _check(self, pool: Pool, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            if limit.paths and limit.paths not in self._paths[pool.name]:
+                raise ValueError(f"no limit of the pool has these paths, so its calls aren't told apart: {limit.paths}")
+
+    def _change(self, pool: Pool, change: Change) -> None:
+        self.pools[pool.name] = pool  # what callers are told
+        self.post(change)
 
     def drain_time(self, pool: str) -> int:
         """How long (ns) what waits now takes, by the last snapshot; at least a second."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.call import Call
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.info import PoolSnapshot
-    from apiflux_grpc.core.model import RetryPolicy
+    from apiflux_grpc.core.model import Limit, RetryPolicy
     from apiflux_grpc.core.outcome import Result
     from apiflux_grpc.engine.mailbox import Mailbox
 
@@ -121,11 +121,31 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeLimits:
+    """Other limits from now on, for the pool's key at this place, or its group."""
+
+    pool: str
+    index: int
+    limits: Sequence[Limit]
+    of_group: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMaxInFlight:
+    """Another bound on the calls in flight of the pool's key at this place; None: none."""
+
+    pool: str
+    index: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Cancel everything and end."""
 
 
-Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask | Stop
+Change = ChangeLimits | ChangeMaxInFlight
+Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask | Change | Stop
 
 # -- from the engine --------------------------------------------------------------------------
 

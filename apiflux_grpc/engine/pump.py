@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.engine.leasing import Lessee
+from apiflux_grpc.engine.messages import ChangeLimits, ChangeMaxInFlight
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.outcome import Outcome, Result
     from apiflux_grpc.core.permit import Permit
     from apiflux_grpc.engine.flusher import Flusher
+    from apiflux_grpc.engine.messages import Change
     from apiflux_grpc.engine.outbox import Outbox
     from apiflux_grpc.engine.ports import Clock, LeaseStore, Observer, Upstream
 
@@ -109,6 +111,17 @@ class Pump:
         for attempt in list(outbox.attempts):
             self.upstream.cancel(attempt)
         self._deliver(outbox, (), self._clock())
+
+    def change(self, change: Change) -> None:
+        """Other limits from now on."""
+        now = self._clock()
+        match change:
+            case ChangeLimits(_, index, limits, of_group):
+                of = self.dispatcher.change_group_limits if of_group else self.dispatcher.change_limits
+                of(index, limits, now)
+            case ChangeMaxInFlight(_, index, most):
+                self.dispatcher.change_max_in_flight(index, most, now)
+        self._kick()
 
     def drain(self) -> None:
         """What was never sent ends as DRAINING; what is in flight goes on."""

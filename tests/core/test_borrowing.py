@@ -12,11 +12,13 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.lease.ledger import Ledger
+from apiflux_grpc.core.lease.words import Cap
 from apiflux_grpc.core.leased import Leasing
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakeLeaseStore
+from tests.core.building import batch_costing
 from tests.core.desk import WALL, batch_of
 
 if TYPE_CHECKING:
@@ -127,11 +129,38 @@ def test_what_calls_cost_is_looked_up_once_for_all_keys(monkeypatch: pytest.Monk
     assert len(looks) == 1
 
 
-def test_shared_limits_are_not_changed_under_way() -> None:
-    """A budget that knows of no store would spend what others have."""
+def test_shared_limits_that_change_stay_shared() -> None:
+    """A call that waits is asked for anew, by the new limits; a budget that knows of no store would spend what others
+    have."""
     desk = Desk(Limit(100, SECOND))
-    with pytest.raises(ValueError, match="restart it"):
-        desk.dispatcher.change_limits(0, (Limit(200, SECOND),), desk.now)
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.submit(batch_of(500), desk.now)
+    assert desk.assign() == []
+    desk.exchange()
+    assert len(desk.assign()) > 0
+    desk.dispatcher.change_limits(0, (Limit(200, SECOND),), desk.now)
+    assert desk.assign() == []
+    desk.now += SECOND // 10
+    (round,) = desk.exchange()
+    assert round.caps == (Cap(SECOND, 200),)
+    assert len(desk.assign()) > 0
+
+
+def test_a_call_that_is_dearer_than_a_new_limit_keeps_no_other_waiting() -> None:
+    """What was lacking for it isn't asked for any more: it fits never, and the others do."""
+    desk = Desk(Limit(100, SECOND, Counts.COST))
+    desk.exchange()
+    desk.now += SECOND // 10
+    desk.dispatcher.submit(batch_costing(80), desk.now)
+    assert desk.assign() == []
+    desk.dispatcher.change_limits(0, (Limit(50, SECOND, Counts.COST),), desk.now)
+    desk.dispatcher.submit(Batch(2, "a", 5, admitted_at=0, costs=[5] * 5), desk.now)
+    desk.now += SECOND // 10
+    desk.assign()
+    (round,) = desk.exchange()
+    assert round.least < 50
+    assert len(desk.assign()) > 0
 
 
 def test_a_limit_with_paths_is_borrowed_for_calls_that_meet_it_alone() -> None:

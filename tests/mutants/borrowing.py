@@ -39,8 +39,8 @@ BORROWED: Final = (
     Variant(
         "limits that are shared change into their own",
         LEASED,
-        '        raise ValueError("limits that',
-        '        return super().changed(limits, now)\n        raise ValueError("limits that',
+        "        if not limits:\n            self.borrowing.retire(borrower, now)",
+        "        if True:\n            self.borrowing.retire(borrower, now)",
         OF_BORROWING,
     ),
     Variant(
@@ -74,8 +74,8 @@ BORROWED: Final = (
     Variant(
         "nobody is woken by a reply",
         BORROWING,
-        "            borrower.lacks = 0\n        self._woken(borrower.owner, now)",
-        "            borrower.lacks = 0",
+        "            self._has(borrower)\n        self._woken(borrower.owner, now)",
+        "            self._has(borrower)",
         OF_BORROWING,
     ),
     Variant(

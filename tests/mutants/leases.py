@@ -180,8 +180,8 @@ LEASES: Final = (
     (
         "leases: what a call cost more is told of a lease that lives alone",
         LEASE + "ledger.py",
-        "cost if actual is None else actual, self.jitter, self._span):\n            self._list(lent)",
-        "cost if actual is None else actual, self.jitter, self._span):\n            pass",
+        "        if over:\n            self._list(lent)",
+        "        if over:\n            pass",
         OF_COST,
     ),
     (

@@ -120,15 +120,15 @@ SHARED: Final = tuple(
         (
             "each process probes",
             BLOCKS,
-            "if self._probes.store.is_silent or PROBE in",
+            "if self._gone or self._probes.store.is_silent or PROBE in",
             "if True or PROBE in",
             OF_BLOCKS,
         ),
         (
             "without its store none probes",
             BLOCKS,
-            "if self._probes.store.is_silent or PROBE in",
-            "if PROBE in",
+            "if self._gone or self._probes.store.is_silent or PROBE in",
+            "if self._gone or PROBE in",
             OF_BLOCKS,
         ),
         (

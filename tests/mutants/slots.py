@@ -39,7 +39,7 @@ IN_FLIGHT: Final = (
     Variant(
         "slots: they are used for longer than their life",
         LEDGER,
-        "return self._allotted if now < self.until else 0",
+        "return min(self._allotted, self.most) if now < self.until else 0",
         "return self._allotted",
         OF_SLOTS,
     ),

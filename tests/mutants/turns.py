@@ -64,15 +64,15 @@ TURNS: Final = (
     Variant(
         "a change forgets what was spent",
         KEYRING,
-        "key.budget = key.budget.changed(_of(limits, ()), now)",
-        "key.budget = self._budget(_of(limits, ()))",
+        "        return owner.budget.changed(limits, now)",
+        "        return self._budget(limits)",
         OF_SCHEDULER,
     ),
     Variant(
         "sizes as before the change",
         SCHEDULER,
-        "        self._measure()\n        for number",
-        "        for number",
+        "        self.keyring.change_limits(self.keys[index], limits, now)\n        self.measure()",
+        "        self.keyring.change_limits(self.keys[index], limits, now)",
         OF_SCHEDULER,
     ),
     Variant(

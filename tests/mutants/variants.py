@@ -10,6 +10,7 @@ from typing import Final
 from tests.mutants.adapters import ADAPTERS
 from tests.mutants.answers import ANSWERS
 from tests.mutants.borrowing import BORROWED
+from tests.mutants.changes import CHANGES
 from tests.mutants.commands import COMMANDS
 from tests.mutants.contract import CONTRACT
 from tests.mutants.engine import ENGINE
@@ -34,6 +35,7 @@ VARIANTS: Final = (
     *OUTLOOK,
     *ENGINE,
     *BORROWED,
+    *CHANGES,
     *IN_FLIGHT,
     *CONTRACT,
     *ADAPTERS,

@@ -22,14 +22,16 @@ from apiflux_grpc.core.lease.log import Log
 from apiflux_grpc.core.lease.news import News, later
 from apiflux_grpc.core.lease.shares import PACE
 from apiflux_grpc.core.lease.terms import BEAT, DRIFT, LAPSE, LEAST_LIFE, LONG, at_least, at_most, lag_of, life_of
-from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Group, Memory, Round
+from apiflux_grpc.core.lease.words import COST, NOTHING, Amounts, Cap, Group, Memory, Round
 from apiflux_grpc.core.window import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from apiflux_grpc.core.lease.lent import Flying, Landing
-    from apiflux_grpc.core.lease.words import Cap, Fact, Lower, Reply, Use
+    from apiflux_grpc.core.lease.words import Fact, Lower, Reply, Use
+
+Leaving = tuple[tuple[Cap, ...], int]  # the limits that it leaves with, and the life of leases by them
 
 ROUND_TRIPS: Final = 4  # the shortest of so many is what a round trip takes: one slow reply refuses nobody
 
@@ -51,34 +53,46 @@ class Ledger:
     ) -> None:
         """`life` None: as follows from the shortest limit, and `least_life`. `pace` (ns) is from one round to the next
         at the least; None: a part of a lease's life. Raises ValueError without limits."""
-        self.caps = tuple(sorted(caps, key=lambda cap: (cap.span, cap)))
         self.budget = budget
         self.jitter = jitter
-        self.life = life_of(self.caps[0].span) if life is None and self.caps else life or 0
-        if not self.caps:
-            raise ValueError("a budget without limits needs no leases")
-        if life is None:
-            self.life = max(self.life, least_life)
-        self._pace = self.life // PACE if pace is None else min(pace, self.life // PACE)
+        self._terms = (life, least_life, pace)
         self.trust = trust
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
-        self.by_cost = any(cap.counts == COST for cap in self.caps)
-        self._span = self.caps[0].span // GROUPS
-        self._lag = lag_of(self.caps[0].span)
-        self._kept = at_most(self.caps[-1].span)
         self._last_spent = -FAR
-        # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
-        longest = max((cap.per for cap in self.caps if not cap.depth), default=0)
-        self._spent = Log(longest) if longest > LONG else None
+        self._spent: Log | None = None
+        self._leaving: Leaving | None = None
+        self._era = self._number = 0
+        self._keep_to(caps)
         self.news = News()
         self.refused: tuple[int, ...] = ()  # by the upstream, of what is in each window: `use` is told then
         self.use: tuple[Use, ...] = ()  # of each of its limits, by the last reply
         self.begin(incarnation)
 
+    def _keep_to(self, caps: Sequence[Cap]) -> None:
+        if not caps:
+            raise ValueError("a budget without limits needs no leases")
+        life, least_life, pace = self._terms
+        self.caps = tuple(sorted(caps, key=lambda cap: (cap.span, cap)))
+        self.life = max(life_of(self.caps[0].span), least_life) if life is None else life
+        self._pace = self.life // PACE if pace is None else min(pace, self.life // PACE)
+        self.by_cost = any(cap.counts == COST for cap in self.caps)
+        self._span = self.caps[0].span // GROUPS
+        self._lag = lag_of(self.caps[0].span)
+        self._kept = at_most(self.caps[-1].span)
+        # All that it spent in the longest window, if that is too long to be waited for when a store forgets.
+        longest = max((cap.per for cap in self.caps if not cap.depth), default=0)
+        if longest <= LONG:
+            self._spent = None
+        elif self._spent is None or self._spent.per != longest:
+            self._spent = Log(longest)
+
     def begin(self, incarnation: str) -> None:
-        """Begin as another incarnation: of a new process, or if the store has forgotten this one."""
+        """Begin as another incarnation: of a new process, if the store has forgotten this one, or with other limits."""
         self.incarnation = incarnation
+        self._era += 1
         self.leases: list[Lent] = []  # the one that ends first at the head
+        # Number 0, which no round has: what others of its incarnations sent late, or what that cost more.
+        self._earlier = Lent(0, NOTHING, -FAR, by_cost=True, era=self._era)
         self.refusal = ""
         self.lower: tuple[Lower, ...] = ()  # limits of others that hold here too
         self.forgotten = False
@@ -94,8 +108,29 @@ class Ledger:
         self._ask_at = -FAR
         self._dear = 0  # the most that a call costs which found no room since the last round
         self._registers = False  # the store has forgotten, and is to be told
+        self._changed = False  # its limits, and the store isn't told yet
         self._trips: deque[int] = deque(maxlen=ROUND_TRIPS)
         self.news.begin()
+
+    def change(self, caps: Sequence[Cap], now: int) -> None:
+        """Its limits are these from now on, and nothing more is taken of what was leased by others.
+
+        Other amounts of like limits hold as soon as the store knows them. If there are other limits, those of before
+        hold until their length after, as those of a server that has left: so it leaves, and `forgotten` asks to begin
+        as another. Raises ValueError without limits.
+        """
+        before = (self.caps, self.life)
+        self._keep_to(caps)
+        for lent in self.leases:
+            lent.withdraw()
+        self._dear = 0
+        self.refused = self.use = ()
+        if not self._number:
+            return  # nobody was told
+        self._changed = True
+        if self._leaving is None and not _are_like(before, (self.caps, self.life)):
+            self._leaving = before
+            self.trust = False
 
     # -- the way of a call --------------------------------------------------------------------
 
@@ -132,6 +167,9 @@ class Ledger:
         """The call went out at `at`."""
         if at >= lent.until:
             self.debt += 1
+            if lent.era != self._era:
+                lent = self._earlier
+                lent.granted = Amounts(lent.granted.calls + 1, lent.granted.cost + cost)
             self._list(lent)
         self._last_spent = max(self._last_spent, at)
         return lent.sent(cost, at, self._span)
@@ -139,7 +177,11 @@ class Ledger:
     def answered(self, flying: Flying, cost: int, at: int, actual: int | None = None) -> None:
         """The call's answer came at `at`; `actual`: what it cost, if that is known and not `cost`."""
         lent = flying.lent
-        if lent.answered(flying, cost, at, cost if actual is None else actual, self.jitter, self._span):
+        over = lent.answered(flying, cost, at, cost if actual is None else actual, self.jitter, self._span)
+        if over and lent.era != self._era:
+            self._earlier.owe(over, at, self._span)
+            lent = self._earlier
+        if over:
             self._list(lent)
 
     def unanswered(self, flying: Flying, cost: int) -> None:
@@ -175,6 +217,8 @@ class Ledger:
         room = self.room(now)
         if self._under_way is not None or now < self._round_at(now, calls, cost, room):
             return None
+        if self._leaving is not None:
+            return self._begin_round(now, NOTHING, withdraw=True, leaves=True)
         # What it has left is too little for a call that waits: it all goes back, and comes as one.
         withdraw = not calls or (self.by_cost and self._dear > 0)
         if not withdraw:
@@ -197,7 +241,7 @@ class Ledger:
         beat = self._began + BEAT
         # Known before there is work, and never forgotten: or its first call would wait until all others are heard.
         at = self._began + LAPSE
-        if self._registers:
+        if self._registers or self._changed:
             at = paced
         elif calls > room.calls or (self.by_cost and (cost > room.cost or (calls and self._dear))):
             # What it brings back itself may be enough for the call that waits: then it needn't wait for others'.
@@ -227,6 +271,8 @@ class Ledger:
         else:
             want = Amounts(want.calls)
         self._dear = 0
+        self._changed = False
+        caps, life = self._leaving or (self.caps, self.life)
         self._number += 1
         self._began = self._sent_at = now
         trip = min(self._trips) if len(self._trips) == ROUND_TRIPS else 0
@@ -234,8 +280,8 @@ class Ledger:
             self.budget,
             self.incarnation,
             self._number,
-            self.caps,
-            self.life,
+            caps,
+            life,
             self.jitter,
             self.epoch,
             self._told,
@@ -271,9 +317,10 @@ class Ledger:
         if under_way is None or reply.number != under_way.number:
             return ()
         self._under_way = None
-        self.forgotten = reply.forgotten
-        if reply.forgotten:
-            self._void(now)  # all of it ended long ago
+        self.forgotten = reply.forgotten or (self._leaving is not None and under_way.leaves)
+        if self.forgotten:
+            self._void(now)  # all of it ended long ago, or is no more to be told of
+            self._leaving = None
             return ()
         if self._sent_at == self._began:
             self._trips.append(now - self._began)
@@ -290,14 +337,18 @@ class Ledger:
         self.epoch = reply.epoch
         self.refusal = reply.refusal
         self.lower = reply.lower
-        self.use = reply.use
+        is_of_these = under_way.caps == self.caps
+        self.use = reply.use if is_of_these else ()
         self.opens_at = now + reply.opens if reply.opens else -FAR
         for lent in self.leases:
             self._keep(lent.acknowledged())
         self.leases = [lent for lent in self.leases if not lent.is_over]
         if reply.granted.calls:
             until = self._began + at_least(self.life)
-            self.leases.append(Lent(reply.number, reply.granted, until, by_cost=self.by_cost))
+            lent = Lent(reply.number, reply.granted, until, by_cost=self.by_cost, era=self._era)
+            self.leases.append(lent)
+            if not is_of_these:
+                lent.withdraw()
         # A ms later than it may be rather than too early: asked in vain it would have to ask twice.
         self._ask_at = now + reply.again + reply.again // DRIFT
         return self.news.heard(under_way, reply, self._began)
@@ -333,3 +384,10 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"<Ledger {self.budget}: {len(self.leases)} leases>"
+
+
+def _are_like(before: Leaving, after: Leaving) -> bool:
+    """Whether nothing but amounts has changed: the store then reckons on with what it has, and remembers as long."""
+    (old, old_life), (new, life) = before, after
+    likes = [{cap.like for cap in caps} for caps in (old, new)]
+    return likes[0] == likes[1] and old_life == life and new[-1].span <= old[-1].span

@@ -63,6 +63,7 @@ class Lent:
         "by_cost",
         "calls",
         "cost",
+        "era",
         "flying",
         "granted",
         "landings",
@@ -71,8 +72,9 @@ class Lent:
         "until",
     )
 
-    def __init__(self, number: int, granted: Amounts, until: int, *, by_cost: bool = False) -> None:
+    def __init__(self, number: int, granted: Amounts, until: int, *, by_cost: bool = False, era: int = 0) -> None:
         self.number = number
+        self.era = era  # of its ledger: another incarnation's are told by another
         self.granted = granted
         self.until = until
         self.by_cost = by_cost
@@ -104,6 +106,11 @@ class Lent:
     def spare(self) -> int:
         """The cost that the store gets back with the next round, if none of it is taken any more."""
         return self.cost + self._returned[1] - self._told_returned
+
+    def owe(self, cost: int, at: int, span: int) -> None:
+        """A call that another incarnation sent cost so much more than was known."""
+        self._over += cost
+        self._land(at, 0, cost, span)
 
     @property
     def is_over(self) -> bool:

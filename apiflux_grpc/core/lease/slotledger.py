@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 class SlotLedger:
     """The slots that one incarnation holds. `most` is the bound by its own settings; `timeout` (ns) that of a call."""
 
-    def __init__(self, budget: str, incarnation: str, most: int, timeout: int, *, trust: bool = False) -> None:
+    def __init__(
+        self, budget: str, incarnation: str, most: int, timeout: int, *, trust: bool = False, in_use: int = 0
+    ) -> None:
         self.budget = budget
         self.most = most
         self.timeout = timeout
         self.trust = trust
-        self.in_use = 0
+        self.in_use = in_use
         self.life = SLOT_LIFE
         self.kept_until = -FAR  # one more than are used is kept until then
         self.begin(incarnation)
@@ -56,6 +58,12 @@ class SlotLedger:
         self._under_way: Round | None = None
         self._began = self._ask_at = -FAR
         self._holds = 0  # by the round under way, or the last
+        self._changed = False  # its bound, and the store isn't told yet
+
+    def change(self, most: int) -> None:
+        """Another bound from now on; calls that are above it go on."""
+        self.most = most
+        self._changed = True
 
     # -- the way of a call --------------------------------------------------------------------
 
@@ -74,7 +82,7 @@ class SlotLedger:
 
     def allotted(self, now: int) -> int:
         """How many may be in flight now, in all."""
-        return self._allotted if now < self.until else 0
+        return min(self._allotted, self.most) if now < self.until else 0
 
     # -- rounds -------------------------------------------------------------------------------
 
@@ -112,7 +120,7 @@ class SlotLedger:
         paced = self._began + SLOT_PACE
         at = self._began + LAPSE  # known before there is work, and never forgotten
         wants = self._wants(now, waiting)
-        if self._registers:
+        if self._registers or self._changed:
             return paced
         if self.lacks and waiting and wants > self.allotted(now):
             at = max(paced, self._ask_at)
@@ -128,6 +136,7 @@ class SlotLedger:
         self._holds = self._keeps(now, wants)
         self._allotted = min(self._allotted, self._holds)
         self._peak = self.in_use
+        self._changed = False
         self._number += 1
         self._began = now
         memory = Memory((), NOTHING, self._roster) if self._registers else None

@@ -153,6 +153,11 @@ class Fleet:
         replica.want[key] = want
         self.step(replica, key)
 
+    def change(self, replica: Replica, caps: Sequence[Cap], key: str = "key") -> None:
+        """It has other limits from now on."""
+        replica.ledgers[key].change(caps, replica.clock(self.now))
+        self.step(replica, key)
+
     def crash(self, replica: Replica) -> None:
         replica.alive = False
 
@@ -319,10 +324,14 @@ class Fleet:
     def _promise(self, replica: Replica, key: str, round: Round) -> None:
         name = f"{replica.name} {key}"
         promise = self._kept.get(name)
-        if promise is None or promise.until < self.now:
+        is_changed = promise is not None and promise.caps != round.caps and promise.until >= self.now
+        if promise is not None and is_changed:
+            promise.until = self.now
+            promise.is_changed = {cap.like for cap in promise.caps} == {cap.like for cap in round.caps}
+        if promise is None or is_changed or promise.until < self.now:
             # Leases of before its first word live on, and their calls arrive.
             since = self.now + (round.life + round.jitter) * 1001 // 1000
-            promise = self._kept[name] = Promise(key, round.caps, since, self.now)
+            promise = self._kept[name] = Promise(key, round.caps, since, self.now, counts_all=is_changed)
             self.promises.append(promise)
         promise.until = self.now if round.leaves else self.now + LAPSE * 99 // 100
 
@@ -338,22 +347,29 @@ class Fleet:
             arrivals = self.arrivals.get(promise.key, [])
             for cap in promise.caps:
                 amounts = self.taken.get(promise.key, []) if cap.counts == COST else None
+                end = promise.until if promise.is_changed else promise.until + cap.span
                 if cap.depth:
-                    fullest = fullest_bucket(arrivals, cap, promise.since, promise.until + cap.span, amounts)
+                    fullest = fullest_bucket(arrivals, cap, promise.since, end, amounts)
                     assert fullest <= cap.depth + 1e-6, f"{fullest} in {cap}"
                     continue
-                worst = worst_window(arrivals, cap.per, promise.since, promise.until + cap.per, amounts)
+                worst = worst_window(arrivals, cap.per, promise.since, end, amounts, counts_all=promise.counts_all)
                 assert worst <= cap.max, f"{worst} in a window of {cap.per / 1e9:g} s, limit {cap.max}"
 
 
 @dataclass
 class Promise:
-    """Limits that hold from `since` until their length after `until`."""
+    """Limits that hold from `since` until their length after `until`.
+
+    `is_changed`: other amounts have taken their place, so they hold until then alone. `counts_all`: they took the place
+    of others, so in a window of which the end is theirs all counts that arrived before.
+    """
 
     key: str
     caps: tuple[Cap, ...]
     since: int
     until: int
+    is_changed: bool = False
+    counts_all: bool = False
 
 
 def fullest_bucket(
@@ -371,16 +387,24 @@ def fullest_bucket(
 
 
 def worst_window(
-    arrivals: Sequence[int], per: int, since: int, until: int, amounts: Sequence[int] | None = None
+    arrivals: Sequence[int],
+    per: int,
+    since: int,
+    until: int,
+    amounts: Sequence[int] | None = None,
+    *,
+    counts_all: bool = False,
 ) -> int:
-    """The most arrivals, or the most that they took, in any half-open window within [since, until]."""
+    """The most arrivals, or the most that they took, in any half-open window within [since, until]. `counts_all`: in
+    any that ends there with an arrival."""
     each = zip(arrivals, amounts or [1] * len(arrivals), strict=True)
-    within = [one for one in sorted(each) if since < one[0] <= until]
+    within = [one for one in sorted(each) if (counts_all or since < one[0]) and one[0] <= until]
     worst = first = inside = 0
     for at, amount in within:
         inside += amount
         while at - within[first][0] >= per:
             inside -= within[first][1]
             first += 1
-        worst = max(worst, inside)
+        if at > since:
+            worst = max(worst, inside)
     return worst

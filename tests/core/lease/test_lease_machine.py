@@ -141,6 +141,16 @@ class LeaseMachine(RuleBasedStateMachine):
         return living[which % len(living)]
 
     @precondition(lambda self: self.fleet.living())
+    @rule(which=st.lists(numbers, min_size=1, max_size=6), share=st.integers(1, 4), more=st.booleans(), pause=pauses)
+    def change_limits(self, which: list[int], share: int, more: bool, pause: int) -> None:
+        """Down or up again, or with one limit more or less; of one or of all."""
+        caps = [cap._replace(max=max(1, cap.max * share // 4)) for cap in self.caps]
+        for replica in {id(one): one for one in map(self.one, which)}.values():
+            for key in () if replica.stopped else self.keys:
+                self.fleet.change(replica, [*caps, Cap(3 * SECOND, 6)] if more else caps, key)
+        self.go_on(pause)
+
+    @precondition(lambda self: self.fleet.living())
     @rule(which=numbers, want=wants, pause=pauses)
     def demand(self, which: int, want: int, pause: int) -> None:
         for key in self.keys:
