@@ -102,3 +102,29 @@ async def test_a_server_that_was_stopped_for_longer_than_its_leases_exceeds_no_l
             assert judge.report().worst <= 1 + store.sent_late / LIMIT.max
         else:
             ask_of(judge)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_redis_that_is_too_far_lends_nothing_and_the_server_says_why() -> None:
+    """Rule 5: its round trip is above a quarter of what a lease lives; all calls go when it's nearer."""
+    with ExitStack() as stack:
+        judge = stack.enter_context(judging(POOLS, [LIMIT], 1))
+        redis = stack.enter_context(RedisServer(program()))
+        async with Proxy(redis.port) as proxy:
+            proxy.delay = LEASE / 6
+            text = f'[budget]\nredis = "{proxy.url}"\nlease = "{LEASE * 1000:.0f}ms"\n'
+            begin = ServedProcess(text + toml(judge.url, POOLS, [LIMIT], 1), {})
+            served = await asyncio.to_thread(stack.enter_context, begin)
+            async with Client(served.target) as client:
+                load = asyncio.create_task(run(client, gets("a", 80)))
+                why = f"more than a quarter of the {LEASE * 1000:.0f} ms that a lease lives: make leases longer, or the"
+
+                async def is_refused() -> bool:
+                    return any(why in held.reason for held in (await client.info()).pools[0].held_by)
+
+                await until(is_refused)
+                assert why in served.stderr
+                proxy.delay = 0.0
+                assert all(result.ok for result in (await load).values())
+        ask_of(judge)

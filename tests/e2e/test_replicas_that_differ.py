@@ -32,6 +32,15 @@ async def key_of(client: Client, is_told: Callable[[Key], bool]) -> Key:
     return found[-1]
 
 
+async def is_refused(served: ServedProcess, why: str) -> None:
+    """It says so in GetInfo and in its log."""
+    async with Client(served.target) as client:
+        load = asyncio.create_task(run(client, gets("refused", 3)))
+        await key_of(client, lambda key: any(why in held.reason for held in key.held_by))
+        load.cancel()
+    assert why in served.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_the_lower_limit_holds_and_another_lease_or_jitter_is_refused() -> None:
@@ -62,11 +71,7 @@ async def test_the_lower_limit_holds_and_another_lease_or_jitter_is_refused() ->
                 (served(LOW, lease="300ms"), "leases live 300 ms here, and 500 ms for others"),
                 (served(LOW, jitter="2s"), "arrival_jitter is 2000 ms here, and 1000 ms for others"),
             ):
-                async with Client(other.target) as client:
-                    load = asyncio.create_task(run(client, gets("refused", 3)))
-                    await key_of(client, lambda key: any(said in held.reason for held in key.held_by))  # noqa: B023
-                    load.cancel()
-                assert said in other.stderr
+                await is_refused(other, said)
         assert not any("/refused/" in name for name in judge.calls())
         ask_of(judge)
         assert CANARY not in low.stderr + high.stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
 from apiflux_grpc.adapters.pacer import AiolimiterPacer
+from apiflux_grpc.core.lease.words import Reply, Round
 from apiflux_grpc.core.model import Counts, Group, Limit
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from tests.engine.sharing import J, Process, Shared
@@ -179,4 +182,24 @@ async def test_what_comes_back_at_one_instant_is_shared() -> None:
     counts = [len(process.api.begun) for process in processes]
     assert min(counts) >= 0.4 * max(counts)
     shared.check()
+    await shared.stop()
+
+
+async def test_no_two_processes_are_one_incarnation() -> None:
+    """Rule 2: 128 random bits, drawn when the engine begins and not when it's made: what two of one origin inherit
+    would be the same, and each would take the other's leases for its own."""
+    shared = Shared(Limit(100, SECOND), keys=2)
+    seen: set[str] = set()
+    exchange = shared.store.exchange
+
+    async def exchanged(rounds: Sequence[Round]) -> list[Reply]:
+        seen.update(round.incarnation for round in rounds)
+        return await exchange(rounds)
+
+    shared.store.exchange = exchanged  # type: ignore[method-assign]
+    first, second = await shared.start(2)
+    assert [await one for one in (first.submit(20), second.submit(20))] == [20, 20]
+    drawn = {re.sub(r"-\d+$", "", one) for one in seen}
+    assert len(drawn) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in drawn)
     await shared.stop()

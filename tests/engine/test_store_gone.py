@@ -136,6 +136,27 @@ async def test_a_process_that_is_refused_says_why() -> None:
     await other.stop()
 
 
+async def test_a_store_that_is_too_far_lends_nothing_says_why_and_goes_on_when_it_is_nearer() -> None:
+    """Rule 5: of a round trip above a quarter of what a lease lives nothing could be used well."""
+    shared = Shared(Limit(100, SECOND))
+    shared.store = Store(0.02, steady=False)
+    (process,) = await shared.start()
+    reading = process.submit(300)
+    await asyncio.sleep(5)
+    before = shared.arrived()
+    why = "the store answers in 20 ms, more than a quarter of the 50 ms that a lease lives: make leases longer"
+    (event,) = process.told.events
+    assert why in event
+    assert why in (await pool_of(process)).keys[0].held_by[0].reason
+    assert process.pools == {"default": False}
+    await asyncio.sleep(2)
+    assert shared.arrived() == before
+    shared.store.delay = 0.01
+    assert await reading == 300
+    shared.check()
+    await shared.stop()
+
+
 async def test_a_pool_of_which_one_key_is_refused_is_healthy() -> None:
     """Its calls go with the others."""
     shared = Shared(Limit(100, SECOND), keys=2)

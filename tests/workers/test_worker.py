@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -28,14 +30,15 @@ NUMBER = 7
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """The process, and the supervisor's end."""
+def worker(settings: Settings, log: int | None = None) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """The process, and the supervisor's end. `log` is where it writes its log, all of it, as JSON."""
     ours, theirs = socket.socketpair()
     with closing(ours):
         with closing(theirs):
-            process = subprocess.Popen([*COMMAND, str(NUMBER)], stdin=theirs.fileno())
+            process = subprocess.Popen([*COMMAND, str(NUMBER)], stdin=theirs.fileno(), stderr=log)
         try:
-            words.give(ours, words.Task(NUMBER, 9, settings, "warning", "console"))
+            how = ("warning", "console") if log is None else ("debug", "json")
+            words.give(ours, words.Task(NUMBER, 9, settings, *how))
             ours.settimeout(None)
             yield process, ours
         finally:
@@ -43,12 +46,13 @@ def worker(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], socket
             process.wait()
 
 
-def test_it_serves_beats_and_ends_with_its_supervisor() -> None:
-    """Though nobody signals it: the end of the stream is enough, also of one that didn't hear all. GetInfo tells its
-    number."""
+def test_it_serves_beats_and_ends_with_its_supervisor(tmp_path: Path) -> None:
+    """Though nobody signals it: the end of the stream is enough, also of one that didn't hear all. GetInfo and each
+    line of its log tell its number."""
     with (
         Port("127.0.0.1", 0) as port,
-        worker(replace(load(None, environ={}), port=port.number)) as (process, connection),
+        (tmp_path / "log").open("w+") as log,
+        worker(replace(load(None, environ={}), port=port.number), log.fileno()) as (process, connection),
     ):
         assert words.read(connection.recv(100).decode().strip()) == words.SERVES
         with grpc.insecure_channel(f"127.0.0.1:{port.number}") as channel:
@@ -57,6 +61,9 @@ def test_it_serves_beats_and_ends_with_its_supervisor() -> None:
         assert words.read(connection.recv(100, socket.MSG_PEEK).decode().strip()) == words.BEAT
         connection.close()
         assert process.wait() == -signal.SIGKILL
+        log.seek(0)
+        lines = [json.loads(line) for line in log]
+    assert {line["worker"] for line in lines} == {NUMBER}
 
 
 def test_a_task_that_is_cut_short_is_none() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from apiflux_grpc.core.lease.words import Amounts
+from apiflux_grpc.core.lease.words import Amounts, Asked, Round
+from apiflux_grpc.core.units import SECOND
 from tests.adapters.lease_redis.proxy import Proxy
 from tests.adapters.lease_redis.rounds import FIRST, answered, next_of, one, store_at
 from tests.adapters.lease_redis.servers import RedisServer
@@ -20,6 +21,12 @@ def calls(server: RedisServer) -> int:
     """How often it has run a script."""
     told: Any = server.client.info("commandstats")
     return int(told["cmdstat_evalsha"]["calls"])
+
+
+def expiries(server: RedisServer) -> dict[bytes, int]:
+    """In how many ms each of its keys goes away; -1: never."""
+    client: Any = server.client
+    return {key: client.pttl(key) for key in client.scan_iter("*")}
 
 
 Begin = Callable[..., RedisServer]
@@ -85,6 +92,26 @@ async def test_a_flush_is_noticed(server: RedisServer) -> None:
         again = await one(store, next_of(FIRST, reply))
         assert (again.epoch != reply.epoch, again.granted) == (True, Amounts())
         assert again.opens > 75e9, "T + L + J + failover_lag"
+
+
+async def test_nothing_that_is_kept_expires(server: RedisServer) -> None:
+    """Rule 8: an entry that went away by itself would be taken for one that never was. Nor of calls in flight, of who
+    has left, of a flushed and a thawed budget."""
+    async with store_at(server.url) as store:
+        await store.check()
+        reply = await one(store, FIRST)
+        slots = FIRST._replace(budget="key#in-flight", caps=(), jitter=0, life=SECOND, slots=Asked(6, SECOND, 0, 9))
+        await one(store, slots)
+        await one(store, next_of(FIRST, reply, leaves=True))
+        before = expiries(server)
+        server.flush()
+        await store.check()
+        await one(store, next_of(FIRST, reply))
+        await one(store, Round("key", "who thaws", 1, (), 0, 0, leaves=True, thaw=True))
+        after = expiries(server)
+    assert before.keys() == {b"apiflux:layout", b"apiflux:budget:key", b"apiflux:budget:key#in-flight"}
+    assert after.keys() == {b"apiflux:layout", b"apiflux:budget:key"}
+    assert {*before.values(), *after.values()} == {-1}
 
 
 async def test_a_restart_is_noticed_though_nothing_was_lost(begin: Begin) -> None:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_redis.rounds import FIRST, answered, next_of, one, store_at
-from tests.adapters.lease_redis.servers import RedisServer, program
+from tests.adapters.lease_redis.sentinels import wait_until, watched
+from tests.adapters.lease_redis.servers import RedisServer
 
 SLOTS = 16384
 KEY = "apiflux:budget:key"
-ENOUGH = 30.0
 
 Begin = Callable[..., RedisServer]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Waits for what servers agree on among themselves."""
-    late = time.monotonic() + ENOUGH
-    while not condition():
-        assert time.monotonic() < late
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -73,29 +62,10 @@ async def test_budgets_are_spread_over_a_cluster(cluster: list[RedisServer]) -> 
 
 
 @pytest.fixture
-def sentinels(begin: Begin, tmp_path: Path) -> Iterator[list[RedisServer]]:
+def sentinels() -> Iterator[list[RedisServer]]:
     """A primary, a replica of it, and three Sentinels."""
-    fast = ("--repl-diskless-sync-delay", "0")
-    primary = begin(*fast)
-    replica = begin(*fast, "--replicaof", "127.0.0.1", str(primary.port), "--replica-read-only", "no")
-    wait_until(lambda: replica.client.info("replication").get("master_link_status") == "up")
-    with ExitStack() as stack:
-        found = [primary, replica]
-        for number in range(3):
-            config = tmp_path / f"{number}.conf"
-            config.write_text(
-                f"sentinel monitor main 127.0.0.1 {primary.port} 2\n"
-                "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n"
-            )
-            found.append(stack.enter_context(RedisServer(program(), str(config), "--sentinel")))
-        masters: Callable[[], Any] = found[2].client.sentinel_masters
-
-        def known() -> bool:
-            told = masters()["main"]
-            return bool(told["num-other-sentinels"] == 2 and told["num-slaves"] == 1)
-
-        wait_until(known)
-        yield found
+    with watched() as servers:
+        yield servers
 
 
 @pytest.mark.slow
