@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc.core.units import format_address
-from apiflux_grpc.ops.connections import HEAD_WITHIN, Connections
+from apiflux_grpc.ops.connections import HEAD_WITHIN, MOST_CONNECTIONS, Connections
 from apiflux_grpc.ops.tls import certificate_of, context_of
 from apiflux_grpc.server.lifecycle import PortInUse
 
@@ -27,16 +27,29 @@ WILDCARDS: Final = ("0.0.0.0", "::")
 
 
 class OpsPort:
-    """`host` has no brackets; `port` is the one it listens on, once it does. `files`: of TLS, if there is any."""
+    """`host` has no brackets; `port` is the one it listens on, once it does. `files`: of TLS, if there is any.
+
+    `head_within` is seconds, those of a handshake too.
+    """
 
     def __init__(
-        self, handling: Handling, host: str, port: int, *, shares_port: bool = False, files: TlsFiles | None = None
+        self,
+        handling: Handling,
+        host: str,
+        port: int,
+        *,
+        shares_port: bool = False,
+        files: TlsFiles | None = None,
+        head_within: float = HEAD_WITHIN,
+        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
         self.host = host
         self.port = port
         self._handling = handling
         self._shares_port = shares_port
         self._files = files
+        self._head_within = head_within
+        self._most_connections = most_connections
         self._pair: Pair | None = None
         self._connections: Connections | None = None
         self._sockets: list[socket.socket] = []
@@ -46,6 +59,11 @@ class OpsPort:
     def address(self) -> str:
         """HOST:PORT, with brackets around an IPv6 host."""
         return format_address(self.host, self.port)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another connection would be refused."""
+        return self._connections is not None and self._connections.is_full
 
     async def take(self, pair: Pair | None) -> None:
         """Take the address, without listening yet. Raises PortInUse."""
@@ -58,7 +76,9 @@ class OpsPort:
 
     async def open(self) -> None:
         """Answer from now on. Raises PortInUse: somebody who had taken the address too was faster."""
-        self._connections = Connections(self._handling.handle)
+        self._connections = Connections(
+            self._handling.handle, most=self._most_connections, head_within=self._head_within
+        )
         try:
             self._servers = await self._listening(self._pair)
         except OSError as error:
@@ -97,7 +117,10 @@ class OpsPort:
         assert self._connections is not None
         more: dict[str, Any] = {}
         if pair is not None and self._files is not None:
-            more = {"ssl": await asyncio.to_thread(context_of, self._files, pair), "ssl_handshake_timeout": HEAD_WITHIN}
+            more = {
+                "ssl": await asyncio.to_thread(context_of, self._files, pair),
+                "ssl_handshake_timeout": self._head_within,
+            }
         loop = asyncio.get_running_loop()
         return [await loop.create_server(self._connections, sock=one.dup(), **more) for one in self._sockets]
 

@@ -85,7 +85,9 @@ async def ops_served(
     host: str = "127.0.0.1",
     grace: float = 1.0,
     tls: TlsFiles | None = None,
+    **more: Any,
 ) -> AsyncIterator[Served]:
+    """`more` is of the port."""
     health = Health(["default"])
     pool = Pool("default", (Key("key-1", SECRET, tuple(limits)),), allow_repeat=True)
     parts = PoolParts(pool, lambda: SimulatedUpstream((0, 0)) if upstream is None else upstream, None)
@@ -103,7 +105,7 @@ async def ops_served(
         max_calls=defaults.max_batch_calls,
         most=2 * defaults.max_batch_bytes,
     )
-    port = OpsPort(handling, host, 0, files=tls)
+    port = OpsPort(handling, host, 0, files=tls, **more)
     server = Server(
         engine,
         service,
