@@ -82,12 +82,13 @@ class Certificates:
         )
         try:
             server.add_secure_port("127.0.0.1:0", credentials)
+            server.start()  # else nothing would close its socket
         except RuntimeError:
             raise BadFile(
                 "cert_file", self._files.cert_file, "or its key is of a kind that gRPC doesn't take"
             ) from None
         finally:
-            server.stop(None)
+            server.stop(None).wait()
 
 
 def _configuration(pair: Pair) -> grpc.ServerCertificateConfiguration:

@@ -84,12 +84,12 @@ class Transport:
             return
         async with self._looking:
             pair = await asyncio.to_thread(self._certificates.look)
-        if pair is not None and self._tell is not None:
-            await self._tell(pair)
-        if pair is None or self._peers is None:
+        if pair is None:
             return
-        if ended := self._peers.trust(pair.client_ca):
+        if self._peers is not None and (ended := self._peers.trust(pair.client_ca)):
             _log.warning("%d open requests have ended: their clients' authority isn't trusted any more", ended)
+        if self._tell is not None:
+            await self._tell(pair)
 
     async def _follow(self) -> None:
         while True:
