@@ -1,7 +1,7 @@
 """Logs: one line per event, for people (console) or for machines (json), on standard error.
 
 Rule: a line is a message and fields; fields are what the code names explicitly, so no secret can slip in with an
-object's repr.
+object's repr. Of lines that others write no value is shown: see foreign_lines.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import json
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from apiflux_grpc.adapters.foreign_lines import is_foreign, take_over, trace_of, words_of
 from apiflux_grpc.core.events import (
     BudgetsFrozen,
     KeyAccepted,
@@ -104,13 +106,31 @@ class _Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {**self._fields, **{name: value for name, value in vars(record).items() if name not in _KNOWN}}
-        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        foreign = is_foreign(record)
+        event = words_of(record) if foreign else record.getMessage()
+        trace = self._trace(record.exc_info, foreign) if record.exc_info else ""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         if self._json:
-            line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+            line = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": event}
             return json.dumps({**line, **fields, **({"trace": trace} if trace else {})}, default=str)
         pairs = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
-        return f"{at} {record.levelname:<7} {record.getMessage()} {pairs}".rstrip() + (f"\n{trace}" if trace else "")
+        return f"{at} {record.levelname:<7} {event} {pairs}".rstrip() + (f"\n{trace}" if trace else "")
+
+    def _trace(self, raised: Any, foreign: bool) -> str:
+        _, error, trace = raised
+        return trace_of(error, trace) if foreign else self.formatException(raised)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A line that can't be formatted or written is told as one that can; by itself logging prints a trace."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # as logging calls it
+        with suppress(Exception):
+            lost = {"lost": record.name, "trace": trace_of(sys.exc_info()[1], sys.exc_info()[2])}
+            line = logging.makeLogRecord({"name": __name__, "levelname": "ERROR", "msg": "a log line is lost", **lost})
+            line.name = "apiflux.log"
+            self.stream.write(self.format(line) + self.terminator)
+            self.flush()
 
 
 def _plain(value: object) -> str:
@@ -118,8 +138,13 @@ def _plain(value: object) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def configure(level: str, style: str, **fields: object) -> None:
-    """Log to standard error. `level` as in logging, `style` "console" or "json"; each line has these fields."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(level: str, style: str, *, alone: bool = False, **fields: object) -> None:
+    """Log to standard error. `level` as in logging, `style` "console" or "json"; each line has these fields.
+
+    `alone`: nothing else writes there if the style is "json". Then it must come before grpc is imported.
+    """
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_Line(style == "json", fields))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if alone and style == "json":
+        take_over()

@@ -29,10 +29,13 @@ def serve(
     ] = False,
 ) -> None:
     """Run the server until SIGTERM. Without a configuration it has the pool `default`, on the simulator."""
+    from apiflux_grpc.logs import configure
+
+    log = context.find_root().params
+    configure(log["log_level"], log["log_format"], alone=True)
     settings = load_settings(config, bind, allow_plaintext=allow_plaintext)
     if workers is not None:
         settings = replace(settings, workers=workers)
-    log = context.find_root().params
     raise typer.Exit(
         _alone(settings) if settings.workers == 1 else _with_workers(settings, log["log_level"], log["log_format"])
     )

@@ -40,8 +40,10 @@ class _Stdout(io.TextIOWrapper):
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
-    if sys.stderr is not None:  # None: closed, and print would take standard output for it
+    """A line on standard error; if the log alone is there, one of the log."""
+    if (log := getattr(sys.stderr, "say", None)) is not None:  # of adapters/foreign_lines.py
+        log(text)
+    elif sys.stderr is not None:  # None: closed, and print would take standard output for it
         print(text, file=sys.stderr)
 
 

@@ -30,13 +30,14 @@ class ServedProcess:
         *,
         cpu: int | None = None,
         log_level: str = "warning",
+        log_format: str = "console",
         port: int = 0,
         state: Path | None = None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._cpu = cpu
-        self._log_level = log_level
+        self._log = (*("--log-level", log_level), *("--log-format", log_format))
         self._port = port
         self._state = state
         self.target = ""
@@ -51,7 +52,7 @@ class ServedProcess:
         home = {"HOME": "", "XDG_STATE_HOME": "" if self._state is None else str(self._state)}
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "apiflux_grpc", "--log-level", self._log_level),
+                *(sys.executable, "-m", "apiflux_grpc", *self._log),
                 *("serve", "--bind", f"127.0.0.1:{self._port}", "--config", str(config)),
             ],
             stdout=subprocess.PIPE,

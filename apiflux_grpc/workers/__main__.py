@@ -31,9 +31,11 @@ def main() -> int:
     except EOFError:
         return 1
     threading.Thread(target=_end_with, args=(connection,), name="apiflux-supervisor", daemon=True).start()
-    from apiflux_grpc import bootstrap, logs
+    from apiflux_grpc import logs
 
-    logs.configure(task.log_level, task.log_format, worker=task.number)
+    logs.configure(task.log_level, task.log_format, alone=True, worker=task.number)
+    from apiflux_grpc import bootstrap
+
     try:
         return bootstrap.serve(
             task.settings, bootstrap.Place(task.number, task.of), serves=lambda server: serves(connection, server)

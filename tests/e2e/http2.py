@@ -11,7 +11,7 @@ from contextlib import suppress
 
 SERVICE = "/apiflux.v1.FluxService"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0, 1, 3, 4, 6
 END_STREAM, END_HEADERS = 1, 4
 
 
