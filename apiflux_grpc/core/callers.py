@@ -65,9 +65,9 @@ class Access:
     max_batches: int | None = None
     rate: Rate | None = None
 
-    def sees(self, pool: str) -> bool:
-        """Whether there is such a pool for this caller."""
-        return self.pools is None or pool in self.pools
+    @property
+    def has_quotas(self) -> bool:
+        return not (self.max_queued_calls is None and self.max_batches is None and self.rate is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@
           TooManyCalls
           TooManyBytes
             TooManyAtOnce
+          QuotaExceeded           one caller's own: `caller` names it
+            QuotaOfBatches
+            QuotaOfCalls
+            QuotaOfRate
         DeadlineInfeasible      the batch can't finish before its deadline, even with all capacity to itself
         Draining                the server is shutting down
         Unauthenticated         nobody knows who it is
@@ -114,6 +118,39 @@ class TooManyAtOnce(TooManyBytes):
     def __init__(self, have: int, *, limit: int, retry_after: int) -> None:
         super().__init__(have, 1, limit=limit, retry_after=retry_after)
         self.args = (f"{have} requests are on their way in, more than are received at once; send again later",)
+
+
+class QuotaExceeded(Overloaded):
+    """The quota of `caller` is used up; others have room."""
+
+    text: ClassVar[str]
+
+    def __init__(self, caller: str, have: int, more: int, *, limit: int, retry_after: int) -> None:
+        self.caller = caller
+        self.limit = limit
+        self.retry_after = retry_after
+        Exception.__init__(self, self.text.format(caller=caller, have=have, more=more, limit=limit))
+
+
+class QuotaOfBatches(QuotaExceeded):
+    """It has as many batches open as it may."""
+
+    reason = "QUOTA_BATCHES"
+    text = "{caller} has {have} batches open, and its quota is {limit}; send again later"
+
+
+class QuotaOfCalls(QuotaExceeded):
+    """It has as many calls without a result as it may."""
+
+    reason = "QUOTA_CALLS"
+    text = "{caller} has {have} queued calls, and {more} more would exceed its quota of {limit}; send again later"
+
+
+class QuotaOfRate(QuotaExceeded):
+    """It has handed over as many calls lately as it may."""
+
+    reason = "QUOTA_RATE"
+    text = "{caller} has sent {have} calls lately, and {more} more would exceed its rate of {limit}; send again later"
 
 
 class DeadlineInfeasible(Refused):

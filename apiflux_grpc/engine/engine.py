@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from apiflux_grpc.core.model import Limit, Pool
+    from apiflux_grpc.core.quotas import Account
     from apiflux_grpc.engine.batches import PoolParts
     from apiflux_grpc.engine.messages import BatchSpec, Change, Inbound, Outbound, Snapshot
     from apiflux_grpc.engine.ports import Clock, Observer
@@ -152,17 +153,25 @@ class Engine:
             raise PoolNotFound(name[:64], list(self.pools))
         return pool
 
-    def submit(self, spec: BatchSpec) -> Ticket:
-        """Admit a batch or refuse it at once: raises PoolNotFound, Draining, Overloaded or EngineFailed."""
+    def submit(self, spec: BatchSpec, account: Account | None = None) -> Ticket:
+        """Admit a batch or refuse it at once: raises PoolNotFound, Draining, Overloaded, BatchTooLarge or EngineFailed.
+
+        `account`: what its caller has open, if that has quotas.
+        """
         if self.failure is not None:
             raise EngineFailed(self.failure)
         if self.draining:
             raise Draining()
         self.pool(spec.pool)
         total = len(spec.calls)
-        self.admission.admit(total, spec.size, partial(self.drain_time, spec.pool))
+        drain_time = partial(self.drain_time, spec.pool)
+        if account is not None:
+            account.check(total, self.clock(), drain_time)
+        self.admission.admit(total, spec.size, drain_time)
+        if account is not None:
+            account.open(total, self.clock())
         self._next_id += 1
-        ticket = Ticket(self.post, self.admission, self._next_id, total, spec.size, spec.deadline)
+        ticket = Ticket(self.post, self.admission, self._next_id, total, spec.size, spec.deadline, account)
         self._tickets[ticket.id] = ticket
         self._idle.clear()
         self.post(Submit(ticket.id, spec))
@@ -269,6 +278,8 @@ class Engine:
                 ticket = self._tickets[id]
                 ticket.deliver(message)
                 self.admission.received(len(items))
+                if ticket.account is not None:
+                    ticket.account.received(len(items))
                 if over is not None:
                     self._forget(ticket)
             case Echo(state, detail):
@@ -299,6 +310,8 @@ class Engine:
     def _forget(self, ticket: Ticket) -> None:
         del self._tickets[ticket.id]
         self.admission.over(ticket.total - ticket.received, ticket.size)
+        if ticket.account is not None:
+            ticket.account.over(ticket.total - ticket.received)
         if not self._tickets:
             self._idle.set()
 

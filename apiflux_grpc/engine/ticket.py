@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from apiflux_grpc.core.batch import FedCall
+    from apiflux_grpc.core.quotas import Account
     from apiflux_grpc.engine.admission import Admission
     from apiflux_grpc.engine.messages import Inbound
 
@@ -34,6 +35,7 @@ class Ticket:
         "_sizes",
         "_stirred",
         "_waiter",
+        "account",
         "deadline",
         "held",
         "id",
@@ -50,9 +52,11 @@ class Ticket:
         total: int,
         size: int,
         deadline: int | None = None,
+        account: Account | None = None,
     ) -> None:
         self._post = post
         self._admission = admission
+        self.account = account  # of a caller with quotas; whoever feeds counts there what it feeds
         self.id = id
         self.deadline = deadline  # ns from the submission
         self.total = total  # calls, as far as they were fed

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.batch import FedCall
+from apiflux_grpc.core.caller_checks import checks_for
+from apiflux_grpc.core.callers import Access
 from apiflux_grpc.core.checks import Checks, Faults, Ids, empty, too_large
 from apiflux_grpc.core.errors import BatchTooLarge, InvalidRequest
 from apiflux_grpc.core.same import Same
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
+ALL: Final = Access()
 SLICE: Final = 2_000  # calls checked without giving the loop a turn: some 5 ms
 SLICE_BYTES: Final = 1 << 18  # at worst all headers, or a body that a cost is read from: some 80 ms
 
@@ -44,6 +47,7 @@ class Checking:
         default_repeat: int,
         max_calls: int,
         max_bytes: int,
+        access: Access = ALL,
     ) -> None:
         self._request = request
         self._pool = pool
@@ -56,7 +60,8 @@ class Checking:
         self.calls = min(
             max_calls, request.repeat.count or default_repeat if request.HasField("repeat") else len(request.calls)
         )
-        self._checks = Checks(pool)
+        self._access = access
+        self._checks = checks_for(pool, access)
         self._ids = Ids()
         self._faults = Faults()
         self._costs: list[int] | None = None
@@ -101,6 +106,7 @@ class Checking:
             costs=costs,
             classes=classes,
             weight=2.0**request.priority,
+            caller_weight=self._access.weight,
             ordered=request.ordered,
             deadline=deadline,
         )
@@ -135,10 +141,11 @@ class Checking:
 class StreamChecking:
     """The calls of one ProcessStream, message by message. `names` has the ids of calls without a result yet."""
 
-    def __init__(self, open: pb.ProcessStreamOpen, pool: Pool) -> None:
+    def __init__(self, open: pb.ProcessStreamOpen, pool: Pool, access: Access = ALL) -> None:
         self._open = open
         self._pool = pool
-        self._checks = Checks(pool)
+        self._access = access
+        self._checks = checks_for(pool, access)
         self._next = 0
         self.names: dict[int, str] = {}
         self._ids = Ids(streamed=True)
@@ -154,6 +161,7 @@ class StreamChecking:
             calls=(),
             retry=policy,
             weight=2.0**self._open.priority,
+            caller_weight=self._access.weight,
             ordered=self._open.ordered,
             fed=True,
             expected=self._open.expected_calls,

@@ -2,7 +2,8 @@
 
 Rule: a method that isn't in NEEDS is denied to everybody, so one that is added later and forgotten here serves nobody.
 A refusal takes the place of the method's handler and reads nothing of the request: it has the form of a method that
-takes a stream, for grpc reads the message of any other before it calls the handler.
+takes a stream, for grpc reads the message of any other before it calls the handler. Whose certificate a connection has
+is known only to a handler, so who shows no token is asked for it there, by `arrived`, before anything is read.
 
 A server without callers has no door, and its handlers ask in vain who calls: then a caller is the peer's address.
 """
@@ -16,6 +17,7 @@ import grpc
 
 from apiflux_grpc.core.callers import Credentials, Identity, Role
 from apiflux_grpc.core.errors import Forbidden, Refused
+from apiflux_grpc.server.peer import peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,7 +31,7 @@ NEEDS: Final = {
     "/apiflux.v1.FluxService/Estimate": Role.READER,
     "/apiflux.v1.FluxService/GetInfo": Role.READER,
     "/grpc.health.v1.Health/Check": Role.READER,
-    "/grpc.health.v1.Health/List": Role.READER,
+    "/grpc.health.v1.Health/List": Role.ADMIN,  # it has the names of all pools
     "/grpc.health.v1.Health/Watch": Role.READER,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.READER,
 }
@@ -37,6 +39,7 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 _AUTHORIZATION: Final = "authorization"
 
 _identity: ContextVar[Identity | None] = ContextVar("_identity", default=None)
+_asks: ContextVar[Callable[[Any], None] | None] = ContextVar("_asks", default=None)
 
 
 def identity() -> Identity | None:
@@ -47,6 +50,13 @@ def identity() -> Identity | None:
 def enter(known: Identity) -> None:
     """From now on, in this task, it is their request that is handled: said by a door that isn't gRPC's."""
     _identity.set(known)
+
+
+def arrived(context: Any) -> None:
+    """Ask the connection of an RPC who it is, if that is still to be known. Raises Unauthenticated or Forbidden."""
+    asks = _asks.get()
+    if asks is not None:
+        asks(context)
 
 
 def caller_of(peer: str) -> str:
@@ -69,7 +79,7 @@ class Door(grpc.aio.ServerInterceptor):
 
     def __init__(self, callers: Callers, *, open_health: bool = True) -> None:
         self._callers = callers
-        self._open = frozenset(method for method in NEEDS if open_health and method.startswith(_HEALTH))
+        self._open = frozenset(method for method in (f"{_HEALTH}Check", f"{_HEALTH}Watch") if open_health)
 
     # grpc's handlers are records of callables whose types no stub can tell; hence Any.
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -78,13 +88,20 @@ class Door(grpc.aio.ServerInterceptor):
         if handler is None or method in self._open:
             return handler
         shown = tuple(value for key, value in handler_call_details.invocation_metadata if key == _AUTHORIZATION)
+        if not shown and self._callers.by_certificate:
+            _asks.set(lambda context: self._enter(Credentials(names=names_in(context)), method))
+            return handler
         try:
-            known = self._callers.admit(Credentials(shown))
-            allowed(known, method)
+            self._enter(Credentials(shown), method)
         except Refused as refusal:
             return _refusing(handler, refusal)
-        _identity.set(known)
         return handler
+
+    def _enter(self, credentials: Credentials, method: str) -> None:
+        """Raises Unauthenticated or Forbidden; else whoever handles the RPC knows whose it is."""
+        known = self._callers.admit(credentials)
+        allowed(known, method)
+        _identity.set(known)
 
 
 def allowed(known: Identity, method: str) -> None:
@@ -95,9 +112,17 @@ def allowed(known: Identity, method: str) -> None:
     known.require(role)
 
 
+def names_in(context: Any) -> tuple[str, ...]:
+    """What the certificate of the connection may be called in `identities`: its URIs, and its whole subject."""
+    peer = peer_of(context)
+    return () if peer is None else (*peer.uris, peer.subject)
+
+
 def _refusing(handler: Any, refusal: Refused) -> Any:
-    async def refuse(_: Any, context: Any) -> Any:
+    """In the place of a handler: it answers as that does, and asks for no message."""
+
+    async def refuse(messages: Any, context: Any) -> Any:
         raise refusal
 
     make = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
-    return make(refuse, handler.request_deserializer, handler.response_serializer)
+    return make(refuse, None, handler.response_serializer)

@@ -8,6 +8,7 @@ wait for results of calls that nobody feeds.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.checks import Fault
@@ -16,6 +17,8 @@ from apiflux_grpc.core.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from apiflux_grpc.core.quotas import Account
+    from apiflux_grpc.engine.ports import Clock
     from apiflux_grpc.engine.ticket import Ticket
     from apiflux_grpc.server.checking import StreamChecking
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -30,18 +33,28 @@ async def feed(
     ticket: Ticket,
     window: Callable[[], int],
     held: int,
+    clock: Clock,
 ) -> None:
     """Hand over the calls of a stream as they come, and read no further while too many have no result.
 
-    gRPC's flow control then holds the caller back. A fault ends the stream, after the results that have come.
+    gRPC's flow control then holds the caller back, also while it has used up its quotas. A fault ends the stream, after
+    the results that have come.
     """
     message = first
+    account = ticket.account
+    most = SLICE if account is None else account.slice(SLICE)
     try:
         while True:
-            for place, calls in enumerate(checking.slices(message, SLICE)):
+            for place, calls in enumerate(checking.slices(message, most)):
                 if place:
                     await asyncio.sleep(0)
-                ticket.feed(*checking.take(calls))
+                if account is None:
+                    ticket.feed(*checking.take(calls))
+                else:
+                    await _room(ticket, account, len(calls), clock)
+                    before = ticket.total
+                    ticket.feed(*checking.take(calls))
+                    account.fed(ticket.total - before, clock())
                 while (ticket.unfinished >= window() or ticket.held > held) and not ticket.is_over:
                     await ticket.progress()
             if ticket.is_over:
@@ -59,3 +72,10 @@ async def feed(
     except Exception as error:  # whatever it is, the stream's writer must hear of it
         ticket.cancel()
         ticket.fail(error)
+
+
+async def _room(ticket: Ticket, account: Account, calls: int, clock: Clock) -> None:
+    """Wait until the quotas of its caller have room for so many calls, or the batch is over."""
+    while not ticket.is_over and (wait := account.wait(calls, clock())):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ticket.progress(), wait / 1e9)

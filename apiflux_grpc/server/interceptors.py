@@ -27,7 +27,7 @@ from grpc_status import rpc_status
 from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import EngineFailed, FluxError, InvalidRequest
 from apiflux_grpc.server import status
-from apiflux_grpc.server.door import caller_in
+from apiflux_grpc.server.door import arrived, caller_in, identity
 from apiflux_grpc.server.memory import GivingBack
 from apiflux_grpc.server.receiving import Receiving
 
@@ -97,6 +97,7 @@ def _unary(method: str, behavior: Any, incoming: _Stream | _One) -> Any:
     async def wrapped(messages: Any, context: Any) -> Any:
         guard = _Guard(method, context)
         try:
+            arrived(context)
             return await behavior(await incoming.take(messages, context, guard), context)
         except BaseException as error:
             await guard.caught(error)
@@ -115,6 +116,7 @@ def _streaming(method: str, behavior: Any, incoming: _Stream | _One) -> Any:
     async def generated(messages: Any, context: Any) -> AsyncIterator[Any]:
         guard = _Guard(method, context)
         try:
+            arrived(context)
             async for response in behavior(await incoming.take(messages, context, guard), context):
                 yield response
         except BaseException as error:
@@ -281,9 +283,10 @@ class _Guard:
         if not _log.isEnabledFor(level):
             return
         code = self._code or _code_name(self._context.code())
+        known = identity()  # of a certificate it is known only by now
         fields = {
             "method": self._method,
-            "caller": self._caller,
+            "caller": self._caller if known is None else known.name,
             "code": code,
             "ms": round((time.monotonic() - self._start) * 1000, 1),
             **self._line,

@@ -17,12 +17,12 @@ from apiflux_grpc.core.errors import Draining, InvalidRequest
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server import wire
 from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimate
-from apiflux_grpc.server.door import caller_in
 from apiflux_grpc.server.feeding import feed
 from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.server.interceptors import note
 from apiflux_grpc.server.receiving import SMALL, admitted
 from apiflux_grpc.server.results import ResultStream
+from apiflux_grpc.server.visit import Visits
 from apiflux_grpc.server.words import MODES
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.engine.ticket import Ticket
     from apiflux_grpc.server.defaults import Defaults
+    from apiflux_grpc.server.visit import Visit
 
 
 class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
@@ -44,6 +45,7 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
     def __init__(self, engine: Engine, defaults: Defaults) -> None:
         self._engine = engine
         self._defaults = defaults
+        self._visits = Visits(engine)
         self._large = asyncio.Lock()  # one large request is checked at a time
 
     def expect(self, method: str, size: int) -> None:
@@ -55,14 +57,16 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         self, request: pb.ProcessRequest, context: Any
     ) -> None:
         correlation_id = request.correlation_id or uuid.uuid4().hex
-        note(correlation_id=correlation_id[:128], pool=self._name(request.pool)[:64])
-        ticket = await self._admit(request, context)
+        visit = self._visits.of(context)
+        note(correlation_id=correlation_id[:128], pool=(request.pool or visit.default_pool)[:64])
+        ticket = await self._admit(request, visit, context)
         try:
             await self._stream(ticket, wire.names_of(request), context, correlation_id).run()
         finally:
             ticket.cancel()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
+        visit = self._visits.of(context)
         state = await self._engine.look()
         defaults, admission = self._defaults, self._engine.admission
         response = pb.GetInfoResponse(
@@ -74,13 +78,13 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             max_results_per_message=defaults.batch_size,
             open_batches=admission.batches,
             open_calls=admission.calls,
-            default_pool=self._engine.default_pool,
+            default_pool=visit.default_pool,
             worker=defaults.worker,
             workers=defaults.workers,
         )
         offset = wire.wall_offset(self._engine.clock)
-        for name, pool in sorted(self._engine.pools.items()):
-            put_pool(response.pools.add(), pool, None if state is None else state.pools[name], offset)
+        for name, pool in sorted(visit.pools.items()):
+            put_pool(response.pools.add(), visit.shown(pool), None if state is None else state.pools[name], offset)
         return response
 
     async def ProcessStream(  # type: ignore[override]  # as Process
@@ -90,15 +94,16 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         if first is None or not first.HasField("open"):
             raise InvalidRequest([Fault("open", "is missing; send it in the first message")])
         correlation_id = first.open.correlation_id or uuid.uuid4().hex
-        note(correlation_id=correlation_id[:128], pool=self._name(first.open.pool)[:64])
-        checking = StreamChecking(first.open, self._engine.pool(first.open.pool))
-        ticket = self._engine.submit(checking.spec(caller_in(context)))
+        visit = self._visits.of(context)
+        note(correlation_id=correlation_id[:128], pool=(first.open.pool or visit.default_pool)[:64])
+        checking = StreamChecking(first.open, visit.pool(first.open.pool), visit.access)
+        ticket = self._engine.submit(checking.spec(visit.name), visit.account)
         feeding: asyncio.Task[None] | None = None
         try:
             # The greeting: the stream was taken. A client that waits a moment for it hears a refusal before it writes.
             await context.send_initial_metadata(())
             feeding = asyncio.create_task(
-                feed(first, request_iterator, checking, ticket, self._window, self._defaults.held)
+                feed(first, request_iterator, checking, ticket, self._window, self._defaults.held, self._engine.clock)
             )
             await self._stream(ticket, checking.name, context, correlation_id).run()
         finally:
@@ -107,28 +112,30 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             ticket.cancel()
 
     async def Estimate(self, request: pb.EstimateRequest, context: Any) -> pb.EstimateResponse:
-        note(pool=self._name(request.pool)[:64], calls=request.calls)
-        pool = self._engine.pool(request.pool)
+        visit = self._visits.of(context)
+        note(pool=(request.pool or visit.default_pool)[:64], calls=request.calls)
+        pool = visit.pool(request.pool)
         check_estimate(request, pool)
-        told = await self._engine.ask(pool.name, caller_in(context), request.calls, request.cost_per_call or 1)
+        told = await self._engine.ask(pool.name, visit.name, request.calls, request.cost_per_call or 1)
         response = pb.EstimateResponse(binding_limit=told.binding)
         if told.makespan is not None:
             response.makespan.FromNanoseconds(told.makespan)
         return response
 
-    async def _admit(self, request: pb.ProcessRequest, context: Any) -> Ticket:
+    async def _admit(self, request: pb.ProcessRequest, visit: Visit, context: Any) -> Ticket:
         """Check the batch and hand it over; raises Refused."""
         engine, defaults = self._engine, self._defaults
         if engine.draining:
             raise Draining()  # before anything is said of the request: it may be fine elsewhere
-        pool = engine.pool(request.pool)
+        pool = visit.pool(request.pool)
         checking = Checking(
             request,
             pool,
-            caller_in(context),
+            visit.name,
             default_repeat=defaults.repeat_count,
             max_calls=defaults.max_batch_calls,
             max_bytes=defaults.max_batch_bytes,
+            access=visit.access,
         )
         # One after the other: what many large ones would take together each of them would take.
         async with self._large if checking.size > SMALL else _SMALL:
@@ -138,16 +145,12 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             left = context.time_remaining()
             spec = checking.spec(None if left is None else int(left * SECOND))
             note(calls=len(spec.calls))
-            ticket = engine.submit(spec)
+            ticket = engine.submit(spec, visit.account)
         admitted()
         return ticket
 
     def _stream(self, ticket: Ticket, name: Callable[[int], str], context: Any, correlation_id: str) -> ResultStream:
         return ResultStream(ticket, name, context, correlation_id, self._defaults, self._engine.clock)
-
-    def _name(self, pool: str) -> str:
-        """Of the pool that a request asks for."""
-        return pool or self._engine.default_pool
 
     def _window(self) -> int:
         """How many calls of one stream may be without a result: fewer when the queue is full."""

@@ -23,6 +23,7 @@ from apiflux_grpc.core.errors import (
     InvalidRequest,
     Overloaded,
     PoolNotFound,
+    QuotaExceeded,
     ReaderStalled,
     Unauthenticated,
 )
@@ -102,7 +103,8 @@ def status_of(error: FluxError) -> status_pb2.Status:
         )
     if isinstance(error, Overloaded):
         metadata["limit"] = str(error.limit)
-        violation = error_details_pb2.QuotaFailure.Violation(subject="server", description=str(error))
+        subject = f"caller:{error.caller}" if isinstance(error, QuotaExceeded) else "server"
+        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=str(error))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if isinstance(error, DeadlineInfeasible) and error.eta is not None:
         metadata["eta_seconds"] = f"{error.eta / 1e9:.3f}"

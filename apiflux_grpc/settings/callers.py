@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from apiflux_grpc.core.caller_checks import common_paths
 from apiflux_grpc.core.callers import Access, Caller, Role, parse_digest
 from apiflux_grpc.settings.sources import why
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from apiflux_grpc.core.model import Pool
     from apiflux_grpc.settings.findings import Findings, Place
     from apiflux_grpc.settings.sources import Sources
     from apiflux_grpc.settings.tables import CallerTable
@@ -25,7 +27,7 @@ _CREDENTIALS: Final = ("tokens", "tokens_file", "identities")
 LARGEST_FILE: Final = 1 << 20  # bytes of a tokens_file
 
 
-def callers_of(sources: Sources, pools: Collection[str]) -> tuple[Caller, ...]:
+def callers_of(sources: Sources, pools: Mapping[str, Pool]) -> tuple[Caller, ...]:
     """The callers, in the order of the file; `pools` are those there are."""
     findings = sources.findings
     found: list[Caller] = []
@@ -98,19 +100,24 @@ def _in_file(sources: Sources, place: Place, name: str | None) -> list[tuple[Pla
     return found
 
 
-def _access(findings: Findings, place: Place, one: CallerTable, pools: Collection[str]) -> Access:
+def _access(findings: Findings, place: Place, one: CallerTable, pools: Mapping[str, Pool]) -> Access:
     for at, pool in _given(place, "pools", one.pools):
         if pool not in pools:
             findings.fault(at, f"there is no such pool; use one of {', '.join(sorted(pools))}")
     for field in ("pools", "methods", "paths"):
         if getattr(one, field) == []:
             findings.fault((*place, field), "is empty, so this caller could send nothing; leave it out to allow all")
-    methods = _known(one.methods)
+    methods, paths = _known(one.methods), _known(one.paths)
+    seen = pools if one.pools is None else [name for name in _known(one.pools) if name in pools]
+    for name in seen if paths else ():
+        if not common_paths(pools[name].allow_paths, paths):
+            text = f"none is within the `allow_paths` of pool {name}, so this caller could send nothing there"
+            findings.fault((*place, "paths"), text, (*place, "pools"))
     return Access(
         role=Role(one.role),
         pools=None if one.pools is None else frozenset(_known(one.pools)),
         methods=None if one.methods is None else frozenset(methods),
-        paths=None if one.paths is None else tuple(_known(one.paths)),
+        paths=None if one.paths is None else tuple(paths),
         weight=one.weight,
         max_queued_calls=one.max_queued_calls,
         max_batches=one.max_batches,

@@ -41,7 +41,7 @@ def read(
     pools = default_pool(sources, latency) + pools
     check_shared(sources, pools)
     state = state_of(sources, pools)
-    callers = callers_of(sources, [one.pool.name for one in pools])
+    callers = callers_of(sources, {one.pool.name: one.pool for one in pools})
     repeat_count = _repeat_count(sources, mode)
     if sources.findings.faults:
         raise SettingsError(sources.findings.faults)

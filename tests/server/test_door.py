@@ -13,10 +13,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from apiflux_grpc.client import Client
+from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.callers import Access, Caller, Role, digest_of
 from apiflux_grpc.server.door import NEEDS
 from apiflux_grpc.server.lifecycle import Server
+from apiflux_grpc.server.peer import Peer
 from tests.server.serving import SERVING, connected, health_of, serving
 
 TOKENS = {role: f"apiflux_canary-{role}" for role in Role}
@@ -24,6 +25,7 @@ CALLERS = [Caller(f"the-{role}", Access(role), (digest_of(token),)) for role, to
 UNKNOWN = "/apiflux.v1.FluxService/Unknown"
 HEALTH = "/grpc.health.v1.Health/"
 GARBAGE = b"\xff"
+DENIED = ("PERMISSION_DENIED", "NOT_ALLOWED")
 REFUSED = ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
 
 
@@ -111,7 +113,7 @@ async def test_a_method_that_the_table_lacks_is_denied_to_all(monkeypatch: pytes
     method = "/apiflux.v1.FluxService/GetInfo"
     monkeypatch.delitem(NEEDS, method)
     async with guarded() as (_, channel):
-        assert await answer(channel, method, auth(TOKENS[Role.ADMIN])) == ("PERMISSION_DENIED", "NOT_ALLOWED")
+        assert await answer(channel, method, auth(TOKENS[Role.ADMIN])) == DENIED
         assert await answer(channel, method) == REFUSED
 
 
@@ -122,7 +124,7 @@ async def test_a_role_opens_what_it_may_and_nothing_else(registered: set[str], r
     async with guarded(open_health=False) as (_, channel):
         for method in sorted(registered):
             if ranks.index(NEEDS[method]) > ranks.index(role):
-                assert await answer(channel, method, auth(TOKENS[role])) == ("PERMISSION_DENIED", "NOT_ALLOWED")
+                assert await answer(channel, method, auth(TOKENS[role])) == DENIED
             else:
                 code, _ = await answer(channel, method, auth(TOKENS[role]), iter([GARBAGE]))
                 assert code not in ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"), method
@@ -156,6 +158,56 @@ async def test_a_server_without_callers_asks_nobody() -> None:
     """As it was: a token that comes all the same is not looked at."""
     async with serving() as server, Client(server.address, token="apiflux_canary-wrong") as client:
         assert [result.ok async for result in client.repeat(3)] == [True] * 3
+
+
+class Certified:
+    """A connection with a certificate, as far as the door asks for it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.peer: Peer | None = None
+        monkeypatch.setattr("apiflux_grpc.server.door.peer_of", lambda context: self.peer)
+
+
+async def test_a_certificate_says_who_it_is(monkeypatch: pytest.MonkeyPatch, registered: set[str]) -> None:
+    """By any of its URIs or its whole subject; who is not known is refused before a message has come."""
+    shown = Certified(monkeypatch)
+    callers = [Caller("a", Access(Role.ADMIN), (), ("spiffe://a.org/a", "CN=a")), *CALLERS]
+    async with serving(callers=callers, open_health=False) as server, connected(server) as channel:
+        for peer, refused in (
+            (None, "CREDENTIALS_MISSING"),
+            (Peer("CN=b"), "CREDENTIALS_INVALID"),
+            (Peer("CN=a,O=other", common_name="a"), "CREDENTIALS_INVALID"),
+            (Peer("", uris=("spiffe://a.org/a/b",)), "CREDENTIALS_INVALID"),
+            (Peer("CN=a"), ""),
+            (Peer("CN=x", uris=("https://x", "spiffe://a.org/a")), ""),
+        ):
+            shown.peer = peer
+            for method in sorted(registered):
+                if refused:
+                    assert await answer(channel, method) == ("UNAUTHENTICATED", refused)
+                else:
+                    code, _ = await answer(channel, method, messages=iter([GARBAGE]))
+                    assert code not in ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"), method
+
+
+async def test_whose_certificate_is_known_works_and_is_logged_by_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All forms of methods are handled as ever; a token goes before the certificate."""
+    caplog.set_level(logging.INFO, "apiflux.rpc")
+    Certified(monkeypatch).peer = Peer("CN=a")
+    async with serving(callers=[Caller("a", Access(), (), ("CN=a",)), *CALLERS]) as server:
+        for token in (None, TOKENS[Role.CALLER]):
+            async with Client(server.address, token=token) as client:
+                assert [result.ok async for result in client.repeat(3)] == [True] * 3
+                assert [result.ok async for result in client.process_stream([Call("/")])] == [True]
+                assert (await client.info()).pools
+        async with connected(server) as channel:
+            reading = "/apiflux.v1.FluxService/GetInfo"
+            assert await answer(channel, reading, messages=iter([])) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+            assert await answer(channel, "/grpc.health.v1.Health/List", messages=iter([b""])) == DENIED
+    names = [getattr(record, "caller", None) for record in caplog.records]
+    assert names == ["a"] * 3 + ["the-caller"] * 3 + ["a"]
 
 
 async def test_a_large_request_is_refused_without_being_read() -> None:

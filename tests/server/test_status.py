@@ -10,13 +10,21 @@ from google.rpc import error_details_pb2, status_pb2
 from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import (
     BatchTooLarge,
+    CredentialsInvalid,
+    CredentialsMissing,
     DeadlineInfeasible,
     Draining,
     EngineFailed,
     FluxError,
+    Forbidden,
     InvalidRequest,
     Overloaded,
+    PeerNotTrusted,
     PoolNotFound,
+    QuotaExceeded,
+    QuotaOfBatches,
+    QuotaOfCalls,
+    QuotaOfRate,
     ReaderStalled,
     TooManyAtOnce,
     TooManyBatches,
@@ -74,6 +82,43 @@ STATUSES = [
         "8 requests are on their way in, more than are received at once; send again later",
         {"limit": "7"},
     ),
+    (
+        QuotaOfBatches("team-a", 9, 1, limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "QUOTA_BATCHES",
+        "team-a has 9 batches open, and its quota is 9; send again later",
+        {"limit": "9"},
+    ),
+    (
+        QuotaOfCalls("team-a", 8, 2, limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "QUOTA_CALLS",
+        "team-a has 8 queued calls, and 2 more would exceed its quota of 9; send again later",
+        {"limit": "9"},
+    ),
+    (
+        QuotaOfRate("team-a", 8, 2, limit=9, retry_after=2 * SECOND),
+        "RESOURCE_EXHAUSTED",
+        "QUOTA_RATE",
+        "team-a has sent 8 calls lately, and 2 more would exceed its rate of 9; send again later",
+        {"limit": "9"},
+    ),
+    (
+        CredentialsMissing(),
+        "UNAUTHENTICATED",
+        "CREDENTIALS_MISSING",
+        "this server wants to know who calls: send a token as `authorization: Bearer TOKEN`",
+        {},
+    ),
+    (
+        CredentialsInvalid(),
+        "UNAUTHENTICATED",
+        "CREDENTIALS_INVALID",
+        "these credentials are not, or no longer, those of a caller; get new ones from who runs this",
+        {},
+    ),
+    (PeerNotTrusted("who are you"), "UNAUTHENTICATED", "PEER_NOT_TRUSTED", "who are you; get a new certificate", {}),
+    (Forbidden("this needs another role"), "PERMISSION_DENIED", "NOT_ALLOWED", "this needs another role", {}),
     (
         DeadlineInfeasible(90 * SECOND, 60 * SECOND),
         "RESOURCE_EXHAUSTED",
@@ -139,7 +184,8 @@ def test_the_status_of_an_error(
         assert isinstance(bad, error_details_pb2.BadRequest)
         assert [(each.field, each.description) for each in bad.field_violations] == list(error.violations[:20])
     if isinstance(error, Overloaded):
-        violations = [error_details_pb2.QuotaFailure.Violation(subject="server", description=message)]
+        subject = "caller:team-a" if isinstance(error, QuotaExceeded) else "server"
+        violations = [error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)]
         assert details.pop(error_details_pb2.QuotaFailure) == error_details_pb2.QuotaFailure(violations=violations)
     if seconds := [seconds for kind, seconds in RETRY.items() if isinstance(error, kind)]:
         retry = details.pop(error_details_pb2.RetryInfo)
@@ -177,6 +223,8 @@ def test_every_error_has_its_row() -> None:
         "FluxError",
         "Refused",
         "Overloaded",
+        "QuotaExceeded",
+        "Unauthenticated",
     }
 
 
