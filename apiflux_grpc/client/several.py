@@ -25,7 +25,7 @@ import grpc
 from apiflux_grpc.client.errors import Unavailable, silent
 from apiflux_grpc.client.hook import Hook
 from apiflux_grpc.client.line import Line, is_curable
-from apiflux_grpc.client.standing import combined
+from apiflux_grpc.client.standing import combined, pace
 from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW, End, Whole
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     OnTarget = Callable[[str, ApifluxError | None], object]
 
-_TOLD_EVERY = 0.5  # seconds at least between two words on how it stands: each server says its own once a second
+# Seconds at least between two words on how it stands: each server says its own once a second. Its first is told.
+_TOLD_EVERY = 0.5
 
 
 class _Server(Line):
@@ -52,6 +53,7 @@ class _Server(Line):
         self.has_left = False  # its name has another address now
         self.is_left_out = False  # for good
         self.told: pb.Progress | None = None  # of this connection
+        self.pace: float | None = None  # by what it said last; None: nothing yet
         self.done = 0  # calls
         self.has_answered = False  # since a connection was last recalled
 
@@ -189,12 +191,15 @@ class Several(Whole):
         for result in response.results:
             self.tally.add(result)
         if message.HasField("progress"):
-            server.told = message.progress
+            is_first = server.pace is None
+            server.told, server.pace = message.progress, pace(message.progress)
             self._balance(server, message.progress)
-            if now - self._told_at >= _TOLD_EVERY:
+            if is_first or now - self._told_at >= _TOLD_EVERY:
                 self._told_at = now
                 told = [other.told for other in self._servers if other.told is not None]
-                response.progress.CopyFrom(combined(told, self.books, self.to_take))
+                taking_part = (other for other in self._servers if not (other.is_down or other.is_left_out))
+                silent = [other.pace for other in taking_part if other.told is None]
+                response.progress.CopyFrom(combined(told, self.books, self.to_take, silent))
         return response if response.results or response.HasField("progress") else None
 
     def _balance(self, server: _Server, told: pb.Progress) -> None:

@@ -3,8 +3,9 @@
 Rules:
 - What can be counted is added up. Calls that no server has yet are counted too.
 - The calls that are left are done by all servers together: each does its own at the rate that its `eta` tells, and
-  whoever is done takes from the others. A server whose `eta` isn't known does none of them. Of limits that the
-  servers share through a store each reckons with its share.
+  whoever is done takes from the others. A server whose `eta` isn't known does none of them. One that hasn't said
+  anything yet will: until then nothing is told, for without its part the others would need up to as many times as long
+  as there are servers. Of limits that the servers share through a store each reckons with its share.
 - Of what calls wait for, each cause is told once; of limits the one that is over first.
 """
 
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.books import Books
 
 
-def combined(told: Sequence[pb.Progress], books: Books, to_come: int) -> pb.Progress:
-    """The progress of the whole; `to_come` calls are still expected of the producer."""
+def combined(
+    told: Sequence[pb.Progress], books: Books, to_come: int, silent: Sequence[float | None] = ()
+) -> pb.Progress:
+    """The progress of the whole; `to_come` calls are still expected of the producer. `silent`: the paces of those that
+    have said nothing since they were connected, by what they said before; None: they never did."""
     whole = pb.Progress(
         done=books.delivered, total=books.taken, in_flight=sum(one.in_flight for one in told), to_come=to_come
     )
     left = to_come + books.taken - books.delivered
-    rate = sum(map(_pace, told))
-    if rate or not left:
-        whole.eta.FromNanoseconds(round(left / rate * 1e9) if left else 0)
-    if told and all(one.HasField("rate") for one in told):
+    rate = sum(map(pace, told)) + sum(filter(None, silent))
+    if not left:
+        whole.eta.FromNanoseconds(0)
+    elif rate and None not in silent:
+        whole.eta.FromNanoseconds(round(left / rate * 1e9))
+    if told and not silent and all(one.HasField("rate") for one in told):
         whole.rate = sum(one.rate for one in told)
     for held in sorted((held for one in told for held in one.held_by), key=lambda held: -held.key_count):
         if all(held.cause != other.cause for other in whole.held_by):
@@ -41,7 +47,7 @@ def combined(told: Sequence[pb.Progress], books: Books, to_come: int) -> pb.Prog
     return whole
 
 
-def _pace(told: pb.Progress) -> float:
+def pace(told: pb.Progress) -> float:
     """Calls a second that a server does of those that it has or expects; 0: it has none, or doesn't know."""
     calls = told.total - told.done + told.to_come
     if not calls or not told.HasField("eta"):

@@ -35,6 +35,11 @@ class Servers:
         self._say = say
         self._clock = clock
         self._lost_at: dict[str, float] = {}
+        self._targets: Callable[[], Sequence[str]] = tuple
+
+    def are(self, targets: Callable[[], Sequence[str]]) -> None:
+        """All that there are at a time: those that a name has can't be counted beforehand."""
+        self._targets = targets
 
     def changed(self, target: str, error: ApifluxError | None) -> None:
         """One of several isn't there, or is there again."""
@@ -45,7 +50,8 @@ class Servers:
             return
         self._lost_at[target] = self._clock() if since is None else since
         if since is None or isinstance(error, OtherPool):
-            self._say(f"{_what(target, error)}; the others go on")
+            others = any(one != target and one not in self._lost_at for one in self._targets())
+            self._say(_what(target, error) + "; the others go on" * others)
 
 
 def _what(target: str, error: ApifluxError) -> str:

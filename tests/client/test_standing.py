@@ -58,6 +58,18 @@ def test_a_server_that_does_not_know_does_nothing() -> None:
     assert eta_of(whole(told(0, 0, 0.0), taken=0)) == 0.0
 
 
+def test_until_all_have_said_something_no_time_is_told() -> None:
+    """One of two alone would take twice as long; one that was connected anew goes on as before."""
+    one = told(0, 50, 10.0, rate=5.0)
+    books = Books()
+    books.take(call(number) for number in range(100))
+    early, again = (combined([one], books, 0, silent) for silent in ([None], [5.0]))
+    assert eta_of(early) is None
+    assert eta_of(again) == 10.0
+    assert not early.HasField("rate")
+    assert eta_of(combined([one], Books(), 0, [None])) == 0.0
+
+
 def test_each_cause_is_told_once_and_the_limit_that_is_over_first() -> None:
     """With most keys first; a limit whose end isn't known comes after all others."""
 

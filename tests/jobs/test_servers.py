@@ -30,6 +30,7 @@ def test_what_becomes_of_each_server_is_told_once() -> None:
     said: list[str] = []
     now = 0.0
     servers = Servers(said.append, lambda: now)
+    servers.are(lambda: ["a:1", "b:1", "c:1", "d:1"])
     gone = Unavailable("gone", code=grpc.StatusCode.UNAVAILABLE)
     servers.changed("a:1", None)
     assert said == []
@@ -48,4 +49,23 @@ def test_what_becomes_of_each_server_is_told_once() -> None:
         "a:1 is there after 3 s",
         "a:1 is not there (UNAVAILABLE: gone); the others go on",
         "a:1 is left out: a:1 and b:1 differ; the others go on",
+    ]
+
+
+def test_others_go_on_only_if_there_are_any() -> None:
+    """Not if a name has one address, nor when the last of several is lost; one that came later counts."""
+    said: list[str] = []
+    there = ["a:1"]
+    servers = Servers(said.append, lambda: 0.0)
+    servers.are(lambda: there)
+    gone = Unavailable("gone", code=grpc.StatusCode.UNAVAILABLE)
+    servers.changed("a:1", gone)
+    servers.changed("a:1", None)
+    there.append("b:1")
+    servers.changed("a:1", gone)
+    servers.changed("b:1", gone)
+    assert [line for line in said if "not there" in line] == [
+        "a:1 is not there (UNAVAILABLE: gone)",
+        "a:1 is not there (UNAVAILABLE: gone); the others go on",
+        "b:1 is not there (UNAVAILABLE: gone)",
     ]
