@@ -49,9 +49,8 @@ class Certificates:
             self._check(pair)
         except BadFile as error:
             fault = error
-        if stamps(self._files) != seen:  # it may be half of each: the next look reads them again
-            self._tried = ()
-            return None
+        if stamps(self._files) != seen:
+            return None  # it may be half of each: the next look reads them again
         if fault is not None:
             _log.warning("TLS files can't be used: %s; new connections get the last good ones", fault)
             return None

@@ -24,6 +24,7 @@ from tests.mutants.shared import SHARED
 from tests.mutants.slots import IN_FLIGHT
 from tests.mutants.state import STATE
 from tests.mutants.targets import TARGETS
+from tests.mutants.transport import TRANSPORT
 from tests.mutants.turns import TURNS
 from tests.mutants.variant import Variant
 from tests.mutants.workers import WORKERS
@@ -43,6 +44,7 @@ VARIANTS: Final = (
     *COMMANDS,
     *WORKERS,
     *TARGETS,
+    *TRANSPORT,
     *REDIS,
     *SHARED,
     *(Variant(*one) for one in (*LEASES, *LEASE_TIMES)),
