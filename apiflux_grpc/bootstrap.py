@@ -224,9 +224,8 @@ async def _open_redis(url: RedisUrl, asked_at: str) -> LeaseStore:
             _log.warning("%s %s", url, advice)
     except RedisStoreError as error:
         raise StateUnusable(f"{asked_at}: {error}") from error
-    except ConnectionError as error:
-        # It may come yet; until then the pools' health says what calls wait for.
-        _log.warning("%s; calls wait until it answers", error)
+    except ConnectionError:
+        pass  # it may come yet; the engine asks it at once too, and says of each pool that calls wait for it
     _log.info("budgets are kept in %s", url)
     return store
 

@@ -1,6 +1,7 @@
 """A server in a process of its own, and the configuration that puts it in front of an upstream.
 
-Rule: what it says before it listens is the error's text, and it ends with its `with` block.
+Rule: what it says before it listens is the error's text, and it ends with its `with` block, or with this process, also
+if that is killed: a pipe that only we hold open is its standard input, and it ends when that does.
 """
 
 from __future__ import annotations
@@ -10,10 +11,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+# `python -m apiflux_grpc`, but killed when its standard input ends. Not read by Python's own file: a thread that waits
+# with its lock held stops an interpreter from ending.
+_ENDS_WITH_US: Final = """
+import os, runpy, signal, threading
+
+def wait():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=wait, daemon=True).start()
+runpy.run_module("apiflux_grpc", run_name="__main__", alter_sys=True)
+"""
 
 
 class ServedProcess:
@@ -52,9 +67,10 @@ class ServedProcess:
         home = {"HOME": "", "XDG_STATE_HOME": "" if self._state is None else str(self._state)}
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "apiflux_grpc", *self._log),
+                *(sys.executable, "-c", _ENDS_WITH_US, *self._log),
                 *("serve", "--bind", f"127.0.0.1:{self._port}", "--config", str(config)),
             ],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
@@ -98,7 +114,9 @@ class ServedProcess:
 
     def __exit__(self, *_: object) -> None:
         self.terminate()
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.close()
         self._process.stdout.close()
         self._stderr.close()
         self._folder.cleanup()

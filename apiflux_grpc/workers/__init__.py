@@ -4,6 +4,7 @@ Rule: nothing is forked after gRPC or a thread is there: each worker is a fresh 
 through a socket. The supervisor loads neither gRPC nor an event loop, so little of it can break. No worker outlives it.
 
     port.py         the port, taken before any worker starts
+    folder.py       what workers share if nothing else is configured
     words.py        what the supervisor and a worker say to each other
     supervision.py  who is started, killed and waited for, and how it all ends: decided without a process or a clock
     supervisor.py   carries that out

@@ -13,15 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.units import SECOND, format_address
 from apiflux_grpc.workers import words
+from apiflux_grpc.workers.folder import shared_folder
 from apiflux_grpc.workers.port import Port
 from apiflux_grpc.workers.supervision import Announce, Bounds, Kill, Start, Supervision, Terminate, how_it_ended
 
@@ -106,7 +105,7 @@ def _shared(state: StateSettings, held: ExitStack) -> StateSettings:
     directory = state.directory
     if directory is None:
         try:
-            directory = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="apiflux-")))
+            directory = held.enter_context(shared_folder())
         except OSError as error:
             why = f"workers share budgets in a file, and can't make one ({error}); set server.state_dir"
             raise CantServe(2, why) from error

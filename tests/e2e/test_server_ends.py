@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 import pytest
 
 from apiflux_grpc.client import Call, Client, Result, Unavailable
 from apiflux_grpc.judge.limits import Limit
 from tests.e2e.pairs import again, ask, gets, name_of, paired, posts, read, run, until
+from tests.e2e.programs import line_of, program
 
 SECOND = 1_000_000_000
 LIMIT = Limit(100, SECOND // 2)
@@ -113,3 +115,32 @@ async def test_sigkill_is_told_to_every_client() -> None:
             report = ask(restarted)
             assert report.arrivals == 500
             assert report.seen_twice == 0
+
+
+# Begins a server, says its process id, and waits.
+PARENT = """
+import time
+from apiflux_grpc.testing.served import ServedProcess
+
+with ServedProcess("", {}) as served:
+    print(served.pid, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+async def test_a_server_of_a_test_ends_with_it_also_if_that_is_killed() -> None:
+    """Else it would serve, and hold its port, until somebody found it."""
+    with program(PARENT) as parent:
+        served = psutil.Process(int(await line_of(parent)))
+        assert served.is_running()
+        parent.kill()
+
+        async def is_gone() -> bool:
+            return not served.is_running() or served.status() == psutil.STATUS_ZOMBIE
+
+        try:
+            await until(is_gone)
+        finally:
+            if served.is_running():
+                served.kill()

@@ -6,6 +6,7 @@ Every connection is to one worker, whichever the kernel chose: tests open connec
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from apiflux_grpc.client import Client, Result, Unavailable
 from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.judge.process import JudgeProcess
 from apiflux_grpc.testing.served import ServedProcess
+from apiflux_grpc.workers.folder import PREFIX, shared_folder
 from tests.e2e.pairs import OWN_CONNECTION, Pair, ask, ask_of, gets, judging, name_of, posts, read, toml, until
 from tests.e2e.programs import line_of, program
 
@@ -61,6 +63,11 @@ async def one_for_each(target: str) -> AsyncIterator[dict[int, Client]]:
 
         await until(look)
         yield found
+
+
+def shared_in(temporary: Path) -> list[Path]:
+    """The folders that workers share, or that were left of that."""
+    return [*temporary.glob(f"{PREFIX}*")]
 
 
 @contextmanager
@@ -131,11 +138,15 @@ async def test_a_killed_worker_ends_its_own_connections_only() -> None:
 
 
 @pytest.mark.slow
-async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(tmp_path: Path) -> None:
+async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGSTOP is silence, wherever it met the worker: it is killed after the bound, and the other one's calls go on.
 
-    SIGKILL of the supervisor ends all, a stopped worker too.
+    SIGKILL of the supervisor ends all, a stopped worker too; the next one removes the folder that they shared.
     """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with judging(["default"], [LIMIT], 2, latency=(10, 30)) as judge:
         (tmp_path / "c.toml").write_text(config(judge))
         with program(SUPERVISOR, str(tmp_path / "c.toml"), str(4 * SECOND)) as supervisor:
@@ -170,4 +181,7 @@ async def test_a_stopped_worker_is_replaced_and_none_outlives_its_supervisor(tmp
                 for one in workers:
                     if one.is_running():
                         one.kill()
+        assert len(shared_in(tmp_path)) == 1
+        with shared_folder() as folder:
+            assert shared_in(tmp_path) == [folder]
         ask_of(judge)
