@@ -59,6 +59,18 @@ def arrived(context: Any) -> None:
         asks(context)
 
 
+def ask_first(check: Callable[[Any], object]) -> None:
+    """When this RPC has arrived, `check(context)` comes before whatever else is asked of its connection."""
+    later = _asks.get()
+
+    def both(context: Any) -> None:
+        check(context)
+        if later is not None:
+            later(context)
+
+    _asks.set(both)
+
+
 def caller_of(peer: str) -> str:
     """The peer's address without its port: `ipv4:10.1.2.3:4711` -> `10.1.2.3`. Who asks, if callers have no names."""
     kind, _, address = peer.partition(":")

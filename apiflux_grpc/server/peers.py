@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from apiflux_grpc.core.errors import PeerNotTrusted
+from apiflux_grpc.server.door import ask_first
 from apiflux_grpc.server.peer import peer_of
 
 if TYPE_CHECKING:
@@ -71,14 +72,19 @@ class Peers(grpc.aio.ServerInterceptor):
             verdict = self._verdicts[shown] = self._issuers.issued(*shown)
         return verdict
 
+    def _check(self, context: Any) -> Peer:
+        """Raises PeerNotTrusted."""
+        peer = peer_of(context)
+        if peer is None or not self._trusts(peer):
+            raise PeerNotTrusted()
+        return peer
+
     @contextmanager
     def _handling(self, context: Any) -> Iterator[None]:
         """Raises PeerNotTrusted, at the start or in place of what a cancellation by `trust` becomes."""
-        peer, task = peer_of(context), asyncio.current_task()
-        if peer is None or not self._trusts(peer):
-            raise PeerNotTrusted()
+        task = asyncio.current_task()
         assert task is not None
-        one = _Open(peer, task)
+        one = _Open(self._check(context), task)  # again, for its authority may be gone since the request arrived
         self._open.add(one)
         try:
             yield
@@ -95,6 +101,7 @@ class Peers(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
+        ask_first(self._check)  # before anything is read
         if handler.request_streaming and handler.response_streaming:
             make, behavior = grpc.stream_stream_rpc_method_handler, self._streaming(handler.stream_stream)
         elif handler.response_streaming:

@@ -86,6 +86,23 @@ async def test_more_authorities_end_nothing(tmp_path: Path) -> None:
         assert await refused(client.info()) == "PEER_NOT_TRUSTED"
 
 
+async def test_a_request_that_is_refused_is_not_read(tmp_path: Path) -> None:
+    """A peer whose authority was removed is told so though it sends nothing."""
+    first, second = trustme.CA(), trustme.CA()
+    served = Served(tmp_path, first, mutual=True)
+    tls = options(tmp_path, first, first.issue_cert("client"))
+    async with (
+        serving(tls=served.files) as server,
+        grpc.aio.secure_channel(server.address, tls.credentials()) as channel,
+    ):
+        await health_of(channel)
+        await trust(server, served, second)
+        call: Any = channel.stream_stream("/apiflux.v1.FluxService/Process")()
+        with pytest.raises(grpc.aio.AioRpcError, match="isn't trusted any more"):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_connections_are_closed_after_a_while_and_streams_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
