@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from apiflux_grpc.core.checks import MOST_FIELDS, Fault, Faults, too_large
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 SLICE: Final = 200  # calls read without giving the loop a turn: some 5 ms
 SLICE_CHARS: Final = 1 << 20
+MOST_NAMES: Final = 100  # members of a request; there are seven
 # A call with as many headers and query parameters as it may have: each is an object of two members.
 MOST_VALUES: Final = 10 * MOST_FIELDS
-_SHORT: Final = 10_000  # characters; a shorter value can't have many values in it
+_SHORT: Final = 50_000  # characters; a shorter value can't have too many values in it
 DEEPEST: Final = 6  # a request has four levels: repeat.template.headers[0]
 
 _SPACE: Final = re.compile(r"[ \t\n\r]*+").match
@@ -40,6 +42,11 @@ def _value() -> str:
 # Where a value ends, if it is JSON; whether it is, the decoder says. The quantifiers are possessive: so each character
 # is looked at once, whatever they are.
 _VALUE: Final = re.compile(_value(), re.DOTALL).match
+# The same for values that are looked at in pieces.
+_MARK: Final = re.compile(r'["\[\]{}]').search
+_IN_STRING: Final = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL).match
+_DEEP: Final = f"expected a value, whole and nested at most {DEEPEST} deep"
+_MANY: Final = f"this has more than {MOST_VALUES} values in it"
 
 
 class _NotJson(Exception):
@@ -74,17 +81,19 @@ class Decoding:
             if names:
                 at = _after_space(self._text, at + 1)
             place = at
-            name, at = self._one(at)
+            name, at = yield from self._one(at)
             if not isinstance(name, str):
                 raise _NotJson(place, "expected a name in quotes")
             if name in names:
                 raise _NotJson(place, f"{name[:LONGEST_NAME]} is there twice")
             names.add(name)
+            if len(names) > MOST_NAMES:
+                raise _NotJson(place, f"a request has fewer than {MOST_NAMES} fields")
             at = self._expect(":", at, "expected a colon")
             if name == "calls" and self._text.startswith("[", at):
                 at = yield from self._calls(at)
             else:
-                rest[name], at = self._one(at)
+                rest[name], at = yield from self._one(at)
         end = self._expect("}", at, "expected a comma or }")
         if end != len(self._text):
             raise _NotJson(end, "something follows the request")
@@ -101,7 +110,7 @@ class Decoding:
             place = len(calls)
             if place == self._max_calls:
                 raise BatchTooLarge(too_large(place + 1, 0, 0, max_calls=self._max_calls, max_bytes=1))
-            value, at = self._one(at)
+            value, at = yield from self._one(at)
             found: list[Fault] = []
             fill(calls.add(), value, found, f"calls[{place}]")
             if found:
@@ -114,21 +123,59 @@ class Decoding:
                 yield
         return self._expect("]", at, "expected a comma or ]")
 
-    def _one(self, at: int) -> tuple[Any, int]:
+    def _one(self, at: int) -> Generator[None, None, tuple[Any, int]]:
         """The value that begins at `at`, and where what follows it begins."""
         text = self._text
-        found = _VALUE(text, at)
-        if found is None:
-            raise _NotJson(at, f"expected a value, whole and nested at most {DEEPEST} deep")
-        end = found.end()
-        if end - at > _SHORT and sum(text.count(mark, at, end) for mark in ",[{") > MOST_VALUES:
-            raise _NotJson(at, f"this has more than {MOST_VALUES} values in it")
+        if found := _VALUE(text, at, at + _SHORT):
+            end = found.end()
+        else:
+            end = yield from self._long(at)
+            if sum(text.count(mark, at, end) for mark in ",[{") > MOST_VALUES:
+                raise _NotJson(at, _MANY)
         try:
             return _DECODE(text[at:end]), _after_space(text, end)
         except json.JSONDecodeError as error:
             raise _NotJson(at + error.pos, f"{error.msg[:1].lower()}{error.msg[1:]}") from None
         except ValueError as error:  # a name that is there twice, NaN, or a number with thousands of digits
             raise _NotJson(at, str(error).partition(";")[0]) from None
+
+    def _long(self, start: int) -> Generator[None, None, int]:
+        """Where a long value ends."""
+        text, at, depth = self._text, start, 0
+        if len(text) - at <= _SHORT or text[at] not in '"[{':
+            raise _NotJson(start, _DEEP)
+        for turn in count():
+            mark = _MARK(text, at, at + SLICE_CHARS)
+            if mark is None:
+                at += SLICE_CHARS
+                yield
+            elif mark[0] == '"':
+                at = yield from self._string(mark.end())
+            else:
+                at = mark.end()
+                depth += 1 if mark[0] in "[{" else -1
+            if depth == 0 and mark is not None:
+                return at
+            if at > len(text) or depth not in range(DEEPEST + 1):
+                raise _NotJson(start, _DEEP)
+            if turn > 4 * MOST_VALUES:
+                raise _NotJson(start, _MANY)
+            if turn % 10_000 == 0:
+                yield
+        raise AssertionError  # the loop has no end
+
+    def _string(self, at: int) -> Generator[None, None, int]:
+        """Where a string ends whose first quote is before `at`; beyond the text if it doesn't."""
+        text = self._text
+        while True:
+            found = _IN_STRING(text, at, at + SLICE_CHARS)
+            assert found is not None  # none is a part of a string too
+            if text.startswith('"', found.end()):
+                return found.end() + 1
+            if found.end() == at:  # a backslash at the end of the text, or the end
+                return len(text) + 1
+            at = found.end()
+            yield
 
     def _expect(self, mark: str, at: int, why: str) -> int:
         if not self._text.startswith(mark, at):

@@ -10,7 +10,7 @@ a KeyError then, and not a wrong value later.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor as F
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 64  # characters of a name that a fault repeats
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}").fullmatch
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]*+={0,2}").fullmatch
-_STANDARD: Final = str.maketrans("-_", "+/")
-_HALF_PAIR: Final = re.compile("[\ud800-\udfff]").search
 
 
 class _Wrong(Exception):
@@ -110,18 +107,24 @@ def _joined(at: str, name: str) -> str:
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise _Wrong("must be a string")
-    if not value.isascii() and _HALF_PAIR(value):
-        raise _Wrong("has half of a surrogate pair")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Wrong("has half of a surrogate pair") from None
     return value
 
 
 def _bytes(value: object) -> bytes:
-    if not isinstance(value, str) or not _BASE64(value):
+    if not isinstance(value, str):
         raise _Wrong("must be base64")
-    bare = value.rstrip("=").translate(_STANDARD)
-    if len(bare) % 4 == 1:
-        raise _Wrong("must be base64; it has a character too many, or was cut")
-    return b64decode(bare + "=" * (-len(bare) % 4))
+    bare = value.rstrip("=")
+    if "-" in bare or "_" in bare:
+        bare = bare.replace("-", "+").replace("_", "/")
+    try:
+        return a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+    except ValueError:
+        raise _Wrong("must be base64") from None
 
 
 def _bool(value: object) -> bool:

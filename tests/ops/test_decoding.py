@@ -108,7 +108,7 @@ def test_a_value_can_be_spelled_in_several_ways(value: str, call: pb.Call) -> No
         ('{"id": "\\ud83d"}', "id", "half of a surrogate pair"),
         ('{"body": "{}"}', "body", "must be base64"),
         ('{"body": "aGk!"}', "body", "must be base64"),
-        ('{"body": "a"}', "body", "a character too many"),
+        ('{"body": "a"}', "body", "must be base64"),
         ('{"body": [1]}', "body", "must be base64"),
         ('{"cost": 1.5}', "cost", "must be a whole number"),
         ('{"cost": "1_0"}', "cost", "must be a whole number"),
@@ -199,3 +199,35 @@ def test_the_loop_gets_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "SLICE_CHARS", 50)
     long = {"calls": [{"id": "a" * 60}] * 5}
     assert len(list(Decoding(json.dumps(long), max_calls=100).slices())) == 4
+
+
+@pytest.mark.parametrize("end", ['"}]}', "", '"', '"}]', '"}}', '\\"}]}', "\\"])
+def test_a_long_value_is_found_piece_by_piece(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """As a short one is, and the loop gets a turn meanwhile: its end, or that it has none, wherever pieces are cut."""
+    long = r"a\"{[\\" * 10_000
+    for size in (7, 1_000):
+        monkeypatch.setattr(decoding, "SLICE_CHARS", size)
+        decode = Decoding(f'{{"calls": [{{"headers": [{{}}], "id": "{long}{end}', max_calls=1)
+        turns = 0
+        try:
+            for _ in decode.slices():
+                turns += 1
+        except InvalidRequest:
+            assert end != '"}]}'
+        else:
+            assert end == '"}]}'
+            assert decode.request.calls[0].id == json.loads(f'"{long}"')
+        assert turns > 20
+
+
+def test_a_long_value_is_bounded_before_it_is_made() -> None:
+    """In depth, in marks and in names."""
+    for body, why in (
+        ('{"x": ' + "[" * 100 + " " * 60_000, "nested at most"),
+        ('{"x": [' + "[]," * 500_000 + "[]]}", "more than"),
+        ('{"x": [' + "1," * 500_000 + "1]}", "more than"),
+        ('{"x": ' + ":" * 60_000, "expected a value"),
+        ("{" + ",".join(f'"{name}": 1' for name in range(101)) + "}", "fewer than 100 fields"),
+    ):
+        ((_, told),) = faults_of(body)
+        assert why in told
