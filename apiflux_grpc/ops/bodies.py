@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0  # seconds, and the more of it the more has come
 LEAST_RATE: Final = 8192  # bytes a second
-AT_ONCE: Final = 4  # of the largest bodies, at most, are in memory at once while they are being read
+AT_ONCE: Final = 2  # of the largest bodies, at most, are in memory at once while they are being read
 
 
 class Content(Protocol):

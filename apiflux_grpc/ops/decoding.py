@@ -28,6 +28,7 @@ MOST_VALUES: Final = 10 * MOST_FIELDS
 _SHORT: Final = 50_000  # characters; a shorter value can't have too many values in it
 DEEPEST: Final = 6  # a request has four levels: repeat.template.headers[0]
 
+_BOM: Final = b"\xef\xbb\xbf".decode("latin-1")  # some editors begin a file with a byte order mark
 _SPACE: Final = re.compile(r"[ \t\n\r]*+").match
 _STRING: Final = r'"(?:[^"\\]++|\\.)*+"'
 
@@ -56,11 +57,13 @@ class _NotJson(Exception):
 
 
 class Decoding:
-    """One text. `slices()` does the work; then `request` is the message, whose fields are of the right type."""
+    """One body. `slices()` does the work; then `request` is the message, whose fields are of the right type."""
 
-    def __init__(self, text: str, *, max_calls: int) -> None:
+    def __init__(self, body: bytes | bytearray, *, max_calls: int) -> None:
         self.request = pb.ProcessRequest()
-        self._text = text
+        # A character for each byte, and what has others in it is read as UTF-8 when its turn comes: a text that has one
+        # rare character takes four times as much. Marks of JSON are no part of a character in UTF-8.
+        self._text = body.decode("latin-1").removeprefix(_BOM)
         self._max_calls = max_calls
         self._faults = Faults()
 
@@ -132,10 +135,15 @@ class Decoding:
             end = yield from self._long(at)
             if sum(text.count(mark, at, end) for mark in ",[{") > MOST_VALUES:
                 raise _NotJson(at, _MANY)
+        piece = text[at:end]
         try:
-            return _DECODE(text[at:end]), _after_space(text, end)
+            if not piece.isascii():
+                piece = piece.encode("latin-1").decode()
+            return _DECODE(piece), _after_space(text, end)
+        except UnicodeDecodeError as error:
+            raise _NotJson(at + error.start, "this isn't UTF-8") from None
         except json.JSONDecodeError as error:
-            raise _NotJson(at + error.pos, f"{error.msg[:1].lower()}{error.msg[1:]}") from None
+            raise _NotJson(at + len(piece[: error.pos].encode()), f"{error.msg[:1].lower()}{error.msg[1:]}") from None
         except ValueError as error:  # a name that is there twice, NaN, or a number with thousands of digits
             raise _NotJson(at, str(error).partition(";")[0]) from None
 
@@ -190,7 +198,8 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _place(text: str, at: int) -> str:
-    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
+    line = text[text.rfind("\n", 0, at) + 1 : at].encode("latin-1").decode("utf-8", "replace")
+    return f"line {text.count(chr(10), 0, at) + 1}, column {len(line) + 1}"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

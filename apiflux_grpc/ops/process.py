@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 
-from apiflux_grpc.core.checks import Fault
-from apiflux_grpc.core.errors import Draining, InvalidRequest
+from apiflux_grpc.core.errors import Draining
 from apiflux_grpc.ops.bodies import read
 from apiflux_grpc.ops.connections import HEADERS
 from apiflux_grpc.ops.decoding import Decoding
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-ndjson"
-LARGE: Final = 1 << 20  # bytes; larger bodies are decoded one after the other, for a text can take four times as many
+LARGE: Final = 1 << 20  # bytes; larger bodies are decoded one by one, for a value can take four times as many
 
 
 class Exchange:
@@ -116,12 +115,8 @@ class Process:
                 return await self._decoded(body)
 
     async def _decoded(self, body: bytearray) -> pb.ProcessRequest:
-        try:
-            text = body.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-        except UnicodeDecodeError as error:
-            raise InvalidRequest([Fault("request", f"isn't UTF-8 at byte {error.start}")]) from None
+        decoding = Decoding(body, max_calls=self._max_calls)
         body.clear()
-        decoding = Decoding(text, max_calls=self._max_calls)
         for _ in decoding.slices():
             await asyncio.sleep(0)
         return decoding.request

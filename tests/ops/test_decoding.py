@@ -17,14 +17,14 @@ from apiflux_grpc.ops.decoding import DEEPEST, MOST_VALUES, Decoding
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 
-def decoded(text: str, max_calls: int = 1_000) -> pb.ProcessRequest:
-    decode = Decoding(text, max_calls=max_calls)
+def decoded(text: str | bytes, max_calls: int = 1_000) -> pb.ProcessRequest:
+    decode = Decoding(text if isinstance(text, bytes) else text.encode(), max_calls=max_calls)
     for _ in decode.slices():
         pass
     return decode.request
 
 
-def faults_of(text: str) -> list[tuple[str, str]]:
+def faults_of(text: str | bytes) -> list[tuple[str, str]]:
     with pytest.raises(InvalidRequest) as caught:
         decoded(text)
     return [*caught.value.violations]
@@ -131,6 +131,11 @@ def test_a_wrong_value_is_named(call: str, field: str, text: str) -> None:
     assert text in told
 
 
+def test_a_byte_order_mark_is_no_part_of_it() -> None:
+    """Some editors begin a file with one."""
+    assert decoded(b"\xef\xbb\xbf{}") == pb.ProcessRequest()
+
+
 def test_all_wrong_values_are_named_together() -> None:
     """The first of very many."""
     assert [place for place, _ in faults_of('{"calls": [{"id": 1, "path": 2}], "pool": 3, "x": 4}')] == [
@@ -155,6 +160,9 @@ def test_all_wrong_values_are_named_together() -> None:
         ('{"pool": "a",}', "line 1, column 14", "expected a value"),
         ('{"pool": "a" "b"}', "line 1, column 14", "expected a comma"),
         ('{"pool": "a"} {}', "line 1, column 15", "something follows"),
+        ('{"pöol": "😀", x}', "line 1, column 15", "expecting value"),
+        ('{"😀":\n"😀", "a": "å\t"}', "line 2, column 13", "invalid control character"),
+        (b'{"pool": "a\xff"}', "line 1, column 12", "this isn't UTF-8"),
         ('{"pool": "a\nb"}', "line 1, column 12", "invalid control character"),
         ('{"pool": "a", "pool": "b"}', "line 1, column 15", "pool is there twice"),
         ('{"calls": [{}', "line 1, column 14", "expected a comma or ]"),
@@ -168,7 +176,7 @@ def test_all_wrong_values_are_named_together() -> None:
         ('{"x": ' + "[" * 100_000, "line 1, column 7", "nested at most"),
     ],
 )
-def test_what_is_no_json_has_its_place(body: str, place: str, why: str) -> None:
+def test_what_is_no_json_has_its_place(body: str | bytes, place: str, why: str) -> None:
     """Line and column, as an editor counts them."""
     ((field, told),) = faults_of(body)
     assert field == "request"
@@ -195,10 +203,10 @@ def test_no_more_calls_are_read_than_a_batch_has() -> None:
 def test_the_loop_gets_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many calls, and sooner after so many characters."""
     monkeypatch.setattr(decoding, "SLICE", 10)
-    assert len(list(Decoding(json.dumps({"calls": [{}] * 100}), max_calls=100).slices())) == 9
+    assert len(list(Decoding(json.dumps({"calls": [{}] * 100}).encode(), max_calls=100).slices())) == 9
     monkeypatch.setattr(decoding, "SLICE_CHARS", 50)
     long = {"calls": [{"id": "a" * 60}] * 5}
-    assert len(list(Decoding(json.dumps(long), max_calls=100).slices())) == 4
+    assert len(list(Decoding(json.dumps(long).encode(), max_calls=100).slices())) == 4
 
 
 @pytest.mark.parametrize("end", ['"}]}', "", '"', '"}]', '"}}', '\\"}]}', "\\"])
@@ -207,7 +215,7 @@ def test_a_long_value_is_found_piece_by_piece(monkeypatch: pytest.MonkeyPatch, e
     long = r"a\"{[\\" * 10_000
     for size in (7, 1_000):
         monkeypatch.setattr(decoding, "SLICE_CHARS", size)
-        decode = Decoding(f'{{"calls": [{{"headers": [{{}}], "id": "{long}{end}', max_calls=1)
+        decode = Decoding(f'{{"calls": [{{"headers": [{{}}], "id": "{long}{end}'.encode(), max_calls=1)
         turns = 0
         try:
             for _ in decode.slices():
