@@ -15,9 +15,11 @@ from apiflux_grpc.cli.reach import (
     CaFileOption,
     CertFileOption,
     KeyFileOption,
+    PlaintextTokenOption,
     TlsOption,
+    TokenFileOption,
     tls_options,
-    token_of_environment,
+    token_of,
 )
 from apiflux_grpc.cli.signals import CUT_SHORT
 from apiflux_grpc.cli.streams import say
@@ -146,11 +148,12 @@ def process(
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,
     tls: TlsOption = False,
+    token_file: TokenFileOption = None,
+    plaintext_token: PlaintextTokenOption = False,
 ) -> None:
     """Send a file of calls, of any size, and write their results as JSON Lines.
 
-    After a stop or a crash, run the same command with the same --output again to continue. The token for a server that
-    asks for one is read from the variable APIFLUX_TOKEN.
+    After a stop or a crash, run the same command with the same --output again to continue.
     """
     import asyncio
 
@@ -163,7 +166,13 @@ def process(
         say("standard output is closed; write the results to a file with --output FILE")
         raise typer.Exit(CUT_SHORT)
     secure = tls_options(tls, ca_file, cert_file, key_file)
-    token = token_of_environment(refused=Ending.REFUSED.code)
+    token = token_of(
+        token_file,
+        target,
+        secure=secure is not None,
+        over_plaintext=plaintext_token,
+        refused=Ending.REFUSED.code,
+    )
     job = Job(
         None if file == "-" else Path(file),
         target=",".join(target),
@@ -188,5 +197,6 @@ def process(
         dry_run=dry_run,
         tls=secure,
         token=token,
+        plaintext_token=plaintext_token,
     )
     raise typer.Exit(asyncio.run(run_job(job, SIGNALS.telling)).code)

@@ -11,9 +11,11 @@ from apiflux_grpc.cli.reach import (
     CaFileOption,
     CertFileOption,
     KeyFileOption,
+    PlaintextTokenOption,
     TlsOption,
+    TokenFileOption,
     tls_options,
-    token_of_environment,
+    token_of,
 )
 
 
@@ -33,11 +35,10 @@ def stress(
     cert_file: CertFileOption = None,
     key_file: KeyFileOption = None,
     tls: TlsOption = False,
+    token_file: TokenFileOption = None,
+    plaintext_token: PlaintextTokenOption = False,
 ) -> None:
-    """Run 100 concurrent requests, and print a table and the judge's verdict.
-
-    The token for a server that asks for one is read from the variable APIFLUX_TOKEN.
-    """
+    """Run 100 concurrent requests, and print a table and the judge's verdict."""
     from apiflux_grpc.stress.options import FULL, QUICK
     from apiflux_grpc.stress.run import run_stress
 
@@ -46,12 +47,25 @@ def stress(
     secure = tls_options(tls, ca_file, cert_file, key_file)
     if secure is not None and target is None:
         raise typer.BadParameter("TLS is for a server that is there already; name it with --target")
-    token = None if target is None else token_of_environment(refused=2)
+    if token_file is not None and target is None:
+        raise typer.BadParameter("a token is for a server that is there already; name it with --target")
+    token = target and token_of(
+        token_file, [target], secure=secure is not None, over_plaintext=plaintext_token, refused=2
+    )
     settings = load_settings(None, allow_plaintext=True)
     timeout = None if target is None else settings.request_timeout / 1e9
     plan = QUICK if quick else FULL
     raise typer.Exit(
         run_cancellable(
-            run_stress(plan, target, settings.concurrent_requests, timeout, html=html, tls=secure, token=token)
+            run_stress(
+                plan,
+                target,
+                settings.concurrent_requests,
+                timeout,
+                html=html,
+                tls=secure,
+                token=token,
+                plaintext_token=plaintext_token,
+            )
         )
     )

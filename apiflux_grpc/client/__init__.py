@@ -15,7 +15,9 @@ from apiflux_grpc.client.errors import (
     InternalError,
     InvalidRequest,
     Overloaded,
+    PermissionDenied,
     PoolNotFound,
+    Unauthenticated,
     Unavailable,
 )
 from apiflux_grpc.client.feed import CallSource
@@ -23,6 +25,7 @@ from apiflux_grpc.client.info import BudgetStore, Estimate, Info, Key, KeyLimit,
 from apiflux_grpc.client.results import CallError, Held, Progress, Result, Summary
 from apiflux_grpc.client.sync import SyncClient, SyncStream
 from apiflux_grpc.client.tls import TlsOptions
+from apiflux_grpc.client.token import TokenFile
 
 __all__ = [
     "ApifluxError",
@@ -43,6 +46,7 @@ __all__ = [
     "Key",
     "KeyLimit",
     "Overloaded",
+    "PermissionDenied",
     "Pool",
     "PoolNotFound",
     "Progress",
@@ -54,5 +58,7 @@ __all__ = [
     "SyncClient",
     "SyncStream",
     "TlsOptions",
+    "TokenFile",
+    "Unauthenticated",
     "Unavailable",
 ]

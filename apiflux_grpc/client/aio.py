@@ -28,6 +28,7 @@ from apiflux_grpc.client.servers import Reach, Servers, of_all
 from apiflux_grpc.client.several import Several
 from apiflux_grpc.client.spreading import Spreading
 from apiflux_grpc.client.streaming import Streaming
+from apiflux_grpc.client.token import TokenFile, Tokens
 from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -115,8 +116,9 @@ class Client:
     all servers whose addresses the name has. Then process_stream with `resume` spreads its calls over all, and
     everything else goes to one of them, in turn.
 
-    `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`;
-    without TLS it can be read on its way. Raises ValueError for a target, a token or a combination that can't be used;
+    `tls` or `credentials` (grpc's own) switch TLS on. `token` is sent with every request as `authorization: Bearer`; a
+    TokenFile is read again when it has changed. Without TLS it could be read on its way, so it goes to this machine
+    alone, unless `plaintext_token`. Raises ValueError for a target, a token or a combination that can't be used;
     entering raises OSError if a file of `tls` can't be read, ValueError if it isn't PEM, and Unavailable if a name has
     no address.
     """
@@ -127,10 +129,11 @@ class Client:
         *,
         tls: TlsOptions | None = None,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
+        plaintext_token: bool = False,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._servers = Servers(target, options, tls, credentials, token)
+        self._servers = Servers(target, options, tls, credentials, Tokens(token, over_plaintext=plaintext_token))
 
     async def __aenter__(self) -> Client:
         await self._servers.open()

@@ -1,7 +1,7 @@
-"""How a client reaches its server: the target, the channel's options, the token.
+"""How a client reaches its server: the target, the channel's options.
 
-Rule: both clients open their channel by this one description, so they can't differ; a secret goes into the metadata or
-the credentials, and never into a repr or a message.
+Rule: both clients open their channel by this one description, so they can't differ; a secret goes into the
+credentials, and never into a repr or a message.
 """
 
 from __future__ import annotations
@@ -44,13 +44,6 @@ def check_target(target: str) -> str:
     return target
 
 
-def check_token(token: str) -> str:
-    """What can be sent as a token, as it is. Raises ValueError, without telling it."""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("the token must be printable ASCII without spaces")
-    return token
-
-
 def check_timeout(timeout: float | None) -> float | None:
     """A timeout in seconds that gRPC can keep, as it is; None: none. Raises ValueError.
 
@@ -70,7 +63,6 @@ class Route:
         options: Options,
         tls: TlsOptions | None,
         credentials: grpc.ChannelCredentials | None,
-        token: str | None,
     ) -> None:
         if tls is not None and credentials is not None:
             raise ValueError("tls conflicts with credentials; set one of them")
@@ -80,9 +72,6 @@ class Route:
             self.options.append(("grpc.ssl_target_name_override", tls.server_name))
         self._tls = tls
         self._credentials = credentials
-        self.metadata: tuple[tuple[str, str], ...] = ()
-        if token is not None:
-            self.metadata = (("authorization", f"Bearer {check_token(token)}"),)
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None: without TLS. Raises as TlsOptions.credentials."""

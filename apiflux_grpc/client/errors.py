@@ -5,6 +5,8 @@
       PoolNotFound
       Overloaded                the server's queue is full: come back after `retry_delay`
         DeadlineInfeasible        it can't finish within the timeout; metadata["eta_seconds"] is what it takes
+      Unauthenticated           the server doesn't know who calls: the token is missing, wrong, or no longer valid
+      PermissionDenied          it knows, and they may not do this
       Unavailable               not there, or shutting down; `retry_delay` if the server said one
       DeadlineExceeded          the timeout passed
       InternalError             a fault of the server's; metadata["error_id"] is in its log
@@ -70,6 +72,14 @@ class DeadlineInfeasible(Overloaded):
     """The batch can't finish within its timeout, even alone; nothing was sent."""
 
 
+class Unauthenticated(ApifluxError):
+    """The server doesn't know who calls; nothing was sent."""
+
+
+class PermissionDenied(ApifluxError):
+    """The caller may not do this; nothing was sent."""
+
+
 class Unavailable(ApifluxError):
     """The server isn't there, or is shutting down."""
 
@@ -104,6 +114,8 @@ _CLASSES = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: PoolNotFound,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.INTERNAL: InternalError,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from apiflux_grpc.client.channel import Options
     from apiflux_grpc.client.tls import TlsOptions
+    from apiflux_grpc.client.token import Tokens
 
 _log: Final = logging.getLogger("apiflux_grpc.client")
 
@@ -63,23 +64,30 @@ class Roster(Generic[S]):
         options: Options,
         tls: TlsOptions | None,
         credentials: grpc.ChannelCredentials | None,
-        token: str | None,
+        tokens: Tokens,
     ) -> None:
         self.targets = targets_of(targets)
         self.all: list[S] = []  # while they are open
         self._options = options
         self._tls = tls
         self._given = credentials
-        self._token = token
+        self._tokens = tokens
         self._watch = None if tls is None else Watch(tls)
         self._turn = -1
         self._found_at = time.monotonic()
-        self.metadata = self.route("localhost:1").metadata  # what can't be is known now
+        self.route("localhost:1")  # what can't be is known now
+        if tls is None and credentials is None:
+            tokens.check_plaintext(target.removeprefix("dns:///") for target in self.targets)
 
     def route(self, target: str, name: str = "") -> Route:
         """The way to one of them; `name`: its certificate is for that one."""
         options = [*self._options, ("grpc.ssl_target_name_override", name)] if name else self._options
-        return Route(target, options, self._tls, self._given, self._token)
+        return Route(target, options, self._tls, self._given)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of a request that begins now."""
+        return self._tokens.metadata
 
     @property
     def has_names(self) -> bool:

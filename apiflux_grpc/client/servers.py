@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.channel import Options
     from apiflux_grpc.client.roster import News
     from apiflux_grpc.client.tls import TlsOptions
+    from apiflux_grpc.client.token import Tokens
 
 
 OTHERS: Final = 2.0  # seconds that others have once one has answered
@@ -43,9 +44,9 @@ class Servers(Roster[Server]):
         options: Options,
         tls: TlsOptions | None,
         credentials: grpc.ChannelCredentials | None,
-        token: str | None,
+        tokens: Tokens,
     ) -> None:
-        super().__init__(targets, options, tls, credentials, token)
+        super().__init__(targets, options, tls, credentials, tokens)
         self._leaving: list[Server] = []  # a channel that nobody holds is closed, and so are the batches over it
         self._looking: asyncio.Task[None] | None = None
 

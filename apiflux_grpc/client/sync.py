@@ -25,6 +25,7 @@ from apiflux_grpc.client.servers_sync import SyncReach, SyncServers
 from apiflux_grpc.client.several import Several
 from apiflux_grpc.client.spreading_sync import SyncSpreading
 from apiflux_grpc.client.streaming_sync import SyncStreaming
+from apiflux_grpc.client.token import TokenFile, Tokens
 from apiflux_grpc.client.whole import GIVE_UP_AFTER, WINDOW
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
@@ -71,9 +72,9 @@ class SyncStream(Received):
 class SyncClient:
     """A connection to a server at `target` (HOST:PORT). Use it as `with SyncClient(target) as client`.
 
-    `tls`, `credentials` and `token` as with Client; a file of `tls` that can't be read is an OSError here, and one that
-    isn't PEM a ValueError, and a name without an address Unavailable. Several targets as with Client, whose calls are
-    spread in threads.
+    `tls`, `credentials`, `token` and `plaintext_token` as with Client; a file of `tls` that can't be read is an OSError
+    here, and one that isn't PEM a ValueError, and a name without an address Unavailable. Several targets as with
+    Client, whose calls are spread in threads.
     """
 
     def __init__(
@@ -82,10 +83,11 @@ class SyncClient:
         *,
         tls: TlsOptions | None = None,
         credentials: grpc.ChannelCredentials | None = None,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
+        plaintext_token: bool = False,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._servers = SyncServers(target, options, tls, credentials, token)
+        self._servers = SyncServers(target, options, tls, credentials, Tokens(token, over_plaintext=plaintext_token))
         self._servers.open()
 
     def __enter__(self) -> SyncClient:

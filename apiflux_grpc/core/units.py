@@ -14,7 +14,7 @@ which must not need the server, may import this module and nothing else of the c
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple
 
 MICROSECOND: Final = 1_000
@@ -148,5 +148,13 @@ def _is_ipv6(text: str) -> bool:
     """Whether this is an IPv6 address, without brackets."""
     try:
         return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that host."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

@@ -11,7 +11,7 @@ from apiflux_grpc.jobs.servers import all_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apiflux_grpc.client import TlsOptions
+    from apiflux_grpc.client import TlsOptions, TokenFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Job:
     failed: Path | None = None
     dry_run: bool = False
     tls: TlsOptions | None = None
-    token: str | None = None
+    token: str | TokenFile | None = None
+    plaintext_token: bool = False
 
     @property
     def servers(self) -> str:

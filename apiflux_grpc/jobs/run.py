@@ -112,7 +112,7 @@ class Run:
 
     async def _connected(self) -> Ending:
         job = self._job
-        async with Client(job.target, tls=job.tls, token=job.token) as client:
+        async with Client(job.target, tls=job.tls, token=job.token, plaintext_token=job.plaintext_token) as client:
             self._servers.are(lambda: client.targets)
             self._waiting = asyncio.create_task(self._learn(client))
             absent: ApifluxError | None = None

@@ -24,14 +24,14 @@ from apiflux_grpc.core.model import (
 )
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.rules import CallRule, CostOfCall
-from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration
+from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration, is_loopback
 from apiflux_grpc.settings.answers import field_of, rules_of
 from apiflux_grpc.settings.keys import groups_of, keys_of
 from apiflux_grpc.settings.limits import check_classes
 from apiflux_grpc.settings.tables import SimulatorTable
 from apiflux_grpc.settings.tls import tls_files
 from apiflux_grpc.settings.types import PoolSettings
-from apiflux_grpc.settings.values import NAME_RULE, is_loopback, is_name
+from apiflux_grpc.settings.values import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from apiflux_grpc.core.units import is_loopback
 from apiflux_grpc.server.tls_files import BadFile, TlsFiles, read
 from apiflux_grpc.settings import values
 
@@ -48,7 +49,7 @@ def transport_of(sources: Sources, bind: str | None, allow_plaintext: bool) -> T
 def is_plaintext(sources: Sources, place: Place, host: str, allow_plaintext: bool) -> bool:
     """Whether other machines reach that host, and without TLS. It is a fault at `place` unless it was allowed."""
     env, server = sources.env, sources.file.server
-    if server.tls is not None or values.is_loopback(host):
+    if server.tls is not None or is_loopback(host):
         return False
     asked = server.allow_plaintext if env.APIFLUX_ALLOW_PLAINTEXT is None else env.APIFLUX_ALLOW_PLAINTEXT
     if allow_plaintext or asked:

@@ -6,7 +6,6 @@ field, a file or a variable.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
@@ -78,14 +77,6 @@ def host(text: str) -> str:
     if not is_host(text):
         raise ValueError("must be a name or an address, without a port")
     return text.lower()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that host."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def status_range(value: object) -> tuple[int, int]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from apiflux_grpc.client import Stream, TlsOptions
+    from apiflux_grpc.client import Stream, TlsOptions, TokenFile
     from apiflux_grpc.client.info import Key
     from apiflux_grpc.judge.limits import Limit
 
@@ -58,7 +58,8 @@ async def run_stress(
     html: Path | None = None,
     *,
     tls: TlsOptions | None = None,
-    token: str | None = None,
+    token: str | TokenFile | None = None,
+    plaintext_token: bool = False,
 ) -> int:
     """Run it, show it, and return the exit code: 0 fine, 2 no page can be made or a file of `tls` not be used, 3 calls
     failed or a violation, 4 cut short. Cancelled, it shows the results until then."""
@@ -69,7 +70,13 @@ async def run_stress(
     except (OSError, ValueError) as error:
         console.print(f"can't read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error))
         return 2
-    connect = partial(Client, tls=tls, token=token, options=[("grpc.use_local_subchannel_pool", 1)])
+    connect = partial(
+        Client,
+        tls=tls,
+        token=token,
+        plaintext_token=plaintext_token,
+        options=[("grpc.use_local_subchannel_pool", 1)],
+    )
     try:
         if html is not None:
             charts.ready(html)

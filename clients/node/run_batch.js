@@ -121,7 +121,10 @@ async function runBatch(client, request, tries, signal) {
 }
 
 async function runOnce(client, request, signal) {
-  const stream = client.process(request);
+  const metadata = new grpc.Metadata();
+  // Without TLS it can be read on its way.
+  if (process.env.APIFLUX_TOKEN) metadata.set('authorization', `Bearer ${process.env.APIFLUX_TOKEN}`);
+  const stream = client.process(request, metadata);
   const cancel = () => stream.cancel();
   signal.addEventListener('abort', cancel);
   let summary;

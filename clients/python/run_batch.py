@@ -103,7 +103,9 @@ def run_batch(channel: grpc.Channel, request: pb.ProcessRequest, tries: int) -> 
 
 
 def run_once(channel: grpc.Channel, request: pb.ProcessRequest) -> pb.Summary:
-    stream = apiflux_pb2_grpc.FluxServiceStub(channel).Process(request)
+    token = os.environ.get("APIFLUX_TOKEN")  # without TLS it can be read on its way
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    stream = apiflux_pb2_grpc.FluxServiceStub(channel).Process(request, metadata=metadata)
     summary: pb.Summary | None = None
     try:
         for message in stream:

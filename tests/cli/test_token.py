@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from apiflux_grpc.cli.token import token
-from apiflux_grpc.client.channel import check_token
+from apiflux_grpc.client.token import check_token
 from apiflux_grpc.core.callers import Access, Caller, Callers, parse_digest
 
 app = typer.Typer()
