@@ -1,6 +1,9 @@
 // Command run_batch runs a batch of calls and prints each result as it comes, one JSON object a line.
 //
-//	run_batch [--pool NAME] [--tries N] HOST:PORT PATH...
+//	run_batch [--pool NAME] [--tries N] HOST:PORT[,HOST:PORT...] PATH...
+//
+// Of several servers one takes the batch, which is a single RPC; if it is lost or drains, what has no result goes to the
+// next. All calls here are GETs, so one that was made already may be made again.
 //
 // Exit codes: 0 every call succeeded; 2 usage, or a request that the server can't accept; 3 some calls failed; 4 the
 // server isn't there, isn't healthy, stayed full, or the batch was cut short; 130 Ctrl-C, which cancels the batch.
@@ -15,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +28,6 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -46,6 +49,7 @@ const (
 var (
 	errNotServing = errors.New("the server isn't healthy")
 	errNoService  = errors.New("the server has no " + pb.FluxService_ServiceDesc.ServiceName)
+	errDrained    = errors.New("the server is shutting down")
 	errNoSummary  = errors.New("the batch was cut short: no summary came")
 )
 
@@ -73,7 +77,7 @@ func run() int {
 	pool := flag.String("pool", "", "the pool to use")
 	tries := flag.Int("tries", 5, "how often to ask a server that is full")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: run_batch [--pool NAME] [--tries N] HOST:PORT PATH...")
+		fmt.Fprintln(os.Stderr, "usage: run_batch [--pool NAME] [--tries N] HOST:PORT[,HOST:PORT...] PATH...")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -88,26 +92,24 @@ func run() int {
 	if token := os.Getenv("APIFLUX_TOKEN"); token != "" { // without TLS it can be read on its way
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
-	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(), // the service runs beside its callers
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largest)))
+	conn, several, err := dial(target)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", target, err)
 		return badRequest
 	}
 	defer conn.Close()
 
-	var summary *pb.Summary
+	start := time.Now()
+	work := newBatch(conn, *pool, paths, several)
 	if err = checkHealth(ctx, conn); err == nil {
-		summary, err = process(ctx, conn, *pool, paths, *tries)
+		err = work.process(ctx, *tries)
 	}
 	if err != nil {
 		return explain(ctx, target, err)
 	}
 	fmt.Fprintf(os.Stderr, "%d of %d succeeded in %s\n",
-		summary.GetSucceeded(), summary.GetTotal(), summary.GetElapsed().AsDuration().Round(time.Millisecond))
-	if summary.GetSucceeded() < summary.GetTotal() {
+		work.succeeded, len(paths), time.Since(start).Round(time.Millisecond))
+	if work.succeeded < len(paths) {
 		return callsFailed
 	}
 	return fine
@@ -131,66 +133,107 @@ func checkHealth(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
-// process runs the batch. A full server has sent nothing of it and says when to come back; it is asked again then, so
-// many times in all.
-func process(
-	ctx context.Context, conn *grpc.ClientConn, pool string, paths []string, tries int,
-) (*pb.Summary, error) {
-	request := &pb.ProcessRequest{Pool: pool}
-	for _, path := range paths {
-		request.Calls = append(request.Calls, &pb.Call{Path: path})
+// batch is the work: what of it has no result yet, by index of the whole.
+type batch struct {
+	conn      *grpc.ClientConn
+	pool      string
+	paths     []string
+	open      []int64
+	several   bool
+	succeeded int
+}
+
+func newBatch(conn *grpc.ClientConn, pool string, paths []string, several bool) *batch {
+	open := make([]int64, len(paths))
+	for index := range open {
+		open[index] = int64(index)
 	}
+	return &batch{conn: conn, pool: pool, paths: paths, open: open, several: several}
+}
+
+// process runs the batch. A full server has sent nothing of it and says when to come back; it is asked again then. Of
+// several servers the next gets what one that was lost has left. So many tries in all without a result in between.
+func (b *batch) process(ctx context.Context, tries int) error {
 	for try := 1; ; try++ {
-		summary, err := processOnce(ctx, conn, request)
-		delay, ok := retryDelay(err)
-		if !ok || try == tries {
-			return summary, err
+		before := len(b.open)
+		err := b.once(ctx)
+		if err == nil && len(b.open) == 0 {
+			return nil
+		}
+		if err == nil {
+			err = errDrained
+		}
+		delay, again := retryDelay(err)
+		if b.several && isLost(err) {
+			delay, again = time.Second, true
+			if len(b.open) < before {
+				delay, try = 0, 0
+			}
+		}
+		if !again || try == tries {
+			return err
 		}
 		fmt.Fprintf(os.Stderr, "%s; trying again in %s\n", describe(err), delay)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
-func processOnce(ctx context.Context, conn *grpc.ClientConn, request *pb.ProcessRequest) (*pb.Summary, error) {
+// once sends what is open as one batch.
+func (b *batch) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx) // leaving early cancels the batch
 	defer cancel()
-	stream, err := pb.NewFluxServiceClient(conn).Process(ctx, request)
-	if err != nil {
-		return nil, err
+	sent := b.open
+	request := &pb.ProcessRequest{Pool: b.pool}
+	for _, index := range sent {
+		request.Calls = append(request.Calls, &pb.Call{Path: b.paths[index]})
 	}
+	stream, err := pb.NewFluxServiceClient(b.conn).Process(ctx, request)
+	if err != nil {
+		return err
+	}
+	done := make(map[int64]bool, len(sent))
+	defer func() {
+		b.open = slices.DeleteFunc(slices.Clone(sent), func(index int64) bool { return done[index] })
+	}()
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
-	var summary *pb.Summary
+	isWhole := false
 	for {
 		message, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			if summary == nil {
-				return nil, errNoSummary
+			if !isWhole {
+				return errNoSummary
 			}
-			return summary, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, result := range message.GetResults() {
-			if err := out.Encode(lineOf(result, request)); err != nil {
-				return nil, err
+			if b.several && isUnsent(result) {
+				continue
+			}
+			index := sent[result.GetIndex()]
+			done[index] = true
+			if result.GetFailure() == pb.Reason_REASON_UNSPECIFIED && result.GetError() == nil {
+				b.succeeded++
+			}
+			if err := out.Encode(lineOf(result, index, b.paths[index])); err != nil {
+				return err
 			}
 		}
-		if message.GetSummary() != nil {
-			summary = message.GetSummary()
-		}
+		isWhole = isWhole || message.GetSummary() != nil
 	}
 }
 
-func lineOf(result *pb.CallResult, request *pb.ProcessRequest) line {
+func lineOf(result *pb.CallResult, index int64, path string) line {
 	row := line{
-		Index:    result.GetIndex(),
-		Path:     request.GetCalls()[result.GetIndex()].GetPath(),
+		Index:    index,
+		Path:     path,
 		Key:      result.GetKeyLabel(),
 		Attempts: result.GetAttempts(),
 	}

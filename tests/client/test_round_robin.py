@@ -14,7 +14,7 @@ from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 from docs.common import DOCS
-from tests.server.serving import serving
+from tests.server.serving import Held, serving
 
 
 def service_config() -> str:
@@ -25,13 +25,18 @@ def service_config() -> str:
 
 
 @asynccontextmanager
+async def stub_for(*servers: Server) -> AsyncIterator[Any]:
+    addresses = ",".join(server.address for server in servers)
+    options = [("grpc.service_config", service_config()), ("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options) as channel:
+        yield apiflux_pb2_grpc.FluxServiceStub(channel)
+
+
+@asynccontextmanager
 async def both() -> AsyncIterator[tuple[Any, list[Server]]]:
     """A stub for two servers, and those."""
-    async with serving() as one, serving() as other:
-        addresses = ",".join((one.address, other.address))
-        options = [("grpc.service_config", service_config()), ("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options) as channel:
-            yield apiflux_pb2_grpc.FluxServiceStub(channel), [one, other]
+    async with serving() as one, serving() as other, stub_for(one, other) as stub:
+        yield stub, [one, other]
 
 
 async def ask(stub: Any, times: int) -> None:
@@ -59,6 +64,35 @@ async def test_a_server_that_is_not_serving_gets_no_new_batches() -> None:
         assert await calls_of(one) == before
         await one.health.set(True)
         await until_all_are_used(stub, [one, other])
+
+
+async def test_a_server_that_ends_is_missed_by_its_own_batch_alone() -> None:
+    """That is cut as UNAVAILABLE; the other's goes on, and new ones go there."""
+    held = [Held(), Held()]
+    async with serving(upstream=held[0], grace=0.0) as one, serving(upstream=held[1]) as other:  # noqa: SIM117
+        async with stub_for(one, other) as stub:
+            batches: list[Any] = []
+            while not all(upstream.open for upstream in held):
+                batches.append(stub.Process(pb.ProcessRequest(calls=[pb.Call()]), wait_for_ready=True))
+                progress = await anext(aiter(batches[-1]))
+                assert progress.HasField("progress")
+            await one.stop()
+            held[1].release()
+            ends = [await end_of(batch) for batch in batches]
+            assert set(ends) == {"UNAVAILABLE", ""}
+            before = await calls_of(other)
+            await ask(stub, 10)
+            assert await calls_of(other) == before + 10
+
+
+async def end_of(batch: Any) -> str:
+    """The status that ends it; "": its call has its answer."""
+    try:
+        messages = [message async for message in batch]
+    except grpc.aio.AioRpcError as error:
+        return str(error.code().name)
+    assert messages[-1].summary.succeeded == 1
+    return ""
 
 
 async def until_all_are_used(stub: Any, servers: list[Server]) -> None:

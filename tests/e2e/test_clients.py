@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,21 @@ def full(for_one: Pair) -> Iterator[tuple[Pair, SyncStream]]:
         until(client, is_idle)
 
 
+@contextmanager
+def not_serving(service: str) -> Iterator[str]:
+    """The HOST:PORT of a server that has nothing but health, by which this service isn't serving."""
+    servicer = HealthServicer()
+    servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = grpc.server(ThreadPoolExecutor(4))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield target
+    finally:
+        server.stop(None).wait()
+
+
 def until(client: SyncClient, holds: Callable[[Info], bool]) -> None:
     """Wait until it holds; the test's own timeout is the bound."""
     while not holds(client.info()):
@@ -273,6 +288,44 @@ def test_a_server_that_dies(program: Command) -> None:
     assert 1 <= len(first + more) <= 20
 
 
+@pytest.mark.parametrize("program", [pytest.param("go", marks=BUILT)], indirect=True)
+@pytest.mark.parametrize("drains", [True, False])
+def test_one_of_several_servers_that_ends(program: Command, drains: bool) -> None:
+    """What has no result goes to the other, which new batches go to as well: each call has one result, made once. Go
+    alone: gRPC has no health checking for Node, and in Python the typed client does it."""
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(paired({"default": ""}, [SLOW])) for _ in range(2)]
+        target = ",".join(pair.target for pair in pairs)
+        process = stack.enter_context(running_program(program, target, *paths(30)))
+        first = rows("".join(next_line(process.stdout) for _ in range(20)))  # no more may go for a minute
+        lost, other = sorted(pairs, key=lambda pair: pair.judge.live().arrivals, reverse=True)
+        assert other.judge.live().arrivals == 0
+        lost.served.terminate() if drains else lost.served.kill()
+        more, err = rest(process)
+        assert process.returncode == 0, err
+        assert sorted(row["path"] for row in first + more) == sorted(paths(30))
+        assert all(row["status"] == 200 for row in first + more)
+        assert "30 of 30 succeeded" in err
+        done = run(program, target, "/new")
+        assert (done.returncode, [row["path"] for row in rows(done.stdout)]) == (0, ["/new"]), done.stderr
+        made = {
+            path: lost.judge.calls().get(path, 0) + other.judge.calls().get(path, 0) for path in other.judge.calls()
+        }
+        assert made["GET /new"] == other.judge.calls()["GET /new"] == 1
+        assert set(made.values()) == {1}
+        ask(other)
+
+
+@pytest.mark.parametrize("program", [pytest.param("go", marks=BUILT)], indirect=True)
+def test_one_of_several_servers_that_is_not_serving(program: Command, running: dict[str, Pair]) -> None:
+    """It says so by its health, and is asked for nothing."""
+    pair = running["default"].fresh()
+    with not_serving(SERVICE) as target:
+        done = run(program, f"{target},{pair.target}", "/one")
+    assert (done.returncode, [row["status"] for row in rows(done.stdout)]) == (0, [200]), done.stderr
+    ask(pair)
+
+
 def test_no_server(program: Command) -> None:
     """Where nobody listens, the error says so, with the address."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
@@ -289,16 +342,8 @@ def test_no_server(program: Command) -> None:
 )
 def test_health_comes_first(program: Command, service: str, said: str) -> None:
     """A server that isn't healthy, or is another one, is asked for nothing."""
-    servicer = HealthServicer()
-    servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-    server = grpc.server(ThreadPoolExecutor(2))
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    try:
+    with not_serving(service) as target:
         done = run(program, target, "/one")
-    finally:
-        server.stop(None).wait()
     assert (done.returncode, done.stdout, done.stderr) == (4, "", f"{target}: {said}\n")
 
 
