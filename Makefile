@@ -73,15 +73,16 @@ fresh:  ## what a user gets who installs without our pins: everything imports, t
 	build/fresh/bin/python -W error -c 'import pkgutil, apiflux_grpc as p; [__import__(m.name) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".") if not m.name.endswith("__main__")]'
 	build/fresh/bin/pytest $(PARALLEL) tests/core tests/contract tests/settings
 
-# The contract is registered as apiflux/v1/apiflux.proto, as everybody's stubs have it; only our modules are elsewhere,
-# and protoc knows no other way to say so.
+# The contract is registered as apiflux/v1/*.proto, as everybody's stubs have it; only our modules are elsewhere, and
+# protoc knows no other way to say so.
+CONTRACT := apiflux admin
 proto: $(PROTO_BIN)/.done $(GOOGLEAPIS)/google/rpc/status.proto  ## generate the stubs from protos/
 	@mkdir -p build/stubs
 	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos -I $(GOOGLEAPIS) \
 	  --python_out=build/stubs --grpc_python_out=build/stubs --mypy_out=quiet:build/stubs \
-	  --mypy_grpc_out=quiet:build/stubs apiflux/v1/apiflux.proto
-	@for stub in apiflux_pb2.py apiflux_pb2.pyi apiflux_pb2_grpc.py apiflux_pb2_grpc.pyi; do \
-	  sed -e 's/apiflux\.v1\.apiflux_pb2/apiflux_grpc.v1.apiflux_pb2/g' -e 's/from apiflux\.v1 import/from apiflux_grpc.v1 import/' \
+	  --mypy_grpc_out=quiet:build/stubs $(CONTRACT:%=apiflux/v1/%.proto)
+	@for stub in $(foreach file,$(CONTRACT),$(file)_pb2.py $(file)_pb2.pyi $(file)_pb2_grpc.py $(file)_pb2_grpc.pyi); do \
+	  sed -E -e 's/apiflux\.v1\.([a-z]+)_pb2/apiflux_grpc.v1.\1_pb2/g' -e 's/from apiflux\.v1 import/from apiflux_grpc.v1 import/' \
 	    build/stubs/apiflux/v1/$$stub > apiflux_grpc/v1/$$stub; \
 	done
 

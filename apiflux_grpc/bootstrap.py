@@ -33,11 +33,13 @@ from apiflux_grpc.core.errors import EngineFailed
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
+from apiflux_grpc.server.administration import Administration, SecretFile
 from apiflux_grpc.server.defaults import Defaults
 from apiflux_grpc.server.health import Health
 from apiflux_grpc.server.lifecycle import PortInUse, Server
 from apiflux_grpc.server.service import FluxService
 from apiflux_grpc.server.tls_files import BadFile
+from apiflux_grpc.settings.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,8 +136,18 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         callers=callers,
         open_health=settings.open_health,
         tls=settings.tls,
+        administration=_administration(settings, engine),
         other=_ops_port(settings, place, engine, service, health, callers),
     )
+
+
+def _administration(settings: Settings, engine: Engine) -> Administration:
+    files = {
+        (pool.pool.name, label): SecretFile(path, partial(read_secret, path))
+        for pool in settings.pools
+        for label, path in pool.secret_files.items()
+    }
+    return Administration(engine, settings.state.directory, files, is_kept=not settings.state.is_temporary)
 
 
 def _ops_port(

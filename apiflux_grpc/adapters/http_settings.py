@@ -85,6 +85,7 @@ class Requests:
             self._ours.add(settings.key_in.name.lower())
         self._masks: dict[str, Mask] = {}  # by secret: a label keeps its name when its secret is changed
         self._heads: dict[str, tuple[bytes, bytes]] = {}  # by secret too
+        self._secrets: dict[str, str] = {}  # by label: the one that these are made of
 
     def target(self, call: Call, key: Key) -> str:
         """Path and query, as they stand in the request line."""
@@ -131,6 +132,7 @@ class Requests:
         """What is the same for all calls of a key that bring no headers of their own."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers(Call(), key)])
         made = f" HTTP/1.1\r\nHost: {self.authority}\r\n".encode("ascii"), lines.encode("latin-1")
+        self._forget_others(key)
         self._heads[key.secret] = made
         return made
 
@@ -138,8 +140,17 @@ class Requests:
         """What hides the key's secret in answers."""
         mask = self._masks.get(key.secret)
         if mask is None:
+            self._forget_others(key)
             mask = self._masks[key.secret] = Mask(key.secret if self._settings.mask_secrets else "")
         return mask
+
+    def _forget_others(self, key: Key) -> None:
+        """Nothing is kept of a secret that the key had before; calls that still have it make what they need again."""
+        before = self._secrets.get(key.label)
+        if before is not None and before != key.secret:
+            self._heads.pop(before, None)
+            self._masks.pop(before, None)
+        self._secrets[key.label] = key.secret
 
     def __repr__(self) -> str:
         return f"<Requests to {self.origin}>"

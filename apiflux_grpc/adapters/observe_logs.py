@@ -18,12 +18,15 @@ from apiflux_grpc.core.events import (
     BudgetsFrozen,
     KeyAccepted,
     KeyBlocked,
+    KeyPaused,
     KeyRejected,
+    KeyResumed,
     LeasesGranted,
     LeasesRefused,
     LimitCut,
     LimitLower,
     NothingUsable,
+    SecretChanged,
     SentLate,
     StoreBack,
     StoreSilent,
@@ -61,6 +64,12 @@ class LogObserver:
                 _log.error("key rejected", extra=extra)
             case KeyAccepted(key):
                 _log.warning("key accepted again", extra={"pool": pool, "key": key})
+            case KeyPaused(key):
+                _log.warning("key paused", extra={"pool": pool, "key": key})
+            case KeyResumed(key):
+                _log.warning("key resumed", extra={"pool": pool, "key": key})
+            case SecretChanged(key):
+                _log.warning("key has another secret", extra={"pool": pool, "key": key})
             case LimitCut(key, limit):
                 _log.warning("limit cut: refused though it was kept", extra={"pool": pool, "key": key, "limit": limit})
             case LimitLower(key, why):

@@ -168,6 +168,11 @@ class Breaker:
         """Another process has closed it. True: it was open here."""
         return self._state is not State.CLOSED and self.succeeded(now, self.era)
 
+    def renew(self) -> None:
+        """What is judged is another thing from now on, so nothing that was counted counts, and no call that is out."""
+        self._run, self.calm = 0, False
+        self._close()
+
     def abandoned(self, now: int, era: int) -> bool:
         """The call ended without a word on health: cancelled, never sent. True: it was the probe, another may go."""
         if not self.is_probe(era):

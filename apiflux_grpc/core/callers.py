@@ -70,6 +70,9 @@ class Access:
         return not (self.max_queued_calls is None and self.max_batches is None and self.rate is None)
 
 
+EVERYTHING: Final = Access(Role.ADMIN)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who somebody is, and what they may do. `until`: ns of the wall clock when their credentials end; None: never."""

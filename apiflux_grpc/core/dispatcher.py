@@ -27,7 +27,7 @@ from apiflux_grpc.core.comeback import Moment, comeback, next_of
 from apiflux_grpc.core.cost import cost_of
 from apiflux_grpc.core.demand import PoolDemand
 from apiflux_grpc.core.endings import Ended, Endings
-from apiflux_grpc.core.events import NothingUsable
+from apiflux_grpc.core.events import KeyPaused, KeyResumed, NothingUsable, SecretChanged
 from apiflux_grpc.core.fields import AnswerFields
 from apiflux_grpc.core.forecast import Forecast
 from apiflux_grpc.core.health import Health
@@ -39,6 +39,7 @@ from apiflux_grpc.core.pulse import Patience, Pulse
 from apiflux_grpc.core.scheduler import Scheduler
 from apiflux_grpc.core.standings import Standings
 from apiflux_grpc.core.turns import work_before
+from apiflux_grpc.core.verdict import KeyVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,6 +153,33 @@ class Dispatcher:
         self.scheduler.measure()
         self._outlooks.forget()
 
+    # -- administration -------------------------------------------------------------------------
+
+    def pause(self, index: int, now: int) -> None:
+        """No call gets the key at this place until it is resumed; those that have it go on. Calls that could go with
+        no other wait, however long."""
+        key = self.scheduler.keys[index]
+        if key.paused_at is None:
+            self.scheduler.pause(key, now)
+            self._outlooks.forget()
+            self._health.tell(KeyPaused(key.key.label))
+
+    def resume(self, index: int, now: int) -> None:
+        """Calls may get the key at this place again."""
+        key = self.scheduler.keys[index]
+        if key.paused_at is not None:
+            self.scheduler.keyring.resume(key, now)
+            self._outlooks.forget()
+            self._health.tell(KeyResumed(key.key.label))
+
+    def rotate(self, index: int, secret: str, now: int) -> None:
+        """Another secret for the key at this place, for calls that get their permit from now on. What was spent stays
+        spent, and what the upstream said of the old secret doesn't count against the new one."""
+        key = self.scheduler.keys[index]
+        self.scheduler.keyring.rotate(key, secret, now)
+        self._outlooks.forget()
+        self._health.tell(SecretChanged(key.key.label))
+
     # -- the way of a call ----------------------------------------------------------------------
 
     def assign(self, now: int, most: int) -> tuple[list[Permit], int | None]:
@@ -203,6 +231,9 @@ class Dispatcher:
         if batch.ending is Ending.CANCELLED:
             self._endings.forget_if_finished(batch)
             return None
+        if verdict.key is KeyVerdict.REJECTED and permit.key_era < permit.key.secret_era and self._is_no_attempt(batch):
+            self._retry(batch, next_of(permit, now, 0), now)  # the key has another secret by now
+            return None
         failure = verdict.failure
         # A batch that was stopped, drained or given up lets what is in flight finish, and tries nothing again.
         if failure is not None and batch.ending is None:
@@ -236,8 +267,11 @@ class Dispatcher:
 
     def _was_late(self, permit: Permit, outcome: Outcome) -> bool:
         """The connection took too long to open for a bucket's pacer. It is open now: that was no attempt."""
-        batch = permit.batch
-        if not (isinstance(outcome, NotSent) and outcome.cause is Cause.LATE) or batch.ending is not None:
+        return isinstance(outcome, NotSent) and outcome.cause is Cause.LATE and self._is_no_attempt(permit.batch)
+
+    def _is_no_attempt(self, batch: Batch) -> bool:
+        """Whether a call of it may go again at once, uncounted, for what wasn't its fault."""
+        if batch.ending is not None:
             return False
         batch.late += 1
         return batch.late <= MOST_LATE * batch.total

@@ -5,6 +5,8 @@
         InvalidRequest          a field is wrong: `violations` has field path and text of each fault
         BatchTooLarge           over the documented maximum
         PoolNotFound
+        KeyNotFound
+        NotKept                 what is to hold over a restart can't be written down
         Overloaded              the queue is full; `retry_after` says when to come back
           TooManyBatches
           TooManyCalls
@@ -76,6 +78,22 @@ class PoolNotFound(Refused):
         self.pool = pool
         what = f"there is no pool {pool!r}" if pool else "no pool was named, and there are several"
         super().__init__(f"{what}; use one of {', '.join(sorted(known))}")
+
+
+class KeyNotFound(Refused):
+    """No key of the pools that were chosen has this label."""
+
+    reason = "KEY_NOT_FOUND"
+
+    def __init__(self, label: str, known: Sequence[str]) -> None:
+        shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+        super().__init__(f"there is no key {label!r}; there are {shown}")
+
+
+class NotKept(Refused):
+    """What is to hold over a restart can't be written down, so nothing was done."""
+
+    reason = "NOT_KEPT"
 
 
 class Overloaded(Refused):

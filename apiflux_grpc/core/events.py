@@ -39,6 +39,27 @@ class KeyAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPaused:
+    """An administrator paused a key; calls that have it go on."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyResumed:
+    """And resumed it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChanged:
+    """A key has another secret, and calls that begin from now on are sent with it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class LimitCut:
     """A 429 came though every limit was kept: less of this limit is used for a while."""
 
@@ -138,6 +159,9 @@ Event = (
     KeyBlocked
     | KeyRejected
     | KeyAccepted
+    | KeyPaused
+    | KeyResumed
+    | SecretChanged
     | LimitCut
     | LimitLower
     | WaitUnread

@@ -37,6 +37,7 @@ class Cause(Enum):
     STORE = "STORE"
     SPENT = "SPENT"
     BACKOFF = "BACKOFF"
+    PAUSED = "PAUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,11 @@ def spent(limit: Limit, labels: Sequence[str], shared: int) -> str:
     if shared and len(labels) > 1:
         whose += " together" if shared == 1 else f" in {shared} groups"
     return f"{limit.max}{what}/{format_duration(limit.per)}{paths} of {whose}"
+
+
+def paused() -> str:
+    """Somebody holds it back."""
+    return "paused by an administrator"
 
 
 def backoff(calls: int) -> str:

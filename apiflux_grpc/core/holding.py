@@ -26,7 +26,8 @@ MOST_LABELS: Final = 3  # of the keys that are held back for one cause; all are 
 
 # (cause, words, since, when calls may go). FAR or past: when a probe ends. Made for each key, so it is a plain tuple.
 _Reason = tuple[Cause, str, int, int]
-_SLOWER: Final = (Cause.LOWER_LIMIT, Cause.OTHERS)
+# What ends by itself and nobody knows when, or when somebody says so: no call finds out.
+_NO_PROBE: Final = (Cause.LOWER_LIMIT, Cause.OTHERS, Cause.PAUSED)
 
 
 def of_key(key: KeyState, now: int) -> tuple[Held, ...]:
@@ -56,6 +57,8 @@ def of_pool(breaker: Breaker, why: str, keys: Iterable[KeyState], now: int) -> t
 
 
 def _reasons(key: KeyState, now: int) -> list[_Reason]:
+    if key.paused_at is not None:
+        return [(Cause.PAUSED, held.paused(), key.paused_at, FAR)]
     found = [] if key.calm else _blocks(key, now)
     for owner in key.owners:
         if not found:  # a refusal both blocks and cuts: while it does the one, the other is no news
@@ -123,8 +126,7 @@ def _held(reason: _Reason, now: int) -> Held:
     cause, words, since, at = reason
     if now < at < FAR:
         return Held(cause, words, since, at)
-    # What only slows a key down ends by itself, and nobody knows when.
-    return Held(cause, words if cause in _SLOWER else held.probed(words), since, None)
+    return Held(cause, words if cause in _NO_PROBE else held.probed(words), since, None)
 
 
 def _together(those: Sequence[_Reason], labels: Sequence[str], now: int) -> Held:

@@ -88,7 +88,9 @@ def _held_by(scheduler: Scheduler, pulse: Pulse, borrowing: Borrowing | None, no
 
 def _key_snapshot(key: KeyState, borrowing: Borrowing | None, now: int) -> KeySnapshot:
     state = "usable"
-    if key.breaker.state is not State.CLOSED:
+    if key.paused_at is not None:
+        state = "paused"
+    elif key.breaker.state is not State.CLOSED:
         state = "rejected"
     blocked_for = max((one.block.until - now for one in key.owners if one.block is not None), default=0)
     if key.budget.told is not None:

@@ -126,8 +126,8 @@ class Keyring:
             yield state.budget
 
     def seats_but(self, mask: int, number: int) -> Iterator[Seat]:
-        """Those of a path class of all keys but those of `mask`."""
-        return (key.seats[number] for key in self.keys if not mask >> key.index & 1)
+        """Those of a path class of all keys but those of `mask`, and those that are paused."""
+        return (key.seats[number] for key in self.keys if not mask >> key.index & 1 and key.paused_at is None)
 
     def others_at(self, mask: int, number: int, now: int) -> int:
         """When some other key than those of `mask` may be used for calls of a path class, `now` at the earliest; FAR:
@@ -352,6 +352,26 @@ class Keyring:
     def _changed(self, owner: KeyState | GroupState, limits: Sequence[Limit], now: int) -> Budget:
         """Its budget with these limits."""
         return owner.budget.changed(limits, now)
+
+    def pause(self, key: KeyState, now: int) -> None:
+        """No call gets it until it is resumed; those that have it go on."""
+        key.paused_at = now
+        self._relist(key, now)
+
+    def resume(self, key: KeyState, now: int) -> None:
+        """Calls may get it again."""
+        key.paused_at = None
+        self.refresh(key, now)
+
+    def rotate(self, key: KeyState, secret: str, now: int) -> None:
+        """Another secret from the next permit on; calls that have a permit go with the old one. Nothing that the
+        upstream says of that is held against the new one."""
+        key.key = replace(key.key, secret=secret)
+        key.breaker.renew()
+        key.secret_era = key.breaker.era
+        if key.shared is not None:
+            key.shared.accepted(now)
+        self.refresh(key, now)
 
     # -- what happens by itself -----------------------------------------------------------------
 

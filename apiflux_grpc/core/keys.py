@@ -128,9 +128,11 @@ class KeyState(Owner):
         "index",
         "key",
         "most",
+        "paused_at",
         "rejected_with",
         "scoped",
         "seats",
+        "secret_era",
         "spent",
         "spent_told_at",
         "unread_told",
@@ -146,6 +148,8 @@ class KeyState(Owner):
         self.in_flight = 0
         self.cost_in_flight = 0
         self.attempts = 0
+        self.secret_era = 0  # of its breaker, in which it got its secret: calls of an earlier one go with another
+        self.paused_at: int | None = None  # since when an administrator holds it back; None: nobody does
         self.rejected_with = 0  # the status with which it was last rejected
         self.spent_told_at: int | None = None  # when observers were told that nothing is left of a limit we don't know
         self.spent: dict[str, Spent] = {}  # what is used up for some calls only, by the upstream's name for it
@@ -160,7 +164,9 @@ class KeyState(Owner):
 
     def usable_at(self, now: int) -> int:
         """`now`, or when a block, its group's too, its breaker, or what the upstream says is left lets it be used; FAR:
-        not before a probe ends."""
+        not before a probe ends, or somebody resumes it."""
+        if self.paused_at is not None:
+            return FAR
         at = max(now, self.breaker.ready_at(now))
         if self.budget.told is not None:
             at = max(at, self.budget.told.held_until(now))
@@ -177,7 +183,9 @@ class KeyState(Owner):
 
     @property
     def is_open(self) -> bool:
-        """It works and isn't blocked, or it is known until when it is."""
+        """It works and isn't blocked, or it is known until when it is, or who paused it will resume it."""
+        if self.paused_at is not None:
+            return True
         group = self.group
         return self.breaker.state is State.CLOSED and self.open_or_told and (group is None or group.open_or_told)
 

@@ -223,6 +223,12 @@ class Scheduler:
         self.keyring.change_limits(self.keys[index], limits, now)
         self.measure()
 
+    def pause(self, key: KeyState, now: int) -> None:
+        """No call gets this key until it is resumed."""
+        self.keyring.pause(key, now)
+        for number in [*self._reserved]:  # the place that is kept may be there
+            self._unreserve(number)
+
     # -- the decision -------------------------------------------------------------------------
 
     @property

@@ -34,6 +34,8 @@ from apiflux_grpc.engine.messages import (
     EndUnsent,
     Feed,
     Inbound,
+    Pause,
+    Rotate,
     Snapshot,
     Stop,
     Submit,
@@ -136,7 +138,7 @@ class Batches:
             case Ask(id, pool, caller, calls, cost):
                 makespan, binding = self.pumps[pool].dispatcher.makespan(caller, calls, cost, self._clock())
                 self._post(Told(id, makespan, binding))
-            case ChangeLimits(pool) | ChangeMaxInFlight(pool):
+            case ChangeLimits(pool) | ChangeMaxInFlight(pool) | Pause(pool) | Rotate(pool):
                 self.pumps[pool].change(message)
             case Drain(grace):
                 for pump in self.pumps.values():

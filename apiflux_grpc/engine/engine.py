@@ -31,7 +31,9 @@ from apiflux_grpc.engine.messages import (
     Down,
     Drain,
     Echo,
+    Pause,
     Results,
+    Rotate,
     Stop,
     Submit,
     Told,
@@ -219,6 +221,18 @@ class Engine:
         keys = [*found.keys]
         keys[index] = replace(keys[index], max_in_flight=most)
         self._change(replace(found, keys=tuple(keys)), ChangeMaxInFlight(found.name, index, most))
+
+    def pause(self, pool: str, label: str, *, paused: bool) -> None:
+        """No call gets this key until it is resumed, or calls may get it again. Raises PoolNotFound and LookupError."""
+        found, index = self._place(pool, label)
+        self.post(Pause(found.name, index, paused))
+
+    def rotate(self, pool: str, label: str, secret: str) -> None:
+        """Another secret for this key, for calls that begin from now on. Raises PoolNotFound and LookupError."""
+        found, index = self._place(pool, label)
+        keys = [*found.keys]
+        keys[index] = replace(keys[index], secret=secret)
+        self._change(replace(found, keys=tuple(keys)), Rotate(found.name, index, secret))
 
     def _place(self, pool: str, label: str) -> tuple[Pool, int]:
         found = self.pool(pool)

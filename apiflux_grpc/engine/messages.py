@@ -10,7 +10,7 @@ batch that is open then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -140,11 +140,29 @@ class ChangeMaxInFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """No call gets the key at this place of the pool, or calls may get it again."""
+
+    pool: str
+    index: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Another secret for the key at this place of the pool."""
+
+    pool: str
+    index: int
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Cancel everything and end."""
 
 
-Change = ChangeLimits | ChangeMaxInFlight
+Change = ChangeLimits | ChangeMaxInFlight | Pause | Rotate
 Inbound = Submit | Feed | End | EndUnsent | Credit | Cancel | Drain | Beat | Ask | Change | Stop
 
 # -- from the engine --------------------------------------------------------------------------

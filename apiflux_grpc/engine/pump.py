@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.units import MILLISECOND
 from apiflux_grpc.engine.leasing import Lessee
-from apiflux_grpc.engine.messages import ChangeLimits, ChangeMaxInFlight
+from apiflux_grpc.engine.messages import ChangeLimits, ChangeMaxInFlight, Pause, Rotate
 from apiflux_grpc.engine.ports import Attempt
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Pump:
         self._deliver(outbox, (), self._clock())
 
     def change(self, change: Change) -> None:
-        """Other limits from now on."""
+        """Something of a key is another from now on."""
         now = self._clock()
         match change:
             case ChangeLimits(_, index, limits, of_group):
@@ -121,6 +121,11 @@ class Pump:
                 of(index, limits, now)
             case ChangeMaxInFlight(_, index, most):
                 self.dispatcher.change_max_in_flight(index, most, now)
+            case Pause(_, index, paused):
+                (self.dispatcher.pause if paused else self.dispatcher.resume)(index, now)
+            case Rotate(_, index, secret):
+                self.dispatcher.rotate(index, secret, now)
+        self._tell_events()
         self._kick()
 
     def drain(self) -> None:

@@ -30,6 +30,10 @@ NEEDS: Final = {
     "/apiflux.v1.FluxService/ProcessStream": Role.CALLER,
     "/apiflux.v1.FluxService/Estimate": Role.READER,
     "/apiflux.v1.FluxService/GetInfo": Role.READER,
+    "/apiflux.v1.AdminService/ListKeys": Role.READER,
+    "/apiflux.v1.AdminService/PauseKeys": Role.ADMIN,
+    "/apiflux.v1.AdminService/ResumeKeys": Role.ADMIN,
+    "/apiflux.v1.AdminService/RotateKeys": Role.ADMIN,
     "/grpc.health.v1.Health/Check": Role.READER,
     "/grpc.health.v1.Health/List": Role.ADMIN,  # it has the names of all pools
     "/grpc.health.v1.Health/Watch": Role.READER,

@@ -34,7 +34,7 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None, offse
         for limit in group.limits:
             _put_limit(row.limits.add(), limit)
     for place, key in enumerate(pool.keys):
-        _put_key(message.keys.add(), key, None if state is None else state.keys[place], offset)
+        put_key(message.keys.add(), key, None if state is None else state.keys[place], offset)
     if state is not None:
         put_held(message.held_by.add, state.held_by, offset)
         message.waiting = state.waiting
@@ -56,7 +56,8 @@ def put_pool(message: pb.PoolInfo, pool: Pool, state: PoolSnapshot | None, offse
     _put_rules(message, pool)
 
 
-def _put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None, offset: int) -> None:
+def put_key(message: pb.KeyInfo, key: Key, state: KeySnapshot | None, offset: int) -> None:
+    """The same for one key."""
     message.label = key.label
     for limit in key.limits:
         _put_limit(message.limits.add(), limit)

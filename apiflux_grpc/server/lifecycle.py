@@ -16,11 +16,13 @@ from grpc_health.v1 import health_pb2_grpc
 from apiflux_grpc.core.callers import Callers
 from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server import reflection
+from apiflux_grpc.server.admin import AdminService
+from apiflux_grpc.server.administration import Administration
 from apiflux_grpc.server.door import Door
 from apiflux_grpc.server.interceptors import CanonicalLine
 from apiflux_grpc.server.transport import Transport
 from apiflux_grpc.server.unknown import make_server
-from apiflux_grpc.v1 import apiflux_pb2_grpc
+from apiflux_grpc.v1 import admin_pb2_grpc, apiflux_pb2_grpc
 
 if TYPE_CHECKING:
     from apiflux_grpc.engine.engine import Engine
@@ -90,6 +92,7 @@ class Server:
         open_health: bool = True,
         tls: TlsFiles | None = None,
         other: OtherPort | None = None,
+        administration: Administration | None = None,
         compressed_requests: bool = False,
     ) -> None:
         self.engine = engine
@@ -98,6 +101,7 @@ class Server:
         self.port = port
         self._grace = grace
         self._other = other
+        self._administration = administration or Administration(engine)
         self.failed = False  # grpc's server ended by itself
         self.transport = Transport(tls)
         self._server = make_server(
@@ -126,6 +130,7 @@ class Server:
             ],
         )
         apiflux_pb2_grpc.add_FluxServiceServicer_to_server(service, self._server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(engine, self._administration), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, self._server)
         if with_reflection:
             reflection.enable(self._server)
@@ -145,6 +150,7 @@ class Server:
             await self._other.take(self.transport.pair)
         await self.health.set(False)
         await self.engine.start()
+        await self._administration.begin()
         await self._server.start()
         self.transport.follow(None if self._other is None else self._other.change)
         await self.health.set(True)
@@ -162,6 +168,7 @@ class Server:
         # The last messages of the streams are on their way; a reader that stalls is cut.
         await asyncio.gather(self._server.stop(2.0), *([] if self._other is None else [self._other.close(2.0)]))
         await self.transport.close()
+        await self._administration.close()
         await self.engine.stop()
 
     async def serve_until(self, stop: asyncio.Event) -> None:

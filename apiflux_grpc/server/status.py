@@ -21,6 +21,8 @@ from apiflux_grpc.core.errors import (
     FluxError,
     Forbidden,
     InvalidRequest,
+    KeyNotFound,
+    NotKept,
     Overloaded,
     PoolNotFound,
     QuotaExceeded,
@@ -47,6 +49,8 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 _CODES: Final[tuple[tuple[type[FluxError], grpc.StatusCode], ...]] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (PoolNotFound, grpc.StatusCode.NOT_FOUND),
+    (KeyNotFound, grpc.StatusCode.NOT_FOUND),
+    (NotKept, grpc.StatusCode.FAILED_PRECONDITION),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineInfeasible, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ReaderStalled, grpc.StatusCode.ABORTED),

@@ -97,10 +97,11 @@ class Stamp(NamedTuple):
 
 def stamps(files: TlsFiles) -> tuple[Stamp | None, ...]:
     """Of each file; None: there is none."""
-    return tuple(_stamp(path) for path in (files.cert_file, files.key_file, files.client_ca_file) if path is not None)
+    return tuple(stamp_of(path) for path in (files.cert_file, files.key_file, files.client_ca_file) if path is not None)
 
 
-def _stamp(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
+    """Of a file; None: there is none."""
     try:
         found = os.stat(path)
     except OSError:

@@ -26,6 +26,7 @@ STATES: Final = {
     "usable": pb.KEY_STATE_USABLE,
     "blocked": pb.KEY_STATE_BLOCKED,
     "rejected": pb.KEY_STATE_REJECTED,
+    "paused": pb.KEY_STATE_PAUSED,
 }
 _WORDS: Final[dict[int, str]] = {number: reason.value for reason, number in REASONS.items()}
 

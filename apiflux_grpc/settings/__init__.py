@@ -10,6 +10,7 @@ since any value may be a secret in the wrong place.
     sources         reads the TOML file, `.env` and the environment
     findings        faults and warnings, each with its place
     presets         what is known of well-known APIs, completing a pool of the file
+    secret_file     a key's secret in a file, which may change
     pools           a pool of the file; keys, limits, answers and tls are parts of one
     shared          keys of several pools that share a budget, or a secret
     ops             the operations port

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.model import Group, Key
 from apiflux_grpc.settings.limits import limits_of
+from apiflux_grpc.settings.secret_file import content_of
 from apiflux_grpc.settings.sources import why
-from apiflux_grpc.settings.values import LONGEST_SECRET, secret_fault
+from apiflux_grpc.settings.values import secret_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from apiflux_grpc.settings.findings import Findings, Place
     from apiflux_grpc.settings.sources import Sources
@@ -137,12 +139,18 @@ def _secret_of_variable(sources: Sources, place: Place, name: str) -> str | None
 
 def _secret_of_file(sources: Sources, place: Place, name: str) -> str | None:
     try:
-        with sources.path(name).open("rb") as file:
-            content = file.read(LONGEST_SECRET + 3)  # a line's end, and one more to see that it is too long
+        return content_of(sources.path(name))
     except (OSError, ValueError) as error:
         # A bare word may be the secret itself, put here by mistake.
         shown = json.dumps(name) if "/" in name or "." in name else "that file"
         sources.findings.fault(place, f"{shown} can't be read: {why(error)}")
         return None
-    # Latin-1 reads any byte; what isn't ASCII is refused as for any other secret.
-    return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
+
+
+def secret_files_of(sources: Sources, pool: PoolTable) -> dict[str, Path]:
+    """The file of each key whose secret is in one, by label."""
+    return {
+        _label(index, one): sources.path(one.secret_file)
+        for index, one in enumerate(pool.keys)
+        if one is not None and one.secret_file
+    }

@@ -26,7 +26,7 @@ from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.rules import CallRule, CostOfCall
 from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration, is_loopback
 from apiflux_grpc.settings.answers import field_of, rules_of
-from apiflux_grpc.settings.keys import groups_of, keys_of
+from apiflux_grpc.settings.keys import groups_of, keys_of, secret_files_of
 from apiflux_grpc.settings.limits import check_classes
 from apiflux_grpc.settings.tables import SimulatorTable
 from apiflux_grpc.settings.tls import tls_files
@@ -97,6 +97,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
         error_rate=simulator.error_rate,
         preset=table.preset or "",
         preset_rules=preset_rules,
+        secret_files=secret_files_of(sources, table),
     )
 
 

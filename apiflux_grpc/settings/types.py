@@ -16,7 +16,7 @@ from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.server.defaults import HOST, PORT, Defaults, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from apiflux_grpc.core.callers import Caller
@@ -36,7 +36,8 @@ class PoolSettings:
 
     `base_url` "": the simulator, which answers after `latency` (least, most; ns), badly in `error_rate` (0 to 1) of
     its calls; else an upstream over HTTP. A body longer than `body_cap` bytes is truncated; `idle_timeout` is ns. The
-    last `preset_rules` of the pool's rules are those of `preset`.
+    last `preset_rules` of the pool's rules are those of `preset`. `secret_files` are by label, of keys whose secret
+    is in a file, which may change.
     """
 
     pool: Pool
@@ -52,6 +53,7 @@ class PoolSettings:
     error_rate: float = 0.0
     preset: str = ""
     preset_rules: int = 0
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class StateSettings:
     trust: bool = True
     life: int | None = None
     redis: RedisUrl | None = None
+    is_temporary: bool = False  # the directory ends with the server
 
 
 @dataclass(frozen=True, slots=True)

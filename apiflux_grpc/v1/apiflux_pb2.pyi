@@ -62,6 +62,8 @@ class _HeldCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HeldCause.V
     """An attempt failed, and the next one is due later. Only in Progress.waits_for."""
     HELD_CAUSE_STORE: _HeldCause.ValueType  # 9
     """The store of budgets doesn't answer, has lost what was spent, or refuses this server."""
+    HELD_CAUSE_PAUSED: _HeldCause.ValueType  # 10
+    """An administrator paused the key, until one resumes it."""
 
 class HeldCause(_HeldCause, metaclass=_HeldCauseEnumTypeWrapper):
     """What kind of reason makes calls wait."""
@@ -86,6 +88,8 @@ HELD_CAUSE_BACKOFF: HeldCause.ValueType  # 8
 """An attempt failed, and the next one is due later. Only in Progress.waits_for."""
 HELD_CAUSE_STORE: HeldCause.ValueType  # 9
 """The store of budgets doesn't answer, has lost what was spent, or refuses this server."""
+HELD_CAUSE_PAUSED: HeldCause.ValueType  # 10
+"""An administrator paused the key, until one resumes it."""
 Global___HeldCause: _TypeAlias = HeldCause  # noqa: Y015
 
 class _Reason:
@@ -234,6 +238,8 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     """The upstream told it to wait."""
     KEY_STATE_REJECTED: _KeyState.ValueType  # 3
     """The upstream rejected it; it is tried now and then."""
+    KEY_STATE_PAUSED: _KeyState.ValueType  # 4
+    """An administrator paused it."""
 
 class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
     """Whether a key can be used."""
@@ -246,6 +252,8 @@ KEY_STATE_BLOCKED: KeyState.ValueType  # 2
 """The upstream told it to wait."""
 KEY_STATE_REJECTED: KeyState.ValueType  # 3
 """The upstream rejected it; it is tried now and then."""
+KEY_STATE_PAUSED: KeyState.ValueType  # 4
+"""An administrator paused it."""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
 
 class _LimitCounts:

@@ -99,17 +99,19 @@ def _held(held: ExitStack, host: str, port: int) -> int:
 
 
 def _shared(state: StateSettings, held: ExitStack) -> StateSettings:
-    """Where the workers' budgets are: a file that all have, or each would take every limit for its own."""
-    if state.redis is not None:
-        return state  # which shares them with other hosts too
-    directory = state.directory
+    """Where the workers' budgets are: a file that all have, or each would take every limit for its own. With Redis,
+    which shares them with other hosts too, the directory is for who is paused, if there can be one."""
+    directory, is_temporary = state.directory, state.directory is None
     if directory is None:
         try:
             directory = held.enter_context(shared_folder())
         except OSError as error:
+            if state.redis is not None:
+                return state
             why = f"workers share budgets in a file, and can't make one ({error}); set server.state_dir"
             raise CantServe(2, why) from error
-    return replace(state, directory=directory, asked_at=state.asked_at or "server.state_dir")
+    asked_at = state.asked_at or "server.state_dir"
+    return replace(state, directory=directory, asked_at=asked_at, is_temporary=is_temporary)
 
 
 class _Process:

@@ -8,12 +8,15 @@ from apiflux_grpc.core.events import (
     BudgetsFrozen,
     KeyAccepted,
     KeyBlocked,
+    KeyPaused,
     KeyRejected,
+    KeyResumed,
     LeasesGranted,
     LeasesRefused,
     LimitCut,
     LimitLower,
     NothingUsable,
+    SecretChanged,
     SentLate,
     StoreBack,
     StoreSilent,
@@ -51,6 +54,12 @@ def in_words(event: Event) -> str:
             return f"{key} rejected {cool_down / SECOND:g}"
         case KeyAccepted(key):
             return f"{key} accepted"
+        case KeyPaused(key):
+            return f"{key} paused"
+        case KeyResumed(key):
+            return f"{key} resumed"
+        case SecretChanged(key):
+            return f"{key} has another secret"
         case LimitCut(key, limit):
             return f"{key} cut {limit}"
         case LimitLower(key, why):

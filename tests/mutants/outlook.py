@@ -76,7 +76,7 @@ OUTLOOK: Final = (
     Variant(
         "a key that only slows down is probed",
         HOLDING,
-        "words if cause in _SLOWER else held.probed(words)",
+        "words if cause in _NO_PROBE else held.probed(words)",
         "held.probed(words)",
         OF_HOLDING,
     ),

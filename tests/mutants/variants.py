@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutants.adapters import ADAPTERS
+from tests.mutants.administration import ADMINISTRATION
 from tests.mutants.answers import ANSWERS
 from tests.mutants.borrowing import BORROWED
 from tests.mutants.changes import CHANGES
@@ -45,6 +46,7 @@ VARIANTS: Final = (
     *WORKERS,
     *TARGETS,
     *TRANSPORT,
+    *ADMINISTRATION,
     *REDIS,
     *SHARED,
     *(Variant(*one) for one in (*LEASES, *LEASE_TIMES)),

@@ -66,8 +66,8 @@ WORKERS: Final = (
     Variant(
         "workers: one that can't share goes on alone",
         PACKAGE + "supervisor.py",
-        'asked_at=state.asked_at or "server.state_dir")',
-        "asked_at=state.asked_at)",
+        'asked_at = state.asked_at or "server.state_dir"',
+        "asked_at = state.asked_at",
         PROCESSES,
     ),
     Variant(

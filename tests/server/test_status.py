@@ -18,6 +18,8 @@ from apiflux_grpc.core.errors import (
     FluxError,
     Forbidden,
     InvalidRequest,
+    KeyNotFound,
+    NotKept,
     Overloaded,
     PeerNotTrusted,
     PoolNotFound,
@@ -54,6 +56,8 @@ STATUSES = [
     ),
     (BatchTooLarge(FAULTS[:1]), "INVALID_ARGUMENT", "BATCH_TOO_LARGE", "calls[0].path: is wrong", {}),
     (PoolNotFound("c", ["b", "a"]), "NOT_FOUND", "POOL_NOT_FOUND", "there is no pool 'c'; use one of a, b", {}),
+    (KeyNotFound("c", ["b", "a"]), "NOT_FOUND", "KEY_NOT_FOUND", "there is no key 'c'; there are b, a", {}),
+    (NotKept("the disk is full"), "FAILED_PRECONDITION", "NOT_KEPT", "the disk is full", {}),
     (
         TooManyBatches(9, 1, limit=9, retry_after=2 * SECOND),
         "RESOURCE_EXHAUSTED",
