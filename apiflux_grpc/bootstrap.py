@@ -130,6 +130,7 @@ def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | No
         port=settings.port,
         shares_port=place.of > 1,
         max_batch_bytes=settings.max_batch_bytes,
+        max_connections=settings.max_connections,
         compressed_requests=settings.compressed_requests,
         with_reflection=settings.reflection,
         grace=settings.grace / 1e9,

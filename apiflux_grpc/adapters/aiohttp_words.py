@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from apiflux_grpc.adapters.sender.short import NO_FILE, is_short
 from apiflux_grpc.core.headers import Headers, text_of
 from apiflux_grpc.core.outcome import Cause, NotSent
 
@@ -50,6 +51,8 @@ def unsent(error: BaseException) -> NotSent:
     """What to say of an error; never its own text, which may hold a URL and so a key."""
     if isinstance(error, Failed):
         return error.unsent
+    if is_short(error):
+        return NO_FILE  # it doesn't wait for one, as our own sender does
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return NotSent(Cause.UNREACHABLE, words.format(why=_why(error)))

@@ -49,6 +49,7 @@ class Cause(Enum):
     OUT_OF_TIME = "out of time"  # its timeout was over before it began
     CANCELLED = "cancelled"
     CLOSED = "closed"  # the upstream was closed, by us
+    NO_FILE = "no file"  # this process can open no more connections
 
     @property
     def ours(self) -> bool:
@@ -56,7 +57,7 @@ class Cause(Enum):
         return self in _OURS
 
 
-_OURS: Final = frozenset({Cause.LATE, Cause.OUT_OF_TIME, Cause.CANCELLED, Cause.CLOSED})
+_OURS: Final = frozenset({Cause.LATE, Cause.OUT_OF_TIME, Cause.CANCELLED, Cause.CLOSED, Cause.NO_FILE})
 
 
 class Answer(NamedTuple):

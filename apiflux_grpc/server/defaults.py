@@ -9,6 +9,7 @@ Mode = Literal["test", "production"]
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 50051
+MOST_CONNECTIONS: Final = 10_000  # of callers, where so many files may be open
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from apiflux_grpc.core.units import format_address
 from apiflux_grpc.server import reflection
 from apiflux_grpc.server.admin import AdminService
 from apiflux_grpc.server.administration import Administration
+from apiflux_grpc.server.defaults import MOST_CONNECTIONS
 from apiflux_grpc.server.door import Door
 from apiflux_grpc.server.interceptors import CanonicalLine
 from apiflux_grpc.server.transport import Transport
@@ -41,6 +42,7 @@ LEAST_PING_INTERVAL: Final = 5.0
 NOBODY: Final = Callers()
 
 
+HANDSHAKE_WITHIN: Final = 20.0  # seconds; grpc's default is two minutes
 # Bits of grpc's enumeration of codings: identity, deflate, gzip.
 _IDENTITY: Final = 1
 _ALL_CODINGS: Final = 7
@@ -93,6 +95,7 @@ class Server:
         tls: TlsFiles | None = None,
         other: OtherPort | None = None,
         administration: Administration | None = None,
+        max_connections: int = MOST_CONNECTIONS,
         compressed_requests: bool = False,
     ) -> None:
         self.engine = engine
@@ -120,6 +123,9 @@ class Server:
                 # Above our own maximum, so that a batch over it gets our error and not the transport's.
                 ("grpc.max_receive_message_length", 2 * max_batch_bytes),
                 ("grpc.max_send_message_length", -1),
+                # One more is closed at once, and so is one that has said nothing for a while: each takes a file.
+                ("grpc.max_allowed_incoming_connections", max_connections),
+                ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_WITHIN * 1_000)),
                 # What we don't ask for yet stays at a window of 64 KiB for each stream; it would grow to 8 MiB.
                 ("grpc.http2.bdp_probe", 0),
                 # A request may be a thousandth of what it decodes to, and nobody knows which before it is decoded.

@@ -5,7 +5,6 @@ Rule: everything is judged, whatever is wrong before it, so that all faults of a
 
 from __future__ import annotations
 
-import resource
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -24,8 +23,9 @@ from apiflux_grpc.core.model import (
 )
 from apiflux_grpc.core.outcome import Reason
 from apiflux_grpc.core.rules import CallRule, CostOfCall
-from apiflux_grpc.core.units import MILLISECOND, MOST, format_duration, is_loopback
+from apiflux_grpc.core.units import MILLISECOND, format_duration, is_loopback
 from apiflux_grpc.settings.answers import field_of, rules_of
+from apiflux_grpc.settings.descriptors import for_upstream
 from apiflux_grpc.settings.keys import groups_of, keys_of, secret_files_of
 from apiflux_grpc.settings.limits import check_classes
 from apiflux_grpc.settings.tables import SimulatorTable
@@ -103,7 +103,7 @@ def pool_settings(sources: Sources, name: str, table: PoolTable, latency: tuple[
 
 def default_connections() -> int:
     """The most calls of a pool at once that says nothing of it."""
-    return min(MAX_CONNECTIONS, _most_connections())
+    return min(MAX_CONNECTIONS, for_upstream())
 
 
 def warn_of_plain_http(findings: Findings, place: Place, base_url: str) -> None:
@@ -113,14 +113,8 @@ def warn_of_plain_http(findings: Findings, place: Place, base_url: str) -> None:
         findings.warn(place, "is not https, so keys are sent unencrypted")
 
 
-def _most_connections() -> int:
-    """80 % of the descriptors that this process may open: the rest is for everything else."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else max(1, soft * 4 // 5)
-
-
 def _connections(findings: Findings, here: Place, asked: int | None) -> int:
-    most = _most_connections()
+    most = for_upstream()
     if asked is not None and asked > most:
         text = f"must be at most {most}, 80 % of the files that this process may open; raise `ulimit -n` for more"
         findings.fault((*here, "max_connections"), text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
+from apiflux_grpc.settings.descriptors import OWN, for_callers, most_for_callers
 from apiflux_grpc.settings.ops import ops_of
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
@@ -61,6 +62,7 @@ def read(
         max_queued_bytes=server.max_queued_bytes,
         max_batch_calls=server.max_batch_calls,
         max_batch_bytes=server.max_batch_bytes,
+        max_connections=server.max_connections or for_callers(),
         compressed_requests=server.compressed_requests,
         grace=server.grace,
         reflection=server.reflection,
@@ -95,6 +97,9 @@ def _check_server(sources: Sources) -> None:
             places = [sources.toml_place("server", name) for name in (one, all_of_them)]
             text = f"{one} ({low}) must be at most {all_of_them} ({high})"
             sources.findings.fault(sources.toml_place("server", given), text, *places)
+    if (asked := server.max_connections) is not None and asked > (most := most_for_callers()):
+        text = f"must be at most {most}, {OWN} less than this process may open files; raise `ulimit -n` for more"
+        sources.findings.fault(sources.toml_place("server", "max_connections"), text)
 
 
 def _repeat_count(sources: Sources, mode: Mode) -> int:

@@ -69,6 +69,7 @@ class ServerTable(Table):
     max_batch_calls: Count = _SETTINGS.max_batch_calls
     # gRPC's own limit is twice that, and must be below 2^31.
     max_batch_bytes: Annotated[int, Field(ge=1, lt=1 << 30)] = _SETTINGS.max_batch_bytes
+    max_connections: Count | None = None
     compressed_requests: bool = _SETTINGS.compressed_requests
     state_dir: Annotated[str, AfterValidator(values.directory)] | None = None
     cold_start: Literal["trust", "wait"] = "trust"

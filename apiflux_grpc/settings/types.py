@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.core.model import BODY_CAP, IDLE_TIMEOUT
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.engine.admission import Bounds
-from apiflux_grpc.server.defaults import HOST, PORT, Defaults, Mode
+from apiflux_grpc.server.defaults import HOST, MOST_CONNECTIONS, PORT, Defaults, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,6 +106,7 @@ class Settings:
     max_queued_bytes: int = _BOUNDS.size
     max_batch_calls: int = _DEFAULTS.max_batch_calls
     max_batch_bytes: int = _DEFAULTS.max_batch_bytes
+    max_connections: int = MOST_CONNECTIONS
     compressed_requests: bool = False
     grace: int = 15 * SECOND
     reflection: bool = True

@@ -7,9 +7,11 @@ if that is killed: a pipe that only we hold open is its standard input, and it e
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -35,7 +37,8 @@ class ServedProcess:
     """`apiflux serve` in a process of its own, for as long as the `with` block lasts; pinned to one `cpu` if asked.
 
     `target` is its HOST:PORT, on any free port unless one is given. `state` is where it keeps what was spent, unless
-    the configuration says another place; None: in memory. Raises RuntimeError, with what it said, if it can't start.
+    the configuration says another place; None: in memory. `files`: how many it may have
+    open. Raises RuntimeError, with what it said, if it can't start.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class ServedProcess:
         log_format: str = "console",
         port: int = 0,
         state: Path | None = None,
+        files: int | None = None,
     ) -> None:
         self._config = config
         self._environ = environ
@@ -55,6 +59,7 @@ class ServedProcess:
         self._log = (*("--log-level", log_level), *("--log-format", log_format))
         self._port = port
         self._state = state
+        self._files = files
         self.target = ""
         self.returncode: int | None = None
 
@@ -77,6 +82,7 @@ class ServedProcess:
             env=os.environ | self._environ | home,
             cwd=self._folder.name,  # no .env of somebody else's
             start_new_session=True,  # Ctrl-C is for the parent
+            preexec_fn=None if self._files is None else partial(_may_open, self._files),
         )
         self.pid = self._process.pid
         if self._cpu is not None:
@@ -120,6 +126,10 @@ class ServedProcess:
         self._process.stdout.close()
         self._stderr.close()
         self._folder.cleanup()
+
+
+def _may_open(files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 def config_for(

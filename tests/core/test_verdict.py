@@ -76,6 +76,7 @@ def judged(outcome: Outcome, *told: Hint, rules: tuple[AnswerRule, ...] = ()) ->
         (NotSent(Cause.OUT_OF_TIME, "late"), AGAIN, Reason.NOT_SENT, UNSEEN, NOTHING),
         (NotSent(Cause.CANCELLED, "cancelled"), AGAIN, Reason.NOT_SENT, UNSEEN, NOTHING),
         (NotSent(Cause.CLOSED, "closed"), AGAIN, Reason.NOT_SENT, UNSEEN, NOTHING),
+        (NotSent(Cause.NO_FILE, "no file"), AGAIN, Reason.NOT_SENT, UNSEEN, NOTHING),
         (Unknown("reset"), AGAIN, Reason.UNKNOWN, UNSEEN, FAILS),
         (Unknown("slow", Reason.TIMEOUT), AGAIN, Reason.TIMEOUT, UNSEEN, FAILS),
     ],

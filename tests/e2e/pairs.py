@@ -129,11 +129,12 @@ def paired(
     server: str = "",
     latency: tuple[int, int] = (1, 10),
     chances: tuple[Chance, ...] = (),
+    files: int | None = None,
 ) -> Iterator[Pair]:
-    """One judge, and a server with these pools in front of it."""
+    """One judge, and a server with these pools in front of it; `files`: how many the server may have open."""
     with judging(pools, limits, keys, latency=latency, chances=chances) as judge:
         text = f"[server]\n{server}\n" + toml(judge.url, pools, limits, keys)
-        with ServedProcess(text, {}) as served:
+        with ServedProcess(text, {}, files=files) as served:
             yield Pair(judge, served)
 
 

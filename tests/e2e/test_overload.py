@@ -18,6 +18,7 @@ import pytest
 from apiflux_grpc.client import Client, Overloaded, Result, Retry
 from apiflux_grpc.judge.limits import Limit
 from apiflux_grpc.testing.served import ServedProcess
+from tests.e2e.http2 import PREFACE, SETTINGS, frame
 from tests.e2e.pairs import (
     OWN_CONNECTION,
     ask,
@@ -163,8 +164,8 @@ def descriptors(pid: int, most: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-async def test_without_descriptors_calls_are_not_sent_and_it_recovers() -> None:
-    """Calls for which there is no connection are NOT_SENT, those who are connected are served, and new clients wait.
+async def test_short_of_descriptors_calls_wait_for_one_and_it_recovers() -> None:
+    """Calls go over the connections there are, each at its first try; who is connected is served, new clients wait.
 
     When there are descriptors again everything works.
     """
@@ -182,13 +183,41 @@ async def test_without_descriptors_calls_are_not_sent_and_it_recovers() -> None:
             assert (await waiting).open_batches == 0
             again = await run(new, posts("again", 15))
             await idle(client)
-        failed = [result.error for result in results if result.error is not None]
-        assert len(failed) >= 15 - spare
-        assert {(error.reason, error.may_have_run) for error in failed} == {("NOT_SENT", False)}
-        assert "too many open files" in failed[0].message
-        assert [result.ok for result in results].count(True) == 15 - len(failed) > 0
+        assert all(result.ok and result.attempts == 1 for result in results)
         assert all(result.ok and result.attempts == 1 for result in again.values())
         ask(pair, dict(zip(map(name_of, calls), results, strict=True)), again)
+
+
+async def test_idle_callers_leave_the_descriptors_that_calls_need() -> None:
+    """With 64 of them callers have 10: the others are closed, and calls go with what is left, each at its first try."""
+    with paired({"default": RETRY}, [WIDE], files=64) as pair:
+        host, _, port = pair.target.rpartition(":")
+        async with Client(pair.target) as client:
+            await client.info()
+            idlers = [await asyncio.open_connection(host, int(port)) for _ in range(80)]
+            for _, writer in idlers:
+                writer.write(PREFACE + frame(SETTINGS, 0, 0))
+            closed = asyncio.Semaphore(0)
+
+            async def is_closed(reader: asyncio.StreamReader) -> None:
+                with suppress(ConnectionError):
+                    await reader.read()  # to its end
+                closed.release()
+
+            waits = [asyncio.create_task(is_closed(reader)) for reader, _ in idlers]
+            for _ in range(len(idlers) - 9):  # and the client's
+                await closed.acquire()
+            done = await run(client, posts("files", 300))
+            await idle(client)
+            for wait in waits:
+                wait.cancel()
+            for _, writer in idlers:
+                writer.close()
+        print(
+            Counter((r.ok, r.attempts, r.error and r.error.reason, r.error and r.error.message) for r in done.values())
+        )
+        assert all(result.ok and result.attempts == 1 for result in done.values())
+        ask(pair, done)
 
 
 # -- floods --------------------------------------------------------------------------------------

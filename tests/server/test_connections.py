@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from apiflux_grpc.client import Client
 from apiflux_grpc.server import lifecycle
@@ -170,6 +171,21 @@ def test_a_client_may_ping_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
         Server(engine, service, engine, host="", port=0, max_batch_bytes=1, with_reflection=False, grace=1)
     assert asked["grpc.keepalive_permit_without_calls"] == 1
     assert asked["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
+
+
+async def test_one_connection_too_many_is_closed() -> None:
+    """Each takes a file; who comes when another has left is served."""
+    async with serving(max_connections=2) as server, connected(server, OWN_CONNECTION) as first:
+        assert await health_of(first) == SERVING
+        async with connected(server, OWN_CONNECTION) as second:
+            assert await health_of(second) == SERVING
+            async with connected(server, OWN_CONNECTION) as third:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await health_of(third)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        async with connected(server, OWN_CONNECTION, ("grpc.initial_reconnect_backoff_ms", 100)) as fourth:
+            stub: Any = health_pb2_grpc.HealthStub(fourth)
+            await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20)
 
 
 async def next_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -197,6 +197,17 @@ def test_connections_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.M
     assert loaded(tmp_path, GOOD).pools[0].pool.max_connections == 1000
 
 
+def test_connections_of_callers_follow_the_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of RLIMIT_NOFILE without what the process needs itself, unless another number is given that fits."""
+    for soft, most in ((64, 10), (1024, 330), (40, 8), (1_000_000, 10_000), (resource.RLIM_INFINITY, 10_000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert load(None, environ={}).max_connections == most
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    assert loaded(tmp_path, "[server]\nmax_connections = 68\n" + GOOD).max_connections == 68
+    (fault,) = faults(tmp_path, "[server]\nmax_connections = 69\n" + GOOD)
+    assert fault.startswith("server.max_connections: must be at most 68, 32 less than this process may open files")
+
+
 @pytest.mark.parametrize("words", ['cost_from = { header = "X-Cost" }', 'cost = { json = "max_tokens" }'])
 def test_a_cost_that_nothing_counts_is_warned_of(tmp_path: Path, words: str) -> None:
     """If no limit counts cost, only --max-cost does; a group's limit counts, and a single key's."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aiohappyeyeballs import start_connection
 
 from apiflux_grpc.adapters.sender.idle import longest_lately
+from apiflux_grpc.adapters.sender.short import is_short
 from apiflux_grpc.core.units import SECOND
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ EYEBALLS_DELAY: Final = 0.25  # seconds until the next address is tried as well,
 
 
 class NotConnected(Exception):
-    """There is no connection; the text is safe to show."""
+    """There is no connection; the text is safe to show. `is_short`: no file was free for it."""
+
+    def __init__(self, words: str, *, is_short: bool = False) -> None:
+        super().__init__(words)
+        self.is_short = is_short
 
 
 class Dialer:
@@ -75,7 +80,7 @@ class Dialer:
             if not isinstance(error, OSError | ValueError):  # a ValueError: a host name that IDNA can't encode
                 raise
             self._lookup_until = 0  # the host may have moved
-            raise NotConnected(words_for(error)) from error
+            raise NotConnected(words_for(error), is_short=is_short(error)) from error
 
     async def _resolve(self) -> list[AddrInfoType]:
         """The addresses; asked once for all who dial at a time. Raises OSError."""

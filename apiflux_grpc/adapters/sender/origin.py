@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.adapters.sender.connection import Connection
 from apiflux_grpc.adapters.sender.dial import Dialer, NotConnected
 from apiflux_grpc.adapters.sender.idle import FRESH, usable_for
+from apiflux_grpc.adapters.sender.short import NO_FILE, Short
 from apiflux_grpc.adapters.sender.wheel import Wheel
 from apiflux_grpc.core.outcome import (
     CANCELLED,
@@ -70,6 +71,7 @@ class Origin:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
         self._dials: dict[asyncio.Task[None], Exchange] = {}
+        self._short = Short()
         self._gone: asyncio.Event | None = None  # set when the last connection is gone, after close
         self._closed = False
 
@@ -93,6 +95,15 @@ class Origin:
             return self._finish_soon(exchange, LATE)
         # From here on its deadline is watched: the time to connect is part of the call's.
         exchange.slot = self._busy.put(exchange.deadline, exchange)
+        if (connection := self._take(exchange, now)) is not None:
+            return self._write(exchange, connection, now)
+        task = asyncio.get_running_loop().create_task(self._dial(exchange))
+        self._dials[task] = exchange
+        task.add_done_callback(self._dialed)
+        return None
+
+    def _take(self, exchange: Exchange, now: int) -> Connection | None:
+        """An idle connection that it may go on; None: there is none."""
         idle = self._idle
         while idle:
             connection, until = idle.popitem()  # the last one in: the upstream is least likely to have closed it
@@ -102,12 +113,9 @@ class Origin:
                 idle[connection] = until  # others may have it; the ones below it are older still
                 break
             elif connection.is_quiet():
-                return self._write(exchange, connection, now)
+                return connection
             else:
                 self._set_aside(connection, until)
-        task = asyncio.get_running_loop().create_task(self._dial(exchange))
-        self._dials[task] = exchange
-        task.add_done_callback(self._dialed)
         return None
 
     def cancel(self, exchange: Exchange) -> None:
@@ -145,7 +153,9 @@ class Origin:
     def _stop(self, exchange: Exchange, unsent: NotSent, unknown: Unknown, fault: Reason) -> None:
         if exchange.over:
             return
-        if exchange.carrier is None:
+        if exchange in self._short:
+            self.finish(exchange, NO_FILE if unsent is NO_CONNECTION else unsent)
+        elif exchange.carrier is None:
             self.finish(exchange, unsent)  # its dial goes on for the next one
         else:
             exchange.carrier.cut(unknown.detail, fault, unknown.reason, unsent.cause)
@@ -154,11 +164,17 @@ class Origin:
 
     async def _dial(self, exchange: Exchange) -> None:
         """Open a connection and write the exchange on it, if it is still wanted then."""
-        try:
-            connection = await self._dialer.dial(self._connection)
-        except NotConnected as error:
-            self.finish(exchange, NotSent(Cause.UNREACHABLE, str(error)))
-            return
+        connection: Connection | None = None
+        while connection is None:
+            try:
+                connection = await self._dialer.dial(self._connection)
+            except NotConnected as error:
+                if not error.is_short:
+                    return self.finish(exchange, NotSent(Cause.UNREACHABLE, str(error)))
+                await self._short.wait(exchange)
+                if exchange.over:
+                    return None
+                connection = self._take(exchange, self.clock())
         now = self.clock()  # again: a dial takes time, and so the checks of `begin` are made again
         if not exchange.over and exchange.send_by is not None and exchange.send_by < now:
             self.finish(exchange, LATE)
@@ -167,6 +183,7 @@ class Origin:
             self.keep(connection, None)  # a handshake may have cost more than the call: the next one has it for nothing
         else:
             self._write(exchange, connection, now)
+        return None
 
     def _connection(self, sock: socket.socket) -> Connection:
         return Connection(self, sock, self._head_cap, self.body_cap)
@@ -196,6 +213,7 @@ class Origin:
         """A connection is gone."""
         self._all.discard(connection)
         self._idle.pop(connection, None)
+        self._short.freed()
         if self._gone is not None and not self._all:
             self._gone.set()
 
@@ -213,6 +231,7 @@ class Origin:
             connection.abort()
             return
         self._idle[connection] = until
+        self._short.freed()
         if self._idle_timer is None:
             self._arm(connection.usable_for)
 
@@ -259,6 +278,7 @@ class Origin:
         # Three kinds of open ends, each of which may still become the next: a dial a connection, an exchange a dial.
         # So the door is shut first, and connections are looked for twice.
         self._closed = True
+        self._short.close()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
