@@ -14,5 +14,6 @@ and how an answer looks. So it stands on `server`, and nothing stands on it but 
     process.py      POST /process
     bodies.py       how a body is read: how long, how fast, how many bytes
     decoding.py     its text, as a request
+    lines.py        its answer, as JSON lines
     proto3json.py   JSON values as fields of a message
 """

@@ -9,19 +9,18 @@ takes it for whole.
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from google.protobuf.json_format import MessageToDict
 
 from apiflux_grpc.core.errors import Draining
 from apiflux_grpc.ops.bodies import read
 from apiflux_grpc.ops.connections import HEADERS
 from apiflux_grpc.ops.decoding import Decoding
 from apiflux_grpc.ops.guards import plain
+from apiflux_grpc.ops.lines import line_of
 from apiflux_grpc.ops.problems import HttpRefused
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ class Exchange:
         if not self._answer.prepared:
             await self._answer.prepare(self._request)
         await self._answer.write(line_of(response))
+        await asyncio.sleep(0)  # a write that finds room returns at once, and results may wait already
 
     async def end(self) -> web.StreamResponse:
         await self._answer.write_eof()
@@ -75,12 +75,6 @@ class Exchange:
                 await self._answer.write(b'{"error": %b}\n' % problem.document())
         self._request.protocol.force_close()
         return self._answer
-
-
-def line_of(response: pb.ProcessResponse) -> bytes:
-    """A message on a line of its own."""
-    told = MessageToDict(response, always_print_fields_with_no_presence=True)
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class Process:
