@@ -59,6 +59,9 @@ SWITCH_INTERVAL: Final = 0.0003  # seconds
 HANDED_OVER: Final = 100
 
 
+ON_A_NETWORK: Final = "is on a network file system ({}), where locks don't hold; use a local directory"
+
+
 class StateUnusable(Exception):
     """What is to be kept can't be kept where it is to; the text names the setting, and says what to do."""
 
@@ -215,7 +218,7 @@ async def open_store(settings: Settings) -> LeaseStore | None:
     store = SqliteLeaseStore(path, CLOCK, time.time_ns, boot_id())
     try:
         if kind := network_of(state.directory):
-            raise StateFileError(f"is on a network file system ({kind}), where locks don't hold; use a local directory")
+            raise StateFileError(ON_A_NETWORK.format(kind))
         await store.open()
     except StateFileError as error:
         await store.close()
@@ -225,6 +228,46 @@ async def open_store(settings: Settings) -> LeaseStore | None:
         return None
     _log.info("budgets are kept in %s", path)
     return store
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedStore:
+    """Whether budgets can be kept `at` a place, and `what` came, or is wrong and what to do."""
+
+    at: str
+    what: str
+    ok: bool
+
+
+async def probe_store(settings: Settings) -> ProbedStore | None:
+    """Ask the Redis whether it may hold budgets, or see whether state_dir can be written, which stays as it is; None:
+    budgets are kept in memory."""
+    state = settings.state
+    if state.redis is not None:
+        from apiflux_grpc.adapters.lease_redis.client import RedisStoreError
+        from apiflux_grpc.adapters.lease_redis.store import RedisLeaseStore
+
+        place = str(state.redis)
+        try:
+            store = RedisLeaseStore(state.redis)
+            advice = await store.check()
+            await store.close()
+        except (RedisStoreError, ConnectionError) as error:
+            return ProbedStore(state.asked_at, str(error), ok=False)
+        return ProbedStore(state.asked_at, "; ".join([f"{place} answers, and may hold budgets", *advice]), ok=True)
+    if state.directory is None:
+        return None
+    from apiflux_grpc.adapters.mounts import network_of
+    from apiflux_grpc.adapters.state_file import NAME, StateFileError, probe
+
+    path, at = state.directory / NAME, state.asked_at or "state_dir"
+    try:
+        if kind := network_of(state.directory):
+            raise StateFileError(ON_A_NETWORK.format(kind))
+        probe(path)
+    except StateFileError as error:
+        return ProbedStore(at, f"{path} {error}", ok=False)
+    return ProbedStore(at, f"{path} can be written", ok=True)
 
 
 async def _open_redis(url: RedisUrl, asked_at: str) -> LeaseStore:

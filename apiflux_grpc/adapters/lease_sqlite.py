@@ -119,7 +119,7 @@ class SqliteLeaseStore:
         except (apsw.Error, OSError) as error:
             if not isinstance(error, apsw.BusyError | apsw.FullError):
                 self._close()  # opened again it is checked again
-            raise ConnectionError(f"{self.path} {words_of(error)}") from error
+            raise ConnectionError(f"{self.path} {words_of(error, self.path.parent)}") from error
 
     def _must_last(self, round: Round) -> bool:
         """Whether what it is granted must outlive the machine."""
@@ -197,7 +197,7 @@ class SqliteLeaseStore:
             self._go_on(connection)
         except apsw.Error as error:
             self._close()
-            raise StateFileError(words_of(error)) from error
+            raise StateFileError(words_of(error, self.path.parent)) from error
         return connection
 
     def _go_on(self, connection: apsw.Connection) -> None:

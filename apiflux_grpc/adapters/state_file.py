@@ -11,8 +11,10 @@ Not known here: what the rows mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import tempfile
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +31,8 @@ FORMAT: Final = 100 + LAYOUT  # counts up with the tables below, by hundreds, an
 BUSY: Final = 1.0  # seconds; another process holds the file no longer than some ms, unless it was stopped meanwhile
 PAUSE: Final = 0.0005
 NEWER: Final = "was written by a newer version of APIFlux; upgrade this one, or choose another state_dir for it"
+ANOTHERS: Final = "is a database of another program; choose another state_dir"
+ROOM: Final = 1 << 16  # bytes; so much is certainly needed
 
 _TABLES: Final = """
     CREATE TABLE store (id TEXT NOT NULL, boot TEXT NOT NULL, base INTEGER NOT NULL) STRICT;
@@ -50,12 +54,12 @@ def open_file(path: Path) -> apsw.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
     except (OSError, apsw.Error) as error:
-        raise StateFileError(words_of(error)) from error
+        raise StateFileError(words_of(error, path.parent)) from error
     try:
         _check(connection)
     except apsw.Error as error:
         connection.close()
-        raise StateFileError(words_of(error)) from error
+        raise StateFileError(words_of(error, path.parent)) from error
     except StateFileError:
         connection.close()
         raise
@@ -68,7 +72,7 @@ def _check(connection: apsw.Connection) -> None:
         _make(connection)
     application, found = _number(connection, "application_id"), _number(connection, "user_version")
     if application != APPLICATION:
-        raise StateFileError("is a database of another program; choose another state_dir")
+        raise StateFileError(ANOTHERS)
     if found > FORMAT:
         raise StateFileError(NEWER)
     if connection.execute("PRAGMA quick_check(1)").get != "ok":
@@ -124,13 +128,19 @@ def _number(connection: apsw.Connection, name: str) -> int:
     return value
 
 
-def words_of(error: Exception) -> str:
-    """Why, and what to do."""
+def words_of(error: Exception, folder: Path) -> str:
+    """Why, and what to do; `folder` has the file."""
+    room = f"make room in {folder}, or choose another state_dir"
     match error:
         case apsw.BusyError() | apsw.LockedError():
             return f"is held by another process for {BUSY:g} s and longer; is one stopped?"
         case apsw.FullError():
-            return "can't be written: the disk is full"
+            return f"can't be written: the disk is full; {room}"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return f"can't be written: the disk is full, or its quota; {room}"
+        case apsw.IOError():
+            # SQLite doesn't say which: a quota, a bound on the length of files, or a disk that fails.
+            return f"can't be written ({error}): the disk is full, over a quota, or fails; {room}"
         case apsw.NotADBError():
             return "isn't a database; choose another state_dir, or move the file away"
         case apsw.CorruptError():
@@ -138,9 +148,46 @@ def words_of(error: Exception) -> str:
                 'is damaged; move it and the files whose names begin so away, and set cold_start = "wait" for one '
                 "start, since nobody knows what was spent"
             )
+        case OSError(errno=errno.EROFS):
+            return (
+                f"can't be written: {folder} is mounted read-only; mount it to be written, or choose another state_dir"
+            )
         case apsw.ReadOnlyError() | apsw.CantOpenError() | PermissionError():
-            return "can't be written; give this user the right to, or choose another state_dir"
+            return f"can't be written; give this user the right to write in {folder}, or choose another state_dir"
         case OSError():
-            return f"can't be opened: {error.strerror or error}; choose another state_dir"
+            return f"can't be opened: {error.strerror or error}; choose another state_dir than {folder}"
         case _:
             return f"can't be used: {error}"
+
+
+def probe(path: Path) -> None:
+    """Whether the file can be used, or made; everything is left as it is. Raises StateFileError.
+
+    It isn't opened as SQLite does it: that makes files, which would belong to whoever asks.
+    """
+    there = next(folder for folder in path.parents if folder.exists())
+    try:
+        if path.exists():
+            _check_head(path)
+        if there == path.parent or os.access(there, os.W_OK | os.X_OK):
+            with tempfile.TemporaryFile(dir=there) as file:
+                file.write(bytes(ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+        else:
+            raise PermissionError
+    except OSError as error:
+        raise StateFileError(words_of(error, there)) from error
+
+
+def _check_head(path: Path) -> None:
+    with path.open("r+b") as file:
+        head = file.read(72)
+    if head and not head.startswith(b"SQLite format 3\0"):
+        raise StateFileError(words_of(apsw.NotADBError(), path.parent))
+    # 0: what was written of it isn't there yet, but in the file beside it.
+    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    if application not in (0, APPLICATION):
+        raise StateFileError(ANOTHERS)
+    if version > FORMAT:
+        raise StateFileError(NEWER)

@@ -27,7 +27,10 @@ HTTP_MEANINGS: Final = (
 
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, a TOML file.")],
-    probe: Annotated[bool, typer.Option("--probe", help="Also make one real call with each key.")] = False,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Also see whether budgets can be kept, and make one real call with each key."),
+    ] = False,
     path: Annotated[str, typer.Option(help="The path of that call, a GET.")] = "/",
 ) -> None:
     """Check a configuration: list its faults, each with its place, or its pools, keys and limits, and its rules."""
@@ -106,6 +109,9 @@ async def _probe(settings: Settings, path: str) -> int:
     from apiflux_grpc import probe as tool
     from apiflux_grpc.core.errors import InvalidRequest
 
+    store = await bootstrap.probe_store(settings)
+    if store is not None:
+        print(f"{store.at}: {store.what}")
     try:
         probed = await tool.probe([bootstrap.parts_of(pool) for pool in settings.pools], path, bootstrap.CLOCK)
     except InvalidRequest as error:
@@ -116,4 +122,4 @@ async def _probe(settings: Settings, path: str) -> int:
     Console(markup=False, highlight=False, emoji=False).print(table)
     if any(one.is_no_such_path for one in probed):
         say(f"404 and 405 say nothing of a key: {path} isn't there; name one that the API answers with --path")
-    return 0 if all(one.ok for one in probed) else 3
+    return 0 if all(one.ok for one in probed) and (store is None or store.ok) else 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from apiflux_grpc.adapters.state_file import APPLICATION, FORMAT, StateFileError, open_file
+from apiflux_grpc.adapters.state_file import APPLICATION, FORMAT, StateFileError, open_file, probe
 from apiflux_grpc.core.lease.codec import LAYOUT
 from apiflux_grpc.core.lease.words import Amounts
 from tests.adapters.lease_files import Disk, Machine, ask, first, frozen
@@ -106,24 +108,96 @@ async def test_a_newer_version_that_takes_the_file_over_is_left_alone(tmp_path: 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (PermissionError(13, "Permission denied"), "give this user the right to, or choose another state_dir"),
-        (OSError(30, "Read-only file system"), "Read-only file system; choose another state_dir"),
-        (apsw.ReadOnlyError("attempt to write a readonly database"), "give this user the right to"),
-        (apsw.CantOpenError("unable to open database file"), "give this user the right to"),
-        (apsw.IOError("disk I/O error"), "can't be used: disk I/O error"),
+        (
+            PermissionError(13, "Permission denied"),
+            "give this user the right to write in {}, or choose another state_dir",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "{} is mounted read-only; mount it to be written, or choose another",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "the disk is full, or its quota; make room in {}, or choose another",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full, or its quota; make room in {}"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links"), "choose another state_dir than {}"),
+        (apsw.ReadOnlyError("attempt to write a readonly database"), "give this user the right to write in {}"),
+        (apsw.CantOpenError("unable to open database file"), "give this user the right to write in {}"),
+        (
+            apsw.FullError("database or disk is full"),
+            "the disk is full; make room in {}, or choose another state_dir",
+        ),
+        (
+            apsw.IOError("disk I/O error"),
+            "can't be written (disk I/O error): the disk is full, over a quota, or fails; make room in {}",
+        ),
     ],
 )
 def test_what_can_not_be_written_says_why_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    """A directory of somebody else, a file system that is mounted to be read, a disk that fails."""
+    """A directory of somebody else, a file system that is mounted to be read, a disk that is full or fails: the folder
+    is named."""
 
     def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(apsw, "Connection", refuse)
-    with pytest.raises(StateFileError, match=says):
+    with pytest.raises(StateFileError, match=re.escape(says.format(tmp_path))):
         open_file(tmp_path / "budgets.sqlite3")
+
+
+def test_a_probe_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    """It may be asked by another user than the server's, who couldn't write what that one had made."""
+    path = tmp_path / "state" / "apiflux" / "budgets.sqlite3"
+    probe(path)
+    assert [*tmp_path.iterdir()] == []
+    open_file(path).close()
+    before = {one: one.stat().st_mtime_ns for one in (path.parent, *path.parent.iterdir())}
+    probe(path)
+    assert before.keys() == {path.parent, *path.parent.iterdir()}
+    assert before[path] == path.stat().st_mtime_ns
+
+
+def newer(path: Path) -> None:
+    open_file(path).close()
+    changed(path, f"PRAGMA user_version = {FORMAT + 1}; PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def anothers(path: Path) -> None:
+    open_file(path).close()
+    changed(path, "PRAGMA application_id = 7; PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (newer, "newer version of APIFlux; upgrade"),
+        (anothers, "is a database of another program; choose another"),
+        (lambda path: path.write_text("notes"), "isn't a database; choose another"),
+        (lambda path: path.mkdir(), "choose another state_dir than"),
+    ],
+)
+def test_a_probe_finds_what_a_start_would(tmp_path: Path, spoil: Callable[[Path], object], says: str) -> None:
+    """In the words of that."""
+    path = tmp_path / "budgets.sqlite3"
+    spoil(path)
+    for find in (probe, open_file):
+        with pytest.raises(StateFileError, match=re.escape(says).replace("choose", ".*choose")):
+            find(path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_probe_writes_as_much_as_a_start_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A disk that is full takes a file of nothing, and not one that is written."""
+
+    def full(_: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StateFileError, match=str(tmp_path)):
+        probe(tmp_path / "state" / "budgets.sqlite3")
 
 
 @pytest.mark.parametrize("entry", [f"[{LAYOUT}, 2]", "[", "7", "{}"])

@@ -77,7 +77,8 @@ async def test_on_a_disk_that_is_full_leases_are_spent_then_calls_wait_and_all_g
             (held,) = (await client.info()).pools[0].held_by
             assert held.cause == "STORE"
             assert error in held.reason
-            assert error.endswith("budgets.sqlite3 can't be used: disk I/O error")
+            assert "budgets.sqlite3 can't be written (disk I/O error): the disk is full" in error
+            assert error.endswith(", or choose another state_dir")
             assert made < 250
             resource.prlimit(served.pid, resource.RLIMIT_FSIZE, before)
             results = await load

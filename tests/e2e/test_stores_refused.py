@@ -6,6 +6,7 @@ Rule: exit code 2 and one line that names the setting; what is there stays as it
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 import ssl
 import threading
@@ -149,7 +150,7 @@ def on_the_network(state: Path) -> None:
         (newer, None, "newer version of APIFlux; upgrade"),
         (on_the_network, None, "on a network file system (nfs4)"),
         (lambda state: state.symlink_to("/sys"), None, "choose another state_dir"),
-        (None, 1000, "disk"),
+        (None, 1000, "the disk is full, over a quota, or fails; make room in"),
     ],
     ids=["newer", "network", "read-only", "full"],
 )
@@ -168,6 +169,50 @@ def test_a_directory_that_can_not_be_used_keeps_a_server_from_starting(
     said = refusal(tmp_path, '[server]\nstate_dir = "state"\n', most=most)
     assert "server.state_dir" in said
     assert says in said
+
+
+# -- before it starts ----------------------------------------------------------------------------
+
+
+def checked(folder: Path, head: str, *options: str) -> tuple[int, str]:
+    """What `check-config` says of it, by its exit code and its line on budgets."""
+    (folder / "c.toml").write_text(head + POOL.replace("http://127.0.0.1:1", "").replace('base_url = ""\n', ""))
+    done = run("check-config", "c.toml", *options, cwd=folder)
+    assert CANARY not in done.stdout + done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith(("c.toml: budget", "c.toml: server"))]
+    return done.returncode, "".join(told)
+
+
+def test_a_probe_says_whether_the_redis_may_hold_budgets(tmp_path: Path, redis: RedisServer) -> None:
+    """One line, without the password; and nothing is sent to it if no probe is asked for."""
+    redis.client.config_set("maxmemory-policy", "noeviction")
+    redis.flush()
+
+    def by(login: str, port: int, *options: str) -> tuple[int, str]:
+        return checked(tmp_path, f'[budget]\nredis = "redis://{login}127.0.0.1:{port}"\n', *options)
+
+    before = redis.client.info("stats")["total_connections_received"]
+    assert by(f":{PASSWORD}@", redis.port) == (0, "")
+    assert redis.client.info("stats")["total_connections_received"] == before
+    place = f"c.toml: budget.redis: redis://127.0.0.1:{redis.port} "
+    assert by(f":{PASSWORD}@", redis.port, "--probe") == (0, f"{place}answers, and may hold budgets")
+    assert by(f":{CANARY}@", redis.port, "--probe") == (3, f"{place}refuses the user or the password that its URL has")
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    code, said = by(f":{PASSWORD}@", port, "--probe")
+    assert code == 3
+    assert said.startswith(f"c.toml: budget.redis: redis://127.0.0.1:{port} is gone: ")
+
+
+def test_a_probe_says_whether_state_dir_can_be_written(tmp_path: Path) -> None:
+    """One line, which says what to do; and nothing is made."""
+    there = '[server]\nstate_dir = "state"\n'
+    assert checked(tmp_path, there) == (0, "")
+    assert checked(tmp_path, there, "--probe") == (0, "c.toml: server.state_dir: state/budgets.sqlite3 can be written")
+    assert not (tmp_path / "state").exists()
+    code, said = checked(tmp_path, '[server]\nstate_dir = "/sys/apiflux"\n', "--probe")
+    assert code == 3
+    assert said.endswith("choose another state_dir") or "choose another state_dir than /sys" in said
 
 
 # -- a key ---------------------------------------------------------------------------------------

@@ -9,6 +9,13 @@ OF_STORE: Final = ("tests/adapters/test_lease_sqlite.py", "tests/adapters/test_s
 OF_PROCESSES: Final = ("tests/adapters/test_lease_processes.py",)
 
 STATE: Final = (
+    (
+        "state: a probe makes what the server's user can't write then",
+        "apiflux_grpc/adapters/state_file.py",
+        "        if path.exists():\n            _check_head(path)",
+        "        open_file(path).close()",
+        OF_STORE,
+    ),
     ("state: a grant of a long window isn't synced", STORE, "'FULL' if lasting else 'NORMAL'", "'NORMAL'", OF_STORE),
     (
         "state: who knows of no long window doesn't sync one that others know",
