@@ -6,44 +6,35 @@ while if the process is killed, so that it isn't more. Calls that no lease is le
 lack one, the key with the most headroom first, until all are asked for; so one call isn't asked for with every key.
 
 Nothing is looked at that is neither short of a lease nor due. Between two looks at least LOOKS-th of a lease's life
-passes, unless a call waits for it.
+passes, unless a call waits for it. A round that no call's haste needs waits for others: see tempo.py.
 
 Not known here: the store, and who waits. Owner: the pool's keyring.
-
-Over 400 lines: what one budget borrows, and how all of a pool's are asked for together.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apiflux_grpc.core.alarms import Alarms
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.lease.words import NOTHING, Amounts
-from apiflux_grpc.core.model import Counts, Kind
 from apiflux_grpc.core.room import back_by
 from apiflux_grpc.core.shared_blocks import Probes, SharedBlocks
 from apiflux_grpc.core.slots import SlotBorrower, Slots
 from apiflux_grpc.core.store_health import StoreHealth, in_words
-from apiflux_grpc.core.units import MILLISECOND
+from apiflux_grpc.core.tempo import Tempo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apiflux_grpc.core.fleet import Fleet
+    from apiflux_grpc.core.borrower import Borrower, Tier
     from apiflux_grpc.core.held import Held
     from apiflux_grpc.core.keys import GroupState, KeyState
-    from apiflux_grpc.core.lease.ledger import Ledger
     from apiflux_grpc.core.lease.words import Cap, Fact, Reply
     from apiflux_grpc.core.model import Limit
 
 LOOKS: Final = 16
-REACH: Final = 4  # so often in the life of a lease something is asked for at least; ledgers may twice as often
-LEAST_SHARE: Final = 0.05  # that is hoped for of what others use alone
-NEAR_PORTION: Final = 50  # a process that is killed loses at most one of so many of each limit
-NEAR_PACE: Final = 5 * MILLISECOND  # and asks so often for another
 MOST: Final = 100  # budgets in one exchange: all of its rounds take as long as the last
 
 
@@ -60,150 +51,25 @@ class Demand(Protocol):
         """Of the calls that wait."""
 
 
-class Spending:
-    """What was taken of late: in this slice of time, and in the one before."""
-
-    __slots__ = ("_before", "_now", "_slice", "length")
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self._slice = -2
-        self._now = self._before = NOTHING
-
-    def add(self, cost: int, now: int) -> None:
-        """A call was taken."""
-        self._turn(now)
-        self._now = Amounts(self._now.calls + 1, self._now.cost + cost)
-
-    def lately(self, now: int) -> Amounts:
-        """What was taken within about one slice."""
-        self._turn(now)
-        return max(self._before, self._now)
-
-    def less_at(self, now: int) -> int:
-        """When that will be less, if nothing more is taken; FAR: it's nothing."""
-        return (now // self.length + 1) * self.length if self.lately(now).calls else FAR
-
-    def _turn(self, now: int) -> None:
-        number = now // self.length
-        if number != self._slice:
-            self._before = self._now if number == self._slice + 1 else NOTHING
-            self._slice, self._now = number, NOTHING
-
-
-class Borrower:
-    """One budget that is shared through a store: whose it is, its ledger, and what was spent of it of late."""
-
-    __slots__ = (
-        "_used",
-        "asked",
-        "blocks",
-        "by_cost",
-        "chunk",
-        "fleet",
-        "kept_until",
-        "lacks",
-        "ledger",
-        "most",
-        "owner",
-        "portion",
-        "reach",
-        "retired",
-        "short_at",
-        "spending",
-        "tier",
-        "wake",
-    )
-
-    def __init__(
-        self, owner: KeyState | GroupState, ledger: Ledger, limits: Sequence[Limit], tier: Tier, portion: int = 1
-    ) -> None:
-        """No more than one of so many portions of a limit is borrowed at a time, or what flows within its reach."""
-        self.owner = owner
-        self.ledger = ledger
-        self.tier = tier
-        self.wake = FAR  # for Alarms
-        self.fleet: Fleet | None = None  # what the others have of it, from the budget's beginning on
-        self.blocks: SharedBlocks
-        self.portion = portion
-        self.retired = False  # its owner has no limits any more
-        self.lacks = 0  # a call of this cost, or 1, found no lease with enough; 0: none did since it was granted one
-        self.asked = 0  # calls that wait for what it has asked for
-        self.kept_until = -FAR  # what it has is returned no sooner
-        self.short_at = -FAR  # when it was last granted less than it wanted
-        self.keep_to(limits)
-
-    def keep_to(self, limits: Sequence[Limit]) -> None:
-        """What follows from the limits, which its ledger has too."""
-        life, portion = self.ledger.life, self.portion
-        self._used = Spending(max(limit.per for limit in limits))
-        self.reach = min(life, max(life // REACH, 50 * MILLISECOND))
-        self.spending = Spending(self.reach)
-        self.by_cost = any(limit.counts is Counts.COST for limit in limits)
-        # Within its reach: the most that can be sent, and as much as the limits let through at an even pace.
-        self.most = self._least(limits, lambda one, flow: min(_most(one, flow), max(1, flow, one.max // portion)))
-        self.chunk = self._least(limits, lambda limit, flow: max(1, flow))
-
-    def _least(self, limits: Sequence[Limit], amount: Callable[[Limit, int], int]) -> Amounts:
-        calls, cost = (
-            min((amount(one, one.max * self.reach // one.per) for one in limits if one.counts is counts), default=FAR)
-            for counts in (Counts.CALLS, Counts.COST)
-        )
-        return Amounts(calls, cost)
-
-    def part(self, waiting: int, most: int, mean: float) -> Amounts:
-        """Its part of so many calls that wait, of which so many at the most can be sent; of this mean cost."""
-        if not waiting or not most:
-            return NOTHING
-        each = max(mean, 1e-3)  # a cost may be 0
-        chunk = min(self.chunk.calls, max(1, int(self.chunk.cost / each)))
-        share = max(chunk, -(-min(waiting, most) // self.tier.lacking))
-        calls = min(self.most.calls, max(1, int(self.most.cost / each)), most, share)
-        return Amounts(calls, max(self.lacks, math.ceil(calls * mean)) if self.by_cost else 0)
-
-    def spent(self, cost: int, now: int) -> None:
-        """A call was taken."""
-        self.spending.add(cost, now)
-        self._used.add(cost, now)
-
-    def share(self, now: int) -> float:
-        """The part of its limits that is ours, 0 to 1: 1 as long as it gets all that it wants."""
-        if now - self.short_at >= self._used.length:
-            return 1.0
-        used = self._used.lately(now)
-        parts = (
-            (used.calls if limit.counts is Counts.CALLS else used.cost) * limit.per / (limit.max * self._used.length)
-            for limit in self.owner.budget.limits
-        )
-        # What others use can be seen where all is used: of the limit that binds.
-        return min(1.0, max(LEAST_SHARE, *parts))
-
-    def __repr__(self) -> str:
-        return f"<Borrower {self.ledger!r}>"
-
-
-class Tier:
-    """The budgets of one kind: those of the keys themselves, those of groups, those of limits with the same paths. A
-    call pays from at most one of them."""
-
-    __slots__ = ("asked", "lacking", "paths", "short")
-
-    def __init__(self, paths: tuple[str, ...] = ()) -> None:
-        self.paths = paths
-        self.short: dict[
-            Borrower, None
-        ] = {}  # those that lack a lease and have asked for none, in the order of finding
-        self.lacking = 0  # those that lack one, asked or not
-        self.asked = 0  # calls that wait for what was asked for
-
-
 class Borrowing:
     """The ledgers of a pool. `woken` is told whose calls may have a lease again; `listeners` of what others have told
     of a budget, each fact as it changed."""
 
-    __slots__ = ("_alarms", "_mean", "_woken", "borrowers", "listeners", "probes", "slots", "store", "tiers")
+    __slots__ = (
+        "_alarms",
+        "_deferred",
+        "_mean",
+        "_tempo",
+        "_woken",
+        "borrowers",
+        "listeners",
+        "probes",
+        "slots",
+        "store",
+        "tiers",
+    )
 
-    def __init__(self, woken: Callable[[KeyState | GroupState, int], None]) -> None:
+    def __init__(self, woken: Callable[[KeyState | GroupState, int], None], *, is_near: bool = False) -> None:
         self.store = StoreHealth()
         self.slots = Slots()
         self.borrowers: list[Borrower] = []
@@ -213,10 +79,13 @@ class Borrowing:
         self._mean = 0.0  # cost of the calls that wait, while it's asked who has a round to send; 0: not known yet
         self._woken = woken
         self.probes = Probes(self.store, woken)
+        self._tempo = Tempo(is_near=is_near)
+        self._deferred: dict[Borrower, None] = {}  # those with a round that waits for the next exchange
 
     def add(self, borrower: Borrower, now: int) -> None:
         """Its store is to know it before there is work."""
         self.borrowers.append(borrower)
+        self._tempo.keep(borrower, borrower.tier, borrower.ledger.caps)
         say = partial(self._by, borrower)
         borrower.blocks = SharedBlocks(borrower.owner, borrower.ledger.news, self.probes, say)
         self._alarms.set(borrower, now)
@@ -226,6 +95,7 @@ class Borrowing:
         self._has(borrower)  # what found no lease may fit never, or with what there is
         borrower.ledger.change(caps, now)
         borrower.keep_to(limits)
+        self._tempo.keep(borrower, borrower.tier, borrower.ledger.caps)
         self._alarms.set(borrower, now)
 
     def retire(self, borrower: Borrower, now: int) -> None:
@@ -234,6 +104,7 @@ class Borrowing:
         borrower.retired = True
         borrower.blocks.let_go()
         self.borrowers.remove(borrower)
+        self._tempo.drop(borrower)
         self.store.forget(borrower.owner)
         self._alarms.set(borrower, now)
 
@@ -289,22 +160,38 @@ class Borrowing:
             dropped, self.slots.dropped = self.slots.dropped, []
             for one in dropped:
                 self._woken(one.key, now)
-        return [*slots, *self._ask(now, demand, len(slots))]
+        asking: list[Borrower | SlotBorrower] = [*slots, *self._ask(now, demand, MOST - len(slots), goes=bool(slots))]
+        # What was too much for this exchange goes with the next, at once.
+        if asking and len(asking) < MOST:
+            self._tempo.went(now)
+        return asking
 
-    def _ask(self, now: int, demand: Demand, asking: int) -> list[Borrower]:
+    def _ask(self, now: int, demand: Demand, most: int, *, goes: bool) -> list[Borrower]:
+        """At most so many; `goes`: an exchange is sent anyway."""
         found: list[Borrower] = []
         self._mean = 0.0
         if self.probes.waiting:
             self.probes.look(now, demand.waiting_for)
+        if goes or self._tempo.is_open(now):
+            self._take_along(now, demand, found, most)
         for tier in self.tiers.values():
-            if tier.short and len(found) + asking < MOST:
-                self._share_out(tier, now, demand, found, MOST - asking)
-        if len(found) + asking < MOST:
+            if tier.short and len(found) < most:
+                self._share_out(tier, now, demand, found, most)
+        if len(found) < most:
             for borrower in self._alarms.ring(now):
                 self._look(borrower, now, demand, found)
-                if len(found) + asking >= MOST:
+                if len(found) >= most:
                     break
+        if goes or found:
+            self._take_along(now, demand, found, most)
         return found
+
+    def _take_along(self, now: int, demand: Demand, found: list[Borrower], most: int) -> None:
+        """Those that waited for an exchange."""
+        while self._deferred and len(found) < most:
+            borrower = next(iter(self._deferred))
+            del self._deferred[borrower]
+            self._look(borrower, now, demand, found, goes=True)
 
     def _share_out(self, tier: Tier, now: int, demand: Demand, found: list[Borrower], most: int) -> None:
         missing = demand.waiting_for(tier.paths) - tier.asked
@@ -313,8 +200,10 @@ class Borrowing:
             part = self._part(borrower, demand).calls
             if not part:
                 break  # all that can be in flight is
-            missing -= part
+            before = len(found)
             self._look(borrower, now, demand, found)
+            if len(found) > before:
+                missing -= part
 
     def _part(self, borrower: Borrower, demand: Demand) -> Amounts:
         """What it asks for calls that wait."""
@@ -323,7 +212,7 @@ class Borrowing:
             self._mean = self._mean or demand.mean_cost()  # that looks at all open batches: once for all keys
         return borrower.part(waiting, most, self._mean if borrower.by_cost else 1.0)
 
-    def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower]) -> None:
+    def _look(self, borrower: Borrower, now: int, demand: Demand, found: list[Borrower], *, goes: bool = False) -> None:
         ledger, tier = borrower.ledger, borrower.tier
         if ledger.under_way is not None:
             return  # its reply sets the alarm
@@ -331,6 +220,7 @@ class Borrowing:
             ledger.leave(now)
             found.append(borrower)
             return
+        ledger.delay = self._tempo.span
         if borrower.fleet is not None:
             borrower.fleet.prepare(now)
         part, want, full_until = NOTHING, borrower.spending.lately(now), FAR
@@ -353,7 +243,11 @@ class Borrowing:
         cost = min(want.cost + part.cost, max(borrower.most.cost, borrower.lacks)) if borrower.by_cost else 0
         if not calls and now < borrower.kept_until and ledger.room(now).calls:
             calls, full_until = 1, borrower.kept_until + borrower.reach
-        if ledger.next_round(now, calls, cost) is not None:
+        if not (goes or found or self._tempo.is_open(now) or ledger.is_pressing(now, calls, cost)):
+            if ledger.wake_at(now, calls, cost) <= now:
+                self._deferred[borrower] = None
+                return
+        elif ledger.next_round(now, calls, cost) is not None:
             # Only what is on its way: if the store has nothing for it until later, another is to ask.
             borrower.asked = part.calls
             tier.asked += part.calls
@@ -386,6 +280,9 @@ class Borrowing:
             borrower.short_at = now
         lower = [in_words(one, borrower.ledger) for one in borrower.ledger.lower]
         self.store.heard(borrower.owner, borrower.ledger, lower, now)
+        if reply.now:
+            self._tempo.told(reply.now, now)
+            self._tempo.members(len(reply.roster))
         if borrower.ledger.forgotten:
             borrower.ledger.begin(f"{borrower.ledger.incarnation}+")
         self.probes.heard(borrower.blocks, told, now)
@@ -438,12 +335,8 @@ class Borrowing:
 
     def next_at(self) -> int:
         """When to ask again; FAR: not before something happens."""
-        return min(self._alarms.next_at(), self.slots.next_at())
+        at = min(self._alarms.next_at(), self.slots.next_at())
+        return min(at, self._tempo.opens_at()) if self._deferred else at
 
     def __repr__(self) -> str:
         return f"<Borrowing of {len(self.borrowers)} budgets>"
-
-
-def _most(limit: Limit, flow: int) -> int:
-    """What it lets through at once and in the time of `flow`."""
-    return limit.depth + flow if limit.kind is Kind.BUCKET else min(limit.max, limit.depth + flow)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from apiflux_grpc.core.batch import FedCall
-    from apiflux_grpc.core.borrowing import Borrower
+    from apiflux_grpc.core.borrower import Borrower
     from apiflux_grpc.core.bucket import PacerFactory
     from apiflux_grpc.core.events import Event
     from apiflux_grpc.core.info import PoolSnapshot

@@ -15,7 +15,8 @@ from heapq import heappop
 from itertools import count
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.borrowing import NEAR_PACE, NEAR_PORTION, Borrower, Borrowing, Tier
+from apiflux_grpc.core.borrower import NEAR_PACE, NEAR_PORTION, Borrower, Tier
+from apiflux_grpc.core.borrowing import Borrowing
 from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.budget_names import name_of_group, name_of_key, with_paths
@@ -179,7 +180,7 @@ class LeasedKeyring(Keyring):
         self._leasing = leasing
         self._numbers = count()
         super().__init__(pool, classes, make_pacer, now)
-        self._borrowing = Borrowing(self.refresh)
+        self._borrowing = Borrowing(self.refresh, is_near=leasing.is_near)
         self._borrowing.store.keys = len(self.keys)
         for owner, name, kind in self._named(pool):
             if owner.budget.limits:

@@ -20,7 +20,8 @@ from apiflux_grpc.core.units import MILLISECOND, SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apiflux_grpc.core.borrowing import Borrower, Borrowing
+    from apiflux_grpc.core.borrower import Borrower
+    from apiflux_grpc.core.borrowing import Borrowing
     from apiflux_grpc.core.lease.words import Reply
     from apiflux_grpc.core.slots import SlotBorrower
     from apiflux_grpc.engine.ports import Clock, LeaseStore

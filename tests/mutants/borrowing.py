@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutants.variant import Variant
 
+BORROWER: Final = "apiflux_grpc/core/borrower.py"
 BORROWING: Final = "apiflux_grpc/core/borrowing.py"
 LEASED: Final = "apiflux_grpc/core/leased.py"
 LESSEE: Final = "apiflux_grpc/engine/leasing.py"
@@ -46,13 +47,13 @@ BORROWED: Final = (
     Variant(
         "every key is asked for one call",
         BORROWING,
-        "            missing -= part\n",
-        "",
+        "                missing -= part\n",
+        "                pass\n",
         OF_LEASING,
     ),
     Variant(
         "more is borrowed than can be in flight",
-        BORROWING,
+        BORROWER,
         "max(1, int(self.most.cost / each)), most, share)",
         "max(1, int(self.most.cost / each)), share)",
         OF_BORROWING,

@@ -71,7 +71,8 @@ local function grant(entry, round, me)
   local now, queue, name = entry.last, entry.queue, me.name
   me.want_calls, me.want_cost = round.want[1], round.want[2]
   me.least = min(round.least, me.want_cost)
-  me.turn = max(TURN, 2 * round.round_trip)
+  local delay = round.delay or 0 -- of replicas before there was one
+  me.turn = max(TURN, 2 * round.round_trip, 2 * delay)
   local nominal, free = caps_of(entry, now), { FAR, FAR }
   local caps = lowered(entry, nominal, now)
   local open = { leased_since(entry, now) }
@@ -103,7 +104,7 @@ local function grant(entry, round, me)
   if not place_of(queue, name) then
     queue[#queue + 1] = name
   end
-  local soon = now + floor(round.life / PACE)
+  local soon = now + max(floor(round.life / PACE), floor(delay / 2))
   local place = place_of(queue, name)
   local want_calls, want_cost = {}, {}
   for number, one in ipairs(queue) do
@@ -153,7 +154,7 @@ local function grant(entry, round, me)
   for _, cap in ipairs(nominal) do
     shortest = min(shortest, span_of(cap))
   end
-  local again = min(max(latest - now, floor(round.life / PACE)), lag_of(shortest))
+  local again = min(max(latest, soon) - now, lag_of(shortest))
   me.due = now + again
   return calls, cost, again
 end

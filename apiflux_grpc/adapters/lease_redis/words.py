@@ -55,6 +55,7 @@ def told(round: Round) -> str:
             "claims": round.claims,
             "slots": round.slots is not None and _slots(round.slots),
             "refused": [min(amount, MOST) for amount in round.refused],
+            "delay": _up(round.delay),
             **({"thaw": True} if round.thaw else {}),  # no replica's round is longer for it
         },
         separators=(",", ":"),

@@ -9,6 +9,8 @@ told again, and a lost request is made up for. When the store is gone nothing co
 ends, and then calls wait.
 
 Owner: the pool's scheduler. Not known here: the store, its errors, who waits.
+
+Over 400 lines: what is spent, what is told of it and when is one state.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Ledger:
         self.jitter = jitter
         self._terms = (life, least_life, pace)
         self.trust = trust
+        self.delay = 0  # for so long its rounds wait for others' at the most
         self.debt = 0  # calls that went out after their lease's end, as a stopped process may send them
         self._last_spent = -FAR
         self._spent: Log | None = None
@@ -106,6 +109,7 @@ class Ledger:
         self._under_way: Round | None = None
         self._began = self._sent_at = -FAR  # of the round under way, or the last: its first request, and its newest
         self._ask_at = -FAR
+        self._is_short = False  # the store had less than it wanted
         self._dear = 0  # the most that a call costs which found no room since the last round
         self._registers = False  # the store has forgotten, and is to be told
         self._changed = False  # its limits, and the store isn't told yet
@@ -236,6 +240,13 @@ class Ledger:
         """When to look for a round again, wanting so much; FAR: not before something changes."""
         return FAR if self._under_way is not None else self._round_at(now, calls, cost, self.room(now))
 
+    def is_pressing(self, now: int, calls: int, cost: int = 0) -> bool:
+        """Whether a round can't wait for those of other budgets: it is for more than it has, and the store wasn't short
+        of that when it was last asked; or it has something to tell."""
+        room = self.room(now)
+        wants = calls > room.calls or (self.by_cost and (cost > room.cost or (calls > 0 and self._dear > 0)))
+        return (wants and not self._is_short) or self.news.is_due or self._changed
+
     def _round_at(self, now: int, calls: int, cost: int, room: Amounts) -> int:
         paced = self._began + self._pace
         beat = self._began + BEAT
@@ -297,6 +308,7 @@ class Ledger:
             self.news.facts(now),
             () if leaves else self.news.claims,
             refused=self.refused,
+            delay=self.delay,
         )
         return self._under_way
 
@@ -350,6 +362,7 @@ class Ledger:
             if not is_of_these:
                 lent.withdraw()
         # A ms later than it may be rather than too early: asked in vain it would have to ask twice.
+        self._is_short = reply.again > 0
         self._ask_at = now + reply.again + reply.again // DRIFT
         return self.news.heard(under_way, reply, self._began)
 

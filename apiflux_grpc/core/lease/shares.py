@@ -40,7 +40,7 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
     now, members, queue, name = entry.last, entry.members, entry.queue, round.incarnation
     me = members[name]
     me.want, me.least = round.want, min(round.least, round.want.cost)
-    me.turn = max(TURN, 2 * round.round_trip)
+    me.turn = max(TURN, 2 * round.round_trip, 2 * round.delay)
     nominal = entry.caps(now).values()
     caps = lowered(entry.facts, nominal, now)
     free_of = {cap: entry.free(cap, now) for cap in caps}
@@ -58,8 +58,9 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
     if name not in queue:
         queue.append(name)
     # Among those whose turn it is; the others' comes with what comes back then. Who came before waits until it may ask
-    # again: what comes back at one instant isn't all for whoever asks first then.
-    soon, place = now + whole(round.life // PACE), queue.index(name)
+    # again: what comes back at one instant isn't all for whoever asks first then. Who has its part comes no sooner than
+    # others who are late for theirs, or what is left for those would be shared out anew.
+    soon, place = now + max(whole(round.life // PACE), whole(round.delay // 2)), queue.index(name)
     present = [
         members[one]
         for number, one in enumerate(queue)
@@ -93,7 +94,7 @@ def grant(entry: Entry, round: Round) -> tuple[Amounts, int]:
         for cap in caps
     )
     # What has landed may be told any moment, and what is unsent be returned: then others' calls come back sooner.
-    again = min(max(room_at - now, whole(round.life // PACE)), lag_of(min(cap.span for cap in nominal)))
+    again = min(max(room_at, soon) - now, lag_of(min(cap.span for cap in nominal)))
     me.due = now + again
     return granted, again
 

@@ -136,7 +136,8 @@ class Round(NamedTuple):
     since, at least; -1 without a reply. `held` lists all leases that the replica knows; what else the store has lent it
     is returned. `least`: the cost of a call that waits; a grant of less would not let it go. `claims` are the names of
     all that it claims for itself alone; what else it had is free again. `refused`: how much of what has landed in each
-    of its limits, in their order, the upstream refused; () if it was told of none what is left.
+    of its limits, in their order, the upstream refused; () if it was told of none what is left. `delay`: by so much
+    after its time it may ask for more, since its rounds wait for each other.
     """
 
     budget: str
@@ -160,6 +161,7 @@ class Round(NamedTuple):
     claims: tuple[str, ...] = ()
     slots: Asked | None = None  # then it has no limits: see slots.py
     refused: tuple[int, ...] = ()
+    delay: int = 0
     thaw: bool = False  # no replica's: see thaw.py
 
 

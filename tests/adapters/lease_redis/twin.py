@@ -134,6 +134,7 @@ def rounded(text: str, budget: str) -> Round:
         tuple(told["claims"]),
         _asked(*told["slots"]) if told["slots"] else None,
         tuple(told["refused"]),
+        told["delay"] * MICROSECOND,
         told.get("thaw", False),
     )
 
