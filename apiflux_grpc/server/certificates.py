@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("apiflux.server")
 
 LOOK_EVERY: Final = 1.0  # seconds
+_ANYWHERE: Final = "127.0.0.1:0"
 
 
 class Certificates:
@@ -76,17 +77,20 @@ class Certificates:
     def _check(self, pair: Pair) -> None:
         """grpc has a TLS of its own, which is stricter here and there. Raises BadFile if it doesn't take the pair."""
         server = grpc.server(ThreadPoolExecutor(1))
+        try:
+            server.add_insecure_port(_ANYWHERE)
+        except RuntimeError:
+            return  # nothing can listen there, which says nothing of the files
         credentials = grpc.ssl_server_credentials(
             [(pair.key, pair.chain)], b"\n".join(pair.client_ca) or None, require_client_auth=bool(pair.client_ca)
         )
         try:
-            server.add_secure_port("127.0.0.1:0", credentials)
-            server.start()  # else nothing would close its socket
+            server.add_secure_port(_ANYWHERE, credentials)
         except RuntimeError:
-            raise BadFile(
-                "cert_file", self._files.cert_file, "or its key is of a kind that gRPC doesn't take"
-            ) from None
+            what = "or its key is of a kind that gRPC doesn't take"
+            raise BadFile("cert_file", self._files.cert_file, what) from None
         finally:
+            server.start()  # else nothing would close its sockets
             server.stop(None).wait()
 
 
