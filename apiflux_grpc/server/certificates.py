@@ -53,10 +53,10 @@ class Certificates:
         if stamps(self._files) != seen:
             return None  # it may be half of each: the next look reads them again
         if fault is not None:
-            _log.warning("TLS files can't be used: %s; new connections get the last good ones", fault)
+            _log.warning("TLS files can't be used", extra={"why": str(fault)})
             return None
         self.pair = pair
-        _log.info("TLS files have changed, and new connections get what they have now")
+        _log.info("TLS files changed")
         return pair
 
     def credentials(self) -> grpc.ServerCredentials:

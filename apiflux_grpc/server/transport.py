@@ -87,7 +87,7 @@ class Transport:
         if pair is None:
             return
         if self._peers is not None and (ended := self._peers.trust(pair.client_ca)):
-            _log.warning("open requests of clients whose authority isn't trusted any more have ended: %d", ended)
+            _log.warning("clients no longer trusted", extra={"requests": ended})
         if self._tell is not None:
             await self._tell(pair)
 

@@ -20,7 +20,7 @@ CONFIG = """
 workers = 2
 tls = {{ cert_file = "{files.cert_file}", key_file = "{files.key_file}", client_ca_file = "{files.client_ca_file}" }}
 """
-CHANGED = "TLS files have changed, and new connections get what they have now"
+CHANGED = "TLS files changed"
 
 
 def clients(served: ServedProcess, tls: TlsOptions) -> Client:

@@ -115,7 +115,7 @@ async def test_a_bad_change_leaves_what_was_good(
             for _ in range(3):
                 await looks(server)
                 assert await gets_in(server, tls)
-        (line,) = [record.getMessage() for record in caplog.records if record.name == "apiflux.server"]
+        (line,) = [vars(record)["why"] for record in caplog.records if record.name == "apiflux.server"]
         assert re.search(text, line), line
         new = trustme.CA()
         served.give(new.issue_cert("localhost", "127.0.0.1"))
