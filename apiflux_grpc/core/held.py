@@ -111,6 +111,11 @@ def elsewhere(theirs: str, ours: str) -> str:
     return f"another server that shares it has {theirs}, and this one {ours}: the lower holds for both"
 
 
+def formerly(limit: str) -> str:
+    """It had another limit until a moment ago."""
+    return f"it was {limit} until its limits were changed: that holds for its length more"
+
+
 def refused_elsewhere() -> str:
     """The upstream refused another process, which told this one."""
     return "another server that shares it was refused"

@@ -309,7 +309,8 @@ class LeasedKeyring(Keyring):
     def settle(self, permit: Permit, now: int, answered_at: int | None, actual: int | None) -> None:
         super().settle(permit, now, answered_at, actual)
         assert isinstance(permit, LeasedPermit)
-        self._borrowing.slots.over(permit.key, now)
+        if self._borrowing.slots.borrowers:
+            self._borrowing.slots.over(permit.key, now)
         for loan in permit.loans:
             if loan.flying is None:
                 loan.borrower.ledger.give_back(loan.lent, loan.cost, now)

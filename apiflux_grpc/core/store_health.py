@@ -218,8 +218,11 @@ def in_words(lower: Lower, ledger: Ledger) -> str:
     """A limit of another server that holds here, and ours that is like it."""
     what = "calls" if lower.cap.counts == CALLS else "cost"
     ours = next((cap for cap in ledger.caps if cap.like == lower.cap.like), None)
+    theirs = format_limit(lower.cap.max, lower.cap.per, what)
+    if ledger.was(lower.whose):
+        return held.formerly(theirs)
     return held.elsewhere(
-        format_limit(lower.cap.max, lower.cap.per, what),
+        theirs,
         "none" if ours is None else format_limit(ours.max, ours.per, what),
     )
 

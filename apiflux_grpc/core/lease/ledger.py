@@ -116,6 +116,10 @@ class Ledger:
         self._trips: deque[int] = deque(maxlen=ROUND_TRIPS)
         self.news.begin()
 
+    def was(self, incarnation: str) -> bool:
+        """Whether this was its own name before, with other limits or in a store that has forgotten it."""
+        return self.incarnation.startswith(f"{incarnation}+")
+
     def change(self, caps: Sequence[Cap], now: int) -> None:
         """Its limits are these from now on, and nothing more is taken of what was leased by others.
 
