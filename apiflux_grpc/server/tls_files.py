@@ -38,9 +38,9 @@ class BadFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What connections are made with: PEM."""
+    """What connections are made with: PEM. The file of a certificate may have its key in it too."""
 
-    chain: bytes
+    chain: bytes = field(repr=False)
     key: bytes = field(repr=False)
     client_ca: tuple[bytes, ...] = ()
 

@@ -167,3 +167,16 @@ async def test_a_change_behind_a_link_is_seen(tmp_path: Path, ca: trustme.CA) ->
         beside.rename(current)
         await looks(server)
         assert await gets_in(server, options(tmp_path, new, name="new"))
+
+
+async def test_a_certificate_and_its_key_may_be_in_one_file(tmp_path: Path, ca: trustme.CA) -> None:
+    """As some tools write them; what is made of it shows neither."""
+    cert = ca.issue_cert("localhost", "127.0.0.1")
+    both = tmp_path / "both.pem"
+    both.write_bytes(cert.private_key_and_cert_chain_pem.bytes())
+    files = TlsFiles(both, both)
+    async with serving(tls=files) as server:
+        assert await gets_in(server, options(tmp_path, ca))
+        shown = repr(server.transport.pair)
+    assert shown.startswith("Pair(")
+    assert "BEGIN" not in shown
