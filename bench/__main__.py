@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, openai, sender, upstreams, waiting, workers
+from bench import cpu, hot_path, latency, limits, memory, nginx, openai, over_http, sender, upstreams, waiting, workers
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 from bench.shared import fleet, replicas, restarts, store, stress
@@ -31,6 +31,7 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "waiting": waiting.figures,
     "sender": sender.figures,
     "load": latency.figures,
+    "http": over_http.figures,
     "workers": workers.figures,
     "replicas": replicas.figures,
     "store": store.figures,

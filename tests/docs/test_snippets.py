@@ -81,7 +81,7 @@ def commands_of(block: Block) -> list[list[str]]:
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
 def test_commands_have_the_options_that_they_are_given(block: Block) -> None:
-    """`apiflux` with its options, `make` with its targets, grpcurl and ghz with requests of the contract."""
+    """`apiflux` with its options, `make` with its targets, grpcurl, ghz and curl with requests of the contract."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for words in commands_of(block):
         match Path(words[0]).name:
@@ -91,6 +91,8 @@ def test_commands_have_the_options_that_they_are_given(block: Block) -> None:
                 assert words[1] in targets
             case "grpcurl" | "ghz":
                 check_request(words)
+            case "curl" if "--json" in words:
+                json_format.Parse(words[words.index("--json") + 1], pb.ProcessRequest())
 
 
 def check_request(words: list[str]) -> None:
