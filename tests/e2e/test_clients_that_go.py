@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 
+import aiohttp
 import psutil
 import pytest
 
@@ -47,7 +48,7 @@ def running() -> Iterator[dict[str, Pair]]:
         "default": Front(LIMIT, f"max_in_flight = {IN_FLIGHT}", latency=(40, 80)),
         "never": Front(LIMIT, f'max_in_flight = {IN_FLIGHT}\ntimeout = "90s"', latency=(60_000, 60_000)),
     }
-    with fronted(fronts) as pairs:
+    with fronted(fronts, 'ops_bind = "127.0.0.1:0"') as pairs:
         yield pairs
 
 
@@ -111,7 +112,22 @@ async def disconnected(client: Client, pair: Pair) -> None:
     del stream
 
 
-WAYS = [killed, interrupted, broken_out, cancelled, its_task_cancelled, out_of_time, disconnected]
+async def closed_over_http(client: Client, pair: Pair) -> None:
+    async with aiohttp.ClientSession() as http:
+        answer = await http.post(ops_url(pair), json={"calls": [{"path": call.path} for call in GONE]})
+        assert await answer.content.readline()
+        answer.close()
+
+
+def ops_url(pair: Pair) -> str:
+    """Of POST /process: it listens at the port that isn't gRPC's."""
+    known = psutil.Process(pair.served.pid).net_connections("tcp")
+    ports = {one.laddr.port for one in known if one.status == psutil.CONN_LISTEN}
+    (port,) = ports - {int(pair.target.rpartition(":")[2])}
+    return f"http://127.0.0.1:{port}/process"
+
+
+WAYS = [killed, interrupted, broken_out, cancelled, its_task_cancelled, out_of_time, disconnected, closed_over_http]
 
 
 @pytest.mark.parametrize("leave", WAYS)

@@ -19,6 +19,7 @@ from tests.mutants.jobs import JOBS
 from tests.mutants.lease_times import LEASE_TIMES
 from tests.mutants.leases import LEASES
 from tests.mutants.limits import LIMITS
+from tests.mutants.ops import OPS
 from tests.mutants.outlook import OUTLOOK
 from tests.mutants.redis import REDIS
 from tests.mutants.shared import SHARED
@@ -43,6 +44,7 @@ VARIANTS: Final = (
     *ADAPTERS,
     *JOBS,
     *COMMANDS,
+    *OPS,
     *WORKERS,
     *TARGETS,
     *TRANSPORT,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from apiflux_grpc.adapters import mounts
 from apiflux_grpc.core.redis_url import parse_redis_url
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.settings import Settings, load
-from apiflux_grpc.settings.types import StateSettings
+from apiflux_grpc.settings.types import OpsSettings, StateSettings
 from apiflux_grpc.workers import supervisor, words
 from apiflux_grpc.workers.supervision import Bounds
 from apiflux_grpc.workers.supervisor import CantServe, supervise
@@ -129,6 +130,14 @@ def test_the_address_is_announced_once_when_all_serve(
     assert address.startswith("127.0.0.1:")
     assert not address.endswith(":0")
     assert sorted(notes.read_text().split()) == ["1", "2", "2"]
+
+
+def test_workers_have_one_operations_port(settings: Settings) -> None:
+    """It is held as gRPC's is: whoever has it already keeps them from starting."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken: int = other.getsockname()[1]
+        with pytest.raises(CantServe, match=f"can't listen on 127.0.0.1:{taken}"):
+            run(replace(settings, ops=OpsSettings("127.0.0.1", taken)))
 
 
 def test_what_a_worker_says_of_its_failure_is_what_the_command_says(
