@@ -29,6 +29,7 @@ from apiflux_grpc.adapters.pacer import AiolimiterPacer
 from apiflux_grpc.adapters.upstream_http import HttpUpstream
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.callers import Callers
+from apiflux_grpc.core.claims import Issued
 from apiflux_grpc.core.errors import EngineFailed
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
@@ -103,7 +104,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def make_server(settings: Settings, place: Place = ALONE, store: LeaseStore | None = None) -> Server:
     """A server, ready to start. `store`: where budgets are kept; None: nowhere."""
-    callers = Callers(settings.callers)
+    callers = Callers(settings.callers, _issuer(settings))
     health = Health(pool.pool.name for pool in settings.pools)
     engine = Engine(
         parts_with(settings, store),
@@ -286,6 +287,24 @@ async def _open_redis(url: RedisUrl, asked_at: str) -> LeaseStore:
     return store
 
 
+def _issuer(settings: Settings) -> Issued | None:
+    """Raises StateUnusable if the file of its keys can't be used."""
+    if settings.jwt is None:
+        return None
+    from apiflux_grpc.adapters.jwt import JwtVerifier, KeysUnusable, from_file, from_url
+
+    path, rules = settings.jwt.keys_file, settings.jwt.rules
+    verifier = JwtVerifier(from_url(settings.jwt.keys_url) if path is None else from_file(path), rules.algorithms)
+    try:
+        if path is not None:
+            verifier.load()
+    except OSError as error:
+        raise StateUnusable(f"auth.jwt.jwks_file: {path} can't be read: {error.strerror}") from None
+    except KeysUnusable as error:
+        raise StateUnusable(f"auth.jwt.jwks_file: {path} {error}") from None
+    return Issued(rules, verifier, settings.callers, time.time_ns)
+
+
 def _upstream(settings: PoolSettings) -> Callable[[], Upstream]:
     if not settings.base_url:
         return partial(SimulatedUpstream, settings.latency, settings.error_rate, clock=CLOCK)
@@ -327,7 +346,7 @@ async def _serve(settings: Settings, place: Place, serves: Callable[[Server], ob
     sys.setswitchinterval(SWITCH_INTERVAL)
     server = make_server(settings, place, await open_store(settings))
     await server.start()
-    if not settings.callers and place.number <= 1:  # the first worker says it for all
+    if not settings.callers and settings.jwt is None and place.number <= 1:  # the first worker says it for all
         _log.info("no callers are configured: whoever can connect may call")
     if place is ALONE:  # of workers the supervisor says it, once
         for warning in settings.warnings:

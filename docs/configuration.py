@@ -29,6 +29,8 @@ INTRODUCTIONS: Final = {
     "budget": "How what was spent of keys is kept and shared.",
     "stress": "Only for `apiflux stress`.",
     "server.tls": "Whom callers talk to, and who they are. See [Transport](../operations.md#transport).",
+    "auth": "Callers that others vouch for.",
+    "auth.jwt": "See [Operations](../operations.md#tokens-of-an-issuer).",
     "callers": "One `[[callers]]` for each. Once there is one, who isn't known is refused. See "
     "[Operations](../operations.md#callers).",
     "pools": "One table for each pool; requests choose a pool by its name. One that names no pool uses `default`.",

@@ -40,15 +40,18 @@ class Section:
 
 
 VALUES: Final[Mapping[str, str]] = {  # by the name of the validator
+    "algorithm": "algorithm",
     "all_or_some": "true, false or list of tables",
     "answer_header": "name of a header",
     "base_url": "URL",
     "bind": "HOST:PORT",
     "host": "name or address",
+    "claim": "text",
     "directory": "path",
     "request_header": "name of a header",
     "identity": "URI or subject of a certificate",
     "json_path": "names joined by dots",
+    "keys_url": "URL",
     "latency": "two durations",
     "method": "method",
     "name": "name: A-Z, a-z, 0-9, dot, underscore, hyphen",
@@ -125,6 +128,8 @@ def _shape(annotation: Any, metadata: list[Any]) -> str:
             break
     if origin is list:
         return f"list of {_plural(_shape(parts[0], []))}"
+    if origin is dict:
+        return "table"
     if origin is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     for one in metadata:

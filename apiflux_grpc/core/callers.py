@@ -18,7 +18,7 @@ import hmac
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from apiflux_grpc.core.errors import CredentialsInvalid, CredentialsMissing, Forbidden
 
@@ -42,6 +42,11 @@ class Role(StrEnum):
 
 
 _RANKS: Final = {role: rank for rank, role in enumerate(Role)}
+
+
+def highest(roles: Iterable[Role]) -> Role:
+    """The one of them that may do most."""
+    return max(roles, key=_RANKS.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,23 @@ class Caller:
     digests: tuple[bytes, ...] = field(default=(), repr=False)
     names: tuple[str, ...] = ()
 
+    @property
+    def has_credentials(self) -> bool:
+        """False: it is known by name alone, to somebody who issues tokens."""
+        return bool(self.digests or self.names)
+
+
+class Issuer(Protocol):
+    """Tokens that somebody else makes."""
+
+    def identity(self, token: str) -> Identity:
+        """Whose token this is. Raises Unauthenticated or Forbidden; KeyUnknown if it may be known after `renew`."""
+        ...
+
+    async def renew(self) -> None:
+        """Wait for what is on its way to tell more tokens, if anything is."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -111,7 +133,8 @@ class Credentials:
 class Callers:
     """All who may call. False: nobody is configured, so there is nothing to check."""
 
-    def __init__(self, callers: Iterable[Caller] = ()) -> None:
+    def __init__(self, callers: Iterable[Caller] = (), issuer: Issuer | None = None) -> None:
+        self._issuer = issuer
         self._by_digest: dict[bytes, tuple[bytes, Identity]] = {}
         self._by_name: dict[str, Identity] = {}
         self._unknown = (_NOBODY, Identity(""))
@@ -121,7 +144,7 @@ class Callers:
             self._by_name.update((name, identity) for name in caller.names)
 
     def __bool__(self) -> bool:
-        return bool(self._by_digest or self._by_name)
+        return bool(self._by_digest or self._by_name or self._issuer)
 
     @property
     def by_certificate(self) -> bool:
@@ -138,12 +161,19 @@ class Callers:
         raise CredentialsInvalid() if credentials.names else CredentialsMissing()
 
     def of_token(self, token: str) -> Identity:
-        """Whose token this is. Raises CredentialsInvalid."""
+        """Whose token this is. Raises Unauthenticated; Forbidden if what it claims gives no role."""
+        if self._issuer is not None and "." in token:  # none of ours has one, and each of an issuer's has
+            return self._issuer.identity(token)
         digest = digest_of(token)
         stored, identity = self._by_digest.get(digest, self._unknown)
         if not hmac.compare_digest(stored, digest):
             raise CredentialsInvalid()
         return identity
+
+    async def renew(self) -> None:
+        """After KeyUnknown: wait until it may be known."""
+        if self._issuer is not None:
+            await self._issuer.renew()
 
     def __repr__(self) -> str:
         return f"<Callers {len(self._by_digest)} tokens, {len(self._by_name)} names>"

@@ -21,6 +21,8 @@
         Unauthenticated         nobody knows who it is
           CredentialsMissing
           CredentialsInvalid
+            KeyUnknown
+          CredentialsExpired
           PeerNotTrusted          the authority of their certificate was removed
         Forbidden               they may not do this
       ReaderStalled           the caller read nothing for too long
@@ -77,7 +79,7 @@ class PoolNotFound(Refused):
     def __init__(self, pool: str, known: Sequence[str]) -> None:
         self.pool = pool
         what = f"there is no pool {pool!r}" if pool else "no pool was named, and there are several"
-        super().__init__(f"{what}; use one of {', '.join(sorted(known))}")
+        super().__init__(f"{what}; use one of {', '.join(sorted(known))}" if known else f"{what} that you may use")
 
 
 class KeyNotFound(Refused):
@@ -218,6 +220,19 @@ class CredentialsInvalid(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("these credentials are not, or no longer, those of a caller; get new ones from who runs this")
+
+
+class KeyUnknown(CredentialsInvalid):
+    """Nobody knows yet with which key its token was signed; the issuer's keys are being fetched."""
+
+
+class CredentialsExpired(Unauthenticated):
+    """The token was good, and its time is over."""
+
+    reason = "CREDENTIALS_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("the token has expired; get a new one")
 
 
 class PeerNotTrusted(Unauthenticated):

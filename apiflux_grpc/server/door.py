@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from apiflux_grpc.core.callers import Credentials, Identity, Role
-from apiflux_grpc.core.errors import Forbidden, Refused
+from apiflux_grpc.core.errors import Forbidden, KeyUnknown, Refused
 from apiflux_grpc.server.peer import peer_of
+from apiflux_grpc.server.until import AFTER_EXPIRY, ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +44,7 @@ _HEALTH: Final = "/grpc.health.v1.Health/"
 _AUTHORIZATION: Final = "authorization"
 
 _identity: ContextVar[Identity | None] = ContextVar("_identity", default=None)
-_asks: ContextVar[Callable[[Any], None] | None] = ContextVar("_asks", default=None)
+_asks: ContextVar[Callable[[Any], object] | None] = ContextVar("_asks", default=None)
 
 
 def identity() -> Identity | None:
@@ -108,16 +109,21 @@ class Door(grpc.aio.ServerInterceptor):
             _asks.set(lambda context: self._enter(Credentials(names=names_in(context)), method))
             return handler
         try:
-            self._enter(Credentials(shown), method)
+            try:
+                known = self._enter(Credentials(shown), method)
+            except KeyUnknown:
+                await self._callers.renew()
+                known = self._enter(Credentials(shown), method)
         except Refused as refusal:
             return _refusing(handler, refusal)
-        return handler
+        return handler if known.until is None else ending(handler, known.until + AFTER_EXPIRY)
 
-    def _enter(self, credentials: Credentials, method: str) -> None:
+    def _enter(self, credentials: Credentials, method: str) -> Identity:
         """Raises Unauthenticated or Forbidden; else whoever handles the RPC knows whose it is."""
         known = self._callers.admit(credentials)
         allowed(known, method)
         _identity.set(known)
+        return known
 
 
 def allowed(known: Identity, method: str) -> None:

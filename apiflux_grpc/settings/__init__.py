@@ -17,6 +17,7 @@ since any value may be a secret in the wrong place.
     state           where budgets are kept
     callers         who may call
     transport       where the server listens, and its TLS
+    jwt             an issuer whose tokens say who calls
     default_pool    the pool `default` of the environment, if the file has none
     reading         puts them together
 

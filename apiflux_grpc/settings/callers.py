@@ -46,7 +46,8 @@ def callers_of(sources: Sources, pools: Mapping[str, Pool]) -> tuple[Caller, ...
             if (first := seen.setdefault(credential, index)) != index:
                 findings.fault(at, f"is one of callers[{first}] too; each belongs to one caller")
         at_fault = any(findings.has_below((*place, field)) for field in _CREDENTIALS)
-        if not digests and not names and not at_fault:
+        by_name = sources.file.auth.jwt is not None and all(getattr(one, field) is None for field in _CREDENTIALS)
+        if not (digests or names or at_fault or by_name):
             _fault_without(findings, place, one)
         found.append(
             Caller(

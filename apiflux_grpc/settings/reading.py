@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from apiflux_grpc.settings.callers import callers_of
 from apiflux_grpc.settings.default_pool import default_pool
 from apiflux_grpc.settings.descriptors import OWN, for_callers, most_for_callers
+from apiflux_grpc.settings.jwt import jwt_of
 from apiflux_grpc.settings.ops import ops_of
 from apiflux_grpc.settings.pools import pool_settings
 from apiflux_grpc.settings.shared import check_shared
@@ -42,6 +43,7 @@ def read(
     pools = default_pool(sources, latency) + pools
     check_shared(sources, pools)
     state = state_of(sources, pools)
+    jwt = jwt_of(sources)
     callers = callers_of(sources, {one.pool.name: one.pool for one in pools})
     repeat_count = _repeat_count(sources, mode)
     if sources.findings.faults:
@@ -67,6 +69,7 @@ def read(
         grace=server.grace,
         reflection=server.reflection,
         callers=callers,
+        jwt=jwt,
         open_health=server.open_health,
         state=state,
         ops=ops,

@@ -228,12 +228,32 @@ class CallerTable(Table):
     rate: Annotated[Rate, PlainValidator(values.rate)] | None = None
 
 
+ClaimName = Annotated[str, AfterValidator(values.claim)]
+
+
+class JwtTable(Table):
+    issuer: Annotated[str, AfterValidator(values.claim)] | None = None
+    audience: Annotated[str, AfterValidator(values.claim)] | None = None
+    jwks_file: str | None = None
+    jwks_url: Annotated[str, AfterValidator(values.keys_url)] | None = None
+    algorithms: list[Annotated[str, AfterValidator(values.algorithm)] | None] | None = None
+    caller_claim: ClaimName = "sub"
+    role_claim: ClaimName | None = None
+    roles: dict[str, Literal["reader", "caller", "admin"]] = {}
+    pools_claim: ClaimName | None = None
+
+
+class AuthTable(Table):
+    jwt: JwtTable | None = None
+
+
 class File(Table):
     server: ServerTable = ServerTable.model_construct()
     stress: StressTable = StressTable.model_construct()
     budget: BudgetTable = BudgetTable.model_construct()
     pools: dict[str, PoolTable] = {}
     callers: list[CallerTable | None] = []
+    auth: AuthTable = AuthTable.model_construct()
 
 
 _Number = BeforeValidator(values.number)
@@ -284,5 +304,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "retry": RetryTable,
     "simulator": SimulatorTable,
     "callers": CallerTable,
+    "auth": AuthTable,
+    "jwt": JwtTable,
 }
 """The table of each name; a pool's is PoolTable, whatever it is called."""

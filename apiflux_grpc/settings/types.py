@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apiflux_grpc.core.callers import Caller
+    from apiflux_grpc.core.claims import Rules
     from apiflux_grpc.core.model import Pool
     from apiflux_grpc.core.redis_url import RedisUrl
     from apiflux_grpc.server.tls_files import TlsFiles
@@ -83,6 +84,15 @@ class OpsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """An issuer of tokens, whose keys are in a file or, if there is none, at a URL."""
+
+    rules: Rules
+    keys_file: Path | None = None
+    keys_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a server and the stress test need to know.
 
@@ -111,6 +121,7 @@ class Settings:
     grace: int = 15 * SECOND
     reflection: bool = True
     callers: tuple[Caller, ...] = ()
+    jwt: JwtSettings | None = None
     open_health: bool = True
     state: StateSettings = StateSettings()
     ops: OpsSettings | None = None

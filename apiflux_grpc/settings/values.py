@@ -13,10 +13,12 @@ from urllib.parse import SplitResult, urlsplit
 from apiflux_grpc.core.call import SENDER_HEADERS
 from apiflux_grpc.core.callers import Rate, parse_digest
 from apiflux_grpc.core.checks import is_sendable
+from apiflux_grpc.core.claims import ALGORITHMS
 from apiflux_grpc.core.units import (
     LONGEST,
     format_duration,
     is_host,
+    is_loopback,
     parse_address,
     parse_duration,
 )
@@ -189,6 +191,34 @@ def identity(text: str) -> str:
     """A name in a certificate."""
     if not text.isprintable() or not 3 <= len(text) <= 1024 or ("://" not in text and "=" not in text):
         raise ValueError('must be a URI or a subject of a certificate, such as "spiffe://a.org/b" or "CN=team-a"')
+    return text
+
+
+def claim(text: str) -> str:
+    """The name of a claim, or what it must say."""
+    if not text or len(text) > 1024 or not text.isprintable():
+        raise ValueError("must be text of 1 to 1024 printable characters")
+    return text
+
+
+def algorithm(text: str) -> str:
+    """How an issuer signs."""
+    if text not in ALGORITHMS:
+        raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")
+    return text
+
+
+def keys_url(text: str) -> str:
+    """Where an issuer's keys are."""
+    parts = urlsplit(text) if re.fullmatch(r"[\x21-\x7e]{1,2048}", text) else urlsplit("")
+    try:
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not is_host(host) or "@" in parts.netloc or parts.fragment:
+        raise ValueError("must be a URL with a valid host, and without user info or a fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise ValueError("must begin with https://, or whoever is on the way could say who calls")
     return text
 
 

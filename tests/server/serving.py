@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from apiflux_grpc.adapters.observe_logs import LogObserver
 from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.client import Client
-from apiflux_grpc.core.callers import Caller, Callers
+from apiflux_grpc.core.callers import Caller, Callers, Issuer
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.model import Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer
@@ -110,6 +110,7 @@ async def serving(
     compressed_requests: bool = False,
     max_connections: int = 100,
     callers: Sequence[Caller] = (),
+    issuer: Issuer | None = None,
     open_health: bool = True,
     tls: TlsFiles | None = None,
 ) -> AsyncIterator[Server]:
@@ -137,7 +138,7 @@ async def serving(
         grace=grace,
         compressed_requests=compressed_requests,
         max_connections=max_connections,
-        callers=Callers(callers),
+        callers=Callers(callers, issuer),
         open_health=open_health,
         tls=tls,
     )

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from apiflux_grpc.core.checks import Fault
 from apiflux_grpc.core.errors import (
     BatchTooLarge,
+    CredentialsExpired,
     CredentialsInvalid,
     CredentialsMissing,
     DeadlineInfeasible,
@@ -121,6 +122,8 @@ STATUSES = [
         "these credentials are not, or no longer, those of a caller; get new ones from who runs this",
         {},
     ),
+    (CredentialsExpired(), "UNAUTHENTICATED", "CREDENTIALS_EXPIRED", "the token has expired; get a new one", {}),
+    (PoolNotFound("c", []), "NOT_FOUND", "POOL_NOT_FOUND", "there is no pool 'c' that you may use", {}),
     (PeerNotTrusted("who are you"), "UNAUTHENTICATED", "PEER_NOT_TRUSTED", "who are you; get a new certificate", {}),
     (Forbidden("this needs another role"), "PERMISSION_DENIED", "NOT_ALLOWED", "this needs another role", {}),
     (
@@ -229,6 +232,7 @@ def test_every_error_has_its_row() -> None:
         "Overloaded",
         "QuotaExceeded",
         "Unauthenticated",
+        "KeyUnknown",
     }
 
 
