@@ -165,7 +165,7 @@ def test_a_client_may_ping_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
         raise NotImplementedError
 
     monkeypatch.setattr(lifecycle, "make_server", make_server)
-    engine: Any = None
+    engine: Any = SimpleNamespace(pools={})
     service: Any = SimpleNamespace(expect=None)
     with pytest.raises(NotImplementedError):
         Server(engine, service, engine, host="", port=0, max_batch_bytes=1, with_reflection=False, grace=1)
