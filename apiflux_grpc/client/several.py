@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     OnTarget = Callable[[str, ApifluxError | None], object]
 
-# Seconds at least between two words on how it stands: each server says its own once a second. Its first is told.
+# Seconds at least between two words on how it stands: each server says its own once a second. Its first time is told.
 _TOLD_EVERY = 0.5
 
 
@@ -53,7 +53,7 @@ class _Server(Line):
         self.has_left = False  # its name has another address now
         self.is_left_out = False  # for good
         self.told: pb.Progress | None = None  # of this connection
-        self.pace: float | None = None  # by what it said last; None: nothing yet
+        self.pace: float | None = None  # by what it said last; None: it hasn't reckoned yet
         self.done = 0  # calls
         self.has_answered = False  # since a connection was last recalled
 
@@ -191,15 +191,18 @@ class Several(Whole):
         for result in response.results:
             self.tally.add(result)
         if message.HasField("progress"):
-            is_first = server.pace is None
-            server.told, server.pace = message.progress, pace(message.progress)
+            is_news = server.pace is None
+            # The first word of a connection comes before it has reckoned, a second before the next.
+            if server.told is not None or message.progress.HasField("eta"):
+                server.pace = pace(message.progress)
+            is_news &= server.pace is not None
+            server.told = message.progress
             self._balance(server, message.progress)
-            if is_first or now - self._told_at >= _TOLD_EVERY:
+            if is_news or now - self._told_at >= _TOLD_EVERY:
                 self._told_at = now
                 told = [other.told for other in self._servers if other.told is not None]
-                taking_part = (other for other in self._servers if not (other.is_down or other.is_left_out))
-                silent = [other.pace for other in taking_part if other.told is None]
-                response.progress.CopyFrom(combined(told, self.books, self.to_take, silent))
+                paces = [other.pace for other in self._servers if not (other.is_down or other.is_left_out)]
+                response.progress.CopyFrom(combined(told, self.books, self.to_take, paces))
         return response if response.results or response.HasField("progress") else None
 
     def _balance(self, server: _Server, told: pb.Progress) -> None:

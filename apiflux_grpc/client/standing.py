@@ -3,9 +3,9 @@
 Rules:
 - What can be counted is added up. Calls that no server has yet are counted too.
 - The calls that are left are done by all servers together: each does its own at the rate that its `eta` tells, and
-  whoever is done takes from the others. A server whose `eta` isn't known does none of them. One that hasn't said
-  anything yet will: until then nothing is told, for without its part the others would need up to as many times as long
-  as there are servers. Of limits that the servers share through a store each reckons with its share.
+  whoever is done takes from the others. A server whose `eta` isn't known does none of them. One that hasn't reckoned
+  yet will: until then no time is told, for without its part the others would need up to as many times as long as there
+  are servers. Of limits that the servers share through a store each reckons with its share.
 - Of what calls wait for, each cause is told once; of limits the one that is over first.
 """
 
@@ -22,21 +22,19 @@ if TYPE_CHECKING:
     from apiflux_grpc.client.books import Books
 
 
-def combined(
-    told: Sequence[pb.Progress], books: Books, to_come: int, silent: Sequence[float | None] = ()
-) -> pb.Progress:
-    """The progress of the whole; `to_come` calls are still expected of the producer. `silent`: the paces of those that
-    have said nothing since they were connected, by what they said before; None: they never did."""
+def combined(told: Sequence[pb.Progress], books: Books, to_come: int, paces: Sequence[float | None]) -> pb.Progress:
+    """The progress of the whole; `to_come` calls are still expected of the producer. `paces`: of all servers that take
+    part, also of those that have said nothing yet; None: it isn't known yet."""
     whole = pb.Progress(
         done=books.delivered, total=books.taken, in_flight=sum(one.in_flight for one in told), to_come=to_come
     )
     left = to_come + books.taken - books.delivered
-    rate = sum(map(pace, told)) + sum(filter(None, silent))
+    rate = sum(filter(None, paces))
     if not left:
         whole.eta.FromNanoseconds(0)
-    elif rate and None not in silent:
+    elif rate and None not in paces:
         whole.eta.FromNanoseconds(round(left / rate * 1e9))
-    if told and not silent and all(one.HasField("rate") for one in told):
+    if told and len(told) == len(paces) and all(one.HasField("rate") for one in told):
         whole.rate = sum(one.rate for one in told)
     for held in sorted((held for one in told for held in one.held_by), key=lambda held: -held.key_count):
         if all(held.cause != other.cause for other in whole.held_by):

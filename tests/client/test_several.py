@@ -70,6 +70,34 @@ def test_no_server_takes_more_than_its_share_of_the_window() -> None:
     assert (hand(batch, 0), len(hand(batch, 1))) == ([], 3)
 
 
+def test_a_server_that_has_not_reckoned_yet_is_waited_for_with_the_time() -> None:
+    """Its first word has none, as a server's has. Alone the other would take twice as long; one that says twice that it
+    doesn't know does nothing, and one that is connected anew goes on as before."""
+    batch = begun(2, 100)
+    for at in range(2):
+        hand(batch, at)
+
+    def eta(at: int, seconds: int | None, now: float) -> int | None:
+        progress = pb.Progress(done=0, total=50)
+        if seconds is not None:
+            progress.eta.FromSeconds(seconds)
+        response = batch.heard(pb.ProcessResponse(progress=progress), at, now)
+        assert response is not None
+        return response.progress.eta.ToSeconds() if response.progress.HasField("eta") else None
+
+    assert eta(0, None, 0.0) is None
+    assert eta(0, 10, 1.0) is None
+    assert eta(1, None, 2.0) is None
+    assert eta(1, 10, 2.1) == 10  # news is told at once
+    batch.end(1, gone(), 3.0)
+    assert eta(0, 10, 4.0) == 20
+    batch.connect(1, 5.0)
+    batch.opened(1)
+    assert eta(0, 10, 6.0) == 10
+    assert eta(1, None, 7.0) == 10
+    assert eta(1, None, 8.0) == 20
+
+
 def test_the_last_calls_are_shared_evenly() -> None:
     """Though one server alone would have room for all of them."""
     batch = begun(2, 9)

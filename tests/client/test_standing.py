@@ -11,7 +11,7 @@ from apiflux_grpc.client import ApifluxError
 from apiflux_grpc.client.books import Books
 from apiflux_grpc.client.info import together
 from apiflux_grpc.client.same_pool import OtherPool, SamePool, difference, part_of
-from apiflux_grpc.client.standing import combined
+from apiflux_grpc.client.standing import combined, pace
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.client.test_accounts import call
@@ -27,7 +27,7 @@ def told(done: int, total: int, eta: float | None, **fields: Any) -> pb.Progress
 def whole(*parts: pb.Progress, taken: int = 100, to_come: int = 0) -> pb.Progress:
     books = Books()
     books.take(call(number) for number in range(taken))
-    return combined(parts, books, to_come)
+    return combined(parts, books, to_come, [*map(pace, parts)])
 
 
 def eta_of(progress: pb.Progress) -> float | None:
@@ -58,16 +58,16 @@ def test_a_server_that_does_not_know_does_nothing() -> None:
     assert eta_of(whole(told(0, 0, 0.0), taken=0)) == 0.0
 
 
-def test_until_all_have_said_something_no_time_is_told() -> None:
+def test_until_all_have_reckoned_no_time_is_told() -> None:
     """One of two alone would take twice as long; one that was connected anew goes on as before."""
     one = told(0, 50, 10.0, rate=5.0)
     books = Books()
     books.take(call(number) for number in range(100))
-    early, again = (combined([one], books, 0, silent) for silent in ([None], [5.0]))
+    early, again = (combined([one], books, 0, silent) for silent in ([5.0, None], [5.0, 5.0]))
     assert eta_of(early) is None
     assert eta_of(again) == 10.0
     assert not early.HasField("rate")
-    assert eta_of(combined([one], Books(), 0, [None])) == 0.0
+    assert eta_of(combined([one], Books(), 0, [5.0, None])) == 0.0
 
 
 def test_each_cause_is_told_once_and_the_limit_that_is_over_first() -> None:

@@ -25,6 +25,13 @@ TARGETS: Final = (
         TESTS,
     ),
     Variant(
+        "a server that hasn't reckoned yet is taken to do nothing",
+        SEVERAL,
+        'if server.told is not None or message.progress.HasField("eta"):',
+        "if True:",
+        TESTS,
+    ),
+    Variant(
         "calls go to and fro between servers",
         SEVERAL,
         "return is_free and self.has_answered",
