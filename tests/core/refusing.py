@@ -50,6 +50,11 @@ def says(arrival: Arrival, status: int, headers: Mapping[str, str] | None = None
     return Answer(status, Headers.of(headers or {}), body, arrival.at + LATENCY)
 
 
+def until(end: int, refuse: Callable[[Arrival], Answer]) -> Upstream:
+    """Refuses what arrives before `end`."""
+    return lambda arrival: refuse(arrival) if arrival.at < end else ok(arrival)
+
+
 def pool_of(keys: int, *limits: Limit, **settings: object) -> Pool:
     made = tuple(Key(f"key-{place}", "secret", limits or (WIDE,)) for place in range(keys))
     return Pool("pool", made, arrival_jitter=0, **settings)  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ once and says until when.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Final
@@ -20,31 +19,14 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.events import KeyBlocked, KeyRejected, LimitCut, NothingUsable, UpstreamFailing, WaitUnread
 from apiflux_grpc.core.fields import JsonField
 from apiflux_grpc.core.model import Counts, Group, Limit, RetryPolicy
-from apiflux_grpc.core.outcome import Answer, Outcome, Reason, Unknown
+from apiflux_grpc.core.outcome import Answer, Reason
 from apiflux_grpc.core.rules import AnswerRule, Means
 from apiflux_grpc.core.units import MILLISECOND, SECOND
-from tests.core.refusing import LATENCY, POLICY, WALL, WIDE, Arrival, Upstream, ok, pool_of, run, says
+from tests.core.refusing import LATENCY, POLICY, WALL, WIDE, Arrival, ok, pool_of, run, says, until
 
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 WITHOUT_LIMITED: Final = RetryPolicy(reasons=RetryPolicy().reasons - {Reason.LIMITED})
-
-
-def until(end: int, refuse: Callable[[Arrival], Answer]) -> Upstream:
-    """Refuses what arrives before `end`."""
-    return lambda arrival: refuse(arrival) if arrival.at < end else ok(arrival)
-
-
-def once(status: int, **headers: str) -> Upstream:
-    """Answers every call's first arrival so, and then well."""
-    seen = Counter[tuple[int, int]]()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    def answer(arrival: Arrival) -> Answer:
-        seen[arrival.place, 0] += 1
-        return says(arrival, status, named) if seen[arrival.place, 0] == 1 else ok(arrival)
-
-    return answer
 
 
 # -- waits ---------------------------------------------------------------------------------------
@@ -324,49 +306,6 @@ def test_a_group_that_was_guessed_at_is_opened_by_the_probe_of_one_key() -> None
     assert done.lost == 0
     assert Counter(arrival.at // SECOND for arrival in done.arrivals) == {0: 40, 1: 1, 3: 40}
     assert {arrival.key for arrival in done.arrivals if arrival.at > 3 * SECOND} == {"key-0", "key-1"}
-
-
-# -- again ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [500, 503, 529])
-def test_what_is_to_be_tried_again_waits_as_told(status: int) -> None:
-    """Whatever the status; longer than max_backoff too, and others don't wait with it."""
-    policy = RetryPolicy(max_backoff=SECOND)
-    end = 4 * SECOND
-    upstream = until(end, lambda one: says(one, status, {"retry-after": "4"}) if one.place < 3 else ok(one))
-    done = run(pool_of(1), upstream, 10, policy=policy)
-    assert done.lost == 0
-    assert {result.attempts for result in done.results[:3]} == {2}
-    assert all(result.ended_at < SECOND for result in done.results[3:])
-    assert end <= done.took < 5 * SECOND
-
-
-def test_a_wait_of_its_own_is_bounded_by_longest_wait_and_the_deadline() -> None:
-    """Then its answer is the result, at once."""
-    for settings_of, deadline in (({"longest_wait": 10 * SECOND}, None), ({}, 30 * SECOND)):
-        done = run(pool_of(1, **settings_of), lambda one: says(one, 503, {"retry-after": "60"}), 1, deadline=deadline)
-        (result,) = done.results
-        assert (result.failure, result.attempts) == (Reason.HTTP_5XX, 1)
-
-
-@pytest.mark.parametrize(("status", "of_posts"), [(408, Reason.HTTP_4XX), (425, None), (500, Reason.HTTP_5XX)])
-def test_408_and_425_are_tried_again(status: int, of_posts: Reason | None) -> None:
-    """408 if the call may run twice; 425, which was not executed, whatever the call."""
-    done = run(pool_of(1), once(status), [Call(), Call(idempotent=False)])
-    assert [result.failure for result in done.results] == [None, of_posts]
-
-
-def test_no_answer_at_all_is_tried_again_only_if_it_may_run_twice() -> None:
-    """The connection ended: nobody knows whether it was executed."""
-    seen = Counter[int]()
-
-    def upstream(arrival: Arrival) -> Outcome:
-        seen[arrival.place] += 1
-        return Unknown("reset") if seen[arrival.place] == 1 else ok(arrival)
-
-    done = run(pool_of(1), upstream, [Call(), Call(idempotent=False)])
-    assert [result.failure for result in done.results] == [None, Reason.UNKNOWN]
 
 
 # -- keys ----------------------------------------------------------------------------------------
