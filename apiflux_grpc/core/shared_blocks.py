@@ -24,7 +24,7 @@ from apiflux_grpc.core.events import KeyAccepted, KeyRejected
 from apiflux_grpc.core.held import refused_elsewhere
 from apiflux_grpc.core.keys import KeyState
 from apiflux_grpc.core.lease.terms import BEAT
-from apiflux_grpc.core.units import SECOND
+from apiflux_grpc.core.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ PROBE: Final = "probe"  # a claim
 KEPT: Final = 120 * SECOND  # how long it's known what happened last: whoever is heard meanwhile hears it
 # Half of the shortest wait longer, or what is told ever so slowly of the wait that it ended would end later.
 PASSED: Final = KEPT + FIRST_GUESS // 2
+LATER: Final = 50 * MILLISECOND  # more than two that are told of one instant may seem apart
 UNUSED: Final = BEAT  # a claim that could have been used for so long is let go
 
 
@@ -127,11 +128,15 @@ class SharedBlocks:
 
     def rejected(self, status: int, until: int, now: int) -> None:
         """The key is rejected, and its breaker open until then."""
-        self._tell(REJECTED, status, until + KEPT, now)
+        self._tell(REJECTED, status, self._after_all(until + KEPT), now)
 
     def accepted(self, now: int) -> None:
-        """The key works again."""
-        self._tell(REJECTED, 0, now + PASSED, now)
+        """The key works again, or it was none of its own faults: that may be known before its time is over."""
+        self._tell(REJECTED, 0, self._after_all(now + PASSED), now)
+
+    def _after_all(self, until: int) -> int:
+        """Until then, or as long as it takes to end after what was last known of the key's rejection."""
+        return max(until, self._last.get(REJECTED, 0) + LATER)
 
     def _tell(self, name: str, amount: int, until: int, now: int) -> None:
         self._last[name] = until
