@@ -110,8 +110,9 @@ class Breaker:
         self._close()
         return True
 
-    def failed(self, now: int, era: int) -> bool:
-        """The call failed in the way that counts here. True: this opened the breaker, or opened it again."""
+    def failed(self, now: int, era: int, *, alone: bool = True) -> bool:
+        """The call failed in the way that counts here. True: this opened the breaker, or opened it again; a probe that
+        failed elsewhere too, and not here `alone`, doesn't double the cool-down."""
         if era != self.era:
             return False
         self.calm = False
@@ -123,8 +124,11 @@ class Breaker:
         self._state = State.OPEN
         self.probing = False
         self.era += 1
-        self.until = now + self._cool_down
-        self._double()
+        if alone:
+            self.until = now + self._cool_down
+            self._double()
+        else:
+            self.until = now + max(self._first, self._cool_down // 2)
         return True
 
     def doubted(self) -> None:

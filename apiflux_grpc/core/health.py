@@ -260,7 +260,8 @@ class Health:
                 key.rejected_with = status
                 if permit.key_era == key.breaker.era:
                     self._rejections.charged(key.index, (permit.batch.id, permit.place))
-                if changed := key.breaker.failed(now, permit.key_era):
+                alone = permit.again is None or not permit.again.tried
+                if changed := key.breaker.failed(now, permit.key_era, alone=alone):
                     if key.shared is not None:
                         key.shared.rejected(status, key.breaker.until, now)
                     self.tell(KeyRejected(label, key.breaker.ready_at(now) - now, status))

@@ -114,6 +114,17 @@ def test_its_failure_doubles_the_cool_down_up_to_the_longest() -> None:
     assert waits == [10 * SECOND, 20 * SECOND, 40 * SECOND, LONGEST, LONGEST, LONGEST]
 
 
+def test_a_probe_that_failed_elsewhere_too_does_not_double_the_cool_down() -> None:
+    """It says little, and others like it may follow; the next that fails here alone goes on as if it had not been."""
+    breaker = opened()
+    now, waits = 0, []
+    for alone in (False, False, True, False, True):
+        now = breaker.ready_at(now)
+        assert breaker.failed(now, breaker.began(now), alone=alone)
+        waits.append(breaker.ready_at(now) - now)
+    assert waits == [10 * SECOND, 10 * SECOND, 20 * SECOND, 20 * SECOND, 40 * SECOND]
+
+
 def test_a_cool_down_begins_when_the_probe_fails() -> None:
     """Not when the probe was sent."""
     breaker = opened()

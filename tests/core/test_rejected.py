@@ -51,7 +51,8 @@ def test_a_forbidden_path_takes_no_key_from_others(keys: int, every: int) -> Non
     assert Counter(result.failure for result in done.results) == {None: good, Reason.KEY_REJECTED: 200 - good}
     assert max(result.attempts for result in done.results) <= 3
     assert {event.cool_down for event in done.events if isinstance(event, KeyRejected)} <= {KEY_BREAKER[1]}
-    assert done.took < len(done.arrivals) * SECOND // (5 * keys) + 15 * SECOND  # once it was 14 hours
+    # At the end the last forbidden calls may be one probe after the other. It was up to 14 hours.
+    assert done.took < len(done.arrivals) * SECOND // (5 * keys) + 4 * KEY_BREAKER[1]
 
 
 def test_a_key_that_was_given_forbidden_calls_alone_comes_back_when_another_rejects_them_too_and_works() -> None:
