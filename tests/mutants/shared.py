@@ -105,7 +105,7 @@ SHARED: Final = tuple(
         (
             "a rejection is one process's alone",
             BLOCKS,
-            "self._tell(REJECTED, status, until + KEPT, now)",
+            "self._tell(REJECTED, status, self._after_all(until + KEPT), now)",
             "pass",
             OF_BLOCKS,
         ),
