@@ -1,114 +1,150 @@
-"""`apiflux keys thaw`."""
+"""`apiflux keys`: the keys of running servers; `thaw` is for their store.
+
+Rule: what changes something names its keys, or says --all: a word that was forgotten pauses nothing.
+"""
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apiflux_grpc.cli.options import ConfigOption, load_settings, run_cancellable
-from apiflux_grpc.cli.signals import CUT_SHORT
+from apiflux_grpc.cli.options import ConfigOption, TargetsOption
+from apiflux_grpc.cli.reach import (
+    CaFileOption,
+    CertFileOption,
+    KeyFileOption,
+    PlaintextTokenOption,
+    TlsOption,
+    TokenFileOption,
+    tls_options,
+    token_of,
+)
+from apiflux_grpc.cli.signals import CUT_SHORT, SIGNALS
 from apiflux_grpc.cli.streams import say
+from apiflux_grpc.cli.thaw import thaw
+from apiflux_grpc.core.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from apiflux_grpc.core.model import Pool
-    from apiflux_grpc.settings import Settings
+    from apiflux_grpc.client.admin import Admin, Changed
+
+HERE = ["localhost:50051"]
 
 
 class Action(StrEnum):
+    list = "list"
+    pause = "pause"
+    resume = "resume"
+    rotate = "rotate"
     thaw = "thaw"
 
 
 def keys(
-    action: Annotated[Action, typer.Argument(help="Open what is frozen.")],
-    label: Annotated[str, typer.Argument(help="The key.")],
-    config: ConfigOption = None,
+    action: Annotated[Action, typer.Argument(help="What to do.")],
+    labels: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="The keys, by their labels.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All keys: of --pool, else of every pool.")] = False,
     pool: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The pool of the key; default: the one that has such a key.")
+        str | None, typer.Option(metavar="NAME", help="The pool of the keys; default: every pool that has such keys.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    target: TargetsOption = HERE,
+    ca_file: CaFileOption = None,
+    cert_file: CertFileOption = None,
+    key_file: KeyFileOption = None,
+    tls: TlsOption = False,
+    token_file: TokenFileOption = None,
+    plaintext_token: PlaintextTokenOption = False,
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With thaw: don't ask.")] = False,
 ) -> None:
-    """Open a key that waits because its store has forgotten what was spent of it.
+    """Show, pause, resume or rotate the keys of a running server, or open one that is frozen.
 
-    For those who know that nothing was spent meanwhile, or accept the risk: calls that the store doesn't remember count
-    no more, so the key may exceed its limits at the API. It opens the key's own limits, those of its group, and those
-    with paths. Servers need not be restarted: they hear of it within a second.
+    `list` shows each key, what it can do now and what holds it back. `pause` lets no call get these keys, and `resume`
+    lets calls get them again; calls that can go with no other key wait meanwhile. `rotate` reads secrets again from
+    their files, which a server does by itself within two seconds of a change. These ask the server at --target, each of
+    several; a server with callers wants the token of an admin.
+
+    `thaw KEY` opens, in the store of --config, a key that waits because the store has forgotten what was spent of it.
+    It is for those who know that nothing was spent meanwhile, or accept the risk: calls that the store doesn't remember
+    count no more, so the key may exceed its limits at the API. It opens the key's own limits, those of its group, and
+    those with paths. Servers need not be restarted: they hear of it within a second.
     """
-    from apiflux_grpc.core.budget_names import names_of
+    chosen = labels or []
+    if chosen and every:
+        raise typer.BadParameter("conflicts with the names of keys; give one of them", param_hint="--all")
+    if action is Action.thaw:
+        if len(chosen) != 1:
+            raise typer.BadParameter("name one key", param_hint="KEY")
+        thaw(chosen[0], config, pool, yes=yes)
+    if not chosen and not every and action is not Action.list:
+        raise typer.BadParameter(f"name the keys to {action.value}, or give --all", param_hint="KEY")
+    secure = tls_options(tls, ca_file, cert_file, key_file)
+    token = token_of(token_file, target, secure=secure is not None, over_plaintext=plaintext_token, refused=2)
+    from apiflux_grpc.client import ApifluxError, Unavailable
+    from apiflux_grpc.client.admin import Admin
 
-    settings = load_settings(config, allow_plaintext=True)
-    found = _pool_of(settings, label, pool)
-    budgets = names_of(found, label)
-    if not budgets:
-        say(f"key {label} of pool {found.name} has no limits, so nothing of it is frozen")
-        raise typer.Exit(2)
-    if not yes:
-        say(f"This opens, in the store of pool {found.name}: {'; '.join(budgets.values())}.")
-        say("Calls that the store doesn't remember count no more: the key may exceed its limits at the API.")
-        if not sys.stdin.isatty():
-            say("nobody can be asked, as standard input is no terminal: give --yes to open it")
-            raise typer.Exit(2)
-        if not typer.confirm("Open it?", err=True):
-            raise typer.Exit(CUT_SHORT)
-    raise typer.Exit(run_cancellable(_thaw(settings, found, budgets)))
-
-
-def _pool_of(settings: Settings, label: str, name: str | None) -> Pool:
-    pools = [one.pool for one in settings.pools]
-    if name is not None:
-        pools = [one for one in pools if one.name == name]
-        if not pools:
-            names = ", ".join(one.pool.name for one in settings.pools)
-            raise typer.BadParameter(f"no pool is called {name!r}; there are {names}", param_hint="--pool")
-    having = [one for one in pools if any(key.label == label for key in one.keys)]
-    if not having:
-        labels = ", ".join(key.label for one in pools for key in one.keys)
-        raise typer.BadParameter(f"no key is called {label!r}; there are {labels}", param_hint="LABEL")
-    if len(having) > 1:
-        names = ", ".join(one.name for one in having)
-        raise typer.BadParameter(f"which one? The pools {names} have such a key", param_hint="--pool")
-    return having[0]
-
-
-async def _thaw(settings: Settings, pool: Pool, budgets: Mapping[str, str]) -> int:
-    import secrets
-
-    from apiflux_grpc import bootstrap
-    from apiflux_grpc.core.lease.words import Round
-
+    SIGNALS.raise_interrupts()
     try:
-        store = await bootstrap.open_store(settings)
-    except bootstrap.StateUnusable as error:
+        with Admin(target, tls=secure, token=token, plaintext_token=plaintext_token) as admin:
+            raise typer.Exit(_DO[action](admin, chosen, pool or ""))
+    except Unavailable as error:
+        say(f"{', '.join(target)}: {error}; is the server running there?")
+        raise typer.Exit(CUT_SHORT) from None
+    except (ApifluxError, OSError, ValueError) as error:
         say(str(error))
-        return 2
-    try:
-        kept = store is not None and [one.store for one in bootstrap.parts_with(settings, store) if one.pool == pool]
-        if store is None or kept != [store]:
-            say(
-                f"pool {pool.name} keeps its budgets in no store, so none of them is frozen: `[server] state_dir` or "
-                "`[budget] redis` names one"
-            )
-            return 2
-        me = f"thaw-{secrets.token_hex(16)}"
-        rounds = [Round(name, me, 1, (), 0, 0, leaves=True, thaw=True) for name in budgets]
-        replies = await store.exchange(rounds)
-    except ConnectionError as error:
-        say(str(error))
-        return 2
-    finally:
-        if store is not None:
-            await store.close()
-    for whose, reply in zip(budgets.values(), replies, strict=True):
-        if reply is None:
-            print(f"{whose}: no answer; repeat the command")
-        elif not reply.epoch:
-            print(f"{whose}: unknown to the store; if a server waits for it, repeat the command once it has asked")
-        elif not reply.opens:
-            print(f"{whose}: wasn't frozen, or opens by itself within seconds")
-        else:
-            print(f"{whose}: opened")
-    return 2 if None in replies else 0
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(CUT_SHORT) from None
+
+
+def _list(admin: Admin, chosen: list[str], pool: str) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(admin.list(chosen, pool=pool))
+    servers = len({row.target for row in rows})
+    table = Table(*(["server"] if servers > 1 else []), "pool", "key", "state", "headroom", "in flight", "held back by")
+    for column in table.columns[-3:-1]:
+        column.justify = "right"
+    for target, name, key in rows:
+        held = "; ".join(one.reason for one in key.held_by)
+        at = [target] if servers > 1 else []
+        table.add_row(*at, name, key.label, key.state or "?", f"{key.headroom:.0%}", f"{key.in_flight:,}", held)
+    Console(markup=False, highlight=False, emoji=False).print(table)
+    return 0
+
+
+def _pause(admin: Admin, chosen: list[str], pool: str) -> int:
+    return _told(admin.pause(chosen, pool=pool), "paused", "resume")
+
+
+def _resume(admin: Admin, chosen: list[str], pool: str) -> int:
+    return _told(admin.resume(chosen, pool=pool), "resumed", "pause")
+
+
+def _told(answers: Iterable[Changed], done: str, back: str) -> int:
+    for target, count, kept in answers:
+        print(f"{target}: {counted(count, 'key')} {done}" if count else f"{target}: all of them were {done} before")
+        if not kept and count:
+            say(f"{target} has no state_dir to keep this in: it ends when the server does, or by `apiflux keys {back}`")
+    return 0
+
+
+def _rotate(admin: Admin, chosen: list[str], pool: str) -> int:
+    code = 0
+    for target, changed, same, fixed, failed in admin.rotate(chosen, pool=pool):
+        for place in changed:
+            print(f"{target}: {place} has another secret")
+        for place in same:
+            print(f"{target}: {place} has the same secret as before")
+        for place in fixed:
+            print(f"{target}: {place} has its secret in no file: change it where it is, and restart the server")
+        for place in failed:
+            print(f"{target}: {place} goes on with the old secret: its file can't be used, the server's log says why")
+        code = 2 if failed or fixed else code
+    return code
+
+
+_DO = {Action.list: _list, Action.pause: _pause, Action.resume: _resume, Action.rotate: _rotate}

@@ -31,7 +31,7 @@ class KeyLimit(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key of a pool. `headroom` is the free share of its tightest window, limits with paths left out; `held_by` is
-    what holds it back, but for its limits."""
+    what holds it back, but for its limits; `state` is usable, blocked, rejected or paused, "": not known."""
 
     label: str
     headroom: float
@@ -40,6 +40,20 @@ class Key:
     blocked_for: float
     limits: tuple[KeyLimit, ...]
     held_by: tuple[Held, ...]
+    state: str = ""
+
+    @classmethod
+    def of(cls, message: pb.KeyInfo) -> Key:
+        return cls(
+            label=message.label,
+            headroom=message.headroom,
+            in_flight=message.in_flight,
+            attempts=message.attempts,
+            blocked_for=seconds(message.blocked_for),
+            held_by=tuple(map(Held.of, message.held_by)),
+            limits=tuple(map(_limit, message.limits)),
+            state=word_of(pb.KeyState.DESCRIPTOR, message.state).lower() if message.state else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +148,7 @@ def _pool(message: pb.PoolInfo) -> Pool:
         name=message.name,
         upstream=word_of(pb.UpstreamKind.DESCRIPTOR, message.upstream).lower(),
         base_url=message.base_url,
-        keys=tuple(
-            Key(
-                label=key.label,
-                headroom=key.headroom,
-                in_flight=key.in_flight,
-                attempts=key.attempts,
-                blocked_for=seconds(key.blocked_for),
-                held_by=tuple(map(Held.of, key.held_by)),
-                limits=tuple(map(_limit, key.limits)),
-            )
-            for key in message.keys
-        ),
+        keys=tuple(map(Key.of, message.keys)),
         waiting=message.waiting,
         in_flight=message.in_flight,
         drain_time=seconds(message.drain_time) if message.HasField("drain_time") else None,

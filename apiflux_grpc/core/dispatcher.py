@@ -232,7 +232,7 @@ class Dispatcher:
             self._endings.forget_if_finished(batch)
             return None
         if verdict.key is KeyVerdict.REJECTED and permit.key_era < permit.key.secret_era and self._is_no_attempt(batch):
-            self._retry(batch, next_of(permit, now, 0), now)  # the key has another secret by now
+            self._retry(batch, next_of(permit, now), now)  # the key has another secret by now
             return None
         failure = verdict.failure
         # A batch that was stopped, drained or given up lets what is in flight finish, and tries nothing again.
@@ -270,7 +270,7 @@ class Dispatcher:
         return isinstance(outcome, NotSent) and outcome.cause is Cause.LATE and self._is_no_attempt(permit.batch)
 
     def _is_no_attempt(self, batch: Batch) -> bool:
-        """Whether a call of it may go again at once, uncounted, for what wasn't its fault."""
+        """Whether a call of it may go again at once, whatever its policy says, for what wasn't its fault."""
         if batch.ending is not None:
             return False
         batch.late += 1
