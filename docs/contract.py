@@ -1,6 +1,6 @@
-"""docs/reference/proto.md: the services and messages of the proto file, with the comments before them.
+"""docs/reference/proto.md and admin.md: the services and messages of the proto files, with the comments before them.
 
-Rule: a line of the proto file that can't be read is an error, so that nothing is left out in silence.
+Rule: a line of a proto file that can't be read is an error, so that nothing is left out in silence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from docs.common import NOTICE, ROOT, OutOfStep, cell
 
-PROTO: Final = ROOT / "protos" / "apiflux" / "v1" / "apiflux.proto"
+PROTOS: Final = ROOT / "protos" / "apiflux" / "v1"
 
 
 @dataclass
@@ -33,13 +33,13 @@ _FIELD: Final = re.compile(r"((?:repeated |optional )?(?:map<\w+, ?[\w.]+>|[\w.]
 _ENUM_VALUE: Final = re.compile(r"(\w+) = (\d+)").match
 
 
-def contract_page() -> str:
-    """docs/reference/proto.md."""
-    root = contract(PROTO.read_text(encoding="utf-8"))
+def contract_page(file: str, title: str) -> str:
+    """The page of a proto file."""
+    root = contract((PROTOS / file).read_text(encoding="utf-8"), file)
     types = {one.name for one in root.inner if one.kind in ("message", "enum")}
-    parts = [NOTICE, "# Contract\n\n"]
+    parts = [NOTICE, f"# {title}\n\n"]
     introduction = "\n".join(root.comment[1:]).strip() if len(root.comment) > 1 else "\n".join(root.comment)
-    parts.append(f"`protos/apiflux/v1/apiflux.proto`, package `apiflux.v1`.\n\n{_prose(introduction.splitlines())}\n\n")
+    parts.append(f"`protos/apiflux/v1/{file}`, package `apiflux.v1`.\n\n{_prose(introduction.splitlines())}\n\n")
     for one in root.inner:
         if one.kind == "service":
             parts.append(f"## {one.name}\n\n{_prose(one.comment)}\n\n")
@@ -52,7 +52,8 @@ def contract_page() -> str:
         for one in root.inner
         if one.kind == "message"
     ]
-    parts.append("## Enums\n\n")
+    if any(one.kind == "enum" for one in root.inner):
+        parts.append("## Enums\n\n")
     for one in root.inner:
         if one.kind == "enum":
             rows = "".join(
@@ -63,7 +64,7 @@ def contract_page() -> str:
     return "".join(parts).rstrip() + "\n"
 
 
-def contract(text: str) -> Declared:
+def contract(text: str, file: str) -> Declared:
     """The proto file as a tree; the root's comment is that of the file. Raises OutOfStep for a line it can't read."""
     root = Declared("file", "", [])
     stack = [root]
@@ -83,7 +84,7 @@ def contract(text: str) -> Declared:
         elif line == "}":
             stack.pop()
         elif line and not line.startswith(("syntax", "package", "import", "option", "reserved")):
-            raise OutOfStep(f"{PROTO.name}:{number}: {line!r} is nothing that {Path(__file__).name} knows")
+            raise OutOfStep(f"{file}:{number}: {line!r} is nothing that {Path(__file__).name} knows")
         comment = []
     return root
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from docs.command_line import cli_page, help_text
@@ -21,7 +22,8 @@ from docs.contract import contract_page
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/cli.md": cli_page,
-    "docs/reference/proto.md": contract_page,
+    "docs/reference/proto.md": partial(contract_page, "apiflux.proto", "Contract"),
+    "docs/reference/admin.md": partial(contract_page, "admin.proto", "Administration"),
     "apiflux_grpc/cli/help.txt": help_text,  # apiflux_grpc/cli/start.py says why
 }
 

@@ -30,7 +30,8 @@ class AdminServiceStub:
 
     Fails with:
     - NOT_FOUND (POOL_NOT_FOUND, KEY_NOT_FOUND): there is no such pool or key;
-    - PERMISSION_DENIED (FORBIDDEN), UNAUTHENTICATED: as with FluxService, for the role `admin`;
+    - PERMISSION_DENIED (NOT_ALLOWED), UNAUTHENTICATED: the role is not `admin`, or nobody knows who calls;
+    - FAILED_PRECONDITION (NOT_KEPT): what is to hold over a restart can't be written to state_dir; nothing was done;
     - INTERNAL (INTERNAL): a fault of the service.
     """
 
@@ -67,7 +68,8 @@ class AdminServiceServicer:
 
     Fails with:
     - NOT_FOUND (POOL_NOT_FOUND, KEY_NOT_FOUND): there is no such pool or key;
-    - PERMISSION_DENIED (FORBIDDEN), UNAUTHENTICATED: as with FluxService, for the role `admin`;
+    - PERMISSION_DENIED (NOT_ALLOWED), UNAUTHENTICATED: the role is not `admin`, or nobody knows who calls;
+    - FAILED_PRECONDITION (NOT_KEPT): what is to hold over a restart can't be written to state_dir; nothing was done;
     - INTERNAL (INTERNAL): a fault of the service.
     """
 
@@ -138,7 +140,8 @@ class AdminService:
 
     Fails with:
     - NOT_FOUND (POOL_NOT_FOUND, KEY_NOT_FOUND): there is no such pool or key;
-    - PERMISSION_DENIED (FORBIDDEN), UNAUTHENTICATED: as with FluxService, for the role `admin`;
+    - PERMISSION_DENIED (NOT_ALLOWED), UNAUTHENTICATED: the role is not `admin`, or nobody knows who calls;
+    - FAILED_PRECONDITION (NOT_KEPT): what is to hold over a restart can't be written to state_dir; nothing was done;
     - INTERNAL (INTERNAL): a fault of the service.
     """
 

@@ -10,17 +10,20 @@ import pytest
 from apiflux_grpc.client import errors as client_errors
 from apiflux_grpc.core import errors
 from apiflux_grpc.core.outcome import Reason
+from apiflux_grpc.v1 import admin_pb2
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from docs.command_line import exit_codes
 from docs.common import ROOT, cell
 from docs.configuration import check_words
-from docs.contract import PROTO, Declared, contract
+from docs.contract import PROTOS, Declared, contract
 from docs.generate import PAGES
 from docs.settings import environment, sections
 from tests.docs.pages import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from google.protobuf.descriptor import FileDescriptor
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -61,16 +64,22 @@ def test_every_exit_code_is_there() -> None:
     assert [code for code, _ in exit_codes()] == ["0", "1", "2", "3", "4"]
 
 
-def test_the_contract_is_read_whole() -> None:
-    """Every service, method, message, field and oneof of the compiled contract is found in the file, and no other."""
-    assert set(_declared(contract(PROTO.read_text(encoding="utf-8")))) == set(_described())
+FILES = {"apiflux.proto": pb.DESCRIPTOR, "admin.proto": admin_pb2.DESCRIPTOR}
 
 
-def test_everything_in_the_contract_has_a_comment() -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_the_contract_is_read_whole(file: str) -> None:
+    """Every service, method, message, field and oneof of the compiled contract is found in its file, and no other."""
+    assert set(_declared(contract((PROTOS / file).read_text(encoding="utf-8"), file))) == set(_described(FILES[file]))
+    assert set(FILES) == {path.name for path in PROTOS.iterdir()}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_everything_in_the_contract_has_a_comment(file: str) -> None:
     """Else a row of the page would be empty."""
     bare = [
         f"{outer.name}.{one.name}"
-        for outer in contract(PROTO.read_text(encoding="utf-8")).inner
+        for outer in contract((PROTOS / file).read_text(encoding="utf-8"), file).inner
         for one in [*outer.inner, *(each for inner in outer.inner for each in inner.inner)]
         if not one.comment
     ]
@@ -86,19 +95,19 @@ def _declared(root: Declared) -> Iterator[str]:
                 yield f"{outer.name}.{each.name}"
 
 
-def _described() -> Iterator[str]:
-    for service in pb.DESCRIPTOR.services_by_name.values():
+def _described(file: FileDescriptor) -> Iterator[str]:
+    for service in file.services_by_name.values():
         yield service.name
         for method in service.methods:
             yield f"{service.name}.{method.name}"
-    for message in pb.DESCRIPTOR.message_types_by_name.values():
+    for message in file.message_types_by_name.values():
         yield message.name
         for field in message.fields:
             yield f"{message.name}.{field.name}"
         for oneof in message.oneofs:
             if not oneof.name.startswith("_"):  # made up for an optional field
                 yield f"{message.name}.{oneof.name}"
-    for enum in pb.DESCRIPTOR.enum_types_by_name.values():
+    for enum in file.enum_types_by_name.values():
         yield enum.name
         for value in enum.values:
             yield f"{enum.name}.{value.name}"
@@ -130,9 +139,12 @@ def test_every_reason_is_documented() -> None:
 
 def test_every_reason_that_the_contract_names_is_one() -> None:
     """A word in capitals in a comment of the contract is a reason, or a gRPC status."""
-    words = set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b", PROTO.read_text(encoding="utf-8")))
-    words -= {value.name for enum in pb.DESCRIPTOR.enum_types_by_name.values() for value in enum.values}
-    statuses = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
+    text = "\n".join((PROTOS / file).read_text(encoding="utf-8") for file in FILES)
+    words = set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b", text))
+    words -= {
+        value.name for file in FILES.values() for enum in file.enum_types_by_name.values() for value in enum.values
+    }
+    statuses = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "FAILED_PRECONDITION"}
     modes = {"TEST_MODE"}
     assert words - reasons() - statuses - modes == set()
 
