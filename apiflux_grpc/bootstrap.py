@@ -160,6 +160,7 @@ def _ops_port(
 ) -> OtherPort | None:
     if settings.ops is None:
         return None
+    from apiflux_grpc.ops.connections import MOST_CONNECTIONS
     from apiflux_grpc.ops.handling import Handling
     from apiflux_grpc.ops.port import OpsPort
 
@@ -175,7 +176,14 @@ def _ops_port(
         most=2 * settings.max_batch_bytes,  # as gRPC's own limit
     )
     ops = settings.ops
-    return OpsPort(handling, ops.host, ops.port, shares_port=place.of > 1, files=settings.tls)
+    return OpsPort(
+        handling,
+        ops.host,
+        ops.port,
+        shares_port=place.of > 1,
+        files=settings.tls,
+        most_connections=min(MOST_CONNECTIONS, settings.max_connections),
+    )
 
 
 def parts_of(settings: PoolSettings) -> PoolParts:

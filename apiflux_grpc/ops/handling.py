@@ -17,13 +17,13 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.callers import Credentials
-from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden, PeerNotTrusted
+from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden, PeerNotTrusted, ReaderStalled
 from apiflux_grpc.ops import states
 from apiflux_grpc.ops.bodies import Room
 from apiflux_grpc.ops.connections import answer, answer_of
 from apiflux_grpc.ops.guards import check_host, check_site
 from apiflux_grpc.ops.problems import HttpRefused, problem_of
-from apiflux_grpc.ops.process import Exchange, Process
+from apiflux_grpc.ops.process import CUT_WITHIN, Exchange, Process
 from apiflux_grpc.ops.tls import certificate_of, names_in
 from apiflux_grpc.server.door import allowed, caller_of, enter
 from apiflux_grpc.server.interceptors import begin_line
@@ -191,4 +191,6 @@ def check_origin(request: web.BaseRequest, names: Collection[str]) -> None:
 
 async def _told(error: FluxError, exchange: Exchange) -> web.StreamResponse:
     problem = problem_of(error)
-    return await exchange.cut(problem) if exchange.has_begun else answer_of(problem)
+    if not exchange.has_begun:
+        return answer_of(problem)
+    return await exchange.cut(problem, 0 if isinstance(error, ReaderStalled) else CUT_WITHIN)

@@ -61,9 +61,9 @@ class OpsPort:
         return format_address(self.host, self.port)
 
     @property
-    def is_full(self) -> bool:
-        """Whether another connection would be refused."""
-        return self._connections is not None and self._connections.is_full
+    def connections(self) -> int:
+        """How many are open."""
+        return 0 if self._connections is None else len(self._connections.connections)
 
     async def take(self, pair: Pair | None) -> None:
         """Take the address, without listening yet. Raises PortInUse."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-ndjson"
+CUT_WITHIN: Final = 5.0  # seconds
 LARGE: Final = 1 << 20  # bytes; larger bodies are decoded one by one, for a value can take four times as many
 
 
@@ -62,18 +63,23 @@ class Exchange:
         if not self._answer.prepared:
             await self._answer.prepare(self._request)
         await self._answer.write(line_of(response))
+        await self._request.writer.drain()  # else it waits only after 64 KiB, and at the end without a bound
         await asyncio.sleep(0)  # a write that finds room returns at once, and results may wait already
 
     async def end(self) -> web.StreamResponse:
+        """The answer is whole."""
         await self._answer.write_eof()
         return self._answer
 
-    async def cut(self, problem: Problem) -> web.StreamResponse:
-        """End an answer that has begun, so that nobody takes it for whole; who reads is told why."""
+    async def cut(self, problem: Problem, within: float) -> web.StreamResponse:
+        """End an answer that has begun, so that nobody takes it for whole; who reads it in time is told why."""
+        transport = self._request.transport
         with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(0):  # a reader that stalls is past telling
+            async with asyncio.timeout(0):
                 await self._answer.write(b'{"error": %b}\n' % problem.document())
         self._request.protocol.force_close()
+        if transport is not None:  # which waits until all was read, were it for ever
+            asyncio.get_running_loop().call_later(within, transport.abort)
         return self._answer
 
 
