@@ -11,15 +11,23 @@ import pytest
 import trustme
 
 from apiflux_grpc.client import Client, TlsOptions, Unavailable
+from apiflux_grpc.server import transport
+from apiflux_grpc.server.certificates import Certificates
 from apiflux_grpc.server.lifecycle import Server
-from apiflux_grpc.server.tls_files import TlsFiles
+from apiflux_grpc.server.tls_files import Pair, TlsFiles
 from tests.server.authority import Served, chain, expired, options, replace
-from tests.server.serving import serving
+from tests.server.serving import serving, until
 
 
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
     return trustme.CA()
+
+
+@pytest.fixture(autouse=True)
+def only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server looks at its files when a test says so: on a busy machine it would in between, too."""
+    monkeypatch.setattr(transport, "LOOK_EVERY", 3600.0)
 
 
 async def looks(server: Server) -> None:
@@ -180,3 +188,23 @@ async def test_a_certificate_and_its_key_may_be_in_one_file(tmp_path: Path, ca: 
         shown = repr(server.transport.pair)
     assert shown.startswith("Pair(")
     assert "BEGIN" not in shown
+
+
+async def test_a_server_looks_by_itself_whatever_happens(
+    tmp_path: Path, ca: trustme.CA, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A look that fails is told of, and others follow."""
+    monkeypatch.setattr(transport, "LOOK_EVERY", 0.001)
+    really = Certificates.look
+
+    def fails(self: Certificates) -> Pair | None:
+        monkeypatch.setattr(Certificates, "look", really)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Certificates, "look", fails)
+    served = Served(tmp_path, ca)
+    async with serving(tls=served.files) as server:
+        before = server.transport.pair
+        served.give(ca.issue_cert("localhost"))
+        await until(lambda: server.transport.pair is not before)
+    assert [one.message for one in caplog.records if one.levelno == logging.ERROR] == ["can't look at the TLS files"]
