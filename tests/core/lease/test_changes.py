@@ -231,3 +231,25 @@ def test_no_limits_are_no_change() -> None:
     """Whoever has none needs no leases, and leaves."""
     with pytest.raises(ValueError, match="without limits"):
         Ledger("key", "one", [TEN], J).change([], 0)
+
+
+def test_who_changes_to_leases_of_another_life_waits_for_the_others() -> None:
+    """A lease's life follows from the shortest limit, and must be the same for all: until the last has changed, those
+    that have are lent nothing, and say why; nobody is over a limit meanwhile."""
+    before, after = Cap(60 * SECOND, 600), Cap(SECOND, 12)
+    fleet = fleet_of(3, before)
+    fleet.run(10 * SECOND)
+    for replica in fleet.replicas[:2]:
+        fleet.change(replica, [after])
+    fleet.run(5 * SECOND)
+    done = [replica.done for replica in fleet.replicas]
+    assert "leases live 50 ms here, and 600 ms for others" in fleet.replicas[0].ledgers["key"].refusal
+    fleet.run(70 * SECOND)
+    more = [replica.done - so_far for replica, so_far in zip(fleet.replicas, done, strict=True)]
+    assert more[:2] == [0, 0]
+    assert more[2] > 0
+    fleet.change(fleet.replicas[2], [after])
+    fleet.run(70 * SECOND)  # by then the old limit has ended
+    assert fleet.replicas[0].ledgers["key"].refusal == ""
+    assert rate(fleet, 10) >= 9
+    fleet.check()
