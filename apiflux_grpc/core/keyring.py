@@ -10,6 +10,8 @@ by itself (a slot comes back, a pacer has room, a block ends) in one by time (al
 each slot group O(log keys) once. What other calls spend of a shared budget is seen when a key comes up, not before.
 
 Owner: the scheduler. Not known here: batches, turns, who waits.
+
+Over 400 lines: whatever happens to a key changes where it is listed, and that is kept in one place.
 """
 
 from __future__ import annotations

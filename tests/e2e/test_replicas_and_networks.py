@@ -57,6 +57,7 @@ async def test_whatever_the_network_does_no_limit_is_exceeded_and_all_goes_on_by
             async with Client(behind.target) as client, Client(near.target) as other:
                 loads = [asyncio.create_task(run(one, gets(name, 200))) for name, one in (("a", client), ("b", other))]
                 await store_is_silent(client)
+                assert behind.stderr.count("is gone") == 1, "it is told of once"
                 proxy.refuses = False
                 await store_is_silent(client, False)
                 proxy.delay = LEASE / 20
