@@ -45,9 +45,22 @@ async def test_what_strangers_take_is_found_out_together() -> None:
     await shared.stop()
 
 
-@pytest.mark.looptime(start=100.0)
-@pytest.mark.parametrize("strangers", [0, 50])
-@pytest.mark.parametrize("count", [2, 4])
+# Where the beats of the store's time and of the processes fall.
+def at(start: float) -> pytest.MarkDecorator:
+    return pytest.mark.looptime(start=start, noop_cycles=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "strangers"),
+    [
+        pytest.param(2, 0, marks=at(100.0)),
+        pytest.param(4, 0, marks=at(77.77)),
+        pytest.param(2, 50, marks=at(100.0)),
+        pytest.param(2, 50, marks=at(9.9)),
+        *[pytest.param(4, 50, marks=at(start)) for start in (100.0, 77.77, 33.33, 123.456)],
+        pytest.param(4, 70, marks=at(33.33)),
+    ],
+)
 async def test_one_that_sends_a_hundred_times_as_much(count: int, strangers: int) -> None:
     """What strangers leave is used: one that hardly sends doesn't talk the others out of what they know better."""
     shared = Telling(LIMIT, Sliding(100, SECOND))

@@ -13,6 +13,9 @@ LESSEE: Final = "apiflux_grpc/engine/leasing.py"
 STORE_HEALTH: Final = "apiflux_grpc/core/store_health.py"
 OF_BORROWING: Final = ("tests/core/test_borrowing.py",)
 OF_LEASING: Final = ("tests/engine/test_leasing.py",)
+TEMPO: Final = "apiflux_grpc/core/tempo.py"
+OF_TEMPO: Final = ("tests/core/test_tempo.py",)
+OF_THRIFT: Final = ("tests/engine/test_thrift.py",)
 OF_GONE: Final = ("tests/engine/test_store_gone.py",)
 
 BORROWED: Final = (
@@ -155,5 +158,26 @@ BORROWED: Final = (
         "(soon if number < place else now)",
         "now",
         OF_LEASING,
+    ),
+    Variant(
+        "each process has a beat of its own",
+        TEMPO,
+        "        self._shift = store - now",
+        "        pass",
+        OF_TEMPO,
+    ),
+    Variant(
+        "each round goes in an exchange of its own",
+        BORROWING,
+        "or ledger.is_pressing(now, calls, cost)):",
+        "or True):",
+        OF_THRIFT,
+    ),
+    Variant(
+        "who is late for its turn by a beat loses it",
+        "apiflux_grpc/core/lease/shares.py",
+        "2 * round.round_trip, 2 * round.delay)",
+        "2 * round.round_trip)",
+        OF_THRIFT,
     ),
 )

@@ -252,5 +252,26 @@ SHARED: Final = tuple(
             "pass",
             OF_STRANGERS,
         ),
+        (
+            "an old estimate is told as if it were as new as a word",
+            FLEET,
+            "        if not others.is_heard:",
+            "        if False:",
+            OF_LEARNT,
+        ),
+        (
+            "more of strangers isn't told if it ends no later",
+            FLEET,
+            "or (until, amount) <= (row.until, row.amount)",
+            "or until <= row.until",
+            OF_LEARNT,
+        ),
+        (
+            "what was refused to others counts after it has ended",
+            FLEET,
+            "                refused = min(refused, theirs)",
+            "                pass",
+            OF_LEARNT,
+        ),
     )
 )
