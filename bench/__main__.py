@@ -21,7 +21,21 @@ from rich.console import Console
 from rich.table import Table
 
 from apiflux_grpc.bootstrap import loop_factory
-from bench import cpu, hot_path, latency, limits, memory, nginx, openai, over_http, sender, upstreams, waiting, workers
+from bench import (
+    attacks,
+    cpu,
+    hot_path,
+    latency,
+    limits,
+    memory,
+    nginx,
+    openai,
+    over_http,
+    sender,
+    upstreams,
+    waiting,
+    workers,
+)
 from bench.figures import Figure, Measured, machine
 from bench.peers import ring
 from bench.shared import fleet, replicas, restarts, store, stress
@@ -39,6 +53,7 @@ SECTIONS: Final[dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "stress": stress.figures,
     "restarts": restarts.figures,
     "memory": memory.figures,
+    "attacks": attacks.figures,
     "limits": limits.figures,
     "nginx": nginx.figures,
     "upstreams": upstreams.figures,

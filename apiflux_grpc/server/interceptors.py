@@ -144,12 +144,13 @@ class _One:
     async def take(self, messages: object, context: Any, guard: _Guard) -> Any:
         """The message, once there was a place for it. Raises what `expect` does, TooManyAtOnce or InvalidRequest."""
         self._expect(self._method, 0)
-        guard.place = place = await self._places.enter(guard.refuse)
+        guard.place = place = await self._places.enter(context.peer(), guard.refuse)
         message = await context.read()
         if message is grpc.aio.EOF:
             raise InvalidRequest([Fault("request", "is missing; send a message of this method's type")])
         guard.size = len(message)
-        self._places.received(place, guard.size)
+        if not self._places.received(place, guard.size):
+            await self._places.turn(place)
         self._expect(self._method, guard.size)
         return self._decode(message)
 

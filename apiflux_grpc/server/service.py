@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from apiflux_grpc import __version__
@@ -20,7 +19,7 @@ from apiflux_grpc.server.checking import Checking, StreamChecking, check_estimat
 from apiflux_grpc.server.feeding import feed
 from apiflux_grpc.server.info import put_pool
 from apiflux_grpc.server.interceptors import note
-from apiflux_grpc.server.receiving import SMALL, admitted
+from apiflux_grpc.server.receiving import admitted
 from apiflux_grpc.server.results import ResultStream
 from apiflux_grpc.server.visit import Visits
 from apiflux_grpc.server.words import MODES
@@ -28,7 +27,6 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 PROCESS: Final = "/apiflux.v1.FluxService/Process"
-_SMALL: Final = nullcontext()
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +44,6 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         self._engine = engine
         self._defaults = defaults
         self._visits = Visits(engine)
-        self._large = asyncio.Lock()  # one large request is checked at a time
 
     def expect(self, method: str, size: int) -> None:
         """Raises Refused if a request of so many bytes is to be refused whatever it says. 0: before it came."""
@@ -137,15 +134,13 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
             max_bytes=defaults.max_batch_bytes,
             access=visit.access,
         )
-        # One after the other: what many large ones would take together each of them would take.
-        async with self._large if checking.size > SMALL else _SMALL:
-            engine.expect(checking.calls, checking.size, pool.name)
-            for _ in checking.slices():
-                await asyncio.sleep(0)
-            left = context.time_remaining()
-            spec = checking.spec(None if left is None else int(left * SECOND))
-            note(calls=len(spec.calls))
-            ticket = engine.submit(spec, visit.account)
+        engine.expect(checking.calls, checking.size, pool.name)
+        for _ in checking.slices():
+            await asyncio.sleep(0)
+        left = context.time_remaining()
+        spec = checking.spec(None if left is None else int(left * SECOND))
+        note(calls=len(spec.calls))
+        ticket = engine.submit(spec, visit.account)
         admitted()
         return ticket
 

@@ -31,7 +31,8 @@ class Arrivals:
 
     async def _come(self, name: str) -> None:
         try:
-            self.entered[name] = await self.receiving.enter(lambda error: self.refused.setdefault(name, error))
+            peer = name.partition(" ")[0]
+            self.entered[name] = await self.receiving.enter(peer, lambda error: self.refused.setdefault(name, error))
         except TooManyAtOnce as error:
             self.refused[name] = error
 
@@ -52,13 +53,34 @@ async def test_so_many_come_at_once_and_the_newest_is_next() -> None:
     assert list(arrivals.entered) == ["a", "b", "d", "c"]
 
 
+async def test_who_sent_a_small_one_before_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the same connection, until a large one comes over it; so many connections are known and no more."""
+    monkeypatch.setattr(receiving, "KNOWN", 2)
+    arrivals = Arrivals(1)
+    for name, size in (
+        ("old 1", SMALL),
+        ("small 1", SMALL),
+        ("large 1", SMALL),
+        ("large 2", SMALL + 1),
+        ("n 1", SMALL),
+    ):
+        await arrivals.come(name)
+        await arrivals.is_here(name, size)
+        arrivals.receiving.leave(arrivals.entered[name])
+    await arrivals.come("a", "small 2", "old 2", "large 3", "b")
+    for _ in range(4):
+        await arrivals.is_here(list(arrivals.entered)[-1])
+    assert list(arrivals.entered)[5:] == ["a", "small 2", "b", "large 3", "old 2"]
+
+
 async def test_a_large_message_keeps_its_place_until_it_is_admitted_or_over() -> None:
     """What was received and isn't counted in the queue yet counts here."""
     arrivals = Arrivals(1)
 
     async def large() -> None:
-        place = await arrivals.receiving.enter(lambda error: None)
-        arrivals.receiving.received(place, SMALL + 1)
+        place = await arrivals.receiving.enter("peer", lambda error: None)
+        assert not arrivals.receiving.received(place, SMALL + 1)
+        await arrivals.receiving.turn(place)
         await checked.wait()
         admitted()
         arrivals.receiving.leave(place)  # at its end, which gives back nothing that isn't held
@@ -75,6 +97,39 @@ async def test_a_large_message_keeps_its_place_until_it_is_admitted_or_over() ->
     arrivals.receiving.leave(arrivals.entered["b"])
     await asyncio.sleep(0)
     assert list(arrivals.entered) == ["b", "a"]
+
+
+async def test_large_messages_have_their_turns_one_after_the_other() -> None:
+    """What is decoded takes several times its bytes; who leaves while it waits, or in its turn, holds up nobody."""
+    arrivals = Arrivals(4)
+    await arrivals.come("a", "b", "c", "d")
+    turns: list[str] = []
+
+    async def large(name: str) -> None:
+        place = arrivals.entered[name]
+        assert not arrivals.receiving.received(place, SMALL + 1)
+        try:
+            await arrivals.receiving.turn(place)
+            turns.append(name)
+            await asyncio.sleep(1)
+            admitted()
+            await asyncio.sleep(60)
+        finally:
+            arrivals.receiving.leave(place)
+
+    tasks = [asyncio.create_task(large(name)) for name in arrivals.entered]
+    await asyncio.sleep(0.5)
+    assert turns == ["a"]
+    tasks[1].cancel()
+    await asyncio.sleep(1)
+    assert turns == ["a", "c"]
+    tasks[2].cancel()
+    await asyncio.sleep(0.1)
+    assert turns == ["a", "c", "d"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert repr(arrivals.receiving) == "<Receiving 0 messages, 0 wait, 0 slow>"
 
 
 async def test_a_place_that_nobody_took_goes_to_the_next() -> None:
@@ -110,11 +165,11 @@ async def test_who_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_slow_sender_gives_its_place_to_who_waits() -> None:
     """It goes on without one; while nobody waits it keeps it."""
     arrivals = Arrivals(2)
-    await arrivals.come("slow", "slow too")
+    await arrivals.come("slow", "too")
     await asyncio.sleep(60)
     await arrivals.come("a")
     await asyncio.sleep(0.1)
-    assert list(arrivals.entered) == ["slow", "slow too", "a"]
+    assert list(arrivals.entered) == ["slow", "too", "a"]
     assert repr(arrivals.receiving) == "<Receiving 2 messages, 0 wait, 1 slow>"
     await arrivals.is_here("slow")
     await arrivals.come("b")
@@ -130,11 +185,11 @@ async def test_slow_senders_are_refused_when_memory_is_short(monkeypatch: pytest
     used = 0
     arrivals = Arrivals(1, lambda: used)
     await arrivals.come("here", "s1")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.1)
     await arrivals.come("s2")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.1)
     await arrivals.come("s3")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.1)
     assert list(arrivals.entered) == ["here", "s1", "s2", "s3"]
     arrivals.entered["here"].is_here = True
     used = receiving.SLOW_BYTES + 1

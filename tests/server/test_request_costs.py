@@ -109,7 +109,7 @@ async def test_a_sender_that_is_too_slow_is_refused_while_its_message_comes(monk
 def test_large_batches_leave_room_for_small_ones() -> None:
     """However many of them come, who sends a few calls is served."""
     admission = Admission(Bounds(calls=2_000_000))
-    for _ in range(39):
+    for _ in range(36):
         admission.admit(50_000, 0, lambda: 0)
     with pytest.raises(TooManyCalls):
         admission.admit(SMALL + 1, 0, lambda: 0)
