@@ -179,12 +179,3 @@ def test_every_fault_of_the_judge_is_documented() -> None:
     """`ok` is none, and the statuses stand together."""
     text = page("howto/judge.md")
     assert [kind for kind in DEFAULTS if kind != "ok" and f"`{kind}`" not in text] == []
-
-
-def test_every_reason_of_http_is_documented() -> None:
-    """Those that the operations port has beside the RPC's."""
-    text = page("reference/errors.md")
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "apiflux_grpc" / "ops").glob("*.py")]
-    found = {reason for source in sources for reason in re.findall(r'HTTPStatus[.(]\w+\)?,\s+"([A-Z_]+)"', source)}
-    assert len(found) >= 8
-    assert [reason for reason in sorted(found) if f"`{reason}`" not in text] == []
