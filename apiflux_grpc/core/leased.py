@@ -187,7 +187,7 @@ class LeasedKeyring(Keyring):
                 owner.budget = self._lent(owner, name, kind, owner.budget.limits, now, trust=leasing.trust)
         for key in self.keys:
             if key.key.max_in_flight is not None:
-                self._bound(key, key.key.max_in_flight, now, trust=leasing.trust)
+                self._bound(key, key.key.max_in_flight, now)
 
     def _lent(
         self, owner: KeyState | GroupState, name: str, kind: Kind, limits: Sequence[Limit], now: int, *, trust: bool
@@ -210,11 +210,11 @@ class LeasedKeyring(Keyring):
         self.borrowing.add(borrower, now)
         return budget
 
-    def _bound(self, key: KeyState, most: int, now: int, *, trust: bool) -> None:
+    def _bound(self, key: KeyState, most: int, now: int) -> None:
         """Its calls in flight share this bound."""
         name = f"{name_of_key(self._pool, key.key)}#in-flight"
         incarnation = f"{self._leasing.incarnation}-f{next(self._numbers)}"
-        slots = SlotLedger(name, incarnation, most, self._pool.timeout, trust=trust, in_use=key.in_flight)
+        slots = SlotLedger(name, incarnation, most, self._pool.timeout, trust=self._leasing.trust, in_use=key.in_flight)
         self.borrowing.slots.add(SlotBorrower(key, slots), now)
 
     def _seat(self, key: KeyState) -> None:
@@ -245,7 +245,8 @@ class LeasedKeyring(Keyring):
         elif key in slots.borrowers:
             slots.change(slots.borrowers[key], most, now)
         else:
-            self._bound(key, most, now, trust=False)
+            # Whoever has calls in flight tells it with its first round, and who has no bound isn't counted.
+            self._bound(key, most, now)
         super().change_max_in_flight(key, most, now)
         self._seat(key)
 

@@ -97,39 +97,57 @@ async def test_a_key_may_have_quite_other_limits_and_those_of_before_again(limit
     await shared.stop()
 
 
+def in_flight(shared: Shared) -> int:
+    return sum(len(process.api.open) for process in shared.processes)
+
+
+async def most(shared: Shared, seconds: float) -> int:
+    """In flight at once, of all."""
+    found = 0
+    for _ in range(round(seconds / 0.02)):
+        await asyncio.sleep(0.02)
+        found = max(found, in_flight(shared))
+    return found
+
+
 async def test_a_bound_on_calls_in_flight_changes_for_all_who_share_it() -> None:
     """Up, down, none, and again one: those in flight go on, and no more begin than the lowest allows."""
     shared = Shared(Limit(10_000, SECOND), max_in_flight=8, latency=0.1)
     processes = await shared.start(2)
-    readings = [process.submit(260) for process in processes]
-
-    def in_flight() -> int:
-        return sum(len(process.api.open) for process in processes)
-
-    async def most(seconds: float) -> int:
-        found = 0
-        for _ in range(round(seconds / 0.02)):
-            await asyncio.sleep(0.02)
-            found = max(found, in_flight())
-        return found
-
-    await asyncio.sleep(2)
-    assert await most(0.6) == 8
+    readings = [process.submit(150) for process in processes]
+    await asyncio.sleep(0.8)
+    assert await most(shared, 0.4) == 8
     processes[0].engine.change_max_in_flight("default", "key-0", 3)
-    await asyncio.sleep(1.5)
-    assert await most(0.6) == 3
+    await asyncio.sleep(0.8)
+    assert await most(shared, 0.4) == 3
     for process in processes:
         process.engine.change_max_in_flight("default", "key-0", 6)
-    await asyncio.sleep(1.5)
-    assert await most(0.6) == 6
+    await asyncio.sleep(0.8)
+    assert await most(shared, 0.4) == 6
     processes[0].engine.change_max_in_flight("default", "key-0", None)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.05)
     assert len(processes[0].api.open) > 20
-    assert await asyncio.gather(*readings) == [260, 260]
+    assert await asyncio.gather(*readings) == [150, 150]
     processes[0].engine.change_max_in_flight("default", "key-0", 6)
     readings = [process.submit(60) for process in processes]
-    assert await most(1.5) == 6
+    assert await most(shared, 1.5) == 6
     assert await asyncio.gather(*readings) == [60, 60]
+    await shared.stop()
+
+
+async def test_a_first_bound_on_calls_in_flight_waits_for_nothing_that_is_known() -> None:
+    """Those who have calls in flight tell it; so nobody waits for as long as a call may take."""
+    shared = Shared(Limit(10_000, SECOND), latency=0.1)
+    processes = await shared.start(2)
+    readings = [process.submit(30) for process in processes]
+    await asyncio.sleep(0.05)
+    assert in_flight(shared) == 60
+    for process in processes:
+        process.engine.change_max_in_flight("default", "key-0", 4)
+    readings += [process.submit(20) for process in processes]
+    await asyncio.sleep(0.15)
+    assert await most(shared, 0.5) == 4
+    assert await asyncio.wait_for(asyncio.gather(*readings), 5) == [30, 30, 20, 20]
     await shared.stop()
 
 
