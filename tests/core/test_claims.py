@@ -117,7 +117,7 @@ def test_a_role_is_what_the_claim_is_mapped_to(claims: dict[str, Any], role: Rol
 
 
 @pytest.mark.parametrize(
-    ("claim", "pools"), [("a", {"a"}), (["a", "b", 1], {"a", "b"}), (None, set()), ({"a": 1}, set())], ids=str
+    ("claim", "pools"), [("a", {"a"}), (["a", "b", 1], {"a", "b"}), (None, set()), ({"a": 1}, set())]
 )
 def test_pools_are_those_of_the_claim(claim: Any, pools: set[str]) -> None:
     """None, if it isn't there."""
