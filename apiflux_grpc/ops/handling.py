@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from apiflux_grpc.core.callers import Credentials
-from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden, PeerNotTrusted, ReaderStalled
+from apiflux_grpc.core.errors import EngineFailed, FluxError, Forbidden, PeerNotTrusted, ReaderStalled, Unauthenticated
 from apiflux_grpc.ops import states
 from apiflux_grpc.ops.bodies import Room
 from apiflux_grpc.ops.connections import answer, answer_of
@@ -156,8 +156,7 @@ class Handling:
         if self._asks_certificates and certificate is None:
             raise PeerNotTrusted("this server's clients show a certificate, and you have shown none")
         if self._callers:
-            shown = tuple(request.headers.getall("Authorization", ()))
-            known = self._callers.admit(Credentials(shown, () if certificate is None else names_in(certificate)))
+            known = self._callers.admit(_credentials(request))
             allowed(known, route.rpc)
             enter(known)
             return known.name
@@ -170,7 +169,17 @@ class Handling:
 
     async def _ready(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         pool = request.path.removeprefix(READY).removeprefix("/")
-        return answer(*states.ready(self._engine, self._health, pool), JSON)
+        return answer(*states.ready(self._engine, self._health, pool, self._sees(request)), JSON)
+
+    def _sees(self, request: web.BaseRequest) -> Callable[[str], bool]:
+        """Which pools there are for who asks: with callers none for a stranger, who may probe all the same."""
+        if not self._callers:
+            return lambda name: True
+        try:
+            pools = self._callers.admit(_credentials(request)).access.pools
+        except Unauthenticated:
+            return lambda name: False
+        return lambda name: pools is None or name in pools
 
     async def _whole(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         info = await self._service.GetInfo(pb.GetInfoRequest(), exchange)
@@ -187,6 +196,13 @@ def check_origin(request: web.BaseRequest, names: Collection[str]) -> None:
     check_host(hosts, names, request.transport.get_extra_info("sockname")[0])
     own = f"{request.scheme}://{hosts[0]}"
     check_site(request.headers.getall("Origin", []), request.headers.getall("Sec-Fetch-Site", []), own)
+
+
+def _credentials(request: web.BaseRequest) -> Credentials:
+    assert request.transport is not None
+    certificate = certificate_of(request.transport)
+    shown = tuple(request.headers.getall("Authorization", ()))
+    return Credentials(shown, () if certificate is None else names_in(certificate))
 
 
 async def _told(error: FluxError, exchange: Exchange) -> web.StreamResponse:

@@ -17,6 +17,8 @@ from apiflux_grpc.core.errors import PoolNotFound
 from apiflux_grpc.core.units import spoken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.server.health import Health
     from apiflux_grpc.v1 import apiflux_pb2 as pb
@@ -32,18 +34,27 @@ def live(engine: Engine) -> tuple[HTTPStatus, bytes]:
     return HTTPStatus.SERVICE_UNAVAILABLE, _document({"status": NOT_SERVING, "reason": "the engine doesn't answer"})
 
 
-def ready(engine: Engine, health: Health, pool: str = "") -> tuple[HTTPStatus, bytes]:
-    """Whether batches are taken: by the server, or by this pool of it. Raises PoolNotFound."""
+def ready(
+    engine: Engine, health: Health, pool: str = "", sees: Callable[[str], bool] = lambda name: True
+) -> tuple[HTTPStatus, bytes]:
+    """Whether batches are taken: by the server, or by this pool of it. Raises PoolNotFound.
+
+    Of a pool that who asks doesn't see nothing is told but what gRPC's health tells everybody: its state, by its name.
+    """
     reason = _why_not(engine, health)
-    pools = {name: reason or ("" if fine else _why(engine, name)) for name, fine in health.pools.items()}
+    pools = {name: reason or ("" if fine else _why(engine, name)) for name, fine in sorted(health.pools.items())}
+    seen = [name for name in pools if sees(name)]
     if pool:
         if pool not in pools:
-            raise PoolNotFound(pool[:64], list(pools))
-        reason = pools[pool]
-    told: dict[str, object] = _state(reason)
-    if not pool:
-        told["pools"] = {name: _state(why) for name, why in sorted(pools.items())}
-    return HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK, _document(told)
+            raise PoolNotFound(pool[:64], seen)
+        why = pools[pool]
+        told: dict[str, object] = _state(why) if pool in seen or not why else {"status": NOT_SERVING}
+    else:
+        why = reason
+        told = _state(why)
+        if seen:
+            told["pools"] = {name: _state(pools[name]) for name in seen}
+    return HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK, _document(told)
 
 
 def whole(engine: Engine, health: Health, info: pb.GetInfoResponse) -> tuple[HTTPStatus, bytes]:

@@ -96,6 +96,33 @@ async def test_with_callers_a_token_decides() -> None:
         assert (await problem_in(wrong))["reason"] == "CREDENTIALS_INVALID"
 
 
+async def test_a_pool_is_there_for_those_who_may_use_it() -> None:
+    """A stranger may probe, as with gRPC, and is told of no pool and no reason; another caller neither."""
+    callers = Callers(
+        [
+            Caller("mine", Access(pools=frozenset({"default"})), (digest_of("mine"),)),
+            Caller("other", Access(pools=frozenset({"else"})), (digest_of("other"),)),
+        ]
+    )
+    down = {"status": "NOT_SERVING"}
+    reason = {"reason": "the store of its budgets can't be used"}
+    async with ops_served(callers=callers) as served:
+        served.server.health.change_pool("default", False)
+        for token, pools, told in (
+            ("mine", {"default": down | reason}, down | reason),
+            ("other", None, down),
+            ("", None, down),
+        ):
+            shown = {"Authorization": f"Bearer {token}"} if token else {}
+            whole, pool, no = [await served.get(path, **shown) for path in ("/readyz", "/readyz/default", "/readyz/no")]
+            assert json.loads(await whole.text()).get("pools") == pools
+            assert (pool.status, json.loads(await pool.text())) == (503, told)
+            assert (no.status, "default" in await no.text()) == (404, token == "mine")
+        batch = {"pool": "default", "calls": [{}]}
+        assert (await served.post(batch, Authorization="Bearer other")).status == 404
+        assert (await served.post(batch, Authorization="Bearer mine")).status == 200
+
+
 async def test_probes_can_be_closed() -> None:
     """As gRPC's health: then they need a token too."""
     async with ops_served(callers=CALLERS, open_health=False) as served:
