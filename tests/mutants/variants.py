@@ -14,6 +14,7 @@ from tests.mutants.borrowing import BORROWED
 from tests.mutants.changes import CHANGES
 from tests.mutants.commands import COMMANDS
 from tests.mutants.contract import CONTRACT
+from tests.mutants.costs import COSTS
 from tests.mutants.engine import ENGINE
 from tests.mutants.jobs import JOBS
 from tests.mutants.lease_times import LEASE_TIMES
@@ -37,6 +38,7 @@ VARIANTS: Final = (
     *ANSWERS,
     *OUTLOOK,
     *ENGINE,
+    *COSTS,
     *BORROWED,
     *CHANGES,
     *IN_FLIGHT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apiflux_grpc.adapters.sender import dial
+from apiflux_grpc.adapters.sender import dial, short
 from apiflux_grpc.adapters.sender.short import NO_FILE, is_short
 from apiflux_grpc.core.outcome import Answer
 from tests.adapters.sender.stage import World
@@ -38,6 +38,7 @@ def test_calls_wait_for_a_connection_that_others_have_done_with(ours: World, mon
 
     async def go() -> None:
         files = Files(monkeypatch, 1)
+        monkeypatch.setattr(short, "TRY_EVERY", 3600.0)  # they are told
         async with ours.stage() as stage:
             told = [stage.begin(f"/{number}") for number in range(10)]
             outcomes = [await one.over() for one in told]
