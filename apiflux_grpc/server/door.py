@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from apiflux_grpc.core.callers import Credentials, Identity, Role
-from apiflux_grpc.core.errors import Forbidden, KeyUnknown, Refused
+from apiflux_grpc.core.errors import Forbidden, KeyUnknown, Refused, Unauthenticated
 from apiflux_grpc.server.peer import peer_of
+from apiflux_grpc.server.refusals import Refusals
 from apiflux_grpc.server.until import AFTER_EXPIRY, ending
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Door(grpc.aio.ServerInterceptor):
 
     def __init__(self, callers: Callers, *, open_health: bool = True) -> None:
         self._callers = callers
+        self._refusals = Refusals()
         self._open = frozenset(method for method in (f"{_HEALTH}Check", f"{_HEALTH}Watch") if open_health)
 
     # grpc's handlers are records of callables whose types no stub can tell; hence Any.
@@ -115,7 +117,7 @@ class Door(grpc.aio.ServerInterceptor):
                 await self._callers.renew()
                 known = self._enter(Credentials(shown), method)
         except Refused as refusal:
-            return _refusing(handler, refusal)
+            return _refusing(handler, refusal, self._refusals if isinstance(refusal, Unauthenticated) else None)
         return handler if known.until is None else ending(handler, known.until + AFTER_EXPIRY)
 
     def _enter(self, credentials: Credentials, method: str) -> Identity:
@@ -140,10 +142,12 @@ def names_in(context: Any) -> tuple[str, ...]:
     return () if peer is None else (*peer.uris, peer.subject)
 
 
-def _refusing(handler: Any, refusal: Refused) -> Any:
+def _refusing(handler: Any, refusal: Refused, line: Refusals | None) -> Any:
     """In the place of a handler: it answers as that does, and asks for no message."""
 
     async def refuse(messages: Any, context: Any) -> Any:
+        if line is not None:
+            await line.turn()
         raise refusal
 
     make = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler

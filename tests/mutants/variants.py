@@ -11,6 +11,7 @@ from tests.mutants.adapters import ADAPTERS
 from tests.mutants.administration import ADMINISTRATION
 from tests.mutants.answers import ANSWERS
 from tests.mutants.borrowing import BORROWED
+from tests.mutants.callers import CALLERS
 from tests.mutants.changes import CHANGES
 from tests.mutants.commands import COMMANDS
 from tests.mutants.contract import CONTRACT
@@ -50,6 +51,7 @@ VARIANTS: Final = (
     *WORKERS,
     *TARGETS,
     *TRANSPORT,
+    *CALLERS,
     *ADMINISTRATION,
     *REDIS,
     *SHARED,

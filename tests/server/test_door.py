@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from apiflux_grpc.client import Call, Client
 from apiflux_grpc.core.callers import Access, Caller, Role, digest_of
+from apiflux_grpc.server import refusals
 from apiflux_grpc.server.door import NEEDS
 from apiflux_grpc.server.lifecycle import Server
 from apiflux_grpc.server.peer import Peer
@@ -44,6 +45,12 @@ WRONG = {
 }
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are refused here, none waits for its turn."""
+    monkeypatch.setattr(refusals, "AT_ONCE", 10_000)
+
+
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Every method that a server which is made from now on serves, whatever registers it."""
@@ -71,6 +78,9 @@ async def answer(
     """Code and reason that a method answers with to these messages; None: to none, on a stream that stays open."""
     call: Any = channel.stream_stream(method)(messages, metadata=metadata)  # type: ignore[arg-type]  # grpc takes None
     try:
+        with suppress(grpc.aio.AioRpcError):
+            async for _ in call:
+                pass
         code = await call.code()
         return code.name, reason_in(await call.trailing_metadata())
     finally:
@@ -113,8 +123,8 @@ async def test_a_method_that_the_table_lacks_is_denied_to_all(monkeypatch: pytes
     method = "/apiflux.v1.FluxService/GetInfo"
     monkeypatch.delitem(NEEDS, method)
     async with guarded() as (_, channel):
-        assert await answer(channel, method, auth(TOKENS[Role.ADMIN])) == DENIED
-        assert await answer(channel, method) == REFUSED
+        assert await answer(channel, method, auth(TOKENS[Role.ADMIN]), iter([b""])) == DENIED
+        assert await answer(channel, method, (), iter([b""])) == REFUSED
 
 
 @pytest.mark.parametrize("role", Role)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
 
-from apiflux_grpc.client import Client, TlsOptions, Unavailable
+from apiflux_grpc.client import Client, TlsOptions, Unauthenticated, Unavailable
+from apiflux_grpc.core.callers import Access, Caller
 from apiflux_grpc.server import transport
 from apiflux_grpc.server.certificates import Certificates
 from apiflux_grpc.server.lifecycle import Server
@@ -66,6 +68,20 @@ async def test_a_server_knows_its_clients(tmp_path: Path, ca: trustme.CA) -> Non
     async with serving(tls=served.files) as server:
         own = [ca.issue_cert("client"), ca.create_child_ca().issue_cert("client"), None, strange, expired(ca)]
         assert [await gets_in(server, options(tmp_path, ca, one)) for one in own] == [True, True, False, False, False]
+
+
+async def test_a_client_is_the_caller_that_its_certificate_names(tmp_path: Path, ca: trustme.CA) -> None:
+    """By its whole subject, as RFC 2253 writes it; another one of the same authority is nobody."""
+    served = Served(tmp_path, ca, mutual=True)
+    mine, other = (ca.issue_cert("client", common_name=name) for name in ("team, a", "team-b"))
+    subject = x509.load_pem_x509_certificate(mine.cert_chain_pems[0].bytes()).subject.rfc4514_string()
+    assert "CN=team\\, a" in subject
+    async with serving(tls=served.files, callers=[Caller("a", Access(), (), (subject,))]) as server:
+        async with Client(server.address, tls=options(tmp_path, ca, mine)) as client:
+            assert (await anext(client.repeat(1))).ok
+        async with Client(server.address, tls=options(tmp_path, ca, other)) as client:
+            with pytest.raises(Unauthenticated):
+                await client.info()
 
 
 async def test_files_change_under_load_and_no_call_fails(tmp_path: Path, ca: trustme.CA) -> None:
