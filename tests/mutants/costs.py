@@ -47,13 +47,6 @@ COSTS: Final = (
         OF_COSTS,
     ),
     Variant(
-        "calls that wait for a file hear nothing of a connection that is free",
-        "apiflux_grpc/adapters/sender/origin.py",
-        "        self._idle[connection] = until\n        self._short.freed()\n",
-        "        self._idle[connection] = until\n",
-        ("tests/adapters/sender/test_short_of_files.py",),
-    ),
-    Variant(
         "a missing file is the upstream's fault",
         "apiflux_grpc/core/outcome.py",
         "Cause.CLOSED, Cause.NO_FILE})",
