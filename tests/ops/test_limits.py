@@ -13,7 +13,7 @@ from apiflux_grpc.ops import bodies
 from apiflux_grpc.ops.bodies import LEAST_RATE, PATIENCE, Room, read
 from apiflux_grpc.ops.problems import HttpRefused
 from apiflux_grpc.server.defaults import Defaults
-from tests.ops.ports import Served, ops_served
+from tests.ops.ports import ops_served
 from tests.server.serving import until
 
 HEAD = b"POST /process HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -73,10 +73,11 @@ def test_bodies_have_a_bound_together() -> None:
     assert room.used == 0
 
 
-async def status_of(served: Served, reader: asyncio.StreamReader) -> tuple[int, str]:
+async def status_of(reader: asyncio.StreamReader) -> tuple[int, str]:
     """Of the answer that comes, which is the last one of its connection: its status and reason."""
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)["reason"]
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split()[1]), json.loads(await reader.readline())["reason"]
 
 
 async def test_a_head_that_does_not_come_ends_the_connection() -> None:
@@ -107,7 +108,7 @@ async def test_a_body_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bodies, "PATIENCE", 0.2)
     async with ops_served() as served, served.raw(HEAD + b"Content-Length: 100\r\n\r\n{") as (reader, _):
         assert (await served.get("/livez")).status == 200
-        assert await status_of(served, reader) == (408, "BODY_TOO_SLOW")
+        assert await status_of(reader) == (408, "BODY_TOO_SLOW")
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 4001", b"Transfer-Encoding: chunked"])
@@ -116,7 +117,7 @@ async def test_a_body_that_is_too_large_is_not_read(length: bytes) -> None:
     async with ops_served(defaults=Defaults(max_batch_bytes=2_000)) as served:
         body = b"" if b":" not in length[:7] and b"4001" in length else b"fa1\r\n" + bytes(0xFA1) + b"\r\n"
         async with served.raw(HEAD + length + b"\r\n\r\n" + body) as (reader, _):
-            assert await status_of(served, reader) == (413, "BATCH_TOO_LARGE")
+            assert await status_of(reader) == (413, "BATCH_TOO_LARGE")
 
 
 async def test_who_waits_for_a_word_gets_it() -> None:
