@@ -153,17 +153,25 @@ class Borrowing:
 
     def ask(self, now: int, demand: Demand) -> list[Borrower | SlotBorrower]:
         """Those that have a round to send now, at most MOST; `under_way` of its ledger has it."""
-        # Before others: what isn't renewed in time can't be used any more.
-        slots: list[SlotBorrower] = []
-        if self.slots.borrowers or self.slots.next_at() < FAR:
-            slots = self.slots.ask(now, min(demand.waiting_for(()), demand.begun_within(0)), MOST)
-            dropped, self.slots.dropped = self.slots.dropped, []
-            for one in dropped:
-                self._woken(one.key, now)
-        asking: list[Borrower | SlotBorrower] = [*slots, *self._ask(now, demand, MOST - len(slots), goes=bool(slots))]
+        # Before others: what isn't renewed in time can't be used any more. But half is for leases, if so many are due:
+        # of many keys slots may be due in each exchange, if that takes long.
+        slots = self._ask_slots(now, demand, MOST // 2)
+        leases = self._ask(now, demand, MOST - len(slots), goes=bool(slots))
+        if len(slots) == MOST // 2:
+            slots += self._ask_slots(now, demand, MOST - len(slots) - len(leases))
+        asking: list[Borrower | SlotBorrower] = [*slots, *leases]
         # What was too much for this exchange goes with the next, at once.
         if asking and len(asking) < MOST:
             self._tempo.went(now)
+        return asking
+
+    def _ask_slots(self, now: int, demand: Demand, most: int) -> list[SlotBorrower]:
+        if not most or not (self.slots.borrowers or self.slots.next_at() < FAR):
+            return []
+        asking = self.slots.ask(now, min(demand.waiting_for(()), demand.begun_within(0)), most)
+        dropped, self.slots.dropped = self.slots.dropped, []
+        for one in dropped:
+            self._woken(one.key, now)
         return asking
 
     def _ask(self, now: int, demand: Demand, most: int, *, goes: bool) -> list[Borrower]:

@@ -16,6 +16,7 @@ from apiflux_grpc.core.lease.words import Cap
 from apiflux_grpc.core.leased import Leasing
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent
+from apiflux_grpc.core.slots import SlotBorrower
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing import FakeLeaseStore
 from tests.core.building import batch_costing
@@ -31,9 +32,16 @@ if TYPE_CHECKING:
 class Desk:
     """A dispatcher that borrows, its store and time."""
 
-    def __init__(self, *limits: Limit, keys: int = 1, max_connections: int = 1000, is_near: bool = False) -> None:
+    def __init__(
+        self,
+        *limits: Limit,
+        keys: int = 1,
+        max_connections: int = 1000,
+        is_near: bool = False,
+        max_in_flight: int | None = None,
+    ) -> None:
         self.now = 10 * SECOND
-        made = tuple(Key(f"key-{number}", "secret", limits) for number in range(keys))
+        made = tuple(Key(f"key-{number}", "secret", limits, max_in_flight) for number in range(keys))
         pool = Pool("pool", made, max_connections=max_connections)
         self.dispatcher = Dispatcher(pool, None, self.now, Leasing("process", is_near=is_near))
         self.store = FakeLeaseStore(lambda: self.now, steady=True)
@@ -210,3 +218,33 @@ def test_no_more_is_asked_for_than_can_be_in_flight() -> None:
     desk.dispatcher.settle(permit, Answer(200, NO_HEADERS, b"", desk.now), desk.now, WALL, 0.0)
     desk.assign()
     assert [round.want.calls for round in desk.exchange()] == [1]
+
+
+def test_leases_are_asked_for_however_many_slots_are_due() -> None:
+    """Half of an exchange is theirs: with a slow store and hundreds of keys slots alone would fill each."""
+    desk = Desk(Limit(1000, SECOND), keys=300, max_in_flight=5)
+    asked = desk.dispatcher.ask(desk.now)
+    slots = [one for one in asked if isinstance(one, SlotBorrower)]
+    assert (len(slots), len(asked) - len(slots)) == (50, 50)
+
+
+def test_slots_have_what_leases_leave_of_an_exchange() -> None:
+    """All of it if there is nothing to ask of leases."""
+    desk = Desk(Limit(1000, SECOND), keys=90, max_in_flight=5)
+    borrowing = desk.dispatcher.borrowing
+    assert borrowing is not None
+    found = []
+    for _ in range(2):
+        asked = desk.dispatcher.ask(desk.now)
+        slots = [one for one in asked if isinstance(one, SlotBorrower)]
+        found.append((len(slots), len(asked) - len(slots)))
+        for one in asked:
+            round = one.ledger.under_way
+            assert round is not None
+            borrowing.hear(one, desk.store.serve(round), desk.now)
+    assert found == [(50, 50), (40, 40)]
+    desk.now += 11 * SECOND
+    for borrower in borrowing.borrowers:
+        assert borrower.ledger.leave(desk.now) is not None  # their rounds are under way
+    asked = desk.dispatcher.ask(desk.now)
+    assert len(asked) == 90
