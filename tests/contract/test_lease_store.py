@@ -139,16 +139,18 @@ async def test_calls_in_flight_are_allotted_and_come_back_when_it_is_said(make: 
     store = make()
     first = FIRST._replace(budget="key#in-flight", caps=(), jitter=0, life=SECOND, slots=Asked(6, 30 * SECOND, 0, 9))
     reply = await one(store, first)
-    assert reply.slots == Allotted(6, 6, scarce=False)
+    assert reply.slots == Allotted(6, 6, scarce=False, timeout=30 * SECOND)
     assert await one(store, first) == reply
     other = first._replace(incarnation="b", slots=Asked(4, 30 * SECOND, 0, 2))
     told = await one(store, other)
-    assert told.slots == Allotted(0, 4, scarce=True)
+    assert told.slots == Allotted(0, 4, scarce=True, timeout=30 * SECOND)
     terms: dict[str, Any] = {"epoch": reply.epoch, "told": reply.now, "floor": reply.now}
     less = await one(store, first._replace(number=2, slots=Asked(6, 30 * SECOND, 6, 9), **terms))
-    assert less.slots == Allotted(2, 4, scarce=True)
+    assert less.slots == Allotted(2, 4, scarce=True, timeout=30 * SECOND)
     await one(store, first._replace(number=3, slots=Asked(6, 30 * SECOND, 2, 9), **terms))
-    assert (await one(store, other._replace(number=2, **terms))).slots == Allotted(2, 4, scarce=True)
+    assert (await one(store, other._replace(number=2, **terms))).slots == Allotted(
+        2, 4, scarce=True, timeout=30 * SECOND
+    )
 
 
 async def test_a_frozen_budget_is_opened_by_hand(make: Make) -> None:

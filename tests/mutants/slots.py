@@ -106,4 +106,18 @@ IN_FLIGHT: Final = (
         "if False:",
         OF_ENGINE,
     ),
+    Variant(
+        "slots: calls of one that is gone are taken to be as short as one's own",
+        LEDGER,
+        "            self._says = self._longest",
+        "            pass",
+        ("tests/core/lease/test_slots.py::test_the_calls_of_one_that_is_gone_have_its_own_timeout",),
+    ),
+    Variant(
+        "slots: one that was idle vouches for who came since",
+        LEDGER,
+        "forgot and self._began - self._heard_from <= PROBATION - PROBATION // DRIFT",
+        "forgot",
+        ("tests/core/lease/test_slots.py::test_one_that_was_idle_does_not_vouch_for_who_came_since",),
+    ),
 )

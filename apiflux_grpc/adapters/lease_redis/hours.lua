@@ -180,10 +180,18 @@ local function unknown_until(entry, round)
   return opens
 end
 
+local function longest_timeout(entry)
+  local timeout = 0
+  for _, member in ipairs(entry.members) do
+    timeout = max(timeout, member.slots and member.slots.timeout or 0)
+  end
+  return timeout
+end
+
 local function opens_at(entry, round)
   local opens = unknown_until(entry, round)
   if round.slots and not entry.trusted then
-    local timeout = all_have_told(entry) and 0 or round.slots[2]
+    local timeout = all_have_told(entry) and 0 or longest_timeout(entry)
     opens = max(opens, entry.began + at_most(FAILOVER_LAG + round.life + timeout))
   end
   if entry.trusted then

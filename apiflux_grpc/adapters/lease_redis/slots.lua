@@ -101,7 +101,7 @@ local function allot(entry, round, member)
   return min(max(floor((now - mine.next_since) / 8), SLOT_PACE), floor(round.life / 2))
 end
 
--- As JSON, { slots, most, scarce }; '' without any.
+-- As JSON, { slots, most, scarce, timeout }; '' without any.
 local function words_allotted(entry, member)
   local slots = member.slots
   if not slots then
@@ -112,5 +112,5 @@ local function words_allotted(entry, member)
     local its = other.slots
     scarce = scarce or (other ~= member and its and entry.last < its.valid and its.allotted < its.wants) or false
   end
-  return cjson.encode({ slots.allotted, most_of(entry), scarce })
+  return cjson.encode({ slots.allotted, most_of(entry), scarce, longest_timeout(entry) })
 end

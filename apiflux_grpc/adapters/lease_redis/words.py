@@ -74,6 +74,10 @@ def _groups(groups: Iterable[Group]) -> list[list[int]]:
     return [[group.calls, group.cost, _down(group.age)] for group in groups]
 
 
+def _allotted(slots: int, most: int, scarce: bool, timeout: int) -> Allotted:
+    return Allotted(slots, most, scarce, timeout * MICROSECOND)
+
+
 def reply_of(words: Sequence[Any]) -> Reply:
     """The reply that the script's words mean."""
     number, epoch, now, calls, cost, again, opens, refusal, paused, forgotten, lower, told, slots = words[:_FIELDS]
@@ -95,6 +99,6 @@ def reply_of(words: Sequence[Any]) -> Reply:
         ),
         tuple(Fact(name, int(amount), int(left) * MICROSECOND) for name, amount, left in facts),
         tuple(claims),
-        Allotted(*json.loads(slots)) if slots else None,
+        _allotted(*json.loads(slots)) if slots else None,
         tuple(Use(*map(int, amounts)) for amounts in use),
     )

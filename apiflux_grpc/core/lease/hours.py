@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from apiflux_grpc.core.lease.entry import Entry
 from apiflux_grpc.core.lease.level import Level, full
 from apiflux_grpc.core.lease.log import Log
+from apiflux_grpc.core.lease.slots import longest_timeout
 from apiflux_grpc.core.lease.terms import DRIFT, FAILOVER_LAG, LAPSE, LONG, OFF, PROBATION, at_most
 from apiflux_grpc.core.lease.words import COST
 
@@ -161,7 +162,8 @@ def opens_at(entry: Entry, round: Round, *, steady: bool) -> int:
     lag = 0 if steady else FAILOVER_LAG
     if round.slots is not None and not entry.trusted:
         # Calls are in flight that only those know of who began them; and if they have all told, nobody else's are.
-        timeout = 0 if _all_have_told(entry) else round.slots.timeout
+        # Of one that is gone the others know how long they take: it may be longer than all of theirs.
+        timeout = 0 if _all_have_told(entry) else longest_timeout(entry)
         opens = max(opens, entry.began + at_most(lag + round.life + timeout))
     if entry.trusted and not steady:
         opens = max(opens, entry.began + PROBATION)  # whoever has spent of it is heard by then

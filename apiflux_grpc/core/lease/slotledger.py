@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apiflux_grpc.core.bucket import FAR
-from apiflux_grpc.core.lease.terms import DRIFT, LAPSE, SLOT_LIFE, SLOT_PACE, at_least
+from apiflux_grpc.core.lease.terms import DRIFT, LAPSE, PROBATION, SLOT_LIFE, SLOT_PACE, at_least
 from apiflux_grpc.core.lease.words import NOTHING, Allotted, Asked, Memory, Round
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class SlotLedger:
         self._roster: frozenset[str] = frozenset()
         self._registers = False  # the store has forgotten, and is to be told
         self._under_way: Round | None = None
+        self._heard_from = -FAR  # when the round began that had the last reply
+        self._longest = self._says = self.timeout  # of the calls of all; and what it says of its own
         self._began = self._ask_at = -FAR
         self._holds = 0  # by the round under way, or the last
         self._changed = False  # its bound, and the store isn't told yet
@@ -154,7 +156,7 @@ class SlotLedger:
             memory=memory,
             leaves=leaves,
             trust=self.trust,
-            slots=Asked(self.most, self.timeout, self._holds, wants),
+            slots=Asked(self.most, self._says, self._holds, wants),
         )
         return self._under_way
 
@@ -179,7 +181,16 @@ class SlotLedger:
         self.bound, self.scarce = slots.most, slots.scarce
         if reply.forgotten:
             return
-        self._registers = bool(self._epoch) and reply.epoch != self._epoch
+        forgot = bool(self._epoch) and reply.epoch != self._epoch
+        # Who came since it was last heard has begun nothing yet, if that wasn't longer ago: else it vouches for nobody.
+        self._registers = forgot and self._began - self._heard_from <= PROBATION - PROBATION // DRIFT
+        self._heard_from = self._began
+        if forgot:
+            self._says = self._longest  # calls of one that is gone may be in flight, and only others know how long
+        else:
+            self._longest = max(self.timeout, slots.timeout)
+            if not reply.opens:
+                self._says = self.timeout
         if not self._registers:
             self._roster = reply.roster
         self._epoch, self._told, self._told_at, self._paused = reply.epoch, reply.now, now, reply.paused

@@ -98,7 +98,12 @@ def allotted(entry: Entry, name: str) -> Allotted:
         for one, other in entry.members.items()
         if one != name
     )
-    return Allotted(slots.allotted, _most(entry), scarce)
+    return Allotted(slots.allotted, _most(entry), scarce, longest_timeout(entry))
+
+
+def longest_timeout(entry: Entry) -> int:
+    """Of all that is known here."""
+    return max((member.slots.timeout for member in entry.members.values() if member.slots is not None), default=0)
 
 
 def _most(entry: Entry) -> int:

@@ -108,11 +108,13 @@ class Asked(NamedTuple):
 
 
 class Allotted(NamedTuple):
-    """So many `slots` for calls in flight, of `most` that all have together. `scarce`: others wait for more."""
+    """So many `slots` for calls in flight, of `most` that all have together. `scarce`: others wait for more. `timeout`
+    is the longest of all whose calls may be in flight."""
 
     slots: int
     most: int
     scarce: bool
+    timeout: int = 0
 
 
 class Use(NamedTuple):

@@ -86,9 +86,11 @@ class SlotFleet:
 
     # -- servers ------------------------------------------------------------------------------
 
-    def add(self, want: int = 0, *, most: int | None = None, ppm: int = 0, trust: bool = True) -> Server:
+    def add(
+        self, want: int = 0, *, most: int | None = None, ppm: int = 0, trust: bool = True, timeout: int = 0
+    ) -> Server:
         name = f"server-{len(self.servers)}"
-        ledger = SlotLedger("key", name, self.most if most is None else most, self.timeout, trust=trust)
+        ledger = SlotLedger("key", name, self.most if most is None else most, timeout or self.timeout, trust=trust)
         server = Server(name, ledger, self.luck.randint(0, 10**15), ppm, want)
         self.servers.append(server)
         self.step(server)
@@ -167,9 +169,9 @@ class SlotFleet:
         call = next(self._calls)
         self._in_flight += 1
         # By the slowest clock that there may be.
-        server.flying[call] = self.now + self.timeout * 1001 // 1000
+        server.flying[call] = self.now + server.ledger.timeout * 1001 // 1000
         self.worst = max(self.worst, self._in_flight)
-        length = min(self.luck.randint(*self.length), self.timeout)
+        length = min(self.luck.randint(*self.length), server.ledger.timeout)
         self.at(self.now + length, self.does(server, lambda: self._answered(server, call)))
         self.at(server.flying[call], lambda: self._timed_out(server, call))
 

@@ -192,6 +192,43 @@ def test_a_store_that_forgets_allots_nothing_until_what_nobody_told_of_has_ended
     fleet.check()
 
 
+@pytest.mark.parametrize("joins", [False, True])
+def test_the_calls_of_one_that_is_gone_have_its_own_timeout(joins: bool) -> None:
+    """Which may be longer than those of all who are left, and of one that comes when the store has forgotten it."""
+    fleet = SlotFleet(1, 4)
+    fleet.length = (60 * SECOND, 60 * SECOND)
+    slow = fleet.add(MANY, timeout=60 * SECOND)
+    other = fleet.add()
+    fleet.run(12 * SECOND)
+    assert len(slow.flying) == 4
+    fleet.length = (5 * MILLISECOND, 50 * MILLISECOND)
+    fleet.crash(slow)
+    fleet.store.flush()
+    for server in (fleet.add() if joins else other, other):
+        fleet.demand(server, MANY)
+    fleet.run(100 * SECOND)
+    assert fleet.use(2 * SECOND) >= 0.97
+    fleet.check()
+
+
+def test_one_that_was_idle_does_not_vouch_for_who_came_since() -> None:
+    """It is heard each ten seconds: what began and died meanwhile may have calls in flight when the store forgets."""
+    fleet = SlotFleet(1, 4, timeout=60 * SECOND)
+    idle = fleet.add()
+    fleet.run(SECOND)
+    came = fleet.add(MANY)
+    fleet.length = (60 * SECOND, 60 * SECOND)
+    fleet.run(5 * SECOND)
+    assert len(came.flying) == 4
+    fleet.length = (5 * MILLISECOND, 50 * MILLISECOND)
+    fleet.crash(came)
+    fleet.store.flush()
+    fleet.demand(idle, MANY)
+    fleet.run(100 * SECOND)
+    assert fleet.use(2 * SECOND) >= 0.97
+    fleet.check()
+
+
 def test_without_the_store_no_call_begins() -> None:
     """What was allotted ends; and when the store is back, everything is."""
     fleet = fleet_of(2, 4)
