@@ -67,7 +67,7 @@ IN_FLIGHT: Final = (
     Variant(
         "slots: a store that forgot doesn't wait for who is missing",
         HOURS,
-        "timeout = 0 if _all_have_told(entry) else round.slots.timeout",
+        "timeout = 0 if _all_have_told(entry) else longest_timeout(entry)",
         "timeout = 0",
         OF_SLOTS,
     ),
