@@ -31,6 +31,7 @@ from apiflux_grpc.adapters.upstream_simulated import SimulatedUpstream
 from apiflux_grpc.core.callers import Callers
 from apiflux_grpc.core.claims import Issued
 from apiflux_grpc.core.errors import EngineFailed
+from apiflux_grpc.core.units import is_loopback
 from apiflux_grpc.engine.admission import Bounds
 from apiflux_grpc.engine.batches import PoolParts
 from apiflux_grpc.engine.engine import Engine
@@ -355,7 +356,10 @@ async def _serve(settings: Settings, place: Place, serves: Callable[[Server], ob
     server = make_server(settings, place, await open_store(settings))
     await server.start()
     if not settings.callers and settings.jwt is None and place.number <= 1:  # the first worker says it for all
-        _log.info("no callers are configured: whoever can connect may call")
+        # If other machines reach it and are asked for no certificate, its keys are open to all of them.
+        is_kept = is_loopback(settings.host) or (settings.tls is not None and settings.tls.client_ca_file is not None)
+        level = logging.INFO if is_kept else logging.WARNING
+        _log.log(level, "no callers are configured: whoever can connect may call")
     if place is ALONE:  # of workers the supervisor says it, once
         for warning in settings.warnings:
             _log.warning(warning)
