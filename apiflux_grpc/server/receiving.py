@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PLACES: Final = 6  # of up to twice server.max_batch_bytes each, with the defaults 64 MiB
 SMALL: Final = 1 << 16  # bytes of a message that is decoded and checked within one turn of the loop
-LONGEST_WAIT: Final = 10.0  # seconds
+LONGEST_WAIT: Final = 30.0  # seconds
 MOST_WAITING: Final = 2_000  # of a window each
 PATIENCE: Final = 1.0  # seconds that a message may take while others wait
 MOST_SLOW: Final = 200
