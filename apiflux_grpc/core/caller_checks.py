@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apiflux_grpc.core.checks import Checks, Fault
+from apiflux_grpc.core.checks import Checks, Fault, leading_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,12 @@ class CallerChecks(Checks):
         faults = super().call(id, method, path, headers, query, timeout, cost)
         if self._methods is not None and (method or "GET") not in self._methods:
             faults.append(Fault("method", f"is not allowed to you: use {', '.join(sorted(self._methods))}"))
-        if self._paths is not None and not (path if path.startswith("/") else f"/{path}").startswith(self._paths):
-            faults.append(Fault("path", f"is not allowed to you: your paths start with {', '.join(self._paths)}"))
+        if self._paths is not None:
+            full = path if path.startswith("/") else f"/{path}"
+            if not full.startswith(self._paths):
+                faults.append(Fault("path", f"is not allowed to you: your paths start with {', '.join(self._paths)}"))
+            elif not faults:  # else the pool's prefixes may have told of it
+                faults += leading_out(full)
         return faults
 
 

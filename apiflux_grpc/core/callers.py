@@ -20,7 +20,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from apiflux_grpc.core.errors import CredentialsInvalid, CredentialsMissing, Forbidden
+from apiflux_grpc.core.errors import CredentialsInvalid, CredentialsMissing, Forbidden, KeyUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -170,10 +170,14 @@ class Callers:
             raise CredentialsInvalid()
         return identity
 
-    async def renew(self) -> None:
-        """After KeyUnknown: wait until it may be known."""
-        if self._issuer is not None:
-            await self._issuer.renew()
+    async def admit_soon(self, credentials: Credentials) -> Identity:
+        """As `admit`, and if the keys of their issuer are on their way, by those."""
+        try:
+            return self.admit(credentials)
+        except KeyUnknown:
+            if self._issuer is not None:
+                await self._issuer.renew()
+            return self.admit(credentials)
 
     def __repr__(self) -> str:
         return f"<Callers {len(self._by_digest)} tokens, {len(self._by_name)} names>"

@@ -42,6 +42,9 @@ _SPLIT: Final = "Split it, or use ProcessStream, which takes a batch of any leng
 _PCHAR: Final = r"A-Za-z0-9\-._~!$&'()*+,;=:@"
 _GOOD_START: Final = re.compile(rf"(?:[{_PCHAR}/]|%[0-9A-Fa-f]{{2}})*").match
 _DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE).search
+# What some servers take for such a segment: they read an escaped slash or backslash as a slash (nginx, IIS), or leave
+# out what follows a semicolon (Java's). A path of a prefix must not lead out of it there.
+_ALMOST_DOTS: Final = re.compile(r"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:/|%2f|%5c|;|%3b|$)", re.IGNORECASE).search
 # Most paths: no segment is empty, "." or "..", no escape hides a dot, and the first segment can't be a scheme. Nothing
 # can be wrong with these. The quantifiers are possessive, or a long bad path would take exponential time.
 _SEGMENT: Final = r"(?!\.\.?(?:/|$))(?:[{chars}]++|%(?!2[Ee])[0-9A-Fa-f]{{2}})++"
@@ -133,7 +136,7 @@ class Checks:
     def _allowed(self, path: str) -> list[Fault]:
         full = path if path.startswith("/") else f"/{path}"
         if full.startswith(self._pool.allow_paths):
-            return []
+            return leading_out(full)
         prefixes = ", ".join(self._pool.allow_paths)
         return [Fault("path", f"is not allowed: paths of pool {self._pool.name!r} start with {prefixes}")]
 
@@ -244,6 +247,13 @@ class Checks:
         if not 0 < calls <= MOST_ESTIMATED:
             faults.append(Fault("calls", f"is {calls}; set 1 to {MOST_ESTIMATED}"))
         return faults + self._cost("cost_per_call", cost_per_call, self._max_costs[0])
+
+
+def leading_out(path: str) -> list[Fault]:
+    """Whether a path may lead out of the prefix that it must have, at some servers; it begins with a slash."""
+    if _ALMOST_DOTS(path):
+        return [Fault("path", 'has a "." or ".." beside an escaped slash or a semicolon, which may lead elsewhere')]
+    return []
 
 
 def empty() -> Fault:

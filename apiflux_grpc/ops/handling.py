@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -28,6 +29,7 @@ from apiflux_grpc.ops.tls import certificate_of, names_in
 from apiflux_grpc.server.door import allowed, caller_of, enter
 from apiflux_grpc.server.interceptors import begin_line
 from apiflux_grpc.server.status import code_of
+from apiflux_grpc.server.until import AFTER_EXPIRY, within
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from apiflux_grpc.core.callers import Callers
+    from apiflux_grpc.core.callers import Callers, Identity
     from apiflux_grpc.engine.engine import Engine
     from apiflux_grpc.server.health import Health
     from apiflux_grpc.server.service import FluxService
@@ -107,8 +109,12 @@ class Handling:
         try:
             check_origin(request, self._names)
             route = self._route(request)
-            caller = self._admit(route, request, caller)
-            return await route.run(request, exchange)
+            known = await self._admit(route, request, caller)
+            if known is None:
+                return await route.run(request, exchange)
+            caller = known.name
+            with nullcontext() if known.until is None else within(known.until + AFTER_EXPIRY - time.time_ns()):
+                return await route.run(request, exchange)
         except (asyncio.CancelledError, ConnectionError):
             code = "CANCELLED"
             raise
@@ -147,22 +153,22 @@ class Handling:
             raise HttpRefused(HTTPStatus.METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", text, {"Allow": allowed})
         return route
 
-    def _admit(self, route: Route, request: web.BaseRequest, caller: str) -> str:
-        """Who asks: the name of the caller, if they have one. Raises Refused."""
+    async def _admit(self, route: Route, request: web.BaseRequest, caller: str) -> Identity | None:
+        """Who asks; None: nobody has to know. Raises Refused."""
         if route.is_health and (self._open_health or not self._callers):
-            return caller
+            return None
         assert request.transport is not None
         certificate = certificate_of(request.transport)
         if self._asks_certificates and certificate is None:
             raise PeerNotTrusted("this server's clients show a certificate, and you have shown none")
         if self._callers:
-            known = self._callers.admit(_credentials(request))
+            known = await self._callers.admit_soon(_credentials(request))
             allowed(known, route.rpc)
             enter(known)
-            return known.name
+            return known
         if certificate is None and not ip_address(caller).is_loopback:
             raise Forbidden("only programs on this machine may use this, as long as no callers are configured")
-        return caller
+        return None
 
     async def _live(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         return answer(*states.live(self._engine), JSON)
@@ -177,7 +183,7 @@ class Handling:
             return lambda name: True
         try:
             pools = self._callers.admit(_credentials(request)).access.pools
-        except Unauthenticated:
+        except (Unauthenticated, Forbidden):
             return lambda name: False
         return lambda name: pools is None or name in pools
 

@@ -96,10 +96,13 @@ class Administration:
         pools = [one for one in seen if pool in ("", one.name)]
         if not pools:
             raise PoolNotFound(pool[:64], [one.name for one in seen])
-        unknown = [label for label in labels if not any(label == key.label for one in pools for key in one.keys)]
-        if unknown:
-            raise KeyNotFound(unknown[0][:64], [key.label for one in pools for key in one.keys])
-        return [(one.name, key.label) for one in pools for key in one.keys if not labels or key.label in labels]
+        asked = set(labels)  # a request has room for hundreds of thousands
+        known = [key.label for one in pools for key in one.keys]
+        if not asked.issubset(known):
+            asked.difference_update(known)
+            unknown = next(label for label in labels if label in asked)
+            raise KeyNotFound(unknown[:64], known)
+        return [(one.name, key.label) for one in pools for key in one.keys if not asked or key.label in asked]
 
     async def begin(self) -> None:
         """The engine is up: pause who is paused, before any call comes, and look at the files from now on."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from apiflux_grpc.core.callers import Credentials, Identity, Role
-from apiflux_grpc.core.errors import Forbidden, KeyUnknown, Refused, Unauthenticated
+from apiflux_grpc.core.errors import Forbidden, Refused, Unauthenticated
 from apiflux_grpc.server.peer import peer_of
 from apiflux_grpc.server.refusals import Refusals
 from apiflux_grpc.server.until import AFTER_EXPIRY, ending
@@ -108,24 +108,20 @@ class Door(grpc.aio.ServerInterceptor):
             return handler
         shown = tuple(value for key, value in handler_call_details.invocation_metadata if key == _AUTHORIZATION)
         if not shown and self._callers.by_certificate:
-            _asks.set(lambda context: self._enter(Credentials(names=names_in(context)), method))
+            _asks.set(lambda context: _enter(self._callers.admit(Credentials(names=names_in(context))), method))
             return handler
         try:
-            try:
-                known = self._enter(Credentials(shown), method)
-            except KeyUnknown:
-                await self._callers.renew()
-                known = self._enter(Credentials(shown), method)
+            known = await self._callers.admit_soon(Credentials(shown))
+            _enter(known, method)
         except Refused as refusal:
             return _refusing(handler, refusal, self._refusals if isinstance(refusal, Unauthenticated) else None)
         return handler if known.until is None else ending(handler, known.until + AFTER_EXPIRY)
 
-    def _enter(self, credentials: Credentials, method: str) -> Identity:
-        """Raises Unauthenticated or Forbidden; else whoever handles the RPC knows whose it is."""
-        known = self._callers.admit(credentials)
-        allowed(known, method)
-        _identity.set(known)
-        return known
+
+def _enter(known: Identity, method: str) -> None:
+    """Raises Forbidden; else whoever handles the RPC knows whose it is."""
+    allowed(known, method)
+    _identity.set(known)
 
 
 def allowed(known: Identity, method: str) -> None:

@@ -27,6 +27,10 @@ from apiflux_grpc.v1 import apiflux_pb2 as pb
 from apiflux_grpc.v1 import apiflux_pb2_grpc
 
 PROCESS: Final = "/apiflux.v1.FluxService/Process"
+# Bytes of a request that is no batch. Anyone may ask for health, and a watcher's request is kept as long as it watches.
+LARGEST: Final = 1 << 20
+LARGEST_OF_HEALTH: Final = 1 << 10
+_HEALTH: Final = "/grpc.health."
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +53,10 @@ class FluxService(apiflux_pb2_grpc.FluxServiceServicer):
         """Raises Refused if a request of so many bytes is to be refused whatever it says. 0: before it came."""
         if method == PROCESS:
             self._engine.expect(1, size)
+            return
+        most = LARGEST_OF_HEALTH if method.startswith(_HEALTH) else LARGEST
+        if size > most:
+            raise InvalidRequest([Fault("request", f"has {size} bytes; use at most {most}")])
 
     async def Process(  # type: ignore[override]  # the stub knows generators only; this form writes by itself
         self, request: pb.ProcessRequest, context: Any

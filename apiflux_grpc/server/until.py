@@ -30,7 +30,7 @@ def ending(handler: Any, at: int, wall: Callable[[], int] = time.time_ns) -> Any
     if inspect.isasyncgenfunction(behavior):
 
         async def generated(request: Any, context: Any) -> AsyncIterator[Any]:
-            with _until(at - wall()):
+            with within(at - wall()):
                 async for response in behavior(request, context):
                     yield response
 
@@ -38,7 +38,7 @@ def ending(handler: Any, at: int, wall: Callable[[], int] = time.time_ns) -> Any
     else:
 
         async def written(request: Any, context: Any) -> Any:
-            with _until(at - wall()):
+            with within(at - wall()):
                 return await behavior(request, context)
 
         wrapped = written
@@ -51,7 +51,7 @@ def ending(handler: Any, at: int, wall: Callable[[], int] = time.time_ns) -> Any
 
 
 @contextmanager
-def _until(left: int) -> Iterator[None]:
+def within(left: int) -> Iterator[None]:
     """Raises CredentialsExpired in place of what the cancellation after `left` ns becomes."""
     task = asyncio.current_task()
     assert task is not None

@@ -61,6 +61,8 @@ def test_a_good_token_is_its_subject() -> None:
         {"exp": True},
         {"exp": float("inf")},
         {"exp": 1e300},
+        {"exp": 10**400},
+        {"nbf": -(10**400)},
         {"nbf": NOW + 11},
         {"nbf": "0"},
         {"sub": ""},
@@ -69,7 +71,7 @@ def test_a_good_token_is_its_subject() -> None:
         {"sub": "a\nb"},
         {"sub": "robot"},  # it has a token of ours
     ],
-    ids=str,
+    ids=lambda claims: str(claims)[:40],
 )
 def test_a_claim_that_is_missing_or_wrong_refuses_the_token(claims: dict[str, Any]) -> None:
     """Each of them is essential, and nothing is converted."""

@@ -37,6 +37,20 @@ OPS: Final = (
         STATES,
     ),
     Variant(
+        "operations port: a probe without a token is told the names of all pools",
+        PACKAGE + "handling.py",
+        "(Unauthenticated, Forbidden):\n            return lambda name: False",
+        "(Unauthenticated, Forbidden):\n            return lambda name: True",
+        STATES,
+    ),
+    Variant(
+        "health: a request may be as large as a batch",
+        "apiflux_grpc/server/service.py",
+        "most = LARGEST_OF_HEALTH if method.startswith(_HEALTH) else LARGEST",
+        "most = LARGEST",
+        ("tests/server/test_request_costs.py",),
+    ),
+    Variant(
         "operations port: an answer that can't be finished ends as a whole one does",
         PACKAGE + "process.py",
         "        self._request.protocol.force_close()\n",

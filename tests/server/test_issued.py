@@ -9,31 +9,10 @@ from typing import Any
 import pytest
 
 from apiflux_grpc.client import ApifluxError, Call, Client, Unauthenticated
-from apiflux_grpc.core.callers import Access, Identity
-from apiflux_grpc.core.errors import CredentialsInvalid, KeyUnknown
 from apiflux_grpc.core.units import SECOND
 from apiflux_grpc.server.until import AFTER_EXPIRY
+from tests.server.issuer import Issuer
 from tests.server.serving import Held, serving, until
-
-
-class Issuer:
-    """Knows `ann.a.b`, whose token ends at `ends`, once its keys are there; `unknown` are asked for so long."""
-
-    def __init__(self, ends: int, *, unknown: int = 0) -> None:
-        self._ends = ends
-        self._unknown = unknown
-        self.renewed = 0
-
-    def identity(self, token: str) -> Identity:
-        if token != "ann.a.b":
-            raise CredentialsInvalid()
-        if self.renewed < self._unknown:
-            raise KeyUnknown()
-        return Identity("ann", Access(), self._ends)
-
-    async def renew(self) -> None:
-        self.renewed += 1
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("unknown", "is_known"), [(0, True), (1, True), (2, False)])

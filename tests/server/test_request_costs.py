@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from apiflux_grpc.client import Client
@@ -20,7 +21,7 @@ from apiflux_grpc.server import receiving
 from apiflux_grpc.server.service import FluxService
 from apiflux_grpc.v1 import apiflux_pb2 as pb
 from tests.e2e.http2 import DATA, END_HEADERS, HEADERS, PREFACE, PSEUDO, SETTINGS, frame, literal
-from tests.server.serving import Held, connected, repeated, serving, stub_of, until
+from tests.server.serving import SERVING, Held, connected, health_of, repeated, serving, stub_of, until
 
 PROCESS = "/apiflux.v1.FluxService/Process"
 
@@ -109,6 +110,28 @@ async def test_a_sender_that_is_too_slow_is_refused_while_its_message_comes(monk
             task.cancel()
         for _, writer in connections:
             writer.close()
+
+
+async def test_health_answers_whatever_others_ask_it() -> None:
+    """Large requests, which hold a place while they are handled, are refused: two that watch would keep all probes out
+    for as long as they like, without a token."""
+    async with serving() as server, connected(server) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watching = [stub.Watch(health_pb2.HealthCheckRequest(service="x" * 70_000)) for _ in range(2)]
+        for watch in watching:
+            with pytest.raises(grpc.aio.AioRpcError, match="at most 1024"):
+                await watch.read()
+        assert await health_of(channel) == SERVING
+
+
+async def test_a_request_that_is_no_batch_is_small() -> None:
+    """Before it is decoded: labels of keys, or of what nobody knows yet, would come by millions."""
+    async with serving() as server, connected(server) as channel:
+        call: Any = channel.unary_unary("/apiflux.v1.AdminService/ListKeys")
+        with pytest.raises(grpc.aio.AioRpcError, match="has 1048578 bytes; use at most 1048576"):
+            await call(b"\x12\x00" * (1 + (1 << 19)))
+        with pytest.raises(grpc.aio.AioRpcError, match="there is no key ''"):
+            await call(b"\x12\x00" * (1 << 19))
 
 
 def test_large_batches_leave_room_for_small_ones() -> None:
