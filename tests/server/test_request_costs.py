@@ -100,12 +100,12 @@ async def test_a_sender_that_is_too_slow_is_refused_while_its_message_comes(monk
         assert [message async for message in stub_of(channel).Process(repeated(1))]
 
         async def refusal(reader: asyncio.StreamReader) -> None:
-            heard = b""
-            while b"on their way in" not in heard:
-                heard += await reader.read(65_536)
+            await reader.readuntil(b"on their way in")  # a connection that ends has not been told
 
         hearing = [asyncio.create_task(refusal(reader)) for reader, _ in connections]
-        await asyncio.wait(hearing, return_when=asyncio.FIRST_COMPLETED)  # which came first is the system's to say
+        # Which of them came first is the system's to say.
+        done, _ = await asyncio.wait(hearing, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.exception() for task in done] == [None] * len(done)
         for task in hearing:
             task.cancel()
         for _, writer in connections:
