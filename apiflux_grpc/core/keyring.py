@@ -137,10 +137,6 @@ class Keyring:
         ready = (seat.usable_at(now) for seat in self.seats_but(mask, number))
         return min((at if at < FAR else now + 1 for at in ready), default=FAR)  # a probe may open it in a moment
 
-    def has_ready(self, number: int) -> bool:
-        """Whether any key may be able to pay now for calls of a path class, those included that aren't for some."""
-        return any(key.seats[number].listed for key in self.keys)
-
     def unproven(self, now: int) -> int:
         """A bit for each rejected key that isn't for calls now that another key has rejected."""
         keys = (key for key in self.keys if key.breaker.state is not State.CLOSED)

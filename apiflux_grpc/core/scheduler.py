@@ -377,8 +377,6 @@ class Scheduler:
         path = turn.next_path if self.resources.until > now else ""
         if not tried and not (path and self.resources.mask(path, now)):
             return False
-        if tried and not self._by_cost[turn.number] and not self.keyring.has_ready(turn.number):
-            return False  # no such call can go: it keeps its place, or others would take what comes for it each time
         batch = turn if isinstance(turn, Batch) else turn.batch
         cost = 1 if batch.costs is None else turn.next_cost
         seats = [seat for seat in self.keyring.seats_but(tried, turn.number) if seat.takes(cost, now)]

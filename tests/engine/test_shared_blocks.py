@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from random import Random
 from typing import Final
 
 import pytest
@@ -20,9 +19,8 @@ from apiflux_grpc.core.model import Group, Limit
 from apiflux_grpc.core.outcome import Answer
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.engine.messages import BatchSpec
-from apiflux_grpc.engine.ports import Attempt
 from apiflux_grpc.testing import loop_clock
-from tests.engine.sharing import POLICY, Api, Process, Shared, Store, success
+from tests.engine.sharing import POLICY, Process, Shared, Store, success
 
 pytestmark = pytest.mark.looptime
 
@@ -276,33 +274,4 @@ async def test_a_limit_of_a_group_is_blocked_for_all_its_keys_everywhere() -> No
     (at,) = upstream.refused
     assert within(upstream.passed, at + 0.1, at + 3.9) == 0
     assert within(upstream.passed, at + 4, at + 5) > 20
-    await shared.stop()
-
-
-class Forbidding(Api):
-    """An upstream that rejects every second call, whatever its key."""
-
-    def _answer(self, attempt: Attempt) -> None:
-        if attempt in self.open and attempt.permit.place % 2:
-            self._end(attempt, Answer(403, Headers.of({}), b"", loop_clock()))
-        else:
-            super()._answer(attempt)
-
-
-async def test_a_key_that_one_process_excuses_is_back_in_all() -> None:
-    """It was given forbidden calls alone, and another key, which works, rejected them too, though other calls wait for
-    all that it has: the others have heard that the key is rejected, and hear before its time is over that it isn't."""
-    shared = Shared(Limit(5, SECOND), Limit(100_000, 3600 * SECOND), keys=2)
-    (idle,) = await shared.start()
-    await asyncio.sleep(1)
-    shared.make_api = lambda: Forbidding(shared.arrivals, Random(1), 0.01)  # type: ignore[method-assign]
-    (process,) = await shared.start()
-    reading = process.submit(80)
-    await asyncio.sleep(5)
-    assert process.told.events == ["key-1 rejected 10", "key-1 accepted"]
-    rejected, accepted = idle.told.events
-    assert rejected.startswith("key-1 rejected 9.")
-    assert accepted == "key-1 accepted"
-    assert await reading == 40
-    assert loop_clock() < 15 * SECOND, "120 calls at ten a second: both keys were used"
     await shared.stop()
