@@ -124,6 +124,8 @@ class Borrowing:
         if not borrower.lacks:
             borrower.tier.lacking += 1
         borrower.lacks = max(borrower.lacks, cost, 1)
+        if borrower in self._deferred:
+            return  # it's looked at with the next exchange, and not in each pass until then
         if borrower.ledger.under_way is None and until - borrower.reach < borrower.wake:
             borrower.tier.short.pop(borrower, None)
             self._alarms.set(borrower, until - borrower.reach)
