@@ -170,3 +170,17 @@ def test_a_claim_is_kept_while_its_probe_is_out_and_let_go_after_it() -> None:
     assert one.owner.worked(probe, 101 * SECOND)
     assert not one.look(101 * SECOND, 5)
     assert not one.probes.waiting
+
+
+def test_a_rejection_that_ends_before_its_time_is_told_after_it() -> None:
+    """Of what is told under one name that which ends later holds, and what happened last is to hold."""
+    one = Waiting()
+    now, ends = SECOND, list[int]()
+    for _ in range(3):
+        one.blocks.rejected(403, now + FIRST, now)
+        ends.append(one.news.facts(now)[0].left + now)
+        one.blocks.accepted(now + 1)
+        (fact,) = one.news.facts(now)
+        assert fact.amount == 0
+        ends.append(fact.left + now)
+    assert ends == sorted(set(ends))

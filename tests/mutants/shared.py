@@ -152,6 +152,13 @@ SHARED: Final = tuple(
             "else:",
             OF_BLOCKS,
         ),
+        (
+            "what ends a rejection before its time is forgotten for it",
+            BLOCKS,
+            "return max(until, self._last.get(REJECTED, 0) + LATER)",
+            "return until",
+            OF_ONE,
+        ),
         ("what others found out of a key isn't in the log", BLOCKS, "if not was_open:", "if False:", OF_BLOCKS),
         (
             "a key that works again elsewhere isn't in the log",
