@@ -71,7 +71,9 @@ async def test_a_default_that_can_not_be_used_stops_no_server(tmp_path: Path, ca
 async def test_a_state_dir_that_was_asked_for_and_can_not_be_used_is_a_fault(tmp_path: Path) -> None:
     """With its place, and what to do."""
     (tmp_path / "home").write_text("not a directory")
-    with pytest.raises(bootstrap.StateUnusable, match=r"^c\.toml: server\.state_dir: .* choose another state_dir$"):
+    with pytest.raises(
+        bootstrap.StateUnusable, match=r"^c\.toml: server\.state_dir: .* choose another state_dir than "
+    ):
         await bootstrap.open_store(kept(tmp_path / "home" / "state", "c.toml: server.state_dir"))
 
 
