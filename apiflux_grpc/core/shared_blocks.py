@@ -43,6 +43,7 @@ KEPT: Final = 120 * SECOND  # how long it's known what happened last: whoever is
 PASSED: Final = KEPT + FIRST_GUESS // 2
 LATER: Final = 50 * MILLISECOND  # more than two that are told of one instant may seem apart
 UNUSED: Final = BEAT  # a claim that could have been used for so long is let go
+LEASELESS: Final = 10 * BEAT  # and one that couldn't, for want of a lease: a call that never fits gets none
 
 
 class Probes:
@@ -78,6 +79,7 @@ class SharedBlocks:
         "_claimed_at",
         "_gone",
         "_last",
+        "_leaseless_since",
         "_news",
         "_pauses_until",
         "_probes",
@@ -99,6 +101,7 @@ class SharedBlocks:
         self._say = say
         self._last: dict[str, int] = {}  # the end of the last fact of each name, its own or another's
         self._claimed_at: int | None = None  # since when the probe is ours to send, and isn't sent
+        self._leaseless_since: int | None = None  # since when it's ours, and there is no lease for it
         self._pauses_until = 0
         self.is_new = True  # nothing was heard yet
         self._gone = False
@@ -199,10 +202,10 @@ class SharedBlocks:
         rejected = breaker is not None and breaker.state is not State.CLOSED and breaker.until <= now
         if not (is_out or blocked or rejected):
             news.release(PROBE)
-            self._claimed_at = None
+            self._claimed_at = self._leaseless_since = None
             return False
         if is_out:
-            self._claimed_at = None
+            self._claimed_at = self._leaseless_since = None
         elif owner.budget.opens_at > now:  # refused, or frozen: without a lease no probe of ours can go
             news.release(PROBE)
             self._claimed_at = None
@@ -211,15 +214,19 @@ class SharedBlocks:
             self._claimed_at = None
             if waits:
                 self._say(self._pauses_until)
-        elif PROBE not in news.claimed or owner.budget.is_unleased:  # that is asked for, and then a lease
+        elif PROBE not in news.claimed:  # that is asked for, and then a lease
             news.claim(PROBE)
+            self._claimed_at = self._leaseless_since = None
+        elif owner.budget.is_unleased and now < (self._leaseless_since or now) + LEASELESS:
+            self._leaseless_since = self._leaseless_since or now
             self._claimed_at = None
-        elif self._claimed_at is None:
-            self._claimed_at = now
-        elif now >= self._claimed_at + UNUSED:
+        elif self._claimed_at is None and not owner.budget.is_unleased:
+            self._claimed_at, self._leaseless_since = now, None
+        elif self._claimed_at is None or now >= self._claimed_at + UNUSED:
             # Its calls can't use the key: they have been there, or wait for another probe that somebody else has.
             news.release(PROBE)
             self._pauses_until, self._claimed_at = now + 2 * UNUSED, None
+            self._leaseless_since = None
             self._say(self._pauses_until)
         if news.is_due:
             self._say(now)

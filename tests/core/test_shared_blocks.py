@@ -11,7 +11,7 @@ from apiflux_grpc.core.bucket import FAR
 from apiflux_grpc.core.budget import Budget
 from apiflux_grpc.core.keys import GroupState, Share
 from apiflux_grpc.core.lease.news import News
-from apiflux_grpc.core.shared_blocks import PROBE, UNUSED, Probes, SharedBlocks
+from apiflux_grpc.core.shared_blocks import LEASELESS, PROBE, UNUSED, Probes, SharedBlocks
 from apiflux_grpc.core.store_health import StoreHealth
 from apiflux_grpc.core.units import SECOND
 
@@ -111,11 +111,17 @@ def test_who_has_not_the_claim_sends_no_probe() -> None:
         asked.clear()
 
 
+class Unleased(Budget):
+    """Of which a store lends nothing."""
+
+    is_unleased = True
+
+
 class Waiting:
     """An owner whose guess is over, and its share of the claims."""
 
-    def __init__(self) -> None:
-        self.owner = GroupState(Budget((), 0, None))
+    def __init__(self, budget: type[Budget] = Budget) -> None:
+        self.owner = GroupState(budget((), 0, None))
         self.news = News()
         self.looked_at_by: list[int] = []
         self.probes = Probes(StoreHealth(), lambda owner, now: None)
@@ -155,6 +161,19 @@ def test_a_claim_that_can_not_be_used_is_let_go_for_a_while() -> None:
     assert again == 2 * SECOND + 3 * UNUSED
     assert not one.look(again - 1, 1)
     assert one.look(again, 1)
+
+
+def test_a_claim_for_which_there_is_no_lease_is_let_go_too() -> None:
+    """What waits may never fit, by another server's limits: then others' calls find out."""
+    one = Waiting(Unleased)
+    assert one.look(SECOND, 1)
+    one.has_it()
+    assert one.look(2 * SECOND, 1)
+    assert one.look(2 * SECOND + LEASELESS - 1, 1)
+    assert not one.look(2 * SECOND + LEASELESS, 1)
+    assert one.look(one.looked_at_by[-1], 1)
+    one.has_it()
+    assert one.look(one.looked_at_by[-1] + LEASELESS - 1, 1)
 
 
 def test_a_claim_is_kept_while_its_probe_is_out_and_let_go_after_it() -> None:

@@ -141,7 +141,7 @@ SHARED: Final = tuple(
         (
             "a claim that can't be used is kept",
             BLOCKS,
-            "elif now >= self._claimed_at + UNUSED:",
+            "elif self._claimed_at is None or now >= self._claimed_at + UNUSED:",
             "elif False:",
             OF_ONE,
         ),
