@@ -19,6 +19,7 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from hashlib import sha256
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from joserfc import jwk, jws
@@ -141,8 +142,11 @@ class JwtVerifier:
     async def _renew(self) -> None:
         try:
             self._use(keys_of(await asyncio.to_thread(self._read)))
-        except (OSError, KeysUnusable) as error:
-            why = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+        except (OSError, HTTPException, KeysUnusable) as error:
+            known = (
+                error.strerror if isinstance(error, OSError) else str(error) if isinstance(error, KeysUnusable) else ""
+            )
+            why = known or type(error).__name__
             _log.warning("the issuer's keys can't be fetched", extra={"why": why, "have": len(self._keys)})
         finally:
             self._fetching = None

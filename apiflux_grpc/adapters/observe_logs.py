@@ -143,8 +143,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def _plain(value: object) -> str:
+    """As it is, unless it could be taken for more: for another line, or for other fields of this one."""
     text = str(value)
-    return text if text.isprintable() else repr(text)
+    return text if text.isprintable() and not (" " in text and "=" in text) else repr(text)
 
 
 def configure(level: str, style: str, *, alone: bool = False, **fields: object) -> None:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from aiohttp import web
 
 from apiflux_grpc.ops.problems import CONTENT_TYPE, Problem
+from apiflux_grpc.ops.tls import certificate_of
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
     from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger("apiflux.ops")
@@ -42,6 +45,7 @@ class Connections(web.Server):
         # compressed would grow without a bound.
         super().__init__(handle, handler_cancellation=True)
         self._most = most
+        self._distrusted: WeakSet[ssl.SSLContext] = WeakSet()
         self._options: dict[str, Any] = {
             "keepalive_timeout": head_within,
             "lingering_time": LINGER,
@@ -54,6 +58,19 @@ class Connections(web.Server):
     @property
     def is_full(self) -> bool:
         return len(self.connections) >= self._most
+
+    def distrust(self, context: ssl.SSLContext) -> None:
+        """What has a certificate by this one ends, also if its handshake, which may take a while, is still to end."""
+        self._distrusted.add(context)
+        for one in self.connections:
+            if one.transport is not None and self.is_distrusted(one.transport):
+                one.transport.abort()
+
+    def is_distrusted(self, transport: asyncio.BaseTransport) -> bool:
+        connection = transport.get_extra_info("ssl_object")
+        return connection is not None and (
+            connection.context in self._distrusted and certificate_of(transport) is not None
+        )
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._options)
@@ -69,6 +86,9 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._connections.is_full:
             _log.debug("connection refused: too many are open")
+            transport.close()
+            return
+        if self._connections.is_distrusted(transport):
             transport.close()
             return
         super().connection_made(transport)

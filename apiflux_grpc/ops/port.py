@@ -11,13 +11,16 @@ import logging
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from apiflux_grpc.core.units import format_address
 from apiflux_grpc.ops.connections import HEAD_WITHIN, MOST_CONNECTIONS, Connections
-from apiflux_grpc.ops.tls import certificate_of, context_of
+from apiflux_grpc.ops.tls import context_of
 from apiflux_grpc.server.lifecycle import PortInUse
 
 if TYPE_CHECKING:
+    import ssl
+
     from apiflux_grpc.ops.handling import Handling
     from apiflux_grpc.server.tls_files import Pair, TlsFiles
 
@@ -52,6 +55,7 @@ class OpsPort:
         self._most_connections = most_connections
         self._pair: Pair | None = None
         self._connections: Connections | None = None
+        self._contexts: WeakSet[ssl.SSLContext] = WeakSet()  # that connections were made with, or are being made
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
 
@@ -87,6 +91,7 @@ class OpsPort:
 
     async def change(self, pair: Pair) -> None:
         """New connections are made with this. Those that had shown a certificate end once an authority was removed."""
+        earlier = [*self._contexts]
         try:
             servers = await self._listening(pair)
         except OSError as error:  # changed again meanwhile: the next look tells
@@ -98,9 +103,8 @@ class OpsPort:
         self._servers = servers
         if before is None or self._connections is None or set(before.client_ca) <= set(pair.client_ca):
             return
-        for one in self._connections.connections:
-            if one.transport is not None and certificate_of(one.transport) is not None:
-                one.transport.abort()
+        for context in earlier:
+            self._connections.distrust(context)
 
     async def close(self, grace: float) -> None:
         """Let answers that were begun end for `grace` seconds, then cut them."""
@@ -117,10 +121,9 @@ class OpsPort:
         assert self._connections is not None
         more: dict[str, Any] = {}
         if pair is not None and self._files is not None:
-            more = {
-                "ssl": await asyncio.to_thread(context_of, self._files, pair),
-                "ssl_handshake_timeout": self._head_within,
-            }
+            context = await asyncio.to_thread(context_of, self._files, pair)
+            self._contexts.add(context)
+            more = {"ssl": context, "ssl_handshake_timeout": self._head_within}
         loop = asyncio.get_running_loop()
         return [await loop.create_server(self._connections, sock=one.dup(), **more) for one in self._sockets]
 

@@ -10,6 +10,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -223,17 +224,19 @@ async def test_a_key_that_is_not_known_is_fetched_once_in_a_while() -> None:
     assert source.read == 2
 
 
-async def test_a_key_that_was_taken_back_ends_what_was_remembered() -> None:
+async def test_a_key_that_was_taken_back_ends_what_was_remembered(caplog: pytest.LogCaptureFixture) -> None:
     """Within EVERY; and keys that can't be fetched leave those that are there, which the log says."""
     made, source, clock = verifier(*public(RSA, OTHER))
     token = signed(OTHER)
     assert made.claims(token) == CLAIMS
-    for error in (OSError("down"), KeysUnusable("is no JWKS")):
+    for error in (OSError("down"), KeysUnusable("is no JWKS"), IncompleteRead(b"{")):
         source.error = error
         clock.now += EVERY
         assert made.claims(token) == CLAIMS
         await made.renew()
         assert made.claims(token) == CLAIMS
+    told = [vars(record)["why"] for record in caplog.records if "can't be fetched" in record.getMessage()]
+    assert told == ["OSError", "is no JWKS", "IncompleteRead"]
     source.error, source.content = None, jwks(*public(RSA))
     clock.now += EVERY
     assert made.claims(token) == CLAIMS

@@ -89,6 +89,32 @@ async def test_who_shows_a_certificate_that_counts_may_call(tmp_path: Path, ca: 
         assert await status(port, "/livez", own) == 0
 
 
+async def test_a_handshake_that_was_begun_before_ends_so_too(tmp_path: Path, ca: trustme.CA) -> None:
+    """Who begins one and ends it once their authority was removed would be let in by what counted before."""
+    served = Served(tmp_path, ca, mutual=True)
+    async with ops_served(tls=served.files) as port, port.raw() as (reader, writer):
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client(ca, ca.issue_cert("client")).wrap_bio(coming, going, server_hostname="localhost")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(going.read())
+                coming.write(await reader.read(65_536))
+        served.trust(trustme.CA())
+        await looks(port)
+        tls.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(going.read())
+        heard = b""
+        with suppress(ConnectionError, ssl.SSLError):
+            while not heard and (some := await reader.read(65_536)):
+                coming.write(some)
+                with suppress(ssl.SSLWantReadError):
+                    heard = tls.read()
+        assert heard == b""
+
+
 async def test_a_certificate_says_who_calls(tmp_path: Path, ca: trustme.CA) -> None:
     """By its subject as gRPC writes it; one that is nobody's may call nothing."""
     served = Served(tmp_path, ca, mutual=True)
