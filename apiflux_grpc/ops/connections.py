@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 from aiohttp import web
@@ -86,10 +86,10 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._connections.is_full:
             _log.debug("connection refused: too many are open")
-            transport.close()
+            _drop(transport)
             return
         if self._connections.is_distrusted(transport):
-            transport.close()
+            _drop(transport)
             return
         super().connection_made(transport)
 
@@ -101,6 +101,14 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError
         return answer_of(Problem(HTTPStatus(status), "BAD_HTTP", "this isn't a request of HTTP/1.1", closes=True))
+
+
+def _drop(transport: asyncio.BaseTransport) -> None:
+    """End a connection at once. By TLS, closing one waits for the peer's goodbye, for half a minute and its file."""
+    if transport.get_extra_info("ssl_object") is None:
+        transport.close()
+    else:
+        cast("asyncio.Transport", transport).abort()
 
 
 def answer_of(problem: Problem) -> web.Response:

@@ -115,6 +115,26 @@ async def test_a_handshake_that_was_begun_before_ends_so_too(tmp_path: Path, ca:
         assert heard == b""
 
 
+async def test_one_connection_too_many_leaves_nothing(tmp_path: Path, ca: trustme.CA) -> None:
+    """Its client need not say goodbye: else each would keep its file for half a minute, as many as come."""
+    served = Served(tmp_path, ca)
+    async with ops_served(tls=served.files, most_connections=0) as port, port.raw() as (reader, writer):
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client(ca).wrap_bio(coming, going, server_hostname="localhost")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(going.read())
+                coming.write(await reader.read(65_536))
+        writer.write(going.read())
+        async with asyncio.timeout(10):  # bounds only what fails
+            with suppress(ConnectionError):
+                while await reader.read(65_536):
+                    pass
+
+
 async def test_a_certificate_says_who_calls(tmp_path: Path, ca: trustme.CA) -> None:
     """By its subject as gRPC writes it; one that is nobody's may call nothing."""
     served = Served(tmp_path, ca, mutual=True)
