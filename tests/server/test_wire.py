@@ -41,6 +41,7 @@ Row = tuple[object, str, str]
 
 NOT_A_METHOD = "is not a method that can be sent"
 HEADER_VALUE = "has a control or non-ASCII character; use printable ASCII and tabs"
+ALMOST_DOTS = 'has a "." or ".." beside an escaped slash or a semicolon, which may lead elsewhere'
 DOTS = 'has a "." or ".." segment; give the path that it leads to'
 URL = "looks like a whole URL; give the part that follows the pool's base URL"
 CORRELATION_ID = "must be at most 128 printable ASCII characters without spaces"
@@ -117,6 +118,8 @@ CALLS_OF_POOLS: list[tuple[Pool, pb.Call, str, str]] = [
     (NARROW, pb.Call(path="v10/a"), "path", "is not allowed: paths of pool 'main' start with /v1/, /v2/"),
     (NARROW, pb.Call(), "path", "is not allowed: paths of pool 'main' start with /v1/, /v2/"),
     (NARROW, pb.Call(path="/v1/../a"), "path", DOTS),
+    (NARROW, pb.Call(path="/v1/..%2fa"), "path", ALMOST_DOTS),
+    (NARROW, pb.Call(path="/v1/..;/a"), "path", ALMOST_DOTS),
     (
         QUERY,
         pb.Call(query=[parameter("a"), parameter("api_key")]),
@@ -198,7 +201,8 @@ OPEN_MISSING = ("open", "is missing; send it in the first message")
 OPEN_AGAIN = ("open", "came again; send it in the first message alone")
 NO_MESSAGE = ("request", "can't be decoded; send a message of this method's type")
 MISSING = ("request", "is missing; send a message of this method's type")
-ALONE = (REPEAT_REFUSED, ID_IN_USE, OPEN_MISSING, OPEN_AGAIN, NO_MESSAGE, MISSING)
+TOO_LARGE = ("request", "has 1048578 bytes; use at most 1048576")  # test_request_costs.py
+ALONE = (REPEAT_REFUSED, ID_IN_USE, OPEN_MISSING, OPEN_AGAIN, NO_MESSAGE, MISSING, TOO_LARGE)
 
 
 def faults(request: pb.ProcessRequest, pool: Pool = POOL) -> list[tuple[str, str]]:
