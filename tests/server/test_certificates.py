@@ -116,8 +116,10 @@ def test_looks_leave_nothing_open(tmp_path: Path, ca: trustme.CA) -> None:
     served = Served(tmp_path, ca)
     found = Certificates(served.files)
     before = psutil.Process().num_fds()
-    for _ in range(5):
+    looks = 20
+    for _ in range(looks):
         served.give(ca.issue_cert("localhost"))
         found.look()
         assert found.look() is not None
-    assert psutil.Process().num_fds() <= before
+    # Threads of gRPC that earlier tests have left behind open and close some of their own meanwhile.
+    assert psutil.Process().num_fds() - before < looks // 2
