@@ -42,7 +42,9 @@ def words_of(record: logging.LogRecord) -> str:
 
 def trace_of(error: BaseException | None, trace: TracebackType | None) -> str:
     """Where it happened, and the kind of the exception without its text."""
-    return "".join([*traceback.format_tb(trace), type(error).__name__])
+    frames = traceback.StackSummary.extract(traceback.walk_tb(trace), lookup_lines=False)  # a source line has values
+    places = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n' for frame in frames]
+    return "".join([*places, type(error).__name__])
 
 
 def shown(line: str) -> str:
