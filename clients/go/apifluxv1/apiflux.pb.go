@@ -63,21 +63,24 @@ const (
 	HeldCause_HELD_CAUSE_BACKOFF HeldCause = 8
 	// The store of budgets doesn't answer, has lost what was spent, or refuses this server.
 	HeldCause_HELD_CAUSE_STORE HeldCause = 9
+	// An administrator paused the key, until one resumes it.
+	HeldCause_HELD_CAUSE_PAUSED HeldCause = 10
 )
 
 // Enum value maps for HeldCause.
 var (
 	HeldCause_name = map[int32]string{
-		0: "HELD_CAUSE_UNSPECIFIED",
-		1: "HELD_CAUSE_UPSTREAM_FAILING",
-		2: "HELD_CAUSE_KEY_REJECTED",
-		3: "HELD_CAUSE_LIMITED",
-		4: "HELD_CAUSE_NOTHING_LEFT",
-		5: "HELD_CAUSE_LOWER_LIMIT",
-		6: "HELD_CAUSE_OTHERS",
-		7: "HELD_CAUSE_SPENT",
-		8: "HELD_CAUSE_BACKOFF",
-		9: "HELD_CAUSE_STORE",
+		0:  "HELD_CAUSE_UNSPECIFIED",
+		1:  "HELD_CAUSE_UPSTREAM_FAILING",
+		2:  "HELD_CAUSE_KEY_REJECTED",
+		3:  "HELD_CAUSE_LIMITED",
+		4:  "HELD_CAUSE_NOTHING_LEFT",
+		5:  "HELD_CAUSE_LOWER_LIMIT",
+		6:  "HELD_CAUSE_OTHERS",
+		7:  "HELD_CAUSE_SPENT",
+		8:  "HELD_CAUSE_BACKOFF",
+		9:  "HELD_CAUSE_STORE",
+		10: "HELD_CAUSE_PAUSED",
 	}
 	HeldCause_value = map[string]int32{
 		"HELD_CAUSE_UNSPECIFIED":      0,
@@ -90,6 +93,7 @@ var (
 		"HELD_CAUSE_SPENT":            7,
 		"HELD_CAUSE_BACKOFF":          8,
 		"HELD_CAUSE_STORE":            9,
+		"HELD_CAUSE_PAUSED":           10,
 	}
 )
 
@@ -348,6 +352,8 @@ const (
 	KeyState_KEY_STATE_BLOCKED KeyState = 2
 	// The upstream rejected it; it is tried now and then.
 	KeyState_KEY_STATE_REJECTED KeyState = 3
+	// An administrator paused it.
+	KeyState_KEY_STATE_PAUSED KeyState = 4
 )
 
 // Enum value maps for KeyState.
@@ -357,12 +363,14 @@ var (
 		1: "KEY_STATE_USABLE",
 		2: "KEY_STATE_BLOCKED",
 		3: "KEY_STATE_REJECTED",
+		4: "KEY_STATE_PAUSED",
 	}
 	KeyState_value = map[string]int32{
 		"KEY_STATE_UNSPECIFIED": 0,
 		"KEY_STATE_USABLE":      1,
 		"KEY_STATE_BLOCKED":     2,
 		"KEY_STATE_REJECTED":    3,
+		"KEY_STATE_PAUSED":      4,
 	}
 )
 
@@ -3078,7 +3086,7 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x06counts\x18\x03 \x01(\x0e2\x17.apiflux.v1.LimitCountsR\x06counts\x12)\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.apiflux.v1.LimitKindR\x04kind\x12\x14\n" +
 	"\x05burst\x18\x05 \x01(\x03R\x05burst\x12\x14\n" +
-	"\x05paths\x18\x06 \x03(\tR\x05paths*\x91\x02\n" +
+	"\x05paths\x18\x06 \x03(\tR\x05paths*\xa8\x02\n" +
 	"\tHeldCause\x12\x1a\n" +
 	"\x16HELD_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bHELD_CAUSE_UPSTREAM_FAILING\x10\x01\x12\x1b\n" +
@@ -3089,7 +3097,9 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\x11HELD_CAUSE_OTHERS\x10\x06\x12\x14\n" +
 	"\x10HELD_CAUSE_SPENT\x10\a\x12\x16\n" +
 	"\x12HELD_CAUSE_BACKOFF\x10\b\x12\x14\n" +
-	"\x10HELD_CAUSE_STORE\x10\t*\xf9\x02\n" +
+	"\x10HELD_CAUSE_STORE\x10\t\x12\x15\n" +
+	"\x11HELD_CAUSE_PAUSED\x10\n" +
+	"*\xf9\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_NOT_SENT\x10\x01\x12\x12\n" +
@@ -3116,12 +3126,13 @@ const file_apiflux_v1_apiflux_proto_rawDesc = "" +
 	"\fUpstreamKind\x12\x1d\n" +
 	"\x19UPSTREAM_KIND_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17UPSTREAM_KIND_SIMULATED\x10\x01\x12\x16\n" +
-	"\x12UPSTREAM_KIND_HTTP\x10\x02*j\n" +
+	"\x12UPSTREAM_KIND_HTTP\x10\x02*\x80\x01\n" +
 	"\bKeyState\x12\x19\n" +
 	"\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEY_STATE_USABLE\x10\x01\x12\x15\n" +
 	"\x11KEY_STATE_BLOCKED\x10\x02\x12\x16\n" +
-	"\x12KEY_STATE_REJECTED\x10\x03*Z\n" +
+	"\x12KEY_STATE_REJECTED\x10\x03\x12\x14\n" +
+	"\x10KEY_STATE_PAUSED\x10\x04*Z\n" +
 	"\vLimitCounts\x12\x1c\n" +
 	"\x18LIMIT_COUNTS_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12LIMIT_COUNTS_CALLS\x10\x01\x12\x15\n" +

@@ -53,19 +53,19 @@ type FluxServiceClient interface {
 	// short. Cancelling the RPC, or its deadline, stops unsent calls at once.
 	//
 	// Fails with:
-	// - INVALID_ARGUMENT: reason INVALID_REQUEST, with a BadRequest that names every bad field
-	//   (`calls[3].path`); or BATCH_TOO_LARGE, where the batch is over the maximum of GetInfo;
-	// - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
-	// - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
-	//   sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
-	// - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
-	//   all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
-	//   after RetryInfo.retry_delay the same deadline may do;
-	// - ABORTED (READER_STALLED): no message was taken from the stream for too long;
-	// - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
-	//   RetryInfo; on an open stream, after the results of the calls in flight, an error result
-	//   DRAINING for each call never sent, and the summary;
-	// - INTERNAL (INTERNAL): a fault of the service. ErrorInfo.metadata["error_id"] is in its log too.
+	//   - INVALID_ARGUMENT: reason INVALID_REQUEST, with a BadRequest that names every bad field
+	//     (`calls[3].path`); or BATCH_TOO_LARGE, where the batch is over the maximum of GetInfo;
+	//   - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
+	//     sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+	//   - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+	//     all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+	//     after RetryInfo.retry_delay the same deadline may do;
+	//   - ABORTED (READER_STALLED): no message was taken from the stream for too long;
+	//   - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
+	//     RetryInfo; on an open stream, after the results of the calls in flight, an error result
+	//     DRAINING for each call never sent, and the summary;
+	//   - INTERNAL (INTERNAL): a fault of the service. ErrorInfo.metadata["error_id"] is in its log too.
 	Process(ctx context.Context, in *ProcessRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProcessResponse], error)
 	// The same for a batch of any length: calls are fed while results come back.
 	//
@@ -161,19 +161,19 @@ type FluxServiceServer interface {
 	// short. Cancelling the RPC, or its deadline, stops unsent calls at once.
 	//
 	// Fails with:
-	// - INVALID_ARGUMENT: reason INVALID_REQUEST, with a BadRequest that names every bad field
-	//   (`calls[3].path`); or BATCH_TOO_LARGE, where the batch is over the maximum of GetInfo;
-	// - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
-	// - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
-	//   sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
-	// - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
-	//   all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
-	//   after RetryInfo.retry_delay the same deadline may do;
-	// - ABORTED (READER_STALLED): no message was taken from the stream for too long;
-	// - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
-	//   RetryInfo; on an open stream, after the results of the calls in flight, an error result
-	//   DRAINING for each call never sent, and the summary;
-	// - INTERNAL (INTERNAL): a fault of the service. ErrorInfo.metadata["error_id"] is in its log too.
+	//   - INVALID_ARGUMENT: reason INVALID_REQUEST, with a BadRequest that names every bad field
+	//     (`calls[3].path`); or BATCH_TOO_LARGE, where the batch is over the maximum of GetInfo;
+	//   - NOT_FOUND (POOL_NOT_FOUND): no pool has this name;
+	//   - RESOURCE_EXHAUSTED (TOO_MANY_BATCHES, TOO_MANY_CALLS, TOO_MANY_BYTES): the queue is full. Nothing was
+	//     sent; try again after RetryInfo.retry_delay, which is the time the queue takes to drain;
+	//   - RESOURCE_EXHAUSTED (DEADLINE_INFEASIBLE): the batch couldn't finish before the RPC's deadline even with
+	//     all capacity to itself. Nothing was sent. ErrorInfo.metadata["eta_seconds"] is what it takes at least;
+	//     after RetryInfo.retry_delay the same deadline may do;
+	//   - ABORTED (READER_STALLED): no message was taken from the stream for too long;
+	//   - UNAVAILABLE (DRAINING): the server is shutting down. Before admission it comes alone, with
+	//     RetryInfo; on an open stream, after the results of the calls in flight, an error result
+	//     DRAINING for each call never sent, and the summary;
+	//   - INTERNAL (INTERNAL): a fault of the service. ErrorInfo.metadata["error_id"] is in its log too.
 	Process(*ProcessRequest, grpc.ServerStreamingServer[ProcessResponse]) error
 	// The same for a batch of any length: calls are fed while results come back.
 	//
