@@ -160,8 +160,8 @@ class Dispatcher:
         no other wait, however long."""
         key = self.scheduler.keys[index]
         if key.paused_at is None:
-            self.scheduler.pause(key, now)
-            self._outlooks.forget()
+            self.scheduler.keyring.pause(key, now)
+            self._changed()  # a place that is kept may be on this key
             self._health.tell(KeyPaused(key.key.label))
 
     def resume(self, index: int, now: int) -> None:

@@ -81,7 +81,7 @@ class Scheduler:
         self.measure()
 
     def measure(self) -> None:
-        """What follows from the limits alone: they are new, or others than before."""
+        """What follows from the limits alone: they are new, or others than before. No place is kept any more."""
         for number in [*self._reserved]:  # they were reckoned with the old limits
             self._unreserve(number)
         self.limits = {limit for budget in self.keyring.budgets() for limit in budget.limits}
@@ -222,12 +222,6 @@ class Scheduler:
         limit of the pool had."""
         self.keyring.change_limits(self.keys[index], limits, now)
         self.measure()
-
-    def pause(self, key: KeyState, now: int) -> None:
-        """No call gets this key until it is resumed."""
-        self.keyring.pause(key, now)
-        for number in [*self._reserved]:  # the place that is kept may be there
-            self._unreserve(number)
 
     # -- the decision -------------------------------------------------------------------------
 
