@@ -25,7 +25,8 @@ from apiflux_grpc.core.units import MILLISECOND, SECOND, format_duration
 from apiflux_grpc.testing.lease_store import FakeLeaseStore
 from bench.figures import Figure
 from bench.shared.house import worst
-from tests.core.lease.fleet import Fleet, Replica, worst_window
+from tests.core.lease.fleet import Fleet, Replica
+from tests.core.lease.judge import worst_window
 
 J: Final = 250 * MILLISECOND
 TICK: Final = 100 * MILLISECOND  # between what comes in of new calls

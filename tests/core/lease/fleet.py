@@ -17,6 +17,7 @@ from apiflux_grpc.core.lease.terms import LAPSE
 from apiflux_grpc.core.lease.words import COST, Cap
 from apiflux_grpc.core.units import MILLISECOND, SECOND
 from apiflux_grpc.testing.lease_store import FakeLeaseStore
+from tests.core.lease.judge import Promise, fullest_bucket, worst_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,6 +108,7 @@ class Fleet:
         self.taken: dict[str, list[int]] = {}  # what each arrival took
         self.promises: list[Promise] = []
         self._kept: dict[str, Promise] = {}  # by replica, those that go on
+        self._made: dict[tuple[str, str], list[Promise]] = {}  # by incarnation and key, until the store forgets
         self._served: dict[tuple[str, str], int] = {}  # by incarnation and key, the last number
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
@@ -175,6 +177,7 @@ class Fleet:
         for promise in self._kept.values():
             promise.until = min(promise.until, self.now)
         self._kept.clear()
+        self._made.clear()
 
     def stop(self, replica: Replica) -> None:
         replica.stopped = True
@@ -327,12 +330,22 @@ class Fleet:
         is_changed = promise is not None and promise.caps != round.caps and promise.until >= self.now
         if promise is not None and is_changed:
             promise.until = self.now
-            promise.is_changed = {cap.like for cap in promise.caps} == {cap.like for cap in round.caps}
+        # A limit outlives its server until its length after that left, and a lapse is taken for that. But who is heard
+        # again hasn't left, and may say what holds: the store has one set of limits for each incarnation, and other
+        # amounts of like limits take the place of those of before at once, as they do if it was never silent. So from
+        # then on no promise of these before can hold, of before a lapse either: an idle server is heard once in a
+        # lapse, by its own clock, and may seem to have left each time. Other kinds of limits come with another
+        # incarnation, and the promises of the one that left stay.
+        made = self._made.setdefault((round.incarnation, key), [])
+        for one in made:
+            if one.caps != round.caps and {cap.like for cap in one.caps} == {cap.like for cap in round.caps}:
+                one.replaced = min(one.replaced, self.now)
         if promise is None or is_changed or promise.until < self.now:
             # Leases of before its first word live on, and their calls arrive.
             since = self.now + (round.life + round.jitter) * 1001 // 1000
             promise = self._kept[name] = Promise(key, round.caps, since, self.now, counts_all=is_changed)
             self.promises.append(promise)
+            made.append(promise)
         promise.until = self.now if round.leaves else self.now + LAPSE * 99 // 100
 
     def promise(self, caps: Sequence[Cap], key: str = "key") -> None:
@@ -347,64 +360,10 @@ class Fleet:
             arrivals = self.arrivals.get(promise.key, [])
             for cap in promise.caps:
                 amounts = self.taken.get(promise.key, []) if cap.counts == COST else None
-                end = promise.until if promise.is_changed else promise.until + cap.span
+                end = min(promise.until + cap.span, promise.replaced)
                 if cap.depth:
                     fullest = fullest_bucket(arrivals, cap, promise.since, end, amounts)
                     assert fullest <= cap.depth + 1e-6, f"{fullest} in {cap}"
                     continue
                 worst = worst_window(arrivals, cap.per, promise.since, end, amounts, counts_all=promise.counts_all)
                 assert worst <= cap.max, f"{worst} in a window of {cap.per / 1e9:g} s, limit {cap.max}"
-
-
-@dataclass
-class Promise:
-    """Limits that hold from `since` until their length after `until`.
-
-    `is_changed`: other amounts have taken their place, so they hold until then alone. `counts_all`: they took the place
-    of others, so in a window of which the end is theirs all counts that arrived before.
-    """
-
-    key: str
-    caps: tuple[Cap, ...]
-    since: int
-    until: int
-    is_changed: bool = False
-    counts_all: bool = False
-
-
-def fullest_bucket(
-    arrivals: Sequence[int], cap: Cap, since: int, until: int, amounts: Sequence[int] | None = None
-) -> float:
-    """The most that was ever in this bucket, if it was empty at `since`."""
-    each = zip(arrivals, amounts or [1] * len(arrivals), strict=True)
-    level = fullest = 0.0
-    last = since
-    for at, amount in sorted(each):
-        if since < at <= until:
-            level = max(0.0, level - (at - last) * cap.max / cap.per) + amount
-            fullest, last = max(fullest, level), at
-    return fullest
-
-
-def worst_window(
-    arrivals: Sequence[int],
-    per: int,
-    since: int,
-    until: int,
-    amounts: Sequence[int] | None = None,
-    *,
-    counts_all: bool = False,
-) -> int:
-    """The most arrivals, or the most that they took, in any half-open window within [since, until]. `counts_all`: in
-    any that ends there with an arrival."""
-    each = zip(arrivals, amounts or [1] * len(arrivals), strict=True)
-    within = [one for one in sorted(each) if (counts_all or since < one[0]) and one[0] <= until]
-    worst = first = inside = 0
-    for at, amount in within:
-        inside += amount
-        while at - within[first][0] >= per:
-            inside -= within[first][1]
-            first += 1
-        if at > since:
-            worst = max(worst, inside)
-    return worst

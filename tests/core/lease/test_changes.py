@@ -14,7 +14,8 @@ from apiflux_grpc.core.lease.ledger import Ledger
 from apiflux_grpc.core.lease.terms import BEAT, FAILOVER_LAG, LAPSE
 from apiflux_grpc.core.lease.words import CALLS, COST, Cap
 from apiflux_grpc.core.units import MILLISECOND, SECOND
-from tests.core.lease.fleet import Calls, Fleet, worst_window
+from tests.core.lease.fleet import Calls, Fleet
+from tests.core.lease.judge import worst_window
 
 J: Final = 50 * MILLISECOND
 LATE: Final = 2 * J + 100 * MILLISECOND  # by then what was leased before a change has arrived
@@ -67,6 +68,26 @@ def test_one_that_has_less_is_followed_by_all_and_one_that_has_more_by_none() ->
     fleet.change(fleet.replicas[0], [TWENTY])
     fleet.run(2 * SECOND)
     assert rate(fleet, 5) >= 16
+    fleet.check()
+
+
+@pytest.mark.parametrize("is_heard_before", [True, False])
+def test_who_was_silent_for_a_lapse_has_its_change_hold_at_once(is_heard_before: bool) -> None:
+    """Its limit would have held until its length after the lapse, had it left; but it says itself what holds."""
+    low, high = Cap(5 * SECOND, 5), Cap(5 * SECOND, 50)
+    fleet = fleet_of(1, high)
+    idle = fleet.add([low], jitter=J, ppm=-500)
+    fleet.run(15 * SECOND)  # it is heard once in a lapse by its own clock, which is slow
+    idle.cut_off = not is_heard_before
+    fleet.run(6 * SECOND)
+    assert any(one.until < fleet.now < one.until + low.per for one in fleet.promises if one.caps == (low,))
+    held = fleet.store.entries["key"].members[idle.ledgers["key"].incarnation]
+    assert (held.seen + LAPSE > fleet.store.entries["key"].last) == is_heard_before
+    fleet.change(idle, [high])
+    idle.cut_off = False
+    fleet.run(LATE)
+    assert fleet.store.entries["key"].caps(fleet.store.entries["key"].last) == {high.like: high}
+    assert rate(fleet, 2) >= 15
     fleet.check()
 
 
