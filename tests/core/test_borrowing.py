@@ -12,7 +12,7 @@ from apiflux_grpc.core.call import Call
 from apiflux_grpc.core.dispatcher import Dispatcher
 from apiflux_grpc.core.headers import NO_HEADERS
 from apiflux_grpc.core.lease.ledger import Ledger
-from apiflux_grpc.core.lease.words import Cap
+from apiflux_grpc.core.lease.words import Amounts, Cap
 from apiflux_grpc.core.leased import Leasing
 from apiflux_grpc.core.model import Counts, Key, Limit, Pool
 from apiflux_grpc.core.outcome import Answer, Cause, NotSent
@@ -117,6 +117,24 @@ def test_a_call_that_costs_more_than_a_portion_is_borrowed_for_whole() -> None:
         desk.exchange()
         desk.now += 5 * MILLISECOND
     assert went == 2
+
+
+def test_a_dear_call_is_asked_for_whole_in_each_round() -> None:
+    """The store had too little of it at first: a grant of what calls cost on average would let only others go."""
+    desk = Desk(Limit(1000, 60 * SECOND, counts=Counts.COST))
+    (first,) = desk.exchange()
+    other = desk.store.serve(first._replace(incarnation="other"))
+    desk.now += SECOND
+    taken = first._replace(incarnation="other", number=2, epoch=other.epoch, told=other.now, want=Amounts(1, 700))
+    assert desk.store.serve(taken).granted.cost == 700
+    desk.dispatcher.submit(batch_costing(500, *[5] * 20), desk.now)
+    asked = []
+    for _ in range(100):
+        desk.assign()
+        asked += [round.least for round in desk.exchange() if round.want.calls]
+        desk.now += 20 * MILLISECOND
+    assert len(asked) > 1
+    assert set(asked) == {500}
 
 
 def test_what_calls_cost_is_looked_up_once_for_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:

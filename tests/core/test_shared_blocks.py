@@ -117,6 +117,12 @@ class Unleased(Budget):
     is_unleased = True
 
 
+class Refused(Budget):
+    """Of which a store lends nothing, as nobody knows until when."""
+
+    opens_at = FAR
+
+
 class Waiting:
     """An owner whose guess is over, and its share of the claims."""
 
@@ -161,6 +167,13 @@ def test_a_claim_that_can_not_be_used_is_let_go_for_a_while() -> None:
     assert again == 2 * SECOND + 3 * UNUSED
     assert not one.look(again - 1, 1)
     assert one.look(again, 1)
+
+
+def test_who_is_refused_by_the_store_claims_nothing() -> None:
+    """Without a lease no probe of its own can go: others find out, and at once."""
+    one = Waiting(Refused)
+    assert not one.look(SECOND, 1)
+    assert not one.look(2 * SECOND, 1)
 
 
 def test_a_claim_for_which_there_is_no_lease_is_let_go_too() -> None:

@@ -73,7 +73,7 @@ BORROWED: Final = (
         BORROWING,
         "                    ledger.fits(borrower.lacks, now)  # it asks",
         "                    pass  # it asks",
-        OF_LEASING,
+        ("tests/core/test_borrowing.py",),
     ),
     Variant(
         "nobody is woken by a reply",

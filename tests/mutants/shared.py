@@ -40,7 +40,7 @@ SHARED: Final = tuple(
             BLOCKS,
             "elif owner.budget.opens_at > now:",
             "elif owner.budget is None:",
-            OF_BLOCKS,
+            OF_ONE,
         ),
         ("an entry keeps all facts", LEASE + "facts.py", "while len(facts) > MOST_FACTS:", "while False:", OF_FACTS),
         (
@@ -236,7 +236,7 @@ SHARED: Final = tuple(
             FLEET,
             "low = self._least = self._low - most + refused\n",
             "low = self._least = self._low - most\n",
-            OF_STRANGERS,
+            ("tests/core/test_others_of_fleet.py",),
         ),
         (
             "a cut is told to nobody",
