@@ -43,15 +43,16 @@ def pytest_runtest_logreport(report):
     from pathlib import Path
 
     if report.failed and "MUTANTS_FAILED" in os.environ:
-        Path(os.environ["MUTANTS_FAILED"]).write_text(report.nodeid)
+        with Path(os.environ["MUTANTS_FAILED"]).open("a") as file:
+            file.write(report.nodeid + "\\n")
 """
-FAILED: Final = "MUTANTS_FAILED"  # the file that gets the name of the test that fails
+FAILED: Final = "MUTANTS_FAILED"  # the file that gets a line with the name of each test that fails
 EXAMPLES: Final[tuple[tuple[str, ...], ...]] = (
     (),
     ("--hypothesis-profile=others", "--hypothesis-seed=1"),
     ("--hypothesis-profile=others", "--hypothesis-seed=2"),
 )
-TIMEOUT: Final = 300  # seconds; what hangs is noticed too, mostly by the test's own timeout
+TIMEOUT: Final = 150  # seconds; what hangs is noticed too, mostly by the test's own timeout
 UNTOUCHED: Final = 1200  # for all tests that failed, together and without a variant
 QUICK, SLOW = "not slow", "slow"
 NONE_CHOSEN: Final = 5  # what pytest ends with if none of the tests is of the kind
@@ -89,7 +90,7 @@ def failing(tree: Path, tests: tuple[str, ...], *options: str) -> tuple[str, ...
     except subprocess.TimeoutExpired:
         return tests
     if told.exists():
-        return (told.read_text(),)  # whatever comes after it: threads of gRPC may crash the interpreter on its way out
+        return (_lines(told)[0],)  # whatever comes after it: threads of gRPC may crash the interpreter on its way out
     if done.returncode not in (0, 1, NONE_CHOSEN):
         raise RuntimeError(f"pytest ended with {done.returncode}: {done.stdout.decode()}{done.stderr.decode()}")
     return tests if done.returncode == 1 else ()
@@ -115,11 +116,23 @@ def noticed_by(tree: Path, variant: Variant) -> tuple[str, ...]:
 
 
 def without_variant(tree: Path, tests: set[str]) -> str:
-    """ "": these tests pass without any variant; else what pytest says. Whatever fails here has noticed nothing."""
-    listed = tree / "listed"
+    """ "": these tests pass without any variant; else what pytest says. Whatever fails here has noticed nothing.
+
+    What fails beside others is run once more, alone: that it can pass is all there is to know here.
+    """
+    listed, told = tree / "listed", tree / "failed"
+    told.unlink(missing_ok=True)
     listed.write_text("".join(f"{test}\n" for test in sorted(tests)))
-    done = run(tree, (f"@{listed}",), "-n", str(AT_ONCE), "--dist", "worksteal", "-m", "", env={}, timeout=UNTOUCHED)
+    beside = ("-n", str(AT_ONCE), "--dist", "worksteal", "-m", "")
+    done = run(tree, (f"@{listed}",), *beside, env={FAILED: str(told)}, timeout=UNTOUCHED)
+    if done.returncode == 1 and told.exists():
+        alone = tuple(dict.fromkeys(_lines(told)))
+        done = run(tree, alone, "-p", "no:xdist", "-m", "", env={}, timeout=UNTOUCHED)
     return "" if done.returncode == 0 else done.stdout.decode()
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
 
 
 def main(words: list[str]) -> int:
