@@ -81,7 +81,7 @@ def test_a_key_is_rotated_under_load_with_no_call_refused(
 def test_a_paused_key_is_left_alone_until_it_is_resumed(
     judge: JudgeProcess, server: ServedProcess, tmp_path: Path
 ) -> None:
-    """By the command; a restart changes nothing, as the server has a directory to keep it in."""
+    """By the command, which warns of no restart, for the server has a directory to keep it in."""
     done = keys(tmp_path, server.target, "pause", "b")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{server.target}: 1 key paused\n", "")
     before = {key.label: key.arrivals for key in judge.report().keys}["other"]
